@@ -1,0 +1,161 @@
+"""Every default of the platform, typed, and overridable by environment.
+
+Each class reads its own prefix: `REDPANDA_PRODUCER_LINGER_MS=20` sets `ProducerSettings.linger_ms`.
+Times are in milliseconds and sizes in bytes where the name says `_ms` or `_bytes`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from coinstream.errors import SettingsError
+
+KafkaConfig = dict[str, Any]
+"""A librdkafka configuration, as `confluent_kafka` takes it."""
+
+
+class _Settings(BaseSettings):
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise SettingsError(_explain(self.model_config.get("env_prefix", ""), error)) from None
+
+
+def _explain(prefix: str, error: ValidationError) -> str:
+    # The offending value is left out: it may be a secret.
+    faults = (
+        f"{prefix}{'.'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
+        for item in error.errors(include_input=False)
+    )
+    return "bad setting " + "; ".join(faults)
+
+
+class HomeSettings(_Settings):
+    """Where the platform keeps its state on this machine."""
+
+    model_config = SettingsConfigDict(env_prefix="COINSTREAM_", frozen=True)
+
+    home: Path = Field(default_factory=lambda: Path.home() / ".coinstream")
+    """Folder of the local broker's data, Dagster's storage and the lake."""
+
+    exchange_topics: Annotated[tuple[str, ...], NoDecode] = ()
+    """Exchanges with topics of their own (`crypto-prices-binance`); comma-separated in the environment."""
+
+    @field_validator("exchange_topics", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+
+class BrokerSettings(_Settings):
+    """Which cluster to talk to, and how to be let in. Without `brokers` the local broker is used."""
+
+    model_config = SettingsConfigDict(env_prefix="REDPANDA_", frozen=True)
+
+    brokers: str = ""
+    """Bootstrap servers, `host:port` separated by commas. Empty: the local broker."""
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = None
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    oauth_token_url: str | None = None
+    """Token endpoint for OAUTHBEARER with the OIDC client-credentials grant."""
+    oauth_client_id: str | None = None
+    oauth_client_secret: SecretStr | None = None
+    oauth_scope: str | None = None
+    ssl_ca_location: Path | None = None
+    ssl_certificate_location: Path | None = None
+    ssl_key_location: Path | None = None
+    ssl_key_password: SecretStr | None = None
+    admin_url: str | None = None
+    """Redpanda's Admin API, e.g. `http://host:9644`. Absent on other brokers."""
+    request_timeout_ms: int = Field(default=10_000, ge=100)
+    """How long an administrative request may take."""
+
+    def kafka_config(self) -> KafkaConfig:
+        """The connection part of a librdkafka configuration (bootstrap, security)."""
+        wanted = {
+            "bootstrap.servers": self.brokers,
+            "security.protocol": self.security_protocol,
+            "sasl.mechanism": self.sasl_mechanism,
+            "sasl.username": self.sasl_username,
+            "sasl.password": _reveal(self.sasl_password),
+            "ssl.ca.location": _text(self.ssl_ca_location),
+            "ssl.certificate.location": _text(self.ssl_certificate_location),
+            "ssl.key.location": _text(self.ssl_key_location),
+            "ssl.key.password": _reveal(self.ssl_key_password),
+            **self._oauth_config(),
+        }
+        return {key: value for key, value in wanted.items() if value is not None}
+
+    def _oauth_config(self) -> KafkaConfig:
+        if self.sasl_mechanism != "OAUTHBEARER":
+            return {}
+        return {
+            "sasl.oauthbearer.method": "oidc",
+            "sasl.oauthbearer.token.endpoint.url": self.oauth_token_url,
+            "sasl.oauthbearer.client.id": self.oauth_client_id,
+            "sasl.oauthbearer.client.secret": _reveal(self.oauth_client_secret),
+            "sasl.oauthbearer.scope": self.oauth_scope,
+        }
+
+
+class ProducerSettings(_Settings):
+    """How messages are sent. The defaults are the low-latency profile of the specification."""
+
+    model_config = SettingsConfigDict(env_prefix="REDPANDA_PRODUCER_", frozen=True)
+
+    max_in_flight: int = Field(default=5, ge=1, le=5)
+    batch_bytes: int = Field(default=16_384, ge=1)
+    linger_ms: float = Field(default=5.0, ge=0)
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "lz4"
+    acks: Literal["all", "1", "0"] = "all"
+    retries: int = Field(default=3, ge=0)
+    retry_backoff_ms: int = Field(default=100, ge=1)
+    buffer_bytes: int = Field(default=33_554_432, ge=1024)
+    """Memory for messages that are not yet acknowledged, over the whole pool."""
+    max_block_ms: int = Field(default=60_000, ge=0)
+    """Longest wait of `produce` for room in the buffer."""
+    pool_size: int = Field(default=5, ge=1)
+    pool_max_in_flight: int = Field(default=1, ge=1, le=5)
+    transaction_timeout_ms: int = Field(default=30_000, ge=1000)
+
+
+class ConsumerSettings(_Settings):
+    """How messages are read."""
+
+    model_config = SettingsConfigDict(env_prefix="REDPANDA_CONSUMER_", frozen=True)
+
+    session_timeout_ms: int = Field(default=30_000, ge=1000)
+    max_poll_interval_ms: int = Field(default=60_000, ge=1000)
+    heartbeat_interval_ms: int = Field(default=3_000, ge=100)
+    fetch_min_bytes: int = Field(default=1, ge=1)
+    fetch_max_bytes: int = Field(default=10_485_760, ge=1)
+    """Largest fetch in all (10 MiB)."""
+    partition_fetch_bytes: int = Field(default=1_048_576, ge=1)
+    """Largest fetch per partition (1 MiB)."""
+    fetch_wait_ms: int = Field(default=100, ge=0)
+    concurrent_partitions: int = Field(default=4, ge=1)
+    offset_reset: Literal["latest", "earliest", "error"] = "latest"
+    retries: int = Field(default=8, ge=0)
+    retry_backoff_ms: int = Field(default=100, ge=1)
+
+
+def _reveal(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret is not None else None
+
+
+def _text(path: Path | None) -> str | None:
+    return str(path) if path is not None else None

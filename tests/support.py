@@ -1,0 +1,27 @@
+"""Helpers for tests: wait for a condition, never for luck."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def wait_until(condition: Callable[[], T], timeout: float = 30.0, what: str = "the condition") -> T:
+    """Return the first truthy result of `condition`; fail after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        result = condition()
+        if result:
+            return result
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come true within {timeout} s; last: {result!r}")
+        time.sleep(0.02)
+
+
+def unique(name: str) -> str:
+    """A topic or group name that no other test uses."""
+    return f"{name}-{uuid.uuid4().hex[:10]}"
