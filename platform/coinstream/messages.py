@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Final, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_type_hints
 
 import msgspec
 
@@ -26,7 +26,17 @@ Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class Message(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
-    """The base of all messages. Its subclasses name the fields."""
+    """The base of all messages: who said it and when it was last true. Subclasses add their fields."""
+
+    if TYPE_CHECKING:  # the fields' order is the subclass's to choose, so they stand there
+
+        @property
+        def exchange_id(self) -> str:
+            """The exchange, or the source of analytics."""
+
+        @property
+        def last_updated(self) -> datetime:
+            """When the source or the platform last saw it so; the record's timestamp."""
 
 
 class Price(Message, forbid_unknown_fields=True, frozen=True):
