@@ -1,0 +1,1 @@
+"""Metrics, lag, health and alerts: what an operator looks at."""
