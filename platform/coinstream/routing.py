@@ -1,0 +1,104 @@
+"""Which topic, key and partition a message belongs to (section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+from coinstream.messages import Message, classify, type_named, type_of
+
+_SEED: Final = 0x9747B28C
+_M: Final = 0x5BD1E995
+_MASK: Final = 0xFFFFFFFF
+
+MAX_CACHED_ROUTES: Final = 100_000
+"""Routes remembered; there are about as many as markets. More are computed each time."""
+
+
+class Route(NamedTuple):
+    """Where a message goes."""
+
+    topic: str
+    key: bytes
+
+
+class Router:
+    """Chooses topic and key. Knows which exchange topics exist; never asks per message.
+
+    The known topics are replaced as a whole by `know`, which any thread may call.
+    """
+
+    def __init__(self, existing: Iterable[str] = ()) -> None:
+        self._existing = frozenset(existing)
+        self._routes: dict[tuple[type[Message], str, str | None], Route] = {}
+
+    def know(self, existing: Iterable[str]) -> None:
+        """Take note of the topics that exist now."""
+        fresh = frozenset(existing)
+        if fresh != self._existing:
+            self._existing = fresh
+            self._routes = {}
+
+    def route(self, message: Message) -> Route:
+        """The topic and key of a message.
+
+        Raises:
+            UnroutableError: the message is of no registered type.
+        """
+        # Taken before the topics are looked at: a route found from old topics lands in the old cache.
+        cache = self._routes
+        place = (type(message), message.exchange_id, getattr(message, "symbol", None))
+        found = cache.get(place)
+        if found is not None:
+            return found
+        _, exchange, symbol = place
+        topic, own = self._topic(type_of(message).topic, exchange)
+        route = Route(topic, key_of(exchange, symbol, own_topic=own))
+        if len(cache) < MAX_CACHED_ROUTES:
+            cache[place] = route
+        return route
+
+    def topic_of(self, data: Message | Mapping[str, Any], data_type: str | None = None) -> str:
+        """The topic of a message or of wire fields, whose type may be named to save the search.
+
+        Raises:
+            UnroutableError: the type is unknown, or the fields fit none. Names the fields seen.
+        """
+        if isinstance(data, Message):
+            return self.route(data).topic
+        kind = type_named(data_type) if data_type else classify(data)
+        return self._topic(kind.topic, str(data.get("exchangeId", "")))[0]
+
+    def _topic(self, general: str, exchange: str) -> tuple[str, bool]:
+        own = f"{general}-{exchange}"
+        return (own, True) if own in self._existing else (general, False)
+
+
+def key_of(exchange: str, symbol: str | None, *, own_topic: bool) -> bytes:
+    """The record key: the symbol in an exchange's own topic, else `{exchange}-{symbol}`; a source alone."""
+    if symbol is None:
+        return exchange.encode()
+    return symbol.encode() if own_topic else f"{exchange}-{symbol}".encode()
+
+
+def murmur2(key: bytes) -> int:
+    """Kafka's 32-bit murmur2 as an unsigned number (the Java client's `Utils.murmur2`)."""
+    length = len(key)
+    h = (_SEED ^ length) & _MASK
+    whole = length - length % 4
+    for at in range(0, whole, 4):
+        k = (int.from_bytes(key[at : at + 4], "little") * _M) & _MASK
+        k = ((k ^ (k >> 24)) * _M) & _MASK
+        h = ((h * _M) & _MASK) ^ k
+    if rest := key[whole:]:
+        h = ((h ^ int.from_bytes(rest, "little")) * _M) & _MASK
+    h = ((h ^ (h >> 13)) * _M) & _MASK
+    return h ^ (h >> 15)
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition that Java, librdkafka's `murmur2_random` and kafkajs choose for a key.
+
+    Producing leaves this to librdkafka; this is for those who must find a key's partition.
+    """
+    return (murmur2(key) & 0x7FFFFFFF) % partitions

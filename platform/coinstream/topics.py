@@ -1,0 +1,165 @@
+"""The topics that the platform needs, with the figures of its specification (section 2)."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from coinstream.errors import TopicError
+
+DEAD_LETTER_SUFFIX: Final = ".dlq"
+HEALTH_TOPIC: Final = "health-check"
+
+_DAY_MS: Final = 86_400_000
+_MIB: Final = 1_048_576
+_LEGAL_NAME: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}\Z")
+
+
+class TopicSpec(BaseModel):
+    """What a topic should be. Sizes in bytes, times in milliseconds, retention bytes per partition."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    partitions: Annotated[int, Field(ge=1)]
+    replication_factor: Annotated[int, Field(ge=1)] = 3
+    retention_ms: int
+    retention_bytes: int
+    min_insync_replicas: Annotated[int, Field(ge=1)] = 2
+    segment_ms: int
+    segment_bytes: int
+    compression_type: str = "lz4"
+    cleanup_policy: str = "delete"
+    index_interval_bytes: int | None = None
+    unclean_leader_election: bool | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _legal(cls, name: str) -> str:
+        if not _LEGAL_NAME.match(name) or name in {".", ".."}:
+            raise ValueError(f"{name!r} is no legal topic name: use letters, digits, '.', '_' and '-'")
+        return name
+
+    def config(self) -> dict[str, str]:
+        """The topic's settings as the Kafka protocol names them."""
+        wanted = {
+            "cleanup.policy": self.cleanup_policy,
+            "compression.type": self.compression_type,
+            "retention.ms": self.retention_ms,
+            "retention.bytes": self.retention_bytes,
+            "min.insync.replicas": self.min_insync_replicas,
+            "segment.ms": self.segment_ms,
+            "segment.bytes": self.segment_bytes,
+            "index.interval.bytes": self.index_interval_bytes,
+            "unclean.leader.election.enable": self.unclean_leader_election,
+        }
+        return {name: _text(value) for name, value in wanted.items() if value is not None}
+
+
+PRICES: Final = TopicSpec(
+    name="crypto-prices",
+    partitions=24,
+    retention_ms=7 * _DAY_MS,
+    retention_bytes=1024 * _MIB,
+    segment_ms=_DAY_MS,
+    segment_bytes=100 * _MIB,
+    index_interval_bytes=4096,
+    unclean_leader_election=False,
+)
+OHLCV: Final = TopicSpec(
+    name="crypto-ohlcv",
+    partitions=12,
+    retention_ms=30 * _DAY_MS,
+    retention_bytes=2048 * _MIB,
+    segment_ms=_DAY_MS,
+    segment_bytes=200 * _MIB,
+)
+ANALYTICS: Final = TopicSpec(
+    name="crypto-analytics",
+    partitions=6,
+    retention_ms=90 * _DAY_MS,
+    retention_bytes=1024 * _MIB,
+    segment_ms=2 * _DAY_MS,
+    segment_bytes=300 * _MIB,
+)
+LEVEL1: Final = TopicSpec(
+    name="crypto-level1",
+    partitions=48,
+    retention_ms=_DAY_MS,
+    retention_bytes=512 * _MIB,
+    segment_ms=_DAY_MS // 24,
+    segment_bytes=50 * _MIB,
+)
+CORE_TOPICS: Final = (PRICES, OHLCV, ANALYTICS, LEVEL1)
+
+HEALTH: Final = TopicSpec(
+    name=HEALTH_TOPIC,
+    partitions=1,
+    retention_ms=_DAY_MS // 24,
+    retention_bytes=16 * _MIB,
+    segment_ms=_DAY_MS // 24,
+    segment_bytes=_MIB,
+)
+"""Where the producer's health is probed (section 11); the figures are ours."""
+
+
+def exchange_topic(spec: TopicSpec, exchange: str) -> TopicSpec:
+    """The topic of one exchange: half the partitions, 1.5 times the retention, the rest the same."""
+    return spec.model_validate(
+        spec.model_dump()
+        | {
+            "name": f"{spec.name}-{exchange}",
+            "partitions": max(spec.partitions // 2, 1),
+            "retention_ms": spec.retention_ms * 3 // 2,
+        }
+    )
+
+
+def dead_letter_topic(spec: TopicSpec) -> TopicSpec:
+    """Where messages of a topic go that no handler could handle; kept for 30 days at least."""
+    return spec.model_validate(
+        spec.model_dump()
+        | {
+            "name": spec.name + DEAD_LETTER_SUFFIX,
+            "partitions": min(spec.partitions, 6),
+            "retention_ms": max(spec.retention_ms, 30 * _DAY_MS),
+        }
+    )
+
+
+def catalogue(exchanges: Iterable[str] = (), *, dead_letters: bool = True) -> list[TopicSpec]:
+    """Every topic the platform needs: the four, those of the named exchanges, and the supporting ones."""
+    market = [*CORE_TOPICS]
+    market += [exchange_topic(spec, exchange) for exchange in exchanges for spec in CORE_TOPICS]
+    letters = [dead_letter_topic(spec) for spec in market] if dead_letters else []
+    return [*market, *letters, HEALTH]
+
+
+def fit_to_cluster(spec: TopicSpec, brokers: int) -> tuple[TopicSpec, str | None]:
+    """The spec as a cluster of that many brokers can hold it, and the warning that says what was lowered.
+
+    The replication factor stays odd (Redpanda accepts no even one), and the minimum of in-sync
+    replicas leaves one broker to spare where there are three.
+
+    Raises:
+        TopicError: the cluster has no broker.
+    """
+    if brokers < 1:
+        raise TopicError(f"cannot place topic {spec.name}: the cluster reports no broker")
+    if brokers >= spec.replication_factor:
+        return spec, None
+    factor = brokers if brokers % 2 else brokers - 1
+    in_sync = min(spec.min_insync_replicas, math.ceil(factor / 2))
+    fitted = spec.model_copy(update={"replication_factor": factor, "min_insync_replicas": in_sync})
+    return fitted, (
+        f"{spec.name}: {brokers} broker(s) cannot hold replication factor {spec.replication_factor}; "
+        f"lowered to {factor} with min.insync.replicas {in_sync}: a lost broker may lose data"
+    )
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,175 @@
+"""The writer of one message type, compiled from its definition.
+
+msgspec writes datetimes with microseconds and NaN as null, and knows no rounding. A loop over the fields
+in Python would cost more than the JSON itself, so each type gets a straight-line function, made
+once from its fields, the way dataclasses make `__init__`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from typing import Any, Final
+
+import msgspec
+
+from coinstream.errors import MessageError
+from coinstream.messages import PRICE_DECIMALS, Message, price_fields
+
+LOSSY_ABOVE: Final = Decimal("1e-6")
+"""A relative change of a price by rounding above this counts as lost digits."""
+
+_QUANTUM: Final = Decimal(1).scaleb(-PRICE_DECIMALS)
+_EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
+_ALL_WHOLE_ABOVE: Final = 2.0**53
+_to_json: Final = msgspec.json.Encoder().encode
+
+
+def iso_millis(moment: datetime) -> str:
+    """ISO-8601 in UTC with milliseconds (further digits are cut): `2024-08-08T23:54:13.937Z`.
+
+    Raises:
+        MessageError: the datetime is naive.
+    """
+    text = _to_json(moment)
+    if len(text) == 29:  # "YYYY-MM-DDTHH:MM:SS.ffffffZ" with its quotes: aware, UTC, with a fraction
+        return text[1:24].decode() + "Z"
+    if moment.tzinfo is None:
+        raise MessageError(f"time {moment!r} has no time zone")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+
+
+def round_price(price: float) -> float:
+    """The price rounded half-even to eight decimals, on its shortest decimal text."""
+    if abs(price) >= _ALL_WHOLE_ABOVE:
+        return price
+    return float(Decimal(repr(price)).quantize(_QUANTUM, context=_EXACT))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What has to be done with the fields of one class before msgspec can write them."""
+
+    fields: tuple[msgspec.structs.FieldInfo, ...]
+    prices: frozenset[str]
+    times: frozenset[str]
+    numbers: frozenset[str]
+    bounded: frozenset[str]
+    texts: frozenset[str]
+    optional: frozenset[str]
+
+    @classmethod
+    def of(cls, message: type[Message]) -> _Plan:
+        fields = msgspec.structs.fields(message)
+        prices = frozenset(price_fields(message))
+
+        def named(wanted: type[msgspec.inspect.Type]) -> frozenset[str]:
+            return frozenset(f.name for f in fields if f.name not in prices and _holds(f.type, wanted))
+
+        numbers = named(msgspec.inspect.FloatType)
+        return cls(
+            fields=fields,
+            prices=prices,
+            times=named(msgspec.inspect.DateTimeType),
+            numbers=numbers,
+            bounded=frozenset(f.name for f in fields if f.name in numbers and _is_bounded(f.type)),
+            texts=frozenset(f.name for f in fields if f.required) & named(msgspec.inspect.StrType),
+            optional=frozenset(f.name for f in fields if not f.required),
+        )
+
+
+def compile_encoder(cls: type[Message], lossy: Counter[str]) -> Callable[[Any], bytes]:
+    """A function that writes messages of this class as JSON, counting lossy prices into `lossy`."""
+    plan = _Plan.of(cls)
+    scope: dict[str, Any] = {
+        "settle": lambda name, price: _settle(cls, name, price, lossy),
+        "refuse": lambda message: _check(message, plan.numbers | plan.texts),
+        "encode": _to_json,
+        "wire": _wire_struct(cls, plan),
+        "iso": iso_millis,
+    }
+    # The source holds field names of a class only, never data.
+    exec("\n".join(_source(plan)), scope)
+    write: Callable[[Any], bytes] = scope["write"]
+    return write
+
+
+def _wire_struct(cls: type[Message], plan: _Plan) -> type[msgspec.Struct]:
+    columns: list[Any] = [
+        (field.name, Any) if field.required else (field.name, Any, None) for field in plan.fields
+    ]
+    names = {field.name: field.encode_name for field in plan.fields}
+    return msgspec.defstruct(f"{cls.__name__}Wire", columns, rename=names, omit_defaults=True, gc=False)
+
+
+def _source(plan: _Plan) -> Iterator[str]:
+    yield "def write(m):"
+    doubts = [f"not m.{name}" for name in sorted(plan.texts)]
+    required = sorted(plan.numbers - plan.optional)
+    if required:
+        # A sum times zero is zero exactly when every part is finite (an overflow only asks again).
+        doubts.append(f"({' + '.join(f'm.{name}' for name in required)}) * 0.0 != 0.0")
+    doubts.extend(f"m.{name} < 0.0" for name in required if name in plan.bounded)
+    for name in sorted(plan.numbers & plan.optional):
+        negative = f" or m.{name} < 0.0" if name in plan.bounded else ""
+        doubts.append(f"m.{name} is not None and (m.{name} * 0.0 != 0.0{negative})")
+    yield f"    if {' or '.join(doubts) or 'False'}: refuse(m)"
+    for name in sorted(plan.prices):
+        absent = f"{name} is not None and " if name in plan.optional else ""
+        yield f"    {name} = m.{name}"
+        # n / 1e8 is correctly rounded, so equality proves that the price has at most eight decimals.
+        exact = f"0.0 <= {name} and ({name} * 1e8 + 0.5) // 1.0 / 1e8 == {name}"
+        yield f"    if {absent}not ({exact}): {name} = settle({name!r}, {name})"
+    yield f"    return encode(wire({', '.join(_argument(plan, field.name) for field in plan.fields)}))"
+
+
+def _argument(plan: _Plan, name: str) -> str:
+    if name in plan.prices:
+        return name
+    if name not in plan.times:
+        return f"m.{name}"
+    return f"None if m.{name} is None else iso(m.{name})" if name in plan.optional else f"iso(m.{name})"
+
+
+def _types(hint: Any) -> Iterator[tuple[msgspec.inspect.Type, msgspec.inspect.Type]]:
+    kind = msgspec.inspect.type_info(hint)
+    for part in kind.types if isinstance(kind, msgspec.inspect.UnionType) else (kind,):
+        yield part, part.type if isinstance(part, msgspec.inspect.Metadata) else part
+
+
+def _holds(hint: Any, wanted: type[msgspec.inspect.Type]) -> bool:
+    return any(isinstance(bare, wanted) for _, bare in _types(hint))
+
+
+def _is_bounded(hint: Any) -> bool:
+    return any(getattr(bare, "ge", None) is not None for _, bare in _types(hint))
+
+
+def _settle(cls: type[Message], name: str, price: Any, lossy: Counter[str]) -> float:
+    if not isinstance(price, (int, float)) or not math.isfinite(price) or price < 0:
+        raise MessageError(f"{cls.__name__}.{name} is {price!r}: a price must be finite and not negative")
+    exact = float(price)
+    rounded = round_price(exact)
+    if rounded != exact:
+        before = Decimal(repr(exact))
+        if abs(Decimal(repr(rounded)) - before) > before * LOSSY_ABOVE:
+            lossy[f"{cls.__name__.lower()}.{name}"] += 1
+    return rounded
+
+
+def _check(message: Message, names: frozenset[str]) -> None:
+    for field in msgspec.structs.fields(message):
+        if field.name not in names:
+            continue
+        value = getattr(message, field.name)
+        where = f"{type(message).__name__}.{field.name} is {value!r}"
+        if isinstance(value, float) and not math.isfinite(value):
+            raise MessageError(f"{where}: it must be finite")
+        try:
+            msgspec.convert(value, field.type)
+        except msgspec.ValidationError as error:
+            raise MessageError(f"{where}: {error}") from None
