@@ -1,4 +1,4 @@
-"""Fixtures for all tests: a real broker once a session, a three-node one once a module, topics of one's own."""
+"""Fixtures for all tests: a real broker, a cluster of three nodes, topics of a test's own."""
 
 from __future__ import annotations
 

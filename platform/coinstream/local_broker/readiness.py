@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from coinstream.errors import LocalBrokerError
-from coinstream.kafka_log import LIBRDKAFKA_LOG
+from coinstream.kafka import log as librdkafka_log
 
 READY_TOPIC = "__coinstream_ready"
 """Internal topic for the readiness check: one partition, one small record a start, kept for an hour."""
@@ -40,10 +40,10 @@ def wait_until_ready(addresses: Sequence[str], deadline_s: float, check_alive: D
     for address in addresses:
         wait.until(lambda address=address: _port_is_open(address), f"{address} opens")  # type: ignore[misc]
     config = _client_config(addresses)
-    admin = AdminClient(config, logger=LIBRDKAFKA_LOG)
+    admin = AdminClient(config, logger=librdkafka_log)
     wait.until(lambda: _knows_all(admin, len(addresses)), f"all {len(addresses)} nodes have joined")
     wait.until(lambda: _create_topic(admin, len(addresses)), f"the topic {READY_TOPIC} exists")
-    producer = Producer({**config, "enable.idempotence": True, "linger.ms": 0}, logger=LIBRDKAFKA_LOG)
+    producer = Producer({**config, "enable.idempotence": True, "linger.ms": 0}, logger=librdkafka_log)
     wait.until(lambda: _produce(producer), "a message is acknowledged")
 
 

@@ -11,7 +11,7 @@ KAFKA = "org.apache.kafka:kafka_2.13:4.3.1"
 LOGGING = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4!"
 """Lets Kafka (slf4j 1.7) log through the log4j that it brings, into files of bounded size.
 
-The `!` matters: without it the versions that log4j manages, an old Kafka client among them, replace Kafka's own.
+The `!` matters: without it the versions that log4j manages replace Kafka's own, and an old client comes in.
 """
 
 _HEADER = f"""\
@@ -22,7 +22,7 @@ _HEADER = f"""\
 
 
 def relock(target: Path) -> int:
-    """Resolve the class path, fetch it into an empty folder, and write the lock. Returns the count of jars."""
+    """Resolve the class path, fetch it anew, and write the lock. Returns the count of jars."""
     import jgo
     from jgo.maven import MavenContext
 
