@@ -23,6 +23,9 @@ T = TypeVar("T")
 log = logging.getLogger("coinstream.kafka")
 """Receives librdkafka's own log lines, so that they never spill to standard error."""
 
+# Without a handler Python's last resort prints warnings there after all.
+log.addHandler(logging.NullHandler())
+
 _AUTHENTICATION: Final = {
     KafkaError._AUTHENTICATION,
     KafkaError._SSL,

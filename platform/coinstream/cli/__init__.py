@@ -1,0 +1,87 @@
+"""The `coinstream` command. Each group lives in the module of its name and is imported when used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Annotated, Final
+
+import typer
+
+from coinstream import __version__
+from coinstream.errors import CoinstreamError
+
+GROUPS: Final[dict[str, str]] = {
+    "up": "Broker, topics, Dagster web UI and daemon; Ctrl-C stops everything.",
+    "broker": "Start, stop and inspect the local broker.",
+    "topics": "Plan, apply and list topics as code.",
+    "feed": "Run feeds and list them.",
+    "simulate": "A local exchange that speaks the real protocols, with faults on demand.",
+    "tail": "Print the decoded messages of a topic.",
+    "lag": "Lag of consumer groups in messages and in time.",
+    "health": "Health of the producer, of groups and of the cluster.",
+    "metrics": "Serve Prometheus metrics.",
+    "dlq": "List, show and replay dead letters.",
+    "replay": "Send a range of a topic again.",
+    "lake": "Land topics in tables and query them.",
+    "bench": "Measure against the bare client in the same run.",
+}
+"""Every command and its one-line help; `coinstream.cli.<name>` holds its `app`, a `typer.Typer`."""
+
+_EXAMPLES: Final = """
+Examples:
+
+coinstream topics plan   (what would change on the cluster)
+"""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 well, 1 an error, 2 wrong usage, 130 interrupted."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        _root(words)(args=words, prog_name="coinstream")
+    except CoinstreamError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+
+
+def _root(words: list[str]) -> typer.Typer:
+    root = typer.Typer(
+        help="Crypto market data on Redpanda: feeds, topics, lag, health, tables.",
+        epilog=_EXAMPLES,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+    )
+    root.callback()(_options)
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    for name, text in GROUPS.items():
+        _add(root, name, text, load=name == chosen)
+    return root
+
+
+def _add(root: typer.Typer, name: str, text: str, *, load: bool) -> None:
+    if not load:
+        # A placeholder: imports of commands that are not run would make every start slow.
+        root.command(name, help=text)(lambda: None)
+        return
+    app: typer.Typer = importlib.import_module(f"coinstream.cli.{name.replace('-', '_')}").app
+    commands = app.registered_commands
+    is_single = len(commands) == 1 and not app.registered_groups and app.registered_callback is None
+    if is_single and commands[0].callback is not None:
+        root.command(name, help=commands[0].help, epilog=commands[0].epilog)(commands[0].callback)
+    else:
+        root.add_typer(app, name=name)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"coinstream {__version__}")
+        raise typer.Exit
+
+
+def _options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Crypto market data on Redpanda: feeds, topics, lag, health, tables."""

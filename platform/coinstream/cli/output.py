@@ -1,0 +1,33 @@
+"""What all commands share: JSON, tables, a broker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Final
+
+import msgspec
+import typer
+from rich.console import Console
+
+from coinstream.settings import BrokerSettings, HomeSettings
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+
+console: Final = Console(highlight=False, soft_wrap=False)
+progress_console: Final = Console(stderr=True, highlight=False)
+"""Progress and remarks go to standard error, so that standard output stays a clean pipe."""
+
+
+def print_json(value: Any) -> None:
+    """Print a value as one line of JSON; dataclasses and msgspec Structs become objects."""
+    typer.echo(msgspec.json.encode(value, enc_hook=str).decode())
+
+
+@contextmanager
+def broker() -> Iterator[BrokerSettings]:
+    """The configured broker, else this machine's local one, started for as long as the command runs."""
+    from coinstream.brokers import open_broker
+
+    with open_broker(BrokerSettings(), HomeSettings()) as settings:
+        yield settings

@@ -1,0 +1,127 @@
+"""`coinstream topics`: topics as code."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import typer
+from rich.table import Table
+
+from coinstream.cli.output import AsJson, broker, console, print_json, progress_console
+from coinstream.provisioning import Plan, Provisioner, TopicPlan, Verdict
+from coinstream.settings import HomeSettings
+from coinstream.topics import TopicSpec, catalogue
+
+app = typer.Typer(help="Plan, apply and list topics as code.", no_args_is_help=True)
+
+Exchanges = Annotated[
+    list[str] | None,
+    typer.Option("--exchange", "-e", help="Also the topics of this exchange. May be repeated."),
+]
+_MARKS: Final = {
+    Verdict.CREATE: "[green]+[/]",
+    Verdict.CHANGE: "[yellow]~[/]",
+    Verdict.DRIFT: "[magenta]?[/]",
+    Verdict.CANNOT: "[red]![/]",
+    Verdict.SAME: " ",
+    Verdict.UNMANAGED: "[dim]·[/]",
+}
+_PENDING: Final = 3
+
+
+@app.command("plan")
+def show_plan(
+    exchange: Exchanges = None,
+    json: AsJson = False,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with 3 when something would change.")
+    ] = False,
+) -> None:
+    """Show what would change on the cluster. Changes nothing."""
+    with broker() as settings:
+        wanted = Provisioner(settings).plan(_specs(exchange))
+    print_json(_as_dict(wanted)) if json else _render(wanted)
+    if exit_code and not wanted.is_settled:
+        raise typer.Exit(_PENDING)
+
+
+@app.command("apply")
+def apply_plan(exchange: Exchanges = None, json: AsJson = False) -> None:
+    """Create and change topics as planned. Never deletes, never shrinks."""
+    with broker() as settings:
+        provisioner = Provisioner(settings)
+        wanted = provisioner.plan(_specs(exchange))
+        if not json:
+            _render(wanted)
+        provisioner.apply(wanted, lambda topic: None if json else _report(topic))
+    if json:
+        print_json(_as_dict(wanted))
+    elif wanted.is_settled:
+        console.print("Nothing to do.")
+
+
+@app.command("list")
+def show_topics(json: AsJson = False) -> None:
+    """List the topics of the cluster with their main settings."""
+    with broker() as settings:
+        topics = Provisioner(settings).actual()
+    if json:
+        print_json({"topics": topics})
+        return
+    table = Table("topic", "partitions", "RF", "retention ms", "retention bytes", "min ISR", box=None)
+    for topic in topics:
+        values = (topic.config.get(key, "") for key in _LISTED)
+        table.add_row(topic.name, str(topic.partitions), str(topic.replication_factor), *values)
+    console.print(table)
+
+
+@app.command("delete")
+def delete_topics(
+    names: Annotated[list[str], typer.Argument(help="Full names of topics, with all their messages.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete topics by name, after asking."""
+    if not yes:
+        typer.confirm(f"Delete {', '.join(names)} with all messages?", abort=True)
+    with broker() as settings:
+        Provisioner(settings).delete(names)
+    console.print(f"Deleted {', '.join(names)}.")
+
+
+_LISTED: Final = ("retention.ms", "retention.bytes", "min.insync.replicas")
+
+
+def _specs(exchanges: list[str] | None) -> list[TopicSpec]:
+    return catalogue(dict.fromkeys([*HomeSettings().exchange_topics, *(exchanges or [])]))
+
+
+def _render(wanted: Plan) -> None:
+    for warning in wanted.warnings:
+        progress_console.print(f"[yellow]warning:[/] {warning}")
+    for topic in wanted.topics:
+        console.print(f"{_MARKS[topic.verdict]} [bold]{topic.name}[/]  {topic.verdict}")
+        for item in topic.differences:
+            before = "" if item.actual is None else f"{item.actual} -> "
+            after = "(not in the catalogue)" if item.wanted is None else item.wanted
+            reason = f"  [dim]{item.reason}[/]" if item.reason else ""
+            console.print(f"    {_MARKS[item.verdict]} {item.setting}: {before}{after}{reason}")
+    counts = ", ".join(f"{wanted.count(verdict)} {verdict}" for verdict in Verdict)
+    console.print(f"Plan: {counts}.")
+
+
+def _report(topic: TopicPlan) -> None:
+    if topic.verdict is Verdict.CREATE:
+        console.print(f"[green]created[/] {topic.name}")
+    elif topic.changes:
+        console.print(f"[yellow]changed[/] {topic.name}")
+
+
+def _as_dict(wanted: Plan) -> dict[str, object]:
+    return {
+        "settled": wanted.is_settled,
+        "warnings": wanted.warnings,
+        "topics": [
+            {"name": topic.name, "verdict": topic.verdict, "differences": topic.differences}
+            for topic in wanted.topics
+        ],
+    }

@@ -1,0 +1,223 @@
+"""The local broker: one or three nodes of Apache Kafka on this machine, owned by the process that starts them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, Self
+
+import psutil
+
+from coinstream.errors import LocalBrokerError
+from coinstream.local_broker import jars, ports
+from coinstream.local_broker.java import java_command
+from coinstream.local_broker.locks import exclusive_lock
+from coinstream.local_broker.node import Node
+from coinstream.local_broker.properties import (
+    CLIENT_LISTENER,
+    Listener,
+    NodePlan,
+    listener_names,
+    server_properties,
+    write_properties,
+)
+from coinstream.local_broker.readiness import wait_until_ready
+from coinstream.local_broker.running import (
+    ProcessIdentity,
+    RunningBroker,
+    RunningNode,
+    clear_stale,
+    running_broker,
+    state_file,
+    write_running,
+)
+from coinstream.local_broker.storage import Storage
+
+DEFAULT_PORT = 19092
+_GRACE_S = 10.0
+_START_LOCK_S = 120.0
+
+
+class LocalBroker:
+    """A real Kafka broker without Docker and without a system Java. Also a context manager.
+
+    The data stays in `home` between starts, apart for one and for three nodes. No Java outlives the
+    process that called `start`, however that process ends. Not thread-safe.
+
+    Args:
+        home: folder of its data, logs and state.
+        nodes: one, or three with replication factor 3 and two in-sync replicas.
+        port: of the first node; the others follow. 0 picks free ports.
+        heap_mb: largest heap of each node, in MiB.
+        properties: further server properties for all nodes; they have the last word.
+        listeners: further listeners, e.g. with SASL or TLS.
+        ready_timeout_s: how long the start may take once the jars are there, in seconds.
+        progress: receives lines about fetching jars.
+        detached: noted in the state file, for `coinstream broker`.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        nodes: Literal[1, 3] = 1,
+        port: int = DEFAULT_PORT,
+        *,
+        heap_mb: int = 768,
+        properties: Mapping[str, str] | None = None,
+        listeners: Sequence[Listener] = (),
+        ready_timeout_s: float = 60.0,
+        progress: jars.Progress = jars.report_to_stderr,
+        detached: bool = False,
+    ) -> None:
+        if nodes not in (1, 3):
+            raise LocalBrokerError(f"the local broker has 1 or 3 nodes, not {nodes}")
+        self.home = Path(home).absolute()
+        self.nodes: tuple[Node, ...] = ()
+        self._count = nodes
+        self._port = port
+        self._heap_mb = heap_mb
+        self._properties = dict(properties or {})
+        self._listeners = tuple(listeners)
+        self._ready_timeout_s = ready_timeout_s
+        self._progress = progress
+        self._detached = detached
+        self._classpath: Sequence[Path] = ()
+
+    @property
+    def bootstrap(self) -> str:
+        """Bootstrap servers of the plain listener, for `bootstrap.servers`."""
+        return self.bootstrap_of(CLIENT_LISTENER)
+
+    def bootstrap_of(self, listener: str) -> str:
+        """Bootstrap servers of the listener with this name."""
+        if not self.nodes:
+            raise LocalBrokerError("the local broker was not started")
+        return ",".join(node.plan.address(listener) for node in self.nodes)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start all nodes and return when the broker is ready. Does nothing if this object runs already.
+
+        Raises:
+            LocalBrokerError: with what is wrong, where the log is, and what to do.
+        """
+        if any(node.alive for node in self.nodes):
+            return
+        self._make_home()
+        self._classpath = jars.classpath(progress=self._progress)
+        holder = f"another process is starting the local broker of {self.home}"
+        with exclusive_lock(self.home / ".start.lock", _START_LOCK_S, holder):
+            self._refuse_second()
+            clear_stale(self.home, _GRACE_S)
+            self.nodes = self._plan_nodes()
+            try:
+                self._launch()
+            except BaseException:
+                self.stop()
+                raise
+
+    def stop(self) -> None:
+        """Stop all nodes in good order, within ten seconds; by force after that. Safe to call twice."""
+        for node in self.nodes:
+            node.release()
+        for node in self.nodes:
+            node.wait()
+        running = running_broker(self.home)
+        if running is not None and running.owner.pid == os.getpid():
+            state_file(self.home).unlink(missing_ok=True)
+
+    def check(self) -> None:
+        """Raise a `LocalBrokerError` with the reason if a node died on its own."""
+        for node in self.nodes:
+            if node.died:
+                raise LocalBrokerError(node.obituary())
+
+    def wait_ready(self) -> None:
+        """Wait until all nodes that are alive serve, e.g. after one was started again.
+
+        Raises:
+            LocalBrokerError: a node died, or the time allowed for a start passed.
+        """
+        addresses = [node.address for node in self.nodes if node.alive or node.died]
+        log = ", ".join(str(node.plan.log) for node in self.nodes)
+        wait_until_ready(addresses, self._ready_timeout_s, self.check, log)
+
+    def _make_home(self) -> None:
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            probe = self.home / ".writable"
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise LocalBrokerError(
+                f"cannot write the folder of the local broker, {self.home}: {error.strerror or error}; "
+                "give this user the right and room to write, or set COINSTREAM_HOME to another folder"
+            ) from error
+
+    def _refuse_second(self) -> None:
+        running = running_broker(self.home)
+        if running is not None:
+            raise LocalBrokerError(
+                f"a local broker with {len(running.nodes)} node(s) runs already in {self.home}, at "
+                f"{running.bootstrap}, owned by process {running.owner.pid}: use it, or stop it first"
+            )
+
+    def _plan_nodes(self) -> tuple[Node, ...]:
+        names = listener_names(self._listeners)
+        wanted = self._count * len(names)
+        if self._port == 0:
+            numbers = ports.free_ports(wanted)
+        else:
+            numbers = list(range(self._port, self._port + wanted))
+            ports.check_free(numbers)
+        # All first listeners come first, so that clients find consecutive ports.
+        plans = tuple(
+            NodePlan(
+                node_id=index + 1,
+                folder=self.home / f"nodes-{self._count}" / f"node-{index + 1}",
+                ports=dict(zip(names, numbers[index :: self._count], strict=True)),
+            )
+            for index in range(self._count)
+        )
+        return tuple(Node(plan, self._server_command(plan), _GRACE_S) for plan in plans)
+
+    def _server_command(self, plan: NodePlan) -> list[str]:
+        return self._java("kafka.Kafka", [str(plan.properties)], plan)
+
+    def _java(self, main: str, arguments: Sequence[str], plan: NodePlan) -> list[str]:
+        return java_command(main, arguments, classpath=self._classpath, log=plan.log, heap_mb=self._heap_mb)
+
+    def _launch(self) -> None:
+        plans = [node.plan for node in self.nodes]
+        storage = Storage(plans[0].folder.parent, plans)
+        storage.check()
+        for plan in plans:
+            properties = server_properties(plan, plans, self._listeners, self._properties)
+            write_properties(plan.properties, properties)
+        storage.format(self._format_command)
+        for node in self.nodes:
+            node.start()
+        self._write_state(ready=False)
+        self.wait_ready()
+        self._write_state(ready=True)
+
+    def _format_command(self, plan: NodePlan, cluster_id: str) -> list[str]:
+        arguments = ["format", "--cluster-id", cluster_id, "--config", str(plan.properties)]
+        return self._java("kafka.tools.StorageTool", [*arguments, "--ignore-formatted"], plan)
+
+    def _write_state(self, *, ready: bool) -> None:
+        nodes = tuple(
+            RunningNode(node.node_id, node.address, ProcessIdentity.of(node.process), str(node.plan.log))
+            for node in self.nodes
+            if node.process is not None
+        )
+        owner = ProcessIdentity.of(psutil.Process())
+        running = RunningBroker(owner, self.bootstrap, nodes, ready=ready, detached=self._detached)
+        write_running(self.home, running)

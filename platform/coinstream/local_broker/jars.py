@@ -1,0 +1,139 @@
+"""The jars of Apache Kafka: locked by SHA-256, fetched once by `jgo`, checked before every use."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from coinstream.errors import LocalBrokerError
+from coinstream.local_broker.locks import exclusive_lock
+
+LOCK_NAME = "jars.lock"
+_PARALLEL_DOWNLOADS = 8
+_FETCH_DEADLINE_S = 600.0
+
+Progress = Callable[[str], None]
+"""Receives one line of text at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class LockedJar:
+    """One line of the lock: which artifact, and the SHA-256 that its bytes must have."""
+
+    coordinate: str
+    """`group:artifact:version`."""
+    sha256: str
+
+    @property
+    def relative_path(self) -> Path:
+        """Where a Maven repository keeps the jar."""
+        group, artifact, version = self.coordinate.split(":")
+        return Path(*group.split("."), artifact, version, f"{artifact}-{version}.jar")
+
+
+def report_to_stderr(line: str) -> None:
+    """The default progress: one line to stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def jar_cache() -> Path:
+    """The folder of the jars. All homes of a user share it; `XDG_CACHE_HOME` moves it."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "coinstream" / "jars"
+
+
+def read_lock() -> tuple[LockedJar, ...]:
+    """The locked jars, in the order of the class path."""
+    text = resources.files(__package__).joinpath(LOCK_NAME).read_text(encoding="utf-8")
+    lines = (line.split() for line in text.splitlines() if line and not line.startswith("#"))
+    return tuple(LockedJar(coordinate, sha256) for coordinate, sha256 in lines)
+
+
+def classpath(cache: Path | None = None, progress: Progress = report_to_stderr) -> list[Path]:
+    """The jars of the lock on this machine, each with the right SHA-256. Fetches what is missing.
+
+    Hashing all jars takes a tenth of a second, so it is done each time instead of being remembered.
+
+    Raises:
+        LocalBrokerError: a jar cannot be fetched or stored, or has other bytes than the lock says.
+    """
+    folder = cache or jar_cache()
+    jars = read_lock()
+    if _wrong(jars, folder):
+        _fetch_missing(jars, folder, progress)
+    return [folder / jar.relative_path for jar in jars]
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _wrong(jars: Iterable[LockedJar], folder: Path) -> list[LockedJar]:
+    def is_wrong(jar: LockedJar) -> bool:
+        path = folder / jar.relative_path
+        return not path.is_file() or sha256_of(path) != jar.sha256
+
+    jars = list(jars)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        return [jar for jar, wrong in zip(jars, pool.map(is_wrong, jars), strict=True) if wrong]
+
+
+def _fetch_missing(jars: tuple[LockedJar, ...], folder: Path, progress: Progress) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with exclusive_lock(folder / ".lock", _FETCH_DEADLINE_S, "another process fetches the jars of Kafka"):
+            # Whoever held the lock before may have fetched them all.
+            missing = _wrong(jars, folder)
+            if missing:
+                progress(f"fetching {len(missing)} jars of Apache Kafka into {folder} (once)")
+                _fetch(missing, folder, progress)
+    except OSError as error:
+        raise LocalBrokerError(
+            f"cannot store the jars of Kafka in {folder}: {error}; "
+            "make room, make the folder writable, or set XDG_CACHE_HOME to another one"
+        ) from error
+
+
+def _fetch(missing: list[LockedJar], folder: Path, progress: Progress) -> None:
+    with ThreadPoolExecutor(max_workers=_PARALLEL_DOWNLOADS) as pool:
+        fetched = pool.map(lambda jar: _fetch_one(jar, folder), missing)
+        for count, (jar, path) in enumerate(zip(missing, fetched, strict=True), start=1):
+            size = path.stat().st_size / 1e6
+            progress(f"  [{count}/{len(missing)}] {jar.coordinate} ({size:.1f} MB)")
+
+
+def _fetch_one(jar: LockedJar, folder: Path) -> Path:
+    import requests
+    from jgo.config import GlobalSettings
+    from jgo.constants import MAVEN_CENTRAL_URL
+    from jgo.maven import MavenContext
+
+    path = folder / jar.relative_path
+    # What is there has the wrong bytes: a download that was cut short, or a change on disk.
+    path.unlink(missing_ok=True)
+    repositories = {**GlobalSettings.load().repositories, "central": MAVEN_CENTRAL_URL}
+    context = MavenContext(repo_cache=folder, remote_repos=repositories, timeout=60)
+    group, artifact, version = jar.coordinate.split(":")
+    try:
+        context.project(group, artifact).at_version(version).artifact().resolve()
+    except (requests.RequestException, RuntimeError) as error:
+        raise LocalBrokerError(
+            f"cannot fetch {jar.coordinate} for the local broker: {error}; "
+            "check the network and the proxy settings, or set REDPANDA_BROKERS to use a cluster instead"
+        ) from error
+    actual = sha256_of(path)
+    if actual != jar.sha256:
+        path.unlink()
+        raise LocalBrokerError(
+            f"{jar.coordinate} has SHA-256 {actual}, but the lock says {jar.sha256}; it was removed unused. "
+            "The repository or a proxy serves other bytes than those that were locked: do not run them"
+        )
+    return path

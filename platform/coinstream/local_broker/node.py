@@ -1,0 +1,147 @@
+"""One node of the local broker: a Java process, its watchdog, and the controls that fault tests need."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from coinstream.errors import LocalBrokerError
+from coinstream.local_broker.diagnosis import why_it_died
+from coinstream.local_broker.java import java_environment
+from coinstream.local_broker.properties import NodePlan
+
+_WATCHDOG = Path(__file__).with_name("watchdog.py")
+
+
+@dataclass(slots=True)
+class Node:
+    """A node that can be started, stopped, killed and paused. Not thread-safe."""
+
+    plan: NodePlan
+    command: Sequence[str]
+    """The command line of its Java."""
+    grace_s: float
+    """How long Java may take to stop in good order before it is killed, in seconds."""
+    _watchdog: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    _java: psutil.Process | None = field(default=None, init=False)
+    _stopping: bool = field(default=False, init=False)
+
+    @property
+    def node_id(self) -> int:
+        """Number of the node in the cluster, from 1."""
+        return self.plan.node_id
+
+    @property
+    def address(self) -> str:
+        """`host:port` for clients."""
+        return self.plan.address()
+
+    @property
+    def process(self) -> psutil.Process | None:
+        """The Java process, if it was ever started."""
+        return self._java
+
+    @property
+    def alive(self) -> bool:
+        """True while Java runs (or is paused)."""
+        return self._watchdog is not None and self._watchdog.poll() is None
+
+    @property
+    def died(self) -> bool:
+        """True if Java ended although nobody asked for it through this object."""
+        return self._watchdog is not None and not self._stopping and self._watchdog.poll() is not None
+
+    def start(self) -> None:
+        """Start Java, again after it ended. Returns before the node serves.
+
+        Raises:
+            LocalBrokerError: the process cannot be created.
+        """
+        if self.alive:
+            return
+        self._stopping = False
+        self.plan.log.unlink(missing_ok=True)
+        try:
+            with self.plan.output.open("wb") as output:
+                self._watchdog = subprocess.Popen(
+                    [sys.executable, "-I", "-S", str(_WATCHDOG), str(self.grace_s), *self.command],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=output,
+                    cwd=self.plan.folder,
+                    env=java_environment(),
+                    # Ctrl-C reaches the owner alone, which then stops the nodes in order.
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise LocalBrokerError(f"cannot start Java for node {self.node_id}: {error}") from error
+        self._java = self._process_of(self._watchdog)
+
+    def _process_of(self, watchdog: subprocess.Popen[bytes]) -> psutil.Process:
+        assert watchdog.stdout is not None
+        line = watchdog.stdout.readline().strip()
+        try:
+            return psutil.Process(int(line))
+        except (ValueError, psutil.NoSuchProcess) as error:
+            watchdog.wait()
+            raise LocalBrokerError(self.obituary()) from error
+
+    def kill(self) -> None:
+        """End Java at once (SIGKILL), as a crash would, and wait until it is gone."""
+        self._signal(signal.SIGKILL)
+        self.wait()
+
+    def terminate(self) -> None:
+        """Ask Java to stop in good order (SIGTERM); `wait` tells when it has."""
+        self._signal(signal.SIGTERM)
+
+    def pause(self) -> None:
+        """Freeze Java (SIGSTOP): the node holds its connections but answers nothing."""
+        self._signal(signal.SIGSTOP, ends=False)
+
+    def resume(self) -> None:
+        """Let a paused node go on (SIGCONT)."""
+        self._signal(signal.SIGCONT, ends=False)
+
+    def release(self) -> None:
+        """Let the watchdog stop Java: in good order if it can within the grace time, by force otherwise."""
+        self._stopping = True
+        if self._watchdog is not None and self._watchdog.stdin is not None:
+            self._watchdog.stdin.close()
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Wait until Java is gone.
+
+        Raises:
+            LocalBrokerError: it is still there after `timeout_s` seconds.
+        """
+        if self._watchdog is None:
+            return
+        try:
+            self._watchdog.wait(timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise LocalBrokerError(
+                f"node {self.node_id} still runs after {timeout_s} s; its log is {self.plan.log}"
+            ) from error
+        if self._watchdog.stdout is not None:
+            self._watchdog.stdout.close()
+
+    def obituary(self) -> str:
+        """Why the node died, as far as its log tells, with the path of the log."""
+        code = self._watchdog.returncode if self._watchdog is not None else None
+        return (
+            f"node {self.node_id} of the local broker died (exit code {code}): "
+            f"{why_it_died(self.plan)}; its log is {self.plan.log}"
+        )
+
+    def _signal(self, number: signal.Signals, *, ends: bool = True) -> None:
+        if self._java is None or not self.alive:
+            raise LocalBrokerError(f"node {self.node_id} of the local broker does not run")
+        self._stopping = self._stopping or ends
+        self._java.send_signal(number)

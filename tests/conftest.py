@@ -1,0 +1,85 @@
+"""Fixtures for all tests: a real broker, a cluster of three nodes, topics of a test's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from coinstream.local_broker import LocalBroker
+from coinstream.settings import BrokerSettings
+from tests.support import unique, wait_until
+
+TopicFactory = Callable[..., str]
+"""`topic(name="t", partitions=1, replication=None, config=None)` creates a topic; gives its unique name."""
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
+    """One node, on free ports, for the whole session. `broker.bootstrap` is its address."""
+    with LocalBroker(tmp_path_factory.mktemp("broker"), nodes=1, port=0) as local:
+        yield local
+
+
+@pytest.fixture(scope="module")
+def cluster3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
+    """Three nodes that a fault test may kill, pause and start again: `cluster3.nodes[i].kill()`."""
+    with LocalBroker(tmp_path_factory.mktemp("cluster"), nodes=3, port=0, heap_mb=384) as local:
+        yield local
+
+
+@pytest.fixture(scope="session")
+def broker_settings(broker: LocalBroker) -> BrokerSettings:
+    """Settings that lead to `broker`."""
+    return BrokerSettings(brokers=broker.bootstrap)
+
+
+@pytest.fixture(scope="session")
+def topic(broker: LocalBroker) -> TopicFactory:
+    """Creates topics on `broker`, each with a name of its own, and waits until they can be used."""
+    return topic_factory(broker.bootstrap)
+
+
+@pytest.fixture(scope="module")
+def topic3(cluster3: LocalBroker) -> TopicFactory:
+    """The same on `cluster3`."""
+    return topic_factory(cluster3.bootstrap)
+
+
+def topic_factory(bootstrap: str) -> TopicFactory:
+    """A function that creates topics on the cluster at `bootstrap`."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+
+    def create(
+        name: str = "topic",
+        partitions: int = 1,
+        replication: int | None = None,
+        config: dict[str, str] | None = None,
+    ) -> str:
+        wanted = unique(name)
+        new = NewTopic(
+            wanted,
+            num_partitions=partitions,
+            # -1: the broker's default, which is its count of nodes.
+            replication_factor=replication if replication is not None else -1,
+            config=config or {},
+        )
+        admin.create_topics([new])[wanted].result(30)
+        wait_until(lambda: _has_leaders(admin, wanted, partitions), what=f"topic {wanted} has its leaders")
+        return wanted
+
+    return create
+
+
+def _has_leaders(admin: AdminClient, topic: str, partitions: int) -> bool:
+    found = admin.list_topics(topic, timeout=10).topics[topic].partitions
+    return len(found) == partitions and all(part.leader >= 0 for part in found.values())
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of the test's own, also for processes that it starts."""
+    monkeypatch.setenv("COINSTREAM_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"

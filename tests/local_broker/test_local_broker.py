@@ -1,0 +1,52 @@
+"""The local broker serves, keeps its data, and survives the loss of nodes."""
+
+from __future__ import annotations
+
+from confluent_kafka import Consumer, Producer
+
+from coinstream.local_broker import LocalBroker
+from tests.conftest import TopicFactory
+
+
+def test_serves_what_was_produced(broker: LocalBroker, topic: TopicFactory) -> None:
+    name = topic("served", partitions=2)
+    producer = Producer({"bootstrap.servers": broker.bootstrap, "enable.idempotence": True})
+    for number in range(100):
+        producer.produce(name, str(number).encode(), partition=number % 2)
+    assert producer.flush(20) == 0
+    assert read_all(broker.bootstrap, name, 100) == {str(number).encode() for number in range(100)}
+
+
+def test_acknowledged_messages_survive_a_killed_node(cluster3: LocalBroker, topic3: TopicFactory) -> None:
+    name = topic3("survives", partitions=3)
+    producer = Producer({"bootstrap.servers": cluster3.bootstrap, "enable.idempotence": True})
+    acknowledged: list[bytes] = []
+    for number in range(3000):
+        value = str(number).encode()
+        producer.produce(
+            name, value, on_delivery=lambda error, _, value=value: error or acknowledged.append(value)
+        )
+        producer.poll(0)
+        if number == 1000:
+            cluster3.nodes[1].kill()
+    assert producer.flush(60) == 0
+    assert len(acknowledged) == 3000
+    assert read_all(cluster3.bootstrap, name, 3000) == set(acknowledged)
+    cluster3.nodes[1].start()
+    cluster3.wait_ready()
+
+
+def read_all(bootstrap: str, topic: str, count: int) -> set[bytes]:
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": topic, "auto.offset.reset": "earliest"})
+    consumer.subscribe([topic])
+    seen: list[bytes] = []
+    try:
+        while len(seen) < count:
+            messages = consumer.consume(count, 15)
+            assert messages, f"only {len(seen)} of {count} arrived"
+            assert not any(message.error() for message in messages)
+            seen.extend(message.value() or b"" for message in messages)
+    finally:
+        consumer.close()
+    assert len(seen) == count
+    return set(seen)
