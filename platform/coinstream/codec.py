@@ -87,13 +87,13 @@ class Decoder:
         if headers and is_compressed(headers):
             value = decompress(value)
         strict = self._strict(topic)
-        if strict is not None:
-            try:
-                return Decoded(strict.decode(value), _NOTHING)
-            except msgspec.DecodeError:
-                # Unknown fields and foreign types take the careful path, which names the fault.
-                pass
-        return decode_any(value)
+        if strict is None:
+            return decode_any(value)
+        try:
+            return Decoded(strict.decode(value), _NOTHING)
+        except msgspec.DecodeError:
+            # Unknown fields and foreign types take the careful path, which names the fault.
+            return decode_any(value)
 
     def _strict(self, topic: str | None) -> msgspec.json.Decoder[Message] | None:
         try:
