@@ -26,7 +26,7 @@ log = logging.getLogger("coinstream.kafka")
 # Without a handler Python's last resort prints warnings there after all.
 log.addHandler(logging.NullHandler())
 
-_AUTHENTICATION: Final = {
+AUTHENTICATION: Final = {
     KafkaError._AUTHENTICATION,
     KafkaError._SSL,
     KafkaError.SASL_AUTHENTICATION_FAILED,
@@ -62,7 +62,7 @@ def error_name(error: KafkaError) -> str:
 def broker_error(error: KafkaError, doing: str, brokers: str) -> CoinstreamError:
     """What went wrong while `doing` something with the cluster, with what to do about it."""
     said = f"{doing} at {brokers}: {error.str()} ({error_name(error)})"
-    if error.code() in _AUTHENTICATION:
+    if error.code() in AUTHENTICATION:
         return AuthenticationError(
             f"{said}. Check REDPANDA_SASL_*, REDPANDA_SSL_* and the access rules of this user."
         )

@@ -49,9 +49,7 @@ class HomeSettings(_Settings):
     @field_validator("exchange_topics", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
+        return _split_commas(value)
 
     @field_validator("home")
     @classmethod
@@ -131,6 +129,21 @@ class ProducerSettings(_Settings):
     pool_size: int = Field(default=5, ge=1)
     pool_max_in_flight: int = Field(default=1, ge=1, le=5)
     transaction_timeout_ms: int = Field(default=30_000, ge=1000)
+    delivery_timeout_ms: int = Field(default=120_000, ge=1)
+    """How long a message may wait for its acknowledgement, retries included, before it is reported as lost."""
+    throughput_topics: Annotated[tuple[str, ...], NoDecode] = ()
+    """Topics sent in large batches instead of soon: shell patterns, comma-separated in the environment."""
+    throughput_batch_bytes: int = Field(default=1_048_576, ge=1)
+    throughput_linger_ms: float = Field(default=50.0, ge=0)
+    statistics_interval_ms: int = Field(default=1_000, ge=0)
+    """How often librdkafka reports the counters behind the metrics. 0: never."""
+    topics_refresh_ms: int = Field(default=30_000, ge=100)
+    """How often the client looks which topics exist."""
+
+    @field_validator("throughput_topics", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return _split_commas(value)
 
 
 class ConsumerSettings(_Settings):
@@ -151,6 +164,12 @@ class ConsumerSettings(_Settings):
     offset_reset: Literal["latest", "earliest", "error"] = "latest"
     retries: int = Field(default=8, ge=0)
     retry_backoff_ms: int = Field(default=100, ge=1)
+
+
+def _split_commas(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
 
 
 def _reveal(secret: SecretStr | None) -> str | None:

@@ -1,0 +1,157 @@
+"""RedpandaClient: the face of the platform for code that sends and receives market data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any, Final, Self, TypedDict
+
+from coinstream.codec import Encoder, Headers
+from coinstream.errors import ProduceError
+from coinstream.messages import Message, from_wire
+from coinstream.producing.delivery import Ledger, RecordMetadata, Sending
+from coinstream.producing.pool import ProducerPool
+from coinstream.producing.publisher import Publisher
+from coinstream.producing.topic_cache import TopicCache
+from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
+
+CLOSE_TIMEOUT_S: Final = 30.0
+"""How long leaving the `with` block waits for acknowledgements."""
+
+
+class TopicBatch(TypedDict):
+    """Messages for one topic, as `produce_batch` takes them."""
+
+    topic: str
+    messages: Sequence[Message | Mapping[str, Any]]
+
+
+class RedpandaClient:
+    """Sends and receives market messages. Thread-safe.
+
+    Sending is asynchronous: a call returns when the messages are in the send buffer, which is
+    bounded (32 MiB by default); a full buffer blocks, at most `max_block_ms`. A message that the
+    cluster did not acknowledge is an error raised by the next call that sends or flushes.
+    Leaving the `with` block flushes, and raises if a message remains.
+    """
+
+    def __init__(
+        self,
+        brokers: BrokerSettings,
+        producer: ProducerSettings | None = None,
+        consumer: ConsumerSettings | None = None,
+    ) -> None:
+        self.brokers = brokers
+        self.producer_settings = producer or ProducerSettings()
+        self.consumer_settings = consumer or ConsumerSettings()
+        self.encoder: Final = Encoder()
+        self._ledger = Ledger()
+        self._pool = ProducerPool(brokers, self.producer_settings, self._ledger)
+        self._topics = TopicCache(brokers, self.producer_settings.topics_refresh_ms, self._forget)
+        self._publisher = Publisher(self._pool, self._topics, self._ledger, self.encoder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def publish(self, messages: Iterable[Message]) -> int:
+        """Send each message to its topic; how many were taken.
+
+        Raises:
+            ProduceError: an earlier message was not acknowledged, or this one cannot be taken.
+            MessageError, UnroutableError: a message cannot be written, or is of no known type.
+            TopicError: its topic does not exist.
+        """
+        return self._publisher.publish(messages)
+
+    def produce(self, topic: str, messages: Iterable[Message | Mapping[str, Any]]) -> int:
+        """Send messages, or wire fields that make messages, to one topic; how many were taken.
+
+        Raises:
+            As `publish`.
+        """
+        return self._publisher.publish(map(_as_message, messages), topic)
+
+    def produce_batch(self, batches: Iterable[TopicBatch]) -> int:
+        """Send batches for several topics; how many messages were taken.
+
+        Raises:
+            As `publish`.
+        """
+        return sum(self.produce(batch["topic"], batch["messages"]) for batch in batches)
+
+    def send(
+        self, topic: str, key: str | bytes | None, value: bytes | Message, headers: Headers | None = None
+    ) -> Future[RecordMetadata]:
+        """Send one message; the future gives where it lies. asyncio code awaits `asyncio.wrap_future` of it.
+
+        Raises:
+            As `publish`. What happens after the message was taken is raised by the future.
+        """
+        self._topics.require(topic)
+        raw_key = key.encode() if isinstance(key, str) else key
+        at_ms = 0
+        if isinstance(value, Message):
+            at_ms = int(value.last_updated.timestamp() * 1000)
+            value, own_headers = self.encoder.encode(value)
+            headers = [*(own_headers or []), *(headers or [])] or None
+        lane = self._pool.get_producer(topic) if raw_key is None else self._pool.find(topic, raw_key)
+        lane.track()
+        token = Sending(next(self._ledger.sequence), lane)
+        lane.insist(topic, value, raw_key, token, at_ms, headers)
+        return token.future
+
+    def route_message(self, data: Message | Mapping[str, Any], data_type: str | None = None) -> str:
+        """The topic of a message or of wire fields, whose type may be named.
+
+        Raises:
+            UnroutableError: the fields fit no type. Names the fields seen.
+            BrokerError, AuthenticationError: the topics are not known yet and the cluster does not answer.
+        """
+        return self._topics.router.topic_of(data, data_type)
+
+    def flush(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
+        """Wait until the cluster has acknowledged everything.
+
+        Raises:
+            ProduceError: messages remain after the time, or one failed.
+        """
+        remaining = self._pool.flush(timeout_s)
+        self._ledger.raise_first()
+        if remaining:
+            raise ProduceError(
+                f"{remaining} message(s) were not acknowledged by {self.brokers.brokers} within "
+                f"{timeout_s:g} s. Is the broker running?",
+                topic="",
+                error_type="TIMED_OUT",
+            )
+
+    def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
+        """Flush and let go of the producers. May be called twice.
+
+        Raises:
+            ProduceError: messages remain after the time, or one failed.
+        """
+        try:
+            self.flush(timeout_s)
+        finally:
+            self._topics.close()
+            self._pool.close()
+
+    def _forget(self) -> None:
+        self._publisher.forget()
+
+
+def _as_message(data: Message | Mapping[str, Any]) -> Message:
+    if isinstance(data, Message):
+        return data
+    message, _ = from_wire(data)
+    return message
+
+
+__all__ = ["RecordMetadata", "RedpandaClient", "TopicBatch"]

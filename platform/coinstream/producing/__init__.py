@@ -1,0 +1,1 @@
+"""Sending: a pool of idempotent producers that keeps the order of each key and loses nothing."""

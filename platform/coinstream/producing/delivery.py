@@ -1,0 +1,260 @@
+"""What happens to a message after it was handed to librdkafka: acknowledged, sent again, or reported.
+
+librdkafka keeps the payload of every message until it is acknowledged, and hands it back with the
+error when it is not. So the platform keeps no copies: each call of `publish` gives all its messages
+one `Chunk` as delivery callback, which is called for failures only and which knows their order.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from confluent_kafka import KafkaError
+from confluent_kafka import Message as KafkaMessage
+
+from coinstream.errors import CoinstreamError, FatalProducerError, ProduceError
+from coinstream.kafka import produce_error
+from coinstream.messages import Message
+from coinstream.observing.metrics import METRICS, Metrics
+
+if TYPE_CHECKING:
+    from coinstream.producing.lane import Lane
+
+Encode = Callable[[Message], tuple[bytes, list[tuple[str, bytes]] | None]]
+
+_MENDABLE: Final = {
+    KafkaError._FATAL,
+    KafkaError._GAPLESS_GUARANTEE,
+    KafkaError._INCONSISTENT,
+    KafkaError._PURGE_INFLIGHT,
+    KafkaError._PURGE_QUEUE,
+    KafkaError._STATE,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+    KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
+    KafkaError.UNKNOWN_PRODUCER_ID,
+}
+"""Errors of the producer, not of the message: a new producer can send it."""
+
+_TRANSIENT: Final = {
+    KafkaError._TIMED_OUT,
+    KafkaError._TRANSPORT,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.KAFKA_STORAGE_ERROR,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NETWORK_EXCEPTION,
+    KafkaError.NOT_ENOUGH_REPLICAS,
+    KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.REQUEST_TIMED_OUT,
+}
+"""Errors of the cluster that pass, reported when librdkafka has used up its own retries."""
+
+
+class RecordMetadata(NamedTuple):
+    """Where an acknowledged message lies. `latency_ms` is from `send` to the acknowledgement."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    latency_ms: float
+
+
+class Failure(NamedTuple):
+    """A message that was not acknowledged, and its place in the order of sending."""
+
+    token: Token
+    error: KafkaError
+    record: KafkaMessage
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Sorts failures as their messages were first sent."""
+        return self.token.sequence, self.token.position(self.record)
+
+    def mendable(self, retries: int) -> bool:
+        """Whether sending again through a new producer may help."""
+        code = self.error.code()
+        return (code in _MENDABLE or code in _TRANSIENT) and self.token.attempts < retries
+
+    def as_error(self) -> ProduceError:
+        """The failure in our words."""
+        key = self.record.key()
+        found = produce_error(self.error, self.record.topic() or "", _as_bytes(key))
+        if self.error.code() not in _MENDABLE:
+            return found
+        return FatalProducerError(
+            f"{found} after {self.token.attempts} replacement(s) of the producer",
+            topic=found.topic,
+            key=found.key,
+            error_type=found.error_type,
+        )
+
+
+class Token:
+    """The delivery callback of one or more messages. Called by whichever thread polls.
+
+    It only takes notes: polling or producing inside a delivery callback is not allowed.
+    """
+
+    __slots__ = ("attempts", "sequence")
+
+    def __init__(self, sequence: int, attempts: int = 0) -> None:
+        self.sequence = sequence
+        self.attempts = attempts
+
+    def position(self, record: KafkaMessage) -> int:
+        """The place of a record among those that share this token."""
+        return 0
+
+    def fail(self, error: ProduceError, ledger: Ledger) -> None:
+        """Tell whoever waits that the message is given up."""
+        ledger.latch(error)
+
+
+class Chunk(Token):
+    """The messages of one `publish`. Lives until the last of them is acknowledged."""
+
+    __slots__ = ("_encode", "_find", "_messages")
+
+    def __init__(
+        self,
+        sequence: int,
+        messages: Sequence[Message],
+        encode: Encode,
+        find: Callable[[str, bytes], Lane],
+    ) -> None:
+        super().__init__(sequence)
+        self._messages = messages
+        self._encode = encode
+        self._find = find
+
+    def __call__(self, error: KafkaError | None, record: KafkaMessage) -> None:
+        """Note a failure; success needs nothing."""
+        if error is not None:
+            lane = self._find(record.topic() or "", _as_bytes(record.key()) or b"")
+            lane.failed.append(Failure(self, error, record))
+
+    def position(self, record: KafkaMessage) -> int:
+        """Where the payload stands in the chunk (equal payloads may stand for each other)."""
+        # Writing all again is slow, but only failures ask, and keeping count would cost every message.
+        value = record.value()
+        for at, message in enumerate(self._messages):
+            if self._encode(message)[0] == value:
+                return at
+        return len(self._messages)
+
+
+class Single(Token):
+    """One message: sampled for its latency, or sent again after a failure."""
+
+    __slots__ = ("_at", "_lane", "_original")
+
+    def __init__(self, lane: Lane, original: Token, at: int, attempts: int) -> None:
+        super().__init__(original.sequence, attempts)
+        self._lane = lane
+        self._original = original
+        self._at = at
+
+    def __call__(self, error: KafkaError | None, record: KafkaMessage) -> None:
+        """Note a failure; pass a success on to who asked for it."""
+        if error is not None:
+            self._lane.failed.append(Failure(self, error, record))
+        elif isinstance(self._original, Sending):
+            self._original(None, record)
+
+    def position(self, record: KafkaMessage) -> int:
+        """The place that the message had at first."""
+        return self._at
+
+    def fail(self, error: ProduceError, ledger: Ledger) -> None:
+        """Tell whoever waited for the first attempt."""
+        self._original.fail(error, ledger)
+
+
+class Sending(Token):
+    """One message of `send`, whose caller holds a future."""
+
+    __slots__ = ("_lane", "future", "started")
+
+    def __init__(self, sequence: int, lane: Lane) -> None:
+        super().__init__(sequence)
+        self._lane = lane
+        self.future: Future[RecordMetadata] = Future()
+        self.started = time.perf_counter()
+
+    def __call__(self, error: KafkaError | None, record: KafkaMessage) -> None:
+        """Note the outcome. The future is completed after polling, since its callbacks may do anything."""
+        if error is not None:
+            self._lane.failed.append(Failure(self, error, record))
+        else:
+            latency = (time.perf_counter() - self.started) * 1000
+            self._lane.acknowledged.append((self.future, _metadata(record, latency)))
+
+    def fail(self, error: ProduceError, ledger: Ledger) -> None:
+        """Give the error to the future."""
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_exception(error)
+
+
+def _metadata(record: KafkaMessage, latency_ms: float) -> RecordMetadata:
+    return RecordMetadata(
+        record.topic() or "", record.partition() or 0, record.offset() or 0, record.timestamp()[1], latency_ms
+    )
+
+
+class Ledger:
+    """Shared by all producers of a client: the order of calls, and the first error that nobody has seen."""
+
+    def __init__(self, metrics: Metrics = METRICS) -> None:
+        self.sequence = itertools.count()
+        self.metrics = metrics
+        self.failed: Counter[tuple[str, str]] = Counter()
+        self._lock = threading.Lock()
+        self._first: CoinstreamError | None = None
+        self._more = 0
+
+    def give_up(self, failure: Failure) -> None:
+        """Report a message that will not be sent again."""
+        error = failure.as_error()
+        self.count(error)
+        failure.token.fail(error, self)
+
+    def count(self, error: ProduceError) -> None:
+        """Count an error in the metrics."""
+        self.failed[error.topic, error.error_type] += 1
+        self.metrics.producer_errors.labels(error.topic, error.error_type).inc()
+
+    def latch(self, error: CoinstreamError) -> None:
+        """Keep the first error until the next call raises it."""
+        with self._lock:
+            if self._first is None:
+                self._first = error
+            else:
+                self._more += 1
+
+    def raise_first(self) -> None:
+        """Raise the kept error, once.
+
+        Raises:
+            ProduceError, AuthenticationError: an earlier message was not acknowledged.
+        """
+        if self._first is None:
+            return
+        with self._lock:
+            error, more = self._first, self._more
+            self._first, self._more = None, 0
+        if error is not None:
+            if more:
+                error.add_note(f"{more} more message(s) failed after this one")
+            raise error
+
+
+def _as_bytes(key: str | bytes | None) -> bytes | None:
+    return key.encode() if isinstance(key, str) else key

@@ -1,0 +1,112 @@
+"""The pool of idempotent producers: a key always goes through the same one."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from typing import Final
+
+import mmh3
+
+from coinstream.producing.config import Profile, pooled_config, profile_chooser
+from coinstream.producing.delivery import Ledger
+from coinstream.producing.lane import Lane
+from coinstream.settings import BrokerSettings, ProducerSettings
+
+BUSY_S: Final = 0.004
+"""How often outstanding messages are looked after, in seconds; `publish` does it too."""
+IDLE_S: Final = 0.1
+
+
+class ProducerPool:
+    """`pool_size` lanes per profile, made when first used, each an idempotent producer.
+
+    Order holds per key: the lane of a key is `mmh3(key) % pool_size`, for one topic always in the
+    same profile, also after a producer was replaced.
+    """
+
+    def __init__(self, brokers: BrokerSettings, settings: ProducerSettings, ledger: Ledger) -> None:
+        self._brokers = brokers
+        self._settings = settings
+        self._ledger = ledger
+        self.profile_of = profile_chooser(settings)
+        self._lanes: dict[tuple[str, int], Lane] = {}
+        self._lock = threading.Lock()
+        self._turn = itertools.count()
+        self._stopping = threading.Event()
+        self._polled = 0.0
+        self._caretaker = threading.Thread(target=self._care, name="coinstream-producers", daemon=True)
+        self._caretaker.start()
+
+    def __len__(self) -> int:
+        """Messages that are not yet acknowledged."""
+        return sum(len(lane) for lane in self.lanes)
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """The lanes in use."""
+        return tuple(self._lanes.values())
+
+    def find(self, topic: str, key: bytes) -> Lane:
+        """The lane of a key."""
+        return self._lane(self.profile_of(topic), mmh3.hash(key, signed=False) % self._settings.pool_size)
+
+    def get_producer(self, topic: str = "") -> Lane:
+        """The next lane, round-robin: for messages without a key, whose order is nobody's."""
+        return self._lane(self.profile_of(topic), next(self._turn) % self._settings.pool_size)
+
+    def poll(self) -> None:
+        """Serve all lanes once, without waiting."""
+        self._polled = time.monotonic()
+        for lane in self.lanes:
+            lane.poll()
+
+    def flush(self, timeout_s: float) -> int:
+        """Wait until all is acknowledged or given up; how many messages are not when the time is over."""
+        deadline = time.monotonic() + timeout_s
+        # A lane that is mended while another is flushed has messages again: look until none has.
+        while len(self) and (left := deadline - time.monotonic()) > 0:
+            for lane in self.lanes:
+                lane.flush(min(left, 0.2))
+        return len(self)
+
+    def close(self) -> None:
+        """Stop. Flush first: what is outstanding now is given up."""
+        self._stopping.set()
+        self._caretaker.join()
+        for lane in self.lanes:
+            lane.close()
+
+    def _lane(self, profile: Profile, number: int) -> Lane:
+        lane = self._lanes.get((profile.name, number))
+        if lane is not None:
+            return lane
+        with self._lock:
+            lane = self._lanes.get((profile.name, number))
+            if lane is None:
+                lane = self._lanes[profile.name, number] = self._open(profile, number)
+            return lane
+
+    def _open(self, profile: Profile, number: int) -> Lane:
+        settings = self._settings
+        return Lane(
+            pooled_config(self._brokers, settings, profile, f"coinstream-{profile.name}-{number}"),
+            self._ledger,
+            max_block_ms=settings.max_block_ms,
+            retries=settings.retries,
+            retry_backoff_ms=settings.retry_backoff_ms,
+        )
+
+    def _care(self) -> None:
+        # While a caller publishes it polls by itself: two threads that serve reports fight for the GIL.
+        for pause in self._pauses():
+            self._stopping.wait(pause)
+            if time.monotonic() - self._polled > BUSY_S:
+                for lane in self.lanes:
+                    lane.poll()
+
+    def _pauses(self) -> Iterator[float]:
+        while not self._stopping.is_set():
+            yield BUSY_S if len(self) else IDLE_S

@@ -1,0 +1,95 @@
+"""The hot path: typed messages to records on the lanes of the pool."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Final, NamedTuple
+
+from confluent_kafka import KafkaException
+
+from coinstream.codec import Encoder
+from coinstream.messages import Message, type_of
+from coinstream.producing.delivery import Chunk, Ledger
+from coinstream.producing.lane import Lane
+from coinstream.producing.pool import ProducerPool
+from coinstream.producing.topic_cache import TopicCache
+from coinstream.routing import MAX_CACHED_ROUTES, key_of
+
+CHUNK: Final = 500
+"""Messages between two looks at delivery reports."""
+
+
+class Target(NamedTuple):
+    """Where the messages of one market go."""
+
+    lane: Lane
+    topic: str
+    key: bytes
+
+
+Place = tuple[type[Message], str, str | None, str | None]
+"""Message type, exchange, symbol, and the topic if the caller named one."""
+
+
+class Publisher:
+    """Routes, writes and produces. Remembers where each market's messages go."""
+
+    def __init__(self, pool: ProducerPool, topics: TopicCache, ledger: Ledger, encoder: Encoder) -> None:
+        self._pool = pool
+        self._topics = topics
+        self._ledger = ledger
+        self._encoder = encoder
+        self._targets: dict[Place, Target] = {}
+
+    def publish(self, messages: Iterable[Message], topic: str | None = None) -> int:
+        """Send messages to the topic named, or each to its own; how many were taken.
+
+        Raises:
+            ProduceError: an earlier message was not acknowledged, or this one cannot be taken.
+            MessageError, UnroutableError, TopicError: a message cannot be written, or has no topic.
+        """
+        count = 0
+        for chunk in _chunks(messages):
+            self._ledger.raise_first()
+            self._send(chunk, topic)
+            count += len(chunk)
+            self._pool.poll()
+        return count
+
+    def _send(self, chunk: Sequence[Message], topic: str | None) -> None:
+        encode, targets = self._encoder.encode, self._targets
+        token = Chunk(next(self._ledger.sequence), chunk, Encoder().encode, self._pool.find)
+        for message in chunk:
+            place = (type(message), message.exchange_id, getattr(message, "symbol", None), topic)
+            target = targets.get(place) or self._target(place, message)
+            value, headers = encode(message)
+            at_ms = int(message.last_updated.timestamp() * 1000)
+            try:
+                target.lane.produce(target.topic, value, target.key, -1, token, None, at_ms, headers)
+            except (BufferError, KafkaException):
+                target.lane.insist(target.topic, value, target.key, token, at_ms, headers)
+
+    def forget(self) -> None:
+        """Find all targets anew: topics have come or gone."""
+        self._targets = {}
+
+    def _target(self, place: Place, message: Message) -> Target:
+        targets = self._targets
+        _, exchange, symbol, topic = place
+        if topic is None:
+            topic, key = self._topics.router.route(message)
+        else:
+            own = topic == f"{type_of(message).topic}-{exchange}"
+            key = key_of(exchange, symbol, own_topic=own)
+        self._topics.require(topic)
+        target = Target(self._pool.find(topic, key), topic, key)
+        if len(targets) < MAX_CACHED_ROUTES:
+            targets[place] = target
+        return target
+
+
+def _chunks(messages: Iterable[Message]) -> Iterator[tuple[Message, ...]]:
+    rest = iter(messages)
+    while chunk := tuple(islice(rest, CHUNK)):
+        yield chunk
