@@ -107,6 +107,17 @@ HEALTH: Final = TopicSpec(
 """Where the producer's health is probed (section 11); the figures are ours."""
 
 
+FEED_DEAD_LETTERS: Final = TopicSpec(
+    name="crypto-feeds" + DEAD_LETTER_SUFFIX,
+    partitions=6,
+    retention_ms=30 * _DAY_MS,
+    retention_bytes=256 * _MIB,
+    segment_ms=_DAY_MS,
+    segment_bytes=64 * _MIB,
+)
+"""Frames of exchanges that should have become messages but could not; the figures are ours."""
+
+
 def exchange_topic(spec: TopicSpec, exchange: str) -> TopicSpec:
     """The topic of one exchange: half the partitions, 1.5 times the retention, the rest the same."""
     return spec.model_validate(
@@ -136,6 +147,7 @@ def catalogue(exchanges: Iterable[str] = (), *, dead_letters: bool = True) -> li
     market = [*CORE_TOPICS]
     market += [exchange_topic(spec, exchange) for exchange in exchanges for spec in CORE_TOPICS]
     letters = [dead_letter_topic(spec) for spec in market] if dead_letters else []
+    letters += [FEED_DEAD_LETTERS] if dead_letters else []
     return [*market, *letters, HEALTH]
 
 

@@ -77,4 +77,4 @@ def test_no_broker_is_an_error() -> None:
 
 def test_the_catalogue_holds_every_topic_once() -> None:
     names = [spec.name for spec in catalogue(["binance", "kraken"])]
-    assert len(names) == len(set(names)) == 12 * 2 + 1
+    assert len(names) == len(set(names)) == 12 * 2 + 2

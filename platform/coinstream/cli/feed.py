@@ -1,0 +1,134 @@
+"""`coinstream feed`: run feeds and list them."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from coinstream.cli.output import AsJson, broker, console, print_json, progress_console
+from coinstream.client import RedpandaClient
+from coinstream.feeds.registry import DEFAULT, Options, entries, open_feed
+from coinstream.feeds.runner import FeedReport, Progress, run_feed
+
+app = typer.Typer(help="Run feeds and list them.", no_args_is_help=True)
+
+
+@app.command("list")
+def show_feeds(json: AsJson = False) -> None:
+    """List the feeds that can be run by name."""
+    found = list(entries().values())
+    if json:
+        print_json(
+            {"feeds": [{"name": e.name, "exchange": e.exchange, "description": e.description} for e in found]}
+        )
+        return
+    table = Table("feed", "exchange", "what", box=None)
+    for entry in found:
+        table.add_row(entry.name, entry.exchange, entry.description)
+    console.print(table)
+
+
+@app.command("run")
+def run(
+    feed: Annotated[str, typer.Argument(help="A feed's name, or the path of a recording.")] = DEFAULT,
+    duration: Annotated[float | None, typer.Option(help="Stop after so many seconds.", min=0)] = None,
+    limit: Annotated[int | None, typer.Option(help="Stop after so many messages.", min=1)] = None,
+    speed: Annotated[str, typer.Option(help="Of a replay: 1 as it happened, N times faster, or max.")] = "1",
+    loop: Annotated[bool, typer.Option("--loop", help="Start a replay over at its end.")] = False,
+    original_times: Annotated[
+        bool, typer.Option("--original-times", help="Keep a recording's times instead of moving them to now.")
+    ] = False,
+    exchange: Annotated[
+        str | None, typer.Option(help="Whose frames a recording holds, where it does not tell.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Run a feed into the broker and report what came of it."""
+    options = Options(_speed(speed), loop, not original_times, exchange)
+    source = open_feed(feed, options)
+    stop = threading.Event()
+    with _stopping(stop), broker() as settings, RedpandaClient(settings) as client, _progress(json) as tell:
+        report = run_feed(source, client, duration_s=duration, limit=limit, stop=stop, on_progress=tell)
+    print_json(report) if json else _render(report)
+
+
+def _speed(text: str) -> float | None:
+    if text == "max":
+        return None
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < float("inf"):
+        raise typer.BadParameter(f"{text!r} is neither a positive number nor max", param_hint="--speed")
+    return speed
+
+
+@contextmanager
+def _stopping(stop: threading.Event) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM ends the run in order; a second one breaks it off."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, _: object) -> None:
+        stop.set()
+        signal.signal(number, kept[signal.Signals(number)])
+
+    for number in kept:
+        signal.signal(number, ask)
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
+    if quiet:
+        yield None
+        return
+    if not progress_console.is_terminal:
+        yield _lines()
+        return
+    with progress_console.status("connecting …") as status:
+        yield lambda progress: status.update(
+            f"[bold]{progress.messages:,}[/] messages  {progress.rate:,.0f}/s  "
+            + "  ".join(f"{kind} {count:,}" for kind, count in progress.by_type.items())
+        )
+
+
+def _lines() -> Callable[[Progress], None]:
+    next_at = 5.0
+
+    def tell(progress: Progress) -> None:
+        nonlocal next_at
+        if progress.seconds >= next_at:
+            next_at = progress.seconds + 5.0
+            progress_console.print(f"{progress.messages} messages, {progress.rate:.0f}/s")
+
+    return tell
+
+
+def _render(report: FeedReport) -> None:
+    console.print(
+        f"[bold]{report.feed}[/]: {report.messages:,} messages in {report.seconds:.1f} s "
+        f"({report.rate:,.0f}/s) from {report.frames:,} frames"
+    )
+    table = Table("", "count", box=None, show_header=False)
+    for title, counts in (
+        ("message", report.by_type),
+        ("no message", report.rejected),
+        ("part of a frame", report.entries),
+        ("flag", report.flags),
+    ):
+        for name, count in counts.items():
+            table.add_row(f"{title}: {name}", f"{count:,}")
+    if report.dead_letters:
+        table.add_row("[red]dead letters[/]", f"{report.dead_letters:,}")
+    console.print(table)

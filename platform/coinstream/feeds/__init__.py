@@ -1,0 +1,13 @@
+"""Feeds: market data from recordings, from exchanges and from the simulated exchange.
+
+A feed yields small batches of messages; `run_feed` publishes them. Whatever a feed receives either
+becomes messages or is counted with its reason, and what should have become a message but could
+not is kept as a dead letter: nothing is dropped in silence.
+"""
+
+from coinstream.feeds.accounting import Account, DeadLetter, Reason
+from coinstream.feeds.base import Feed
+from coinstream.feeds.replay import ReplayFeed
+from coinstream.feeds.runner import FeedReport, run_feed
+
+__all__ = ["Account", "DeadLetter", "Feed", "FeedReport", "Reason", "ReplayFeed", "run_feed"]

@@ -1,0 +1,116 @@
+"""What became of the frames a feed received: counted by reason, faults kept as dead letters."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+MAX_DEAD_LETTERS: Final = 10_000
+"""Dead letters kept until the runner takes them. A feed that reaches this stops with an error."""
+DEAD_LETTER_SAMPLE: Final = 65_536
+"""Bytes of a faulty frame that a dead letter keeps."""
+
+
+class Reason(StrEnum):
+    """Why a frame, or an entry of one, did not become a message."""
+
+    SENT = "sent by the client"
+    OPENED = "connection opened"
+    ACKNOWLEDGED = "acknowledgement"
+    HEARTBEAT = "heartbeat"
+    STATUS = "status"
+    DEPTH = "depth update (the top comes from another stream)"
+    TOP_UNCHANGED = "top of book unchanged"
+    BOOK_UNSYNCED = "book awaits its snapshot"
+    SNAPSHOT_STALE = "snapshot older than the book"
+    NOT_DOLLARS = "price not in dollars"
+    NO_PRICE = "price empty or zero"
+    NO_SIZES = "quote without sizes"
+    ONE_SIDED = "quote with an empty side"
+    INCOMPLETE = "delta before its first full ticker"
+    DUPLICATE = "duplicate"
+    OUT_OF_DATE = "older than what was sent before"
+    NOT_WANTED = "type not asked for"
+    MALFORMED = "malformed"
+    BAD_VALUE = "value no market can have"
+    UNKNOWN = "unknown kind of frame"
+    UNKNOWN_SYMBOL = "unknown symbol"
+    REFUSED = "error from the exchange"
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether the frame should have become a message: it goes to the dead letters."""
+        return self in _FAULTS
+
+
+_FAULTS: Final = frozenset(
+    {Reason.MALFORMED, Reason.BAD_VALUE, Reason.UNKNOWN, Reason.UNKNOWN_SYMBOL, Reason.REFUSED}
+)
+
+
+class Flag(StrEnum):
+    """A remarkable thing about a message that was produced all the same."""
+
+    CROSSED = "crossed book (bid above ask)"
+    LOCKED = "locked book (bid equals ask)"
+    GAP = "sequence gap"
+    RECONNECT = "reconnect"
+    FROZEN = "stream frozen, reconnected"
+    RECOVERED = "recovered after a gap"
+    RATE_LIMITED = "rate limited"
+    VANISHED = "symbol vanished"
+
+
+class DeadLetter(NamedTuple):
+    """A frame that could not become a message, with the reason."""
+
+    exchange: str
+    received_ns: int
+    reason: Reason
+    detail: str
+    payload: bytes
+
+
+@dataclass
+class Account:
+    """Counts of one feed. `frames` = frames that gave messages + frames that were rejected.
+
+    Attributes:
+        frames: frames (or lines of a recording) received.
+        accepted: frames that gave at least one message.
+        rejected: frames without a message, by reason.
+        entries: entries of accepted frames that gave no message, by reason.
+        flags: remarkable messages and events, by kind.
+    """
+
+    frames: int = 0
+    accepted: int = 0
+    rejected: Counter[Reason] = field(default_factory=Counter)
+    entries: Counter[Reason] = field(default_factory=Counter)
+    flags: Counter[Flag] = field(default_factory=Counter)
+    dead: deque[DeadLetter] = field(default_factory=deque)
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether every frame is accounted for."""
+        return self.frames == self.accepted + self.rejected.total()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more dead letters may pile up."""
+        return len(self.dead) >= MAX_DEAD_LETTERS
+
+    def refuse(self, reason: Reason) -> None:
+        """Count a frame that is no concern of the parser."""
+        self.frames += 1
+        self.rejected[reason] += 1
+
+    def bury(self, letter: DeadLetter) -> None:
+        """Keep a faulty frame for the dead-letter topic."""
+        self.dead.append(letter._replace(payload=letter.payload[:DEAD_LETTER_SAMPLE]))
+
+    def take_dead(self) -> list[DeadLetter]:
+        """Hand over the dead letters gathered so far."""
+        return [self.dead.popleft() for _ in range(len(self.dead))]

@@ -1,0 +1,63 @@
+"""One parser per exchange protocol, and which one a recording or an address needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Final
+
+from coinstream.errors import FeedError
+from coinstream.feeds.parsers.base import Frame, Gap, Parsed, Parser, account_for
+from coinstream.feeds.parsers.binance import BinanceParser, is_usdm
+
+__all__ = ["PARSERS", "Frame", "Gap", "Parsed", "Parser", "account_for", "guess", "new_parser"]
+
+PARSERS: Final[dict[str, Callable[[], Parser]]] = {
+    "binance": BinanceParser,
+    "binanceus": lambda: BinanceParser("binanceus"),
+    "binanceusdm": lambda: BinanceParser("binanceusdm"),
+}
+"""Parsers by exchange id (ccxt's names)."""
+
+HOSTS: Final[dict[str, str]] = {
+    "fstream.binance.com": "binanceusdm",
+    "fapi.binance.com": "binanceusdm",
+    "binance.us": "binanceus",
+    "binance.com": "binance",
+    "binance.vision": "binance",
+}
+"""Exchange by the end of its host names; the first that fits counts."""
+
+_SNIFFED: Final = 400
+
+
+def new_parser(exchange: str) -> Parser:
+    """A fresh parser.
+
+    Raises:
+        FeedError: no parser is known for the exchange.
+    """
+    make = PARSERS.get(exchange)
+    if make is None:
+        raise FeedError(f"no parser for exchange {exchange!r}; known: {', '.join(sorted(PARSERS))}")
+    return make()
+
+
+def exchange_of(url: str) -> str | None:
+    """The exchange behind an address, if it is known."""
+    host = url.partition("://")[2].partition("/")[0].partition(":")[0]
+    return next((name for end, name in HOSTS.items() if host == end or host.endswith("." + end)), None)
+
+
+def guess(frames: Iterable[Frame]) -> str | None:
+    """The exchange whose protocol the frames speak: the parser that reads most of them."""
+    sample = list(islice(frames, _SNIFFED))
+    read = {name: sum(bool(parser.parse(frame).messages) for frame in sample) for name, parser in _fresh()}
+    best = max(read, key=lambda name: read[name])
+    if not read[best]:
+        return None
+    return "binanceusdm" if best == "binance" and any(is_usdm(frame.payload) for frame in sample) else best
+
+
+def _fresh() -> list[tuple[str, Parser]]:
+    return [(name, make()) for name, make in PARSERS.items()]

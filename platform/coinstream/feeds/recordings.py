@@ -1,0 +1,131 @@
+"""Recordings of exchange sessions, as the public collections write them.
+
+- Line form of hftbacktest: `<receipt time, ns> <frame>`.
+- Session form of cryptofeed: `URL <-> t` opened, `URL <- t: frame` sent, `t: frame` received,
+  `URL -> t: body` answered over REST; times in seconds.
+- Reply form: method, path, `true|false`, then the body of one REST reply over the rest of the file.
+- LEAN's minute bars: a zip archive with `<yyyymmdd>_<symbol>_minute_<trade|quote>.csv`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Final, NamedTuple, cast
+
+from coinstream.errors import FeedError
+from coinstream.feeds.accounting import Reason
+from coinstream.feeds.parsers import Frame, exchange_of, guess
+
+_METHODS: Final = (b"GET", b"POST")
+_LINE: Final = re.compile(rb"(\d{16,20}) (.*)", re.DOTALL)
+_RECEIVED: Final = re.compile(rb"(\d{9,11}(?:\.\d+)?): ?(.*)", re.DOTALL)
+_EVENT: Final = re.compile(rb"(\w+://\S+) (<->|<-|->) (\d{9,11}(?:\.\d+)?)(?:: ?(.*))?", re.DOTALL)
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+
+
+class Line(NamedTuple):
+    """One line of a recording: a frame, and for a line that holds none the reason."""
+
+    frame: Frame
+    reason: Reason | None = None
+
+
+def read(path: Path) -> Iterator[Line]:
+    """The lines of a recording in file order.
+
+    Raises:
+        FeedError: the file is missing, unreadable, or its compression is damaged. Names the line.
+    """
+    number = 0
+    try:
+        if zipfile.is_zipfile(path):
+            yield from _archive(path)
+            return
+        with _open(path) as stream:
+            first = stream.readline()
+            if first.strip() in _METHODS:
+                yield _reply(stream, path)
+                return
+            last_ns = 0
+            for raw in _chain(first, stream):
+                number += 1
+                line = _line(raw, last_ns)
+                if line is not None:
+                    last_ns = line.frame.received_ns
+                    yield line
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise FeedError(f"recording {path}: cannot read past line {number}: {error}") from error
+
+
+def exchange_in(path: Path) -> str:
+    """The exchange that a recording is of: by its addresses, else by what its frames look like.
+
+    Raises:
+        FeedError: neither tells. Says how to name it.
+    """
+    lines = read(path)
+    frames = []
+    for line in lines:
+        named = exchange_of(line.frame.url) if line.frame.url else None
+        if named:
+            return named
+        if line.reason is None:
+            frames.append(line.frame)
+        if len(frames) >= 400:
+            break
+    found = guess(frames)
+    if found is None:
+        raise FeedError(f"recording {path}: cannot tell the exchange from its frames; name it (--exchange)")
+    return found
+
+
+def _open(path: Path) -> IO[bytes]:
+    with path.open("rb") as probe:
+        packed = probe.read(2) == _GZIP_MAGIC
+    return cast("IO[bytes]", gzip.open(path, "rb")) if packed else path.open("rb")
+
+
+def _chain(first: bytes, rest: IO[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from rest
+
+
+def _line(raw: bytes, last_ns: int) -> Line | None:
+    raw = raw.rstrip(b"\r\n")
+    if not raw.strip():
+        return None
+    if found := _LINE.fullmatch(raw):
+        return Line(Frame(int(found[1]), found[2]))
+    if found := _RECEIVED.fullmatch(raw):
+        return Line(Frame(_to_ns(found[1]), found[2]))
+    if found := _EVENT.fullmatch(raw):
+        frame = Frame(_to_ns(found[3]), found[4] or b"", found[1].decode())
+        return Line(frame, {b"<->": Reason.OPENED, b"<-": Reason.SENT}.get(found[2]))
+    return Line(Frame(last_ns, raw), Reason.MALFORMED)
+
+
+def _to_ns(seconds: bytes) -> int:
+    whole, _, fraction = seconds.partition(b".")
+    return int(whole) * 1_000_000_000 + int((fraction + b"000000000")[:9])
+
+
+def _reply(stream: IO[bytes], path: Path) -> Line:
+    address = stream.readline().strip().decode()
+    stream.readline()
+    # Nothing in the file says when the reply came; its own time stamps stand where it has them.
+    received_ns = path.stat().st_mtime_ns
+    return Line(Frame(received_ns, stream.read(), f"reply://{address}"))
+
+
+def _archive(path: Path) -> Iterator[Line]:
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            with archive.open(name) as member:
+                for row in member:
+                    if row.strip():
+                        yield Line(Frame(path.stat().st_mtime_ns, row.strip(), f"lean://{name}"))

@@ -1,0 +1,145 @@
+"""Replay of recordings: the same frames through the same parsers as live, at any speed."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from coinstream.feeds import recordings
+from coinstream.feeds.accounting import Account, DeadLetter, Reason
+from coinstream.feeds.parsers import Parser, account_for, new_parser
+from coinstream.feeds.rebase import rebased
+from coinstream.feeds.recordings import Line
+from coinstream.messages import Message
+
+BATCH: Final = 500
+"""Messages in a batch at most."""
+_PATIENCE_S: Final = 0.25
+_SAME_SESSION_NS: Final = 3_600_000_000_000
+_WORTH_WAITING_NS: Final = 1_000_000
+
+
+class ReplayFeed:
+    """Messages from recorded sessions of one exchange.
+
+    Args:
+        paths: recordings; several are merged by receipt time.
+        speed: 1 replays as it happened, N as many times faster, None as fast as possible.
+        name: the feed's name; by default that of the first recording.
+        exchange: whose frames these are; by default what the recording tells.
+        loop: start over at the end instead of ending.
+        rebase: move all times so that a message is received when it is replayed. Distances
+            between exchange time and receipt stay. Without it times stay as recorded, and topics
+            with a time-based retention drop old messages.
+
+    Raises:
+        FeedError: a recording cannot be read, or does not tell its exchange.
+    """
+
+    def __init__(
+        self,
+        *paths: Path,
+        speed: float | None = None,
+        name: str | None = None,
+        exchange: str | None = None,
+        loop: bool = False,
+        rebase: bool = True,
+    ) -> None:
+        self.exchange = exchange or recordings.exchange_in(paths[0])
+        self.name = name or paths[0].name.partition(".")[0]
+        self.account = Account()
+        self._paths = paths
+        self._speed = speed
+        self._loop = loop
+        self._rebase = rebase
+
+    def messages(self, stop: threading.Event) -> Iterator[Sequence[Message]]:
+        """See `Feed.messages`."""
+        while True:
+            yield from self._once(stop)
+            if stop.is_set() or not self._loop:
+                return
+
+    def _once(self, stop: threading.Event) -> Iterator[Sequence[Message]]:
+        parser = new_parser(self.exchange)
+        pace = _Pace(self._speed)
+        opened: set[Path] = set()
+        batch: list[Message] = []
+        for at_ns, path, line in self._merged():
+            if pace.wait_ns(at_ns) > _WORTH_WAITING_NS:
+                yield batch
+                batch = []
+                while not stop.is_set() and (wait_ns := pace.wait_ns(at_ns)) > 0:
+                    stop.wait(min(wait_ns / 1e9, _PATIENCE_S))
+                    yield ()
+            if stop.is_set():
+                break
+            if line.reason is Reason.OPENED and path in opened:
+                # What was remembered of the connection before does not hold for a new one.
+                parser = new_parser(self.exchange)
+            opened.add(path)
+            batch.extend(self._read(line, parser))
+            if len(batch) >= BATCH or self.account.dead:
+                yield batch
+                batch = []
+        yield batch
+
+    def _merged(self) -> Iterator[_Due]:
+        """All lines by receipt time. Recordings of other days are moved to begin with the first."""
+        start_ns = _first_ns(self._paths[0])
+        recorded = [_timed(path, start_ns, align=self._rebase) for path in self._paths]
+        return heapq.merge(*recorded, key=lambda due: due.at_ns)
+
+    def _read(self, line: Line, parser: Parser) -> Sequence[Message]:
+        frame = line.frame
+        if line.reason is not None:
+            self.account.refuse(line.reason)
+            if line.reason.is_fault:
+                self.account.bury(
+                    DeadLetter(self.exchange, frame.received_ns, line.reason, "no time stamp", frame.payload)
+                )
+            return ()
+        parsed = parser.parse(frame)
+        account_for(parsed, frame, self.exchange, self.account)
+        if not self._rebase:
+            return parsed.messages
+        shift_us = (time.time_ns() - frame.received_ns) // 1000
+        return [rebased(message, shift_us) for message in parsed.messages]
+
+
+class _Due(NamedTuple):
+    at_ns: int
+    path: Path
+    line: Line
+
+
+def _first_ns(path: Path) -> int:
+    return next((line.frame.received_ns for line in recordings.read(path)), 0)
+
+
+def _timed(path: Path, start_ns: int, *, align: bool) -> Iterator[_Due]:
+    first_ns = _first_ns(path)
+    moved = start_ns - first_ns if align and abs(start_ns - first_ns) > _SAME_SESSION_NS else 0
+    for line in recordings.read(path):
+        yield _Due(line.frame.received_ns + moved, path, line)
+
+
+class _Pace:
+    """When a recorded moment is due, counted from the first one."""
+
+    def __init__(self, speed: float | None) -> None:
+        self._speed = speed
+        self._origin: tuple[int, int] | None = None
+
+    def wait_ns(self, recorded_ns: int) -> int:
+        if self._speed is None:
+            return 0
+        now = time.monotonic_ns()
+        if self._origin is None:
+            self._origin = (recorded_ns, now)
+        recorded_from, started = self._origin
+        return started + int((recorded_ns - recorded_from) / self._speed) - now

@@ -1,0 +1,245 @@
+"""Runs a feed: its messages into the broker, its dead letters into theirs, and a report of it all."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from coinstream.errors import FeedError
+from coinstream.feeds.accounting import DeadLetter
+from coinstream.feeds.base import Feed
+from coinstream.messages import Level1, Message
+from coinstream.topics import FEED_DEAD_LETTERS
+
+DEAD_LETTER_TOPIC: Final = FEED_DEAD_LETTERS.name
+"""Where frames go that should have become messages but could not; the value is the frame itself."""
+FLUSH_TIMEOUT_S: Final = 10.0
+_PROGRESS_EVERY_S: Final = 0.25
+_SAMPLES: Final = 20_000
+
+
+class Publisher(Protocol):
+    """What a feed needs of the client."""
+
+    def publish(self, messages: Iterable[Message]) -> int:
+        """Route, encode and produce."""
+        ...
+
+    def send(self, topic: str, key: bytes | None, value: bytes, headers: Any = None) -> Future[Any]:
+        """Produce one record."""
+        ...
+
+    def flush(self, timeout_s: float) -> None:
+        """Wait until all is acknowledged; raise if it is not."""
+        ...
+
+    @property
+    def delivered(self) -> Mapping[tuple[str, int], Any]:
+        """What was acknowledged, by topic and partition."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Quantiles:
+    """A distribution of milliseconds."""
+
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+
+    @classmethod
+    def of(cls, samples: Iterable[float]) -> Quantiles | None:
+        """Of these samples; None when there are none."""
+        ordered = sorted(samples)
+        if not ordered:
+            return None
+        return cls(ordered[len(ordered) // 2], ordered[len(ordered) * 99 // 100], ordered[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class FeedReport:
+    """What a run of a feed did. Counts are messages unless said otherwise.
+
+    Attributes:
+        messages: acknowledged by the broker.
+        by_type: the same by kind of message.
+        frames: frames received; each gave messages or is in `rejected` (frames, by reason).
+        entries: parts of frames that gave no message, by reason.
+        flags: remarkable messages and events: crossed books, gaps, reconnects.
+        dead_letters: faulty frames, all in the dead-letter topic.
+        exchange_to_receipt: receipt time minus exchange time; negative when the exchange's clock is ahead.
+        receipt_to_produce: from receipt until the client had taken the message.
+        offsets: what was acknowledged, by `topic[partition]`.
+    """
+
+    feed: str
+    exchange: str
+    messages: int
+    seconds: float
+    rate: float
+    by_type: dict[str, int]
+    frames: int
+    rejected: dict[str, int]
+    entries: dict[str, int]
+    flags: dict[str, int]
+    dead_letters: int
+    exchange_to_receipt: Quantiles | None
+    receipt_to_produce: Quantiles | None
+    offsets: dict[str, Any]
+
+
+@dataclass
+class Progress:
+    """How far a run is."""
+
+    messages: int = 0
+    seconds: float = 0.0
+    by_type: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def rate(self) -> float:
+        """Messages per second so far."""
+        return self.messages / self.seconds if self.seconds else 0.0
+
+
+def run_feed(
+    feed: Feed,
+    client: Publisher,
+    *,
+    duration_s: float | None = None,
+    limit: int | None = None,
+    stop: threading.Event | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    flush_timeout_s: float = FLUSH_TIMEOUT_S,
+) -> FeedReport:
+    """Publish what a feed yields until it ends, `stop` is set, or a bound is reached.
+
+    However the run ends, also by an interruption, it is flushed within `flush_timeout_s`.
+
+    Raises:
+        FeedError: the feed failed.
+        ProduceError: a message was not acknowledged, or some remained when the time was up.
+    """
+    run = _Run(feed, client, stop or threading.Event(), on_progress)
+    batches = feed.messages(run.stop)
+    try:
+        run.publish_all(batches, duration_s, limit)
+    finally:
+        run.stop.set()
+        try:
+            _close(batches)
+        finally:
+            run.bury(feed.account.take_dead())
+            client.flush(flush_timeout_s)
+    run.settle()
+    return run.report()
+
+
+def _close(batches: Iterator[Sequence[Message]]) -> None:
+    close = getattr(batches, "close", None)
+    if close is not None:
+        close()
+
+
+class _Run:
+    def __init__(
+        self,
+        feed: Feed,
+        client: Publisher,
+        stop: threading.Event,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self.stop = stop
+        self._feed = feed
+        self._client = client
+        self._on_progress = on_progress
+        self._started = time.monotonic()
+        self._told = self._started
+        self._progress = Progress()
+        self._buried: list[Future[Any]] = []
+        self._from_exchange: deque[float] = deque(maxlen=_SAMPLES)
+        self._to_produce: deque[float] = deque(maxlen=_SAMPLES)
+
+    def publish_all(
+        self, batches: Iterator[Sequence[Message]], duration_s: float | None, limit: int | None
+    ) -> None:
+        progress = self._progress
+        for batch in batches:
+            if limit is not None and progress.messages + len(batch) > limit:
+                batch = batch[: limit - progress.messages]
+            if batch:
+                self._publish(batch)
+            if self._feed.account.dead:
+                self.bury(self._feed.account.take_dead())
+            progress.seconds = time.monotonic() - self._started
+            self._tell()
+            if limit is not None and progress.messages >= limit:
+                return
+            if duration_s is not None and progress.seconds >= duration_s:
+                return
+
+    def _publish(self, batch: Sequence[Message]) -> None:
+        self._client.publish(batch)
+        counts = self._progress.by_type
+        for message in batch:
+            kind = type(message).__name__.lower()
+            counts[kind] = counts.get(kind, 0) + 1
+        self._progress.messages += len(batch)
+        # One sample a batch: its first message waited longest.
+        first = batch[0]
+        if isinstance(first, Level1):
+            self._to_produce.append((time.time() - first.last_updated.timestamp()) * 1000)
+            self._from_exchange.append((first.last_updated - first.timestamp).total_seconds() * 1000)
+
+    def bury(self, letters: Sequence[DeadLetter]) -> None:
+        for letter in letters:
+            headers = {
+                "feed": self._feed.name,
+                "exchange": letter.exchange,
+                "error": f"{letter.reason}: {letter.detail}"[:1000],
+                "receivedNs": str(letter.received_ns),
+            }
+            self._buried.append(
+                self._client.send(DEAD_LETTER_TOPIC, letter.exchange.encode(), letter.payload, headers)
+            )
+
+    def settle(self) -> None:
+        for sent in self._buried:
+            error = sent.exception(timeout=0)
+            if error is not None:
+                raise FeedError(
+                    f"feed {self._feed.name}: a dead letter was not acknowledged: {error}"
+                ) from error
+
+    def report(self) -> FeedReport:
+        account, progress = self._feed.account, self._progress
+        seconds = time.monotonic() - self._started
+        return FeedReport(
+            feed=self._feed.name,
+            exchange=self._feed.exchange,
+            messages=progress.messages,
+            seconds=round(seconds, 3),
+            rate=round(progress.messages / seconds, 1) if seconds else 0.0,
+            by_type=dict(sorted(progress.by_type.items())),
+            frames=account.frames,
+            rejected={str(reason): count for reason, count in account.rejected.most_common()},
+            entries={str(reason): count for reason, count in account.entries.most_common()},
+            flags={str(flag): count for flag, count in account.flags.most_common()},
+            dead_letters=len(self._buried),
+            exchange_to_receipt=Quantiles.of(self._from_exchange),
+            receipt_to_produce=Quantiles.of(self._to_produce),
+            offsets={
+                f"{topic}[{part}]": done for (topic, part), done in sorted(self._client.delivered.items())
+            },
+        )
+
+    def _tell(self) -> None:
+        now = time.monotonic()
+        if self._on_progress is not None and now - self._told >= _PROGRESS_EVERY_S:
+            self._told = now
+            self._on_progress(self._progress)

@@ -1,0 +1,23 @@
+"""Helpers for tests of parsers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from coinstream.feeds.parsers import Frame, Parsed, Parser
+
+RECEIVED_NS = 1_723_161_254_087_891_268
+
+
+def parse(parser: Parser, payload: Any, received_ns: int = RECEIVED_NS, url: str | None = None) -> Parsed:
+    """Give a parser one frame: bytes as they are, anything else as JSON."""
+    raw = payload if isinstance(payload, bytes) else msgspec.json.encode(payload)
+    return parser.parse(Frame(received_ns, raw, url))
+
+
+def only(parsed: Parsed) -> Any:
+    """The one message of a frame."""
+    assert len(parsed.messages) == 1, parsed
+    return parsed.messages[0]
