@@ -130,7 +130,7 @@ class ProducerSettings(_Settings):
     pool_max_in_flight: int = Field(default=1, ge=1, le=5)
     transaction_timeout_ms: int = Field(default=30_000, ge=1000)
     delivery_timeout_ms: int = Field(default=120_000, ge=1)
-    """How long a message may wait for its acknowledgement, retries included, before it is reported as lost."""
+    """Longest wait of a message for its acknowledgement, retries included; then it is reported as lost."""
     throughput_topics: Annotated[tuple[str, ...], NoDecode] = ()
     """Topics sent in large batches instead of soon: shell patterns, comma-separated in the environment."""
     throughput_batch_bytes: int = Field(default=1_048_576, ge=1)

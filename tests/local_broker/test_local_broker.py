@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, KafkaError, Message, Producer
 
 from coinstream.local_broker import LocalBroker
 from tests.conftest import TopicFactory
@@ -20,12 +20,15 @@ def test_serves_what_was_produced(broker: LocalBroker, topic: TopicFactory) -> N
 def test_acknowledged_messages_survive_a_killed_node(cluster3: LocalBroker, topic3: TopicFactory) -> None:
     name = topic3("survives", partitions=3)
     producer = Producer({"bootstrap.servers": cluster3.bootstrap, "enable.idempotence": True})
-    acknowledged: list[bytes] = []
+    acknowledged: list[bytes | None] = []
+
+    def note(error: KafkaError | None, record: Message) -> None:
+        if error is None:
+            acknowledged.append(record.value())
+
     for number in range(3000):
         value = str(number).encode()
-        producer.produce(
-            name, value, on_delivery=lambda error, _, value=value: error or acknowledged.append(value)
-        )
+        producer.produce(name, value, on_delivery=note)
         producer.poll(0)
         if number == 1000:
             cluster3.nodes[1].kill()

@@ -27,13 +27,16 @@ def filled() -> Metrics:
     return metrics
 
 
-def scrape(metrics: Metrics) -> tuple[str, dict[str, list]]:
+Samples = dict[str, list[tuple[dict[str, str], float]]]
+
+
+def scrape(metrics: Metrics) -> tuple[str, Samples]:
     text = generate_latest(metrics.registry).decode()
     return text, parse(text)
 
 
-def parse(text: str) -> dict[str, list]:
-    samples: dict[str, list] = {}
+def parse(text: str) -> Samples:
+    samples: Samples = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             samples.setdefault(sample.name, []).append((sample.labels, sample.value))

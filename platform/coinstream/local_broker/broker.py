@@ -1,4 +1,4 @@
-"""The local broker: one or three nodes of Apache Kafka on this machine, owned by the process that starts them."""
+"""The local broker: one or three nodes of Apache Kafka, owned by the process that starts them."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from coinstream.errors import LocalBrokerError
 from coinstream.kafka import log as librdkafka_log
+from coinstream.settings import KafkaConfig
 
 READY_TOPIC = "__coinstream_ready"
 """Internal topic for the readiness check: one partition, one small record a start, kept for an hour."""
@@ -65,7 +66,7 @@ class _Wait:
             time.sleep(_RETRY_S)
 
 
-def _client_config(addresses: Sequence[str]) -> dict[str, str | int]:
+def _client_config(addresses: Sequence[str]) -> KafkaConfig:
     return {
         "bootstrap.servers": ",".join(addresses),
         "reconnect.backoff.ms": 50,

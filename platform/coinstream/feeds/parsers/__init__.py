@@ -10,7 +10,17 @@ from coinstream.errors import FeedError
 from coinstream.feeds.parsers.base import Frame, Gap, Parsed, Parser, account_for
 from coinstream.feeds.parsers.binance import BinanceParser, is_usdm
 
-__all__ = ["PARSERS", "Frame", "Gap", "Parsed", "Parser", "account_for", "guess", "new_parser"]
+__all__ = [
+    "PARSERS",
+    "BinanceParser",
+    "Frame",
+    "Gap",
+    "Parsed",
+    "Parser",
+    "account_for",
+    "guess",
+    "new_parser",
+]
 
 PARSERS: Final[dict[str, Callable[[], Parser]]] = {
     "binance": BinanceParser,

@@ -1,0 +1,59 @@
+"""Which broker: the one that the settings name, else the local one of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from coinstream.errors import BrokerError
+from coinstream.local_broker import LocalBroker
+from coinstream.local_broker.running import running_broker
+from coinstream.settings import BrokerSettings, HomeSettings
+
+
+def broker_home(home: HomeSettings) -> Path:
+    """The folder of the local broker's data, logs and state."""
+    return home.home / "broker"
+
+
+@contextmanager
+def open_broker(brokers: BrokerSettings, home: HomeSettings) -> Iterator[BrokerSettings]:
+    """The broker that is configured, else the local one: if it does not run, it runs for the block.
+
+    Raises:
+        LocalBrokerError: the local broker cannot be started. Says why, and where its log is.
+    """
+    found = find_broker(brokers, home)
+    if found is not None:
+        yield found
+        return
+    with LocalBroker(broker_home(home)) as local:
+        yield _at(brokers, local.bootstrap)
+
+
+def require_broker(brokers: BrokerSettings, home: HomeSettings) -> BrokerSettings:
+    """The broker that is configured, else the local one that runs. Starts none.
+
+    Raises:
+        BrokerError: none is configured, and the local one does not run.
+    """
+    found = find_broker(brokers, home)
+    if found is None:
+        raise BrokerError(
+            f"no broker is configured and the local one of {broker_home(home)} does not run: "
+            "set REDPANDA_BROKERS, or start it with `coinstream broker start` or `coinstream up`"
+        )
+    return found
+
+
+def find_broker(brokers: BrokerSettings, home: HomeSettings) -> BrokerSettings | None:
+    """The broker that is configured, else the local one if it runs, else None."""
+    if brokers.brokers:
+        return brokers
+    running = running_broker(broker_home(home))
+    return _at(brokers, running.bootstrap) if running is not None and running.ready else None
+
+
+def _at(brokers: BrokerSettings, bootstrap: str) -> BrokerSettings:
+    return brokers.model_copy(update={"brokers": bootstrap})
