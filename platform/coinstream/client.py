@@ -16,6 +16,9 @@ from coinstream.producing.publisher import Publisher
 from coinstream.producing.topic_cache import TopicCache
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
 
+AnyHeaders = Mapping[str, str | bytes] | Sequence[tuple[str, str | bytes]]
+"""Record headers as a caller may give them."""
+
 CLOSE_TIMEOUT_S: Final = 30.0
 """How long leaving the `with` block waits for acknowledgements."""
 
@@ -86,25 +89,37 @@ class RedpandaClient:
         return sum(self.produce(batch["topic"], batch["messages"]) for batch in batches)
 
     def send(
-        self, topic: str, key: str | bytes | None, value: bytes | Message, headers: Headers | None = None
+        self,
+        topic: str,
+        key: str | bytes | None,
+        value: bytes | Message | None,
+        headers: AnyHeaders | None = None,
     ) -> Future[RecordMetadata]:
         """Send one message; the future gives where it lies. asyncio code awaits `asyncio.wrap_future` of it.
+
+        Without a key the producers take turns. Headers are a mapping or a list of pairs, of text or bytes.
 
         Raises:
             As `publish`. What happens after the message was taken is raised by the future.
         """
-        self._topics.require(topic)
         raw_key = key.encode() if isinstance(key, str) else key
+        self._topics.require(topic, raw_key)
         at_ms = 0
+        pairs = _pairs(headers)
         if isinstance(value, Message):
             at_ms = int(value.last_updated.timestamp() * 1000)
             value, own_headers = self.encoder.encode(value)
-            headers = [*(own_headers or []), *(headers or [])] or None
+            pairs = [*(own_headers or []), *pairs]
         lane = self._pool.get_producer(topic) if raw_key is None else self._pool.find(topic, raw_key)
         lane.track()
         token = Sending(next(self._ledger.sequence), lane)
-        lane.insist(topic, value, raw_key, token, at_ms, headers)
+        lane.insist(topic, value, raw_key, token, at_ms, pairs or None)
         return token.future
+
+    @property
+    def delivered(self) -> Mapping[tuple[str, int], int]:
+        """Messages that the cluster acknowledged, by topic and partition. Exact after a flush."""
+        return self._ledger.receipts.delivered()
 
     def route_message(self, data: Message | Mapping[str, Any], data_type: str | None = None) -> str:
         """The topic of a message or of wire fields, whose type may be named.
@@ -145,6 +160,11 @@ class RedpandaClient:
 
     def _forget(self) -> None:
         self._publisher.forget()
+
+
+def _pairs(headers: AnyHeaders | None) -> Headers:
+    pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
+    return [(name, value.encode() if isinstance(value, str) else value) for name, value in pairs]
 
 
 def _as_message(data: Message | Mapping[str, Any]) -> Message:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -22,6 +21,7 @@ from coinstream.errors import CoinstreamError, FatalProducerError, ProduceError
 from coinstream.kafka import produce_error
 from coinstream.messages import Message
 from coinstream.observing.metrics import METRICS, Metrics
+from coinstream.producing.receipts import Receipt, Receipts, Target
 
 if TYPE_CHECKING:
     from coinstream.producing.lane import Lane
@@ -119,9 +119,13 @@ class Token:
 
 
 class Chunk(Token):
-    """The messages of one `publish`. Lives until the last of them is acknowledged."""
+    """The messages of one `publish`. Lives until the last of them is acknowledged, and is counted then.
 
-    __slots__ = ("_encode", "_find", "_messages")
+    Attributes:
+        targets: where each message went that librdkafka took.
+    """
+
+    __slots__ = ("_encode", "_find", "_lost", "_messages", "_receipts", "_started", "targets")
 
     def __init__(
         self,
@@ -129,11 +133,22 @@ class Chunk(Token):
         messages: Sequence[Message],
         encode: Encode,
         find: Callable[[str, bytes], Lane],
+        receipts: Receipts,
     ) -> None:
         super().__init__(sequence)
+        self.targets: list[Target] = []
         self._messages = messages
         self._encode = encode
         self._find = find
+        self._receipts = receipts
+        self._lost: list[Target] = []
+        self._started = time.perf_counter()
+
+    def __del__(self) -> None:
+        """Nobody waits for any of the messages any more."""
+        latency = (time.perf_counter() - self._started) * 1000
+        # Only noted here: this runs wherever the last reference goes, maybe while a lock is held.
+        self._receipts.new.append(Receipt(latency, self.targets, self._lost))
 
     def __call__(self, error: KafkaError | None, record: KafkaMessage) -> None:
         """Note a failure; success needs nothing."""
@@ -149,6 +164,14 @@ class Chunk(Token):
             if self._encode(message)[0] == value:
                 return at
         return len(self._messages)
+
+    def fail(self, error: ProduceError, ledger: Ledger) -> None:
+        """Take the message off the account, and keep the error for the next call."""
+        for target in self.targets:
+            if target.topic == error.topic and target.key == error.key:
+                self._lost.append(target)
+                break
+        super().fail(error, ledger)
 
 
 class Single(Token):
@@ -215,7 +238,7 @@ class Ledger:
     def __init__(self, metrics: Metrics = METRICS) -> None:
         self.sequence = itertools.count()
         self.metrics = metrics
-        self.failed: Counter[tuple[str, str]] = Counter()
+        self.receipts = Receipts(metrics)
         self._lock = threading.Lock()
         self._first: CoinstreamError | None = None
         self._more = 0
@@ -228,7 +251,6 @@ class Ledger:
 
     def count(self, error: ProduceError) -> None:
         """Count an error in the metrics."""
-        self.failed[error.topic, error.error_type] += 1
         self.metrics.producer_errors.labels(error.topic, error.error_type).inc()
 
     def latch(self, error: CoinstreamError) -> None:

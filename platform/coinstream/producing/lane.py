@@ -155,6 +155,7 @@ class Lane:
     def _complete(self) -> None:
         while self.acknowledged:
             future, metadata = self.acknowledged.popleft()
+            self._ledger.receipts.add(metadata.topic, metadata.partition, metadata.latency_ms)
             if future.set_running_or_notify_cancel():
                 future.set_result(metadata)
 

@@ -106,6 +106,7 @@ class ProducerPool:
             if time.monotonic() - self._polled > BUSY_S:
                 for lane in self.lanes:
                     lane.poll()
+            self._ledger.receipts.count()
 
     def _pauses(self) -> Iterator[float]:
         while not self._stopping.is_set():

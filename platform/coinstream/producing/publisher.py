@@ -4,28 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final
 
 from confluent_kafka import KafkaException
 
 from coinstream.codec import Encoder
 from coinstream.messages import Message, type_of
 from coinstream.producing.delivery import Chunk, Ledger
-from coinstream.producing.lane import Lane
 from coinstream.producing.pool import ProducerPool
+from coinstream.producing.receipts import Target
 from coinstream.producing.topic_cache import TopicCache
-from coinstream.routing import MAX_CACHED_ROUTES, key_of
+from coinstream.routing import MAX_CACHED_ROUTES, key_of, partition_of
 
 CHUNK: Final = 500
 """Messages between two looks at delivery reports."""
-
-
-class Target(NamedTuple):
-    """Where the messages of one market go."""
-
-    lane: Lane
-    topic: str
-    key: bytes
 
 
 Place = tuple[type[Message], str, str | None, str | None]
@@ -59,16 +51,24 @@ class Publisher:
 
     def _send(self, chunk: Sequence[Message], topic: str | None) -> None:
         encode, targets = self._encoder.encode, self._targets
-        token = Chunk(next(self._ledger.sequence), chunk, Encoder().encode, self._pool.find)
-        for message in chunk:
-            place = (type(message), message.exchange_id, getattr(message, "symbol", None), topic)
-            target = targets.get(place) or self._target(place, message)
-            value, headers = encode(message)
-            at_ms = int(message.last_updated.timestamp() * 1000)
-            try:
-                target.lane.produce(target.topic, value, target.key, -1, token, None, at_ms, headers)
-            except (BufferError, KafkaException):
-                target.lane.insist(target.topic, value, target.key, token, at_ms, headers)
+        token = Chunk(
+            next(self._ledger.sequence), chunk, Encoder().encode, self._pool.find, self._ledger.receipts
+        )
+        taken = token.targets.append
+        try:
+            for message in chunk:
+                place = (type(message), message.exchange_id, getattr(message, "symbol", None), topic)
+                target = targets.get(place) or self._target(place, message)
+                value, headers = encode(message)
+                at_ms = int(message.last_updated.timestamp() * 1000)
+                try:
+                    target.lane.produce(target.topic, value, target.key, -1, token, None, at_ms, headers)
+                except (BufferError, KafkaException):
+                    target.lane.insist(target.topic, value, target.key, token, at_ms, headers)
+                taken(target)
+        finally:
+            # A traceback that someone keeps must not keep the token, whose end is what counts the messages.
+            del token
 
     def forget(self) -> None:
         """Find all targets anew: topics have come or gone."""
@@ -82,8 +82,8 @@ class Publisher:
         else:
             own = topic == f"{type_of(message).topic}-{exchange}"
             key = key_of(exchange, symbol, own_topic=own)
-        self._topics.require(topic)
-        target = Target(self._pool.find(topic, key), topic, key)
+        partition = partition_of(key, self._topics.require(topic, key))
+        target = Target(self._pool.find(topic, key), topic, key, partition)
         if len(targets) < MAX_CACHED_ROUTES:
             targets[place] = target
         return target

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import Final
 
 from confluent_kafka import KafkaException
 
@@ -15,6 +16,9 @@ from coinstream.routing import Router
 from coinstream.settings import BrokerSettings
 
 log = logging.getLogger("coinstream.producing")
+
+LOOK_AGAIN_S: Final = 1.0
+"""A topic that is missing is asked for again after this time, in seconds."""
 
 
 class TopicCache:
@@ -27,7 +31,7 @@ class TopicCache:
         self._admin = admin_client(brokers)
         self._lock = threading.Lock()
         self._asked = 0.0
-        self._existing: frozenset[str] = frozenset()
+        self._existing: dict[str, int] = {}
         self._router = Router()
         self._stopping = threading.Event()
         self._refresher = threading.Thread(target=self._keep_fresh, name="coinstream-topics", daemon=True)
@@ -43,22 +47,23 @@ class TopicCache:
             self.refresh()
         return self._router
 
-    def require(self, topic: str) -> None:
-        """Check that a topic exists; looks again before it says no, but at most once a second.
+    def require(self, topic: str, key: bytes | None = None) -> int:
+        """The number of partitions of a topic; looks again before it says no, but at most once a second.
 
         Raises:
-            TopicError: it does not.
+            TopicError: the topic does not exist. Names it and the key that should have gone there.
             BrokerError, AuthenticationError: the cluster does not answer.
         """
-        if topic in self._existing:
-            return
-        if time.monotonic() - self._asked > 1.0:
+        partitions = self._existing.get(topic)
+        if partitions is None and time.monotonic() - self._asked > LOOK_AGAIN_S:
             self.refresh()
-        if topic not in self._existing:
+            partitions = self._existing.get(topic)
+        if partitions is None:
             raise TopicError(
-                f"topic {topic} does not exist at {self._brokers.brokers}; "
+                f"topic {topic} does not exist at {self._brokers.brokers} (message with key {key!r}); "
                 "create it with `coinstream topics apply`"
             )
+        return partitions
 
     def refresh(self) -> None:
         """Ask the cluster now.
@@ -74,7 +79,7 @@ class TopicCache:
             if not self._asked:
                 self._refresher.start()
             self._asked = time.monotonic()
-            existing = frozenset(found)
+            existing = {name: len(topic.partitions) for name, topic in found.items()}
             if existing != self._existing:
                 self._existing = existing
                 self._router.know(existing)

@@ -1,0 +1,99 @@
+"""What the cluster acknowledged, counted without a call per message.
+
+With errors-only delivery reports librdkafka's wrapper calls nobody for a message that was acknowledged: it
+only lets go of the message's callback. The messages of one call share one callback, so when the last
+reference to it goes, all of them are settled, and that is the moment in which they are counted.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from coinstream.observing.metrics import Metrics
+
+if TYPE_CHECKING:
+    from coinstream.producing.lane import Lane
+
+Partition = tuple[str, int]
+"""Topic and partition."""
+
+
+class Target:
+    """Where the messages of one market go. Compared by identity, so that counting is cheap."""
+
+    __slots__ = ("key", "lane", "partition", "topic")
+
+    def __init__(self, lane: Lane, topic: str, key: bytes, partition: int) -> None:
+        self.lane = lane
+        self.topic = topic
+        self.key = key
+        self.partition = partition
+
+
+class Receipt(NamedTuple):
+    """A call whose messages are all settled.
+
+    Attributes:
+        latency_ms: from its start until the last message was settled.
+        targets: one entry for each message that librdkafka took.
+        lost: the same for those that were given up.
+    """
+
+    latency_ms: float
+    targets: Sequence[Target]
+    lost: Sequence[Target]
+
+
+class Receipts:
+    """Counts acknowledged messages by topic and partition, for the caller and for the metrics. Thread-safe.
+
+    Attributes:
+        new: receipts that nobody has counted yet; appending is atomic and needs no lock.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.new: deque[Receipt] = deque()
+        self._metrics: Final = metrics
+        self._lock = threading.Lock()
+        self._delivered: Counter[Partition] = Counter()
+
+    def delivered(self) -> Mapping[Partition, int]:
+        """Acknowledged messages by topic and partition; exact after a flush."""
+        self.count()
+        with self._lock:
+            return dict(self._delivered)
+
+    def count(self) -> None:
+        """Count the new receipts."""
+        targets: Counter[Target] = Counter()
+        while self.new:
+            receipt = self.new.popleft()
+            found = Counter(receipt.targets)
+            found.subtract(receipt.lost)
+            targets.update(found)
+            by_topic: Counter[str] = Counter()
+            for target, count in found.items():
+                by_topic[target.topic] += count
+            for topic, count in by_topic.items():
+                if count:
+                    self._metrics.producer_latency.observe(receipt.latency_ms, topic, count=count)
+        partitions: Counter[Partition] = Counter()
+        for target, count in targets.items():
+            partitions[target.topic, target.partition] += count
+        if partitions:
+            self._add(partitions)
+
+    def add(self, topic: str, partition: int, latency_ms: float) -> None:
+        """Count one message whose delivery was reported."""
+        self._metrics.producer_latency.observe(latency_ms, topic)
+        self._add({(topic, partition): 1})
+
+    def _add(self, partitions: Mapping[Partition, int]) -> None:
+        with self._lock:
+            for place, count in partitions.items():
+                self._delivered[place] += count
+        for (topic, partition), count in partitions.items():
+            self._metrics.messages_produced.labels(topic, str(partition)).inc(count)
