@@ -1,0 +1,149 @@
+"""Feeds as one partitioned asset: a partition is a feed, a run publishes it for a while."""
+
+from typing import Any, Final
+
+import dagster as dg
+from pydantic import Field
+
+from assets.topics import FEEDS_KEY, OWNERS, SPECS
+from coinstream.feeds.registry import DEFAULT, Options, entries, open_feed
+from coinstream.feeds.runner import FeedReport, Quantiles
+from coinstream.feeds.runner import run_feed as run
+from resources.admin import AdminResource
+from resources.client import RedpandaResource
+
+FEEDS: Final = entries()
+PARTITIONS: Final = dg.StaticPartitionsDefinition(sorted(FEEDS))
+
+
+def exchange_key(exchange: str) -> dg.AssetKey:
+    """The external asset of an exchange."""
+    return dg.AssetKey(["exchanges", exchange])
+
+
+EXCHANGES: Final = [
+    dg.AssetSpec(
+        exchange_key(exchange),
+        description="\n\n".join(feed.description for feed in FEEDS.values() if feed.exchange == exchange),
+        group_name="exchanges",
+        kinds={"exchange"},
+        owners=OWNERS,
+        tags={"system": "feeds"},
+    )
+    for exchange in sorted({feed.exchange for feed in FEEDS.values()})
+]
+
+
+class FeedConfig(dg.Config):
+    """How long a run of a feed lasts. Whichever bound comes first ends it."""
+
+    duration_s: float = Field(default=60.0, gt=0, description="Stop after so many seconds.")
+    limit: int | None = Field(default=None, gt=0, description="Stop after so many messages.")
+    speed: float = Field(
+        default=1.0,
+        ge=0,
+        description="Of a recording: 1 as it happened, N times faster, 0 as fast as possible.",
+    )
+    loop: bool = Field(default=False, description="A recording starts over at its end.")
+
+    def options(self) -> Options:
+        """What the feed is asked for."""
+        return Options(speed=self.speed or None, loop=self.loop)
+
+
+@dg.asset(
+    key=FEEDS_KEY,
+    deps=[spec.key for spec in EXCHANGES],
+    partitions_def=PARTITIONS,
+    group_name="feeds",
+    kinds={"python", "redpanda"},
+    owners=OWNERS,
+    tags={"system": "feeds"},
+    pool="feeds",
+    op_tags={"dagster/max_runtime": 86_400},
+)
+def market_data(
+    context: dg.AssetExecutionContext, config: FeedConfig, admin: AdminResource, client: RedpandaResource
+) -> dg.MaterializeResult[None]:
+    """Quotes, trades, candles and analytics of one exchange, published to its topics.
+
+    A partition is a feed. A run ends after `duration_s` seconds or `limit` messages, or when it is
+    terminated; however it ends, what was taken is flushed, and the run fails if a message remains.
+    """
+    feed = open_feed(context.partition_key, config.options())
+    _ensure_topics(context, admin)
+    with client.open() as redpanda:
+        report = run(feed, redpanda, duration_s=config.duration_s, limit=config.limit)
+    return dg.MaterializeResult(metadata=_metadata(report))
+
+
+def _ensure_topics(context: dg.AssetExecutionContext, admin: AdminResource) -> None:
+    provisioner = admin.provisioner()
+    wanted = provisioner.plan(SPECS.values())
+    if not wanted.is_settled:
+        context.log.info("Topics are missing or changed: applying the catalogue first.")
+        provisioner.apply(wanted)
+
+
+def _metadata(report: FeedReport) -> dict[str, Any]:
+    return {
+        "messages": report.messages,
+        "messages_per_second": report.rate,
+        "seconds": report.seconds,
+        "frames": report.frames,
+        "dead_letters": report.dead_letters,
+        **_quantiles("exchange_to_receipt", report.exchange_to_receipt),
+        **_quantiles("receipt_to_produce", report.receipt_to_produce),
+        "by_type": _counts("type", report.by_type),
+        "rejected": _counts("reason", report.rejected),
+        "parts_without_message": _counts("reason", report.entries),
+        "flags": _counts("flag", report.flags),
+        "offsets": dg.MetadataValue.table(
+            [
+                dg.TableRecord({"partition": name, "messages": _number(value)})
+                for name, value in report.offsets.items()
+            ]
+        )
+        if report.offsets
+        else dg.MetadataValue.md("none"),
+    }
+
+
+def _quantiles(name: str, values: Quantiles | None) -> dict[str, float]:
+    if values is None:
+        return {}
+    return {f"{name}_p50_ms": round(values.p50_ms, 3), f"{name}_p99_ms": round(values.p99_ms, 3)}
+
+
+def _counts(name: str, counts: dict[str, int]) -> dg.MetadataValue:
+    if not counts:
+        return dg.MetadataValue.md("none")
+    records = [dg.TableRecord({name: key, "count": count}) for key, count in counts.items()]
+    return dg.MetadataValue.table(records)
+
+
+def _number(value: Any) -> int:
+    return int(value)
+
+
+run_feed = dg.define_asset_job(
+    "run_feed",
+    selection=[FEEDS_KEY],
+    description="Publish one feed for a while; choose the feed as the partition.",
+    tags={"system": "feeds"},
+)
+
+
+@dg.schedule(
+    job=run_feed,
+    cron_schedule="*/5 * * * *",
+    name="feed_schedule",
+    description=f"Publish the `{DEFAULT}` feed for a minute, every five minutes.",
+    tags={"system": "feeds"},
+)
+def feed_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """One bounded run of the default feed."""
+    return dg.RunRequest(partition_key=DEFAULT)
+
+
+defs = dg.Definitions(assets=[*EXCHANGES, market_data], jobs=[run_feed], schedules=[feed_schedule])

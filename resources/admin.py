@@ -1,0 +1,51 @@
+"""Which cluster, and its administration: topics, groups, offsets."""
+
+import dagster as dg
+from confluent_kafka.admin import AdminClient
+from pydantic import Field
+
+from coinstream.brokers import require_broker
+from coinstream.kafka import admin_client
+from coinstream.provisioning import Provisioner
+from coinstream.settings import BrokerSettings, HomeSettings
+
+
+class AdminResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The cluster that runs talk to. Credentials come from the environment only (`REDPANDA_SASL_*`, ...)."""
+
+    brokers: str = Field(
+        default="",
+        description="Bootstrap servers, host:port separated by commas. "
+        "Empty: REDPANDA_BROKERS, else the local broker that `coinstream up` started.",
+    )
+    request_timeout_ms: int = Field(
+        default=BrokerSettings().request_timeout_ms,
+        description="How long an administrative request may take, in milliseconds.",
+    )
+
+    def settings(self) -> BrokerSettings:
+        """How to reach the cluster.
+
+        Raises:
+            BrokerError: no broker is configured and the local one does not run.
+        """
+        configured = BrokerSettings(request_timeout_ms=self.request_timeout_ms)
+        if self.brokers:
+            configured = configured.model_copy(update={"brokers": self.brokers})
+        return require_broker(configured, HomeSettings())
+
+    def admin_client(self) -> AdminClient:
+        """A client for administrative requests.
+
+        Raises:
+            BrokerError: as `settings`.
+        """
+        return admin_client(self.settings())
+
+    def provisioner(self) -> Provisioner:
+        """Plans and applies topics.
+
+        Raises:
+            BrokerError: as `settings`.
+        """
+        return Provisioner(self.settings())

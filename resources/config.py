@@ -1,0 +1,42 @@
+"""Settings of coinstream as Dagster configuration, so that each has its default in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, get_origin
+
+import dagster as dg
+from pydantic import Field, create_model
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings
+
+
+def config_of(settings: type[BaseSettings]) -> type[dg.Config]:
+    """A Dagster configuration with the fields of a settings class.
+
+    A default is what the settings give in this process, the environment included. Ranges are
+    checked by the settings themselves, when `settings_from` makes them.
+
+    Raises:
+        SettingsError: the environment holds a value that cannot be used.
+    """
+    current = settings()
+    fields: dict[str, Any] = {
+        name: _field(info, getattr(current, name)) for name, info in settings.model_fields.items()
+    }
+    return create_model(f"{settings.__name__}Config", __base__=dg.Config, __doc__=settings.__doc__, **fields)
+
+
+def settings_values(config: dg.Config) -> Mapping[str, Any]:
+    """The configured values, as the settings class takes them."""
+    return {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in config.model_dump().items()
+    }
+
+
+def _field(info: FieldInfo, default: Any) -> tuple[Any, Any]:
+    kind = info.annotation
+    if get_origin(kind) is tuple:
+        kind, default = list[str], list(default)
+    return kind, Field(default=default, description=info.description)
