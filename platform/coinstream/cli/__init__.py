@@ -68,7 +68,10 @@ def _add(root: typer.Typer, name: str, text: str, *, load: bool) -> None:
     commands = app.registered_commands
     is_single = len(commands) == 1 and not app.registered_groups and app.registered_callback is None
     if is_single and commands[0].callback is not None:
-        root.command(name, help=commands[0].help, epilog=commands[0].epilog)(commands[0].callback)
+        only = commands[0]
+        root.command(name, help=only.help, epilog=only.epilog, context_settings=only.context_settings)(
+            commands[0].callback
+        )
     else:
         root.add_typer(app, name=name)
 

@@ -1,0 +1,120 @@
+"""`coinstream bench`: measure against the bare client in the same run."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.table import Table
+
+from coinstream.cli.output import AsJson, console, print_json, progress_console
+from coinstream.errors import CoinstreamError
+
+BENCHES: Final[dict[str, tuple[str, str]]] = {
+    "produce": ("benchmarks.produce", "Messages per second: typed, routed, written, acknowledged."),
+    "latency": ("benchmarks.latency", "Milliseconds from produce to handler at a steady rate."),
+    "soak": ("benchmarks.soak", "Growth of memory over many millions of messages."),
+}
+"""Every bench: its module, whose `run(**options)` gives one object, and its one-line help."""
+
+_CHECKOUT: Final = Path(__file__).resolve().parents[3]
+
+app = typer.Typer(help="Measure against the bare client in the same run.")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def bench(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="The bench; leave it out to list them.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Run a bench. Its own options follow its name, e.g. `coinstream bench produce --messages 1000000`.
+
+    A local broker is started for it unless REDPANDA_BROKERS names a cluster.
+    """
+    if name is None:
+        _list(json)
+        return
+    run = _load(name)
+    result = run(**_options(name, run, context.args))
+    print_json(result) if json else _render(name, result)
+
+
+def _list(json: bool) -> None:
+    if json:
+        print_json({"benches": {name: text for name, (_, text) in BENCHES.items()}})
+        return
+    table = Table("bench", "what it measures", box=None)
+    for name, (_, text) in BENCHES.items():
+        table.add_row(name, text)
+    console.print(table)
+
+
+def _load(name: str) -> Callable[..., dict[str, Any]]:
+    if name not in BENCHES:
+        raise typer.BadParameter(f"{name!r} is no bench; there are {', '.join(BENCHES)}", param_hint="NAME")
+    if not (_CHECKOUT / "benchmarks").is_dir():
+        raise CoinstreamError(
+            "the benches are part of the repository, not of the installed package: "
+            "clone it and run `coinstream bench` from there"
+        )
+    if str(_CHECKOUT) not in sys.path:
+        sys.path.insert(0, str(_CHECKOUT))
+    run: Callable[..., dict[str, Any]] = importlib.import_module(BENCHES[name][0]).run
+    return run
+
+
+def _options(name: str, run: Callable[..., object], words: list[str]) -> dict[str, Any]:
+    """`--repetitions 3` and `--repetitions=3` as the arguments of `run`, of the type of its defaults."""
+    known = inspect.signature(run).parameters
+    found: dict[str, Any] = {}
+    rest = iter(words)
+    for word in rest:
+        option, is_joined, value = word.partition("=")
+        parameter = known.get(option.removeprefix("--").replace("-", "_"))
+        if not option.startswith("--") or parameter is None:
+            offered = ", ".join(f"--{each.replace('_', '-')} {known[each].default}" for each in known)
+            raise typer.BadParameter(f"{word!r} is no option of bench {name}; there are: {offered}")
+        text = value if is_joined else next(rest, "")
+        try:
+            found[parameter.name] = _convert(text, parameter.default)
+        except ValueError:
+            kind = type(parameter.default).__name__
+            raise typer.BadParameter(f"{option} wants a value of type {kind}, not {text!r}") from None
+    return found
+
+
+def _convert(text: str, default: object) -> object:
+    if isinstance(default, bool):
+        if text.lower() not in {"true", "false"}:
+            raise ValueError(text)
+        return text.lower() == "true"
+    if isinstance(default, int):
+        return int(text)
+    return float(text) if isinstance(default, float) else text
+
+
+def _render(name: str, result: Mapping[str, Any]) -> None:
+    table = Table(title=f"bench {name}", show_header=False, box=None, title_justify="left")
+    _rows(table, result, "")
+    console.print(table)
+    progress_console.print("[dim]Figures of this machine under its present load; compare ratios.[/]")
+
+
+def _rows(table: Table, result: Mapping[str, Any], prefix: str) -> None:
+    for key, value in result.items():
+        if isinstance(value, Mapping):
+            _rows(table, value, f"{prefix}{key}.")
+        else:
+            table.add_row(prefix + key, _text(value))
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        return "  ".join(_text(part) for part in value)
+    return f"{value:,}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
