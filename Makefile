@@ -1,0 +1,56 @@
+# Needs Python 3.11 or later with venv, and git. Everything else comes from the hash-pinned locks.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+UV_COMPILE := $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header --no-strip-extras
+CHECKED := platform assets sensors resources definitions.py
+
+.PHONY: help up install test lint format bench lock clean
+
+help: ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+up: $(VENV)/.runtime ## broker, topics, a feed, Dagster's web UI; Ctrl-C stops everything
+	@exec $(BIN)/coinstream up $(ARGS)
+
+install: $(VENV)/.dev ## the virtual environment with everything for development
+
+test: lint ## lint, types and all tests; ARGS="-k name" goes to pytest
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(wildcard $(CHECKED))
+
+format: $(VENV)/.dev ## let ruff put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev ## every benchmark, measured beside the bare client in the same run
+	$(BIN)/coinstream bench all $(ARGS)
+
+lock: $(VENV)/.dev ## write the locks anew; ARGS="--upgrade" takes newer versions
+	printf 'setuptools>=77\nuv\n' | $(UV_COMPILE) $(ARGS) --no-annotate -o requirements-bootstrap.lock -
+	$(UV_COMPILE) $(ARGS) -o requirements.lock pyproject.toml
+	$(UV_COMPILE) $(ARGS) --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+
+clean: ## remove what was made here; data under ~/.coinstream stays
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis platform/coinstream.egg-info
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed, and none is on the PATH" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$$($(PYTHON) --version) is too old: 3.11 or later is needed; try make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(VENV)/.runtime: requirements-bootstrap.lock requirements.lock pyproject.toml scripts/install.py | $(VENV)/bin/python
+	@echo "installing Python packages into $(VENV) (once)"
+	@$(BIN)/python scripts/install.py requirements.lock
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
+	@echo "installing the packages for development into $(VENV) (once)"
+	@$(BIN)/python scripts/install.py requirements-dev.lock
+	@touch $@
