@@ -75,3 +75,7 @@ class FeedError(CoinstreamError):
 
 class LakeError(CoinstreamError):
     """The lake (catalogue, table or object store) cannot be read or written."""
+
+
+class PluginError(CoinstreamError):
+    """A plugin cannot be imported. Names it and says why."""

@@ -46,7 +46,10 @@ class HomeSettings(_Settings):
     exchange_topics: Annotated[tuple[str, ...], NoDecode] = ()
     """Exchanges with topics of their own (`crypto-prices-binance`); comma-separated in the environment."""
 
-    @field_validator("exchange_topics", mode="before")
+    plugins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Modules to import besides the installed plugins; comma-separated in the environment."""
+
+    @field_validator("exchange_topics", "plugins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return _split_commas(value)

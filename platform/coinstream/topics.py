@@ -96,6 +96,28 @@ LEVEL1: Final = TopicSpec(
 )
 CORE_TOPICS: Final = (PRICES, OHLCV, ANALYTICS, LEVEL1)
 
+_ADDED: Final[dict[str, TopicSpec]] = {}
+
+
+def register_topic(spec: TopicSpec) -> TopicSpec:
+    """Add the topic of a further message type to the catalogue, with its exchange and dead-letter topics.
+
+    Raises:
+        ValueError: another spec has the name.
+    """
+    known = {topic.name: topic for topic in market_topics()}.get(spec.name)
+    if known not in (None, spec):
+        raise ValueError(f"topic {spec.name!r} is in the catalogue already, with other settings")
+    if known is None:
+        _ADDED[spec.name] = spec
+    return spec
+
+
+def market_topics() -> tuple[TopicSpec, ...]:
+    """The topics that carry messages: the four, and those that were registered."""
+    return (*CORE_TOPICS, *_ADDED.values())
+
+
 HEALTH: Final = TopicSpec(
     name=HEALTH_TOPIC,
     partitions=1,
@@ -143,9 +165,9 @@ def dead_letter_topic(spec: TopicSpec) -> TopicSpec:
 
 
 def catalogue(exchanges: Iterable[str] = (), *, dead_letters: bool = True) -> list[TopicSpec]:
-    """Every topic the platform needs: the four, those of the named exchanges, and the supporting ones."""
-    market = [*CORE_TOPICS]
-    market += [exchange_topic(spec, exchange) for exchange in exchanges for spec in CORE_TOPICS]
+    """Every topic the platform needs: general ones, those of the named exchanges, supporting ones."""
+    general = market_topics()
+    market = [*general, *(exchange_topic(spec, exchange) for exchange in exchanges for spec in general)]
     letters = [dead_letter_topic(spec) for spec in market] if dead_letters else []
     letters += [FEED_DEAD_LETTERS] if dead_letters else []
     return [*market, *letters, HEALTH]

@@ -10,6 +10,7 @@ import typer
 
 from coinstream import __version__
 from coinstream.errors import CoinstreamError
+from coinstream.plugins import load_plugins
 
 GROUPS: Final[dict[str, str]] = {
     "up": "Broker, topics, Dagster web UI and daemon; Ctrl-C stops everything.",
@@ -39,6 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 well, 1 an error, 2 wrong usage, 130 interrupted."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
+        load_plugins()
         _root(words)(args=words, prog_name="coinstream")
     except CoinstreamError as error:
         typer.echo(f"error: {error}", err=True)
