@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_COMPILE := $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-strip-extras
-CHECKED := platform assets sensors resources definitions.py
+CHECKED := platform assets sensors resources definitions.py tests scripts
 
 .PHONY: help up install test lint format bench lock clean
 

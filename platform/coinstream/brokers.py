@@ -28,7 +28,7 @@ def open_broker(brokers: BrokerSettings, home: HomeSettings) -> Iterator[BrokerS
     if found is not None:
         yield found
         return
-    with LocalBroker(broker_home(home)) as local:
+    with LocalBroker(broker_home(home), port=home.broker_port) as local:
         yield _at(brokers, local.bootstrap)
 
 

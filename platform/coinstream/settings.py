@@ -42,6 +42,8 @@ class HomeSettings(_Settings):
 
     home: Path = Field(default_factory=lambda: Path.home() / ".coinstream")
     """Folder of the local broker's data, Dagster's storage and the lake."""
+    broker_port: int = Field(default=19092, ge=0, le=65_500)
+    """First port of the local broker; the others follow. 0 takes free ones."""
 
     exchange_topics: Annotated[tuple[str, ...], NoDecode] = ()
     """Exchanges with topics of their own (`crypto-prices-binance`); comma-separated in the environment."""

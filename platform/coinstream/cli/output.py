@@ -14,8 +14,17 @@ from coinstream.settings import BrokerSettings, HomeSettings
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
-console: Final = Console(highlight=False, soft_wrap=False)
-progress_console: Final = Console(stderr=True, highlight=False)
+_PIPE_WIDTH: Final = 200
+"""Columns of a table where no terminal tells its width; 80 would cut names and paths."""
+
+
+def _console(*, stderr: bool) -> Console:
+    found = Console(stderr=stderr, highlight=False)
+    return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=_PIPE_WIDTH)
+
+
+console: Final = _console(stderr=False)
+progress_console: Final = _console(stderr=True)
 """Progress and remarks go to standard error, so that standard output stays a clean pipe."""
 
 

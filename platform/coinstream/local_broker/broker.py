@@ -14,6 +14,7 @@ from coinstream.local_broker import jars, ports
 from coinstream.local_broker.java import java_command
 from coinstream.local_broker.locks import exclusive_lock
 from coinstream.local_broker.node import Node
+from coinstream.local_broker.progress import show_fetching
 from coinstream.local_broker.properties import (
     CLIENT_LISTENER,
     Listener,
@@ -53,7 +54,7 @@ class LocalBroker:
         properties: further server properties for all nodes; they have the last word.
         listeners: further listeners, e.g. with SASL or TLS.
         ready_timeout_s: how long the start may take once the jars are there, in seconds.
-        progress: receives lines about fetching jars.
+        progress: shows that jars are being fetched.
         detached: noted in the state file, for `coinstream broker`.
     """
 
@@ -67,7 +68,7 @@ class LocalBroker:
         properties: Mapping[str, str] | None = None,
         listeners: Sequence[Listener] = (),
         ready_timeout_s: float = 60.0,
-        progress: jars.Progress = jars.report_to_stderr,
+        progress: jars.Progress = show_fetching,
         detached: bool = False,
     ) -> None:
         if nodes not in (1, 3):

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from coinstream.errors import LocalBrokerError
 from coinstream.local_broker.locks import exclusive_lock
+from coinstream.local_broker.progress import show_fetching
 
 LOCK_NAME = "jars.lock"
 _PARALLEL_DOWNLOADS = 8
 _FETCH_DEADLINE_S = 600.0
 
-Progress = Callable[[str], None]
-"""Receives one line of text at a time."""
+Fetched = Callable[[str, int], None]
+"""Told the name and the bytes of each jar that has come."""
+Progress = Callable[[int, Path], AbstractContextManager[Fetched]]
+"""Told how many jars are about to be fetched, and where to; open while that lasts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +40,6 @@ class LockedJar:
         return Path(*group.split("."), artifact, version, f"{artifact}-{version}.jar")
 
 
-def report_to_stderr(line: str) -> None:
-    """The default progress: one line to stderr."""
-    print(line, file=sys.stderr, flush=True)
-
-
 def jar_cache() -> Path:
     """The folder of the jars. All homes of a user share it; `XDG_CACHE_HOME` moves it."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -55,7 +53,7 @@ def read_lock() -> tuple[LockedJar, ...]:
     return tuple(LockedJar(coordinate, sha256) for coordinate, sha256 in lines)
 
 
-def classpath(cache: Path | None = None, progress: Progress = report_to_stderr) -> list[Path]:
+def classpath(cache: Path | None = None, progress: Progress = show_fetching) -> list[Path]:
     """The jars of the lock on this machine, each with the right SHA-256. Fetches what is missing.
 
     Hashing all jars takes a tenth of a second, so it is done each time instead of being remembered.
@@ -93,8 +91,8 @@ def _fetch_missing(jars: tuple[LockedJar, ...], folder: Path, progress: Progress
             # Whoever held the lock before may have fetched them all.
             missing = _wrong(jars, folder)
             if missing:
-                progress(f"fetching {len(missing)} jars of Apache Kafka into {folder} (once)")
-                _fetch(missing, folder, progress)
+                with progress(len(missing), folder) as fetched:
+                    _fetch(missing, folder, fetched)
     except OSError as error:
         raise LocalBrokerError(
             f"cannot store the jars of Kafka in {folder}: {error}; "
@@ -102,12 +100,11 @@ def _fetch_missing(jars: tuple[LockedJar, ...], folder: Path, progress: Progress
         ) from error
 
 
-def _fetch(missing: list[LockedJar], folder: Path, progress: Progress) -> None:
+def _fetch(missing: list[LockedJar], folder: Path, fetched: Fetched) -> None:
     with ThreadPoolExecutor(max_workers=_PARALLEL_DOWNLOADS) as pool:
-        fetched = pool.map(lambda jar: _fetch_one(jar, folder), missing)
-        for count, (jar, path) in enumerate(zip(missing, fetched, strict=True), start=1):
-            size = path.stat().st_size / 1e6
-            progress(f"  [{count}/{len(missing)}] {jar.coordinate} ({size:.1f} MB)")
+        for work in as_completed([pool.submit(_fetch_one, jar, folder) for jar in missing]):
+            path = work.result()
+            fetched(path.name, path.stat().st_size)
 
 
 def _fetch_one(jar: LockedJar, folder: Path) -> Path:
