@@ -14,12 +14,14 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Final, NamedTuple, cast
 
 from coinstream.errors import FeedError
 from coinstream.feeds.accounting import Reason
-from coinstream.feeds.parsers import Frame, exchange_of, guess
+from coinstream.feeds.parsers import Frame, LeanParser, Parser, exchange_of, guess, new_parser
+from coinstream.feeds.parsers.lean import MARKETS
 
 _METHODS: Final = (b"GET", b"POST")
 _LINE: Final = re.compile(rb"(\d{16,20}) (.*)", re.DOTALL)
@@ -123,9 +125,46 @@ def _reply(stream: IO[bytes], path: Path) -> Line:
 
 
 def _archive(path: Path) -> Iterator[Line]:
+    market = market_of(path)
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
+            midnight_ns = _midnight_ns(name)
             with archive.open(name) as member:
-                for row in member:
-                    if row.strip():
-                        yield Line(Frame(path.stat().st_mtime_ns, row.strip(), f"lean://{name}"))
+                for row in filter(None, map(bytes.strip, member)):
+                    yield _bar(row, midnight_ns, f"lean://{market}/{name}")
+
+
+def _bar(row: bytes, midnight_ns: int | None, url: str) -> Line:
+    """A bar came to be known at the end of its minute."""
+    since_midnight = row.partition(b",")[0]
+    if midnight_ns is None or not since_midnight.isdigit():
+        return Line(Frame(midnight_ns or 0, row, url), Reason.MALFORMED)
+    return Line(Frame(midnight_ns + (int(since_midnight) + 60_000) * 1_000_000, row, url))
+
+
+def _midnight_ns(name: str) -> int | None:
+    try:
+        day = datetime.strptime(name[:8], "%Y%m%d").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return int(day.timestamp()) * 1_000_000_000
+
+
+def market_of(path: Path) -> str:
+    """The exchange of a LEAN archive by LEAN's folders (`crypto/gdax/minute/btcusd/…`), else `lean`."""
+    folders = path.resolve().parts
+    if len(folders) >= 4 and folders[-3] == "minute":
+        return MARKETS.get(folders[-4], folders[-4])
+    return "lean"
+
+
+def parser_for(path: Path, exchange: str) -> Parser:
+    """A fresh parser for a recording: its form decides before its exchange does.
+
+    Raises:
+        FeedError: no parser is known for the exchange, or the file cannot be read.
+    """
+    try:
+        return LeanParser(exchange) if zipfile.is_zipfile(path) else new_parser(exchange)
+    except OSError as error:
+        raise FeedError(f"recording {path}: {error}") from error

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from coinstream.feeds import recordings
 from coinstream.feeds.accounting import Account, DeadLetter, Reason
-from coinstream.feeds.parsers import Parser, account_for, new_parser
+from coinstream.feeds.parsers import Parser, account_for
 from coinstream.feeds.rebase import rebased
 from coinstream.feeds.recordings import Line
 from coinstream.messages import Message
@@ -65,7 +65,7 @@ class ReplayFeed:
                 return
 
     def _once(self, stop: threading.Event) -> Iterator[Sequence[Message]]:
-        parser = new_parser(self.exchange)
+        parser = recordings.parser_for(self._paths[0], self.exchange)
         pace = _Pace(self._speed)
         opened: set[Path] = set()
         batch: list[Message] = []
@@ -80,7 +80,7 @@ class ReplayFeed:
                 break
             if line.reason is Reason.OPENED and path in opened:
                 # What was remembered of the connection before does not hold for a new one.
-                parser = new_parser(self.exchange)
+                parser = recordings.parser_for(path, self.exchange)
             opened.add(path)
             batch.extend(self._read(line, parser))
             if len(batch) >= BATCH or self.account.dead:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Final
@@ -9,12 +10,28 @@ from typing import Final
 from coinstream.errors import FeedError
 from coinstream.feeds.parsers.base import Frame, Gap, Parsed, Parser, account_for
 from coinstream.feeds.parsers.binance import BinanceParser, is_usdm
+from coinstream.feeds.parsers.bitstamp import BitstampParser
+from coinstream.feeds.parsers.bybit import BybitParser
+from coinstream.feeds.parsers.coinbase import CoinbaseParser
+from coinstream.feeds.parsers.coingecko import CoingeckoParser
+from coinstream.feeds.parsers.gate import GateParser
+from coinstream.feeds.parsers.gemini import GeminiParser
+from coinstream.feeds.parsers.kraken import KrakenParser
+from coinstream.feeds.parsers.lean import LeanParser
 
 __all__ = [
     "PARSERS",
     "BinanceParser",
+    "BitstampParser",
+    "BybitParser",
+    "CoinbaseParser",
+    "CoingeckoParser",
     "Frame",
     "Gap",
+    "GateParser",
+    "GeminiParser",
+    "KrakenParser",
+    "LeanParser",
     "Parsed",
     "Parser",
     "account_for",
@@ -26,6 +43,15 @@ PARSERS: Final[dict[str, Callable[[], Parser]]] = {
     "binance": BinanceParser,
     "binanceus": lambda: BinanceParser("binanceus"),
     "binanceusdm": lambda: BinanceParser("binanceusdm"),
+    "bitstamp": BitstampParser,
+    "bybit": BybitParser,
+    "coinbase": CoinbaseParser,
+    "coinbaseexchange": lambda: CoinbaseParser("coinbaseexchange"),
+    "coingecko": CoingeckoParser,
+    "gate": GateParser,
+    "gemini": GeminiParser,
+    "kraken": KrakenParser,
+    "lean": LeanParser,
 }
 """Parsers by exchange id (ccxt's names)."""
 
@@ -35,10 +61,22 @@ HOSTS: Final[dict[str, str]] = {
     "binance.us": "binanceus",
     "binance.com": "binance",
     "binance.vision": "binance",
+    "bitstamp.net": "bitstamp",
+    "bybit.com": "bybit",
+    "bytick.com": "bybit",
+    "coinbase.com": "coinbase",
+    "coingecko.com": "coingecko",
+    "gate.io": "gate",
+    "gate.com": "gate",
+    "gateio.ws": "gate",
+    "gemini.com": "gemini",
+    "kraken.com": "kraken",
 }
 """Exchange by the end of its host names; the first that fits counts."""
 
 _SNIFFED: Final = 400
+_COINGECKO: Final = re.compile(r"/api/v3/(global|coins/|simple/)")
+"""Paths that only CoinGecko's interface has; its recordings name no host."""
 
 
 def new_parser(exchange: str) -> Parser:
@@ -55,7 +93,12 @@ def new_parser(exchange: str) -> Parser:
 
 def exchange_of(url: str) -> str | None:
     """The exchange behind an address, if it is known."""
-    host = url.partition("://")[2].partition("/")[0].partition(":")[0]
+    scheme, _, rest = url.partition("://")
+    host = rest.partition("/")[0].partition(":")[0]
+    if scheme == "lean":
+        return host
+    if scheme == "reply" and _COINGECKO.search(url):
+        return "coingecko"
     return next((name for end, name in HOSTS.items() if host == end or host.endswith("." + end)), None)
 
 

@@ -14,6 +14,8 @@ from coinstream.messages import Level1, Message, Price
 
 Number = Annotated[float, msgspec.Meta(ge=0, lt=1e30)]
 """A price or size as exchanges write it: a JSON number or text. Empty text is not one."""
+Finite = Annotated[float, msgspec.Meta(gt=-1e30, lt=1e30)]
+"""A number of either sign; neither NaN nor infinite, also as text."""
 
 
 T = TypeVar("T")

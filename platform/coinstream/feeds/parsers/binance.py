@@ -20,6 +20,7 @@ from coinstream.feeds.parsers.base import (
     ONE_SIDED,
     OUT_OF_DATE,
     STATUS,
+    Finite,
     Frame,
     Gap,
     Number,
@@ -87,17 +88,24 @@ class _Kline(msgspec.Struct, gc=False):
     k: _Candle
 
 
+class _Depth(msgspec.Struct, gc=False):
+    lastUpdateId: int  # noqa: N815 (the exchange's name)
+    bids: list[tuple[Number, Number]]
+    asks: list[tuple[Number, Number]]
+
+
 class _Ticker(msgspec.Struct, gc=False):
     E: int
     s: str
     c: Number
-    P: float
+    P: Finite
     v: Number
 
 
 _head: Final = msgspec.json.Decoder(_Head)
 _book_ticker: Final = msgspec.json.Decoder(_BookTicker, strict=False)
 _trade: Final = msgspec.json.Decoder(_Trade, strict=False)
+_depth: Final = msgspec.json.Decoder(_Depth, strict=False)
 _kline: Final = msgspec.json.Decoder(_Kline, strict=False)
 _ticker: Final = msgspec.json.Decoder(_Ticker, strict=False)
 
@@ -105,7 +113,8 @@ _ticker: Final = msgspec.json.Decoder(_Ticker, strict=False)
 class BinanceParser:
     """Frames of Binance: bookTicker to Level1, trades and tickers to Price, klines to Ohlcv.
 
-    Depth frames are counted, not used: bookTicker tells every change of the top by itself.
+    Depth streams are counted, not used: bookTicker tells every change of the top by itself. A depth
+    reply over REST gives its top.
     """
 
     def __init__(self, exchange: str = "binance") -> None:
@@ -137,6 +146,8 @@ class BinanceParser:
             return self._by_event(head, body, frame)
         except msgspec.DecodeError as error:
             return fault(error)
+        except (ValueError, OverflowError, OSError) as error:
+            return rejected(Reason.BAD_VALUE, f"time out of range: {error}")
 
     def _by_event(self, head: _Head, body: msgspec.Raw | bytes, frame: Frame) -> Parsed:
         if head.e:
@@ -145,7 +156,7 @@ class BinanceParser:
         if head.s and head.b and head.a:
             return self._on_book_ticker(body, frame)
         if head.lastUpdateId is not None:
-            return DEPTH
+            return self._on_depth_reply(frame)
         if head.error is not None or head.code is not None:
             return rejected(Reason.REFUSED, head.msg or frame.payload[:200].decode(errors="replace"))
         if head.id is not None or head.result is not None:
@@ -174,6 +185,23 @@ class BinanceParser:
         received = from_ns(frame.received_ns)
         at = received if quote.T is None else from_ms(quote.T)
         return Parsed((Level1(self.exchange, symbol, quote.b, quote.a, quote.B, quote.A, at, received),))
+
+    def _on_depth_reply(self, frame: Frame) -> Parsed:
+        """The reply to `…/depth?symbol=BTCUSDT`; a frame without an address is of a partial stream."""
+        name = (frame.url or "").partition("symbol=")[2].partition("&")[0]
+        if not name:
+            return DEPTH
+        symbol, book = self._symbol(name), read(_depth, frame.payload)
+        if symbol is None:
+            return rejected(Reason.UNKNOWN_SYMBOL, name)
+        if book.lastUpdateId < self._updates.get(symbol, -1):
+            return OUT_OF_DATE
+        if not (book.bids and book.asks):
+            return ONE_SIDED
+        self._updates[symbol] = book.lastUpdateId
+        (bid, bid_size), (ask, ask_size) = book.bids[0], book.asks[0]
+        received = from_ns(frame.received_ns)
+        return Parsed((Level1(self.exchange, symbol, bid, ask, bid_size, ask_size, received, received),))
 
     def _on_trade(self, body: msgspec.Raw | bytes, frame: Frame) -> Parsed:
         trade = read(_trade, body)

@@ -1,0 +1,187 @@
+"""CoinGecko's public REST replies: global data, markets, simple prices, candles.
+
+Facts from the API documentation ("CoinGecko API v3"). Coins are named by id; only `/coins/markets` tells
+their ticker symbols, so ids that were not met there and are not among the common ones stay as they are, in
+capitals. A candle's time is its close; candles carry no volume (0 here); their length follows from
+their distance. Volumes are in US dollars.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any, Final
+
+import msgspec
+
+from coinstream.feeds.accounting import Reason
+from coinstream.feeds.parsers.base import Finite, Frame, Number, Parsed, from_ms, from_ns, read, rejected
+from coinstream.feeds.parsers.memory import BookParser, collect
+from coinstream.messages import Analytics, Message, Ohlcv, Price
+
+COMMON_IDS: Final = {
+    **{"bitcoin": "BTC", "ethereum": "ETH", "tether": "USDT", "ripple": "XRP", "binancecoin": "BNB"},
+    **{"solana": "SOL", "usd-coin": "USDC", "dogecoin": "DOGE", "cardano": "ADA", "tron": "TRX"},
+    **{"avalanche-2": "AVAX", "chainlink": "LINK", "polkadot": "DOT", "litecoin": "LTC"},
+    **{"bitcoin-cash": "BCH", "stellar": "XLM", "monero": "XMR", "uniswap": "UNI", "shiba-inu": "SHIB"},
+}
+"""Ticker symbols of coins that everybody asks for."""
+
+
+class _Global(msgspec.Struct, gc=False):
+    total_market_cap: dict[str, Number]
+    total_volume: dict[str, Number]
+    market_cap_percentage: dict[str, Number]
+    updated_at: int
+    active_cryptocurrencies: int | None = None
+
+
+class _GlobalReply(msgspec.Struct, gc=False):
+    data: _Global
+
+
+class _Market(msgspec.Struct, gc=False):
+    id: str
+    symbol: str
+    current_price: Number | None = None
+    market_cap: Number | None = None
+    total_volume: Number | None = None
+    price_change_percentage_24h: Finite | None = None
+    last_updated: datetime | None = None
+
+
+class _Candle(msgspec.Struct, array_like=True, gc=False):
+    time: Number
+    open: Number
+    high: Number
+    low: Number
+    close: Number
+
+
+_global: Final = msgspec.json.Decoder(_GlobalReply, strict=False)
+_markets: Final = msgspec.json.Decoder(list[_Market], strict=False)
+_candles: Final = msgspec.json.Decoder(list[_Candle], strict=False)
+_prices: Final = msgspec.json.Decoder(dict[str, dict[str, Finite | None]], strict=False)
+_anything: Final = msgspec.json.Decoder(Any)
+
+_OHLC: Final = re.compile(r"/coins/([^/]+)/ohlc")
+_VS: Final = re.compile(r"[?&]vs_currenc(?:y|ies)=(\w+)")
+
+
+class CoingeckoParser(BookParser):
+    """Replies of CoinGecko: global data to Analytics, markets and prices to Price, candles to Ohlcv."""
+
+    def __init__(self, exchange: str = "coingecko") -> None:
+        super().__init__(exchange)
+        self._symbols = dict(COMMON_IDS)
+
+    def _read(self, frame: Frame) -> Parsed:
+        url = frame.url or ""
+        if "/global" in url:
+            return self._global(frame)
+        if "/coins/markets" in url:
+            return collect(self._markets(frame, _currency(url)))
+        if "/simple/price" in url:
+            return collect(self._prices(frame))
+        if found := _OHLC.search(url):
+            return self._candles(found[1], frame, _currency(url))
+        reply = _anything.decode(frame.payload)
+        if isinstance(reply, dict) and ("error" in reply or "status" in reply):
+            return rejected(Reason.REFUSED, str(reply)[:200])
+        return rejected(Reason.UNKNOWN, f"reply to {url!r}")
+
+    def _global(self, frame: Frame) -> Parsed:
+        told = read(_global, frame.payload).data
+        cap, volume = told.total_market_cap.get("usd"), told.total_volume.get("usd")
+        bitcoin = told.market_cap_percentage.get("btc")
+        if cap is None or volume is None or bitcoin is None:
+            return rejected(Reason.BAD_VALUE, "no market cap or volume in dollars, or no dominance of btc")
+        return Parsed(
+            (
+                Analytics(
+                    self.exchange,
+                    cap,
+                    volume,
+                    bitcoin,
+                    from_ms(told.updated_at * 1000),
+                    told.market_cap_percentage.get("eth"),
+                    told.active_cryptocurrencies,
+                ),
+            )
+        )
+
+    def _markets(self, frame: Frame, currency: str) -> Iterator[Message | Reason]:
+        for market in read(_markets, frame.payload):
+            ticker = market.symbol.upper()
+            self._symbols[market.id] = ticker
+            if not market.current_price:
+                yield Reason.NO_PRICE
+            elif currency != "USD":
+                yield Reason.NOT_DOLLARS
+            else:
+                yield Price(
+                    self.exchange,
+                    f"{ticker}/USD",
+                    market.current_price,
+                    market.last_updated or from_ns(frame.received_ns),
+                    market.total_volume,
+                    market.price_change_percentage_24h,
+                    market.market_cap,
+                )
+
+    def _prices(self, frame: Frame) -> Iterator[Message | Reason]:
+        for coin, told in read(_prices, frame.payload).items():
+            price = told.get("usd")
+            if price is None:
+                yield Reason.NOT_DOLLARS if told else Reason.NO_PRICE
+                continue
+            if price <= 0:
+                yield Reason.NO_PRICE
+                continue
+            seconds = told.get("last_updated_at")
+            at = from_ms(seconds * 1000) if seconds else from_ns(frame.received_ns)
+            volume, cap = _positive(told.get("usd_24h_vol")), _positive(told.get("usd_market_cap"))
+            yield Price(self.exchange, self._symbol(coin), price, at, volume, told.get("usd_24h_change"), cap)
+
+    def _candles(self, coin: str, frame: Frame, currency: str) -> Parsed:
+        told = read(_candles, frame.payload)
+        told.sort(key=lambda candle: candle.time)
+        distances = [after.time - before.time for before, after in pairwise(told)]
+        if not distances:
+            return rejected(Reason.INCOMPLETE, "the length of a single candle is not known")
+        length = timedelta(milliseconds=min(distances))
+        symbol = self._symbol(coin).replace("/USD", f"/{currency}")
+        received = from_ns(frame.received_ns)
+        return collect(
+            Ohlcv(
+                self.exchange,
+                symbol,
+                _timeframe(length),
+                from_ms(candle.time) - length,
+                from_ms(candle.time),
+                *(candle.open, candle.high, candle.low, candle.close, 0.0),
+                received,
+            )
+            for candle in told
+        )
+
+    def _symbol(self, coin: str) -> str:
+        return f"{self._symbols.get(coin, coin.upper())}/USD"
+
+
+def _currency(url: str) -> str:
+    found = _VS.search(url)
+    return found[1].upper() if found else "USD"
+
+
+def _positive(value: float | None) -> float | None:
+    return value if value is not None and value >= 0 else None
+
+
+def _timeframe(length: timedelta) -> str:
+    minutes = int(length.total_seconds() // 60)
+    if minutes % 1440 == 0:
+        return f"{minutes // 1440}d"
+    return f"{minutes // 60}h" if minutes % 60 == 0 else f"{minutes}m"

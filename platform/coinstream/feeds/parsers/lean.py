@@ -1,0 +1,72 @@
+"""LEAN's minute bars of crypto: `<yyyymmdd>_<symbol>_minute_<trade|quote>.csv`, one candle a line.
+
+Facts from the description of LEAN's data format: the first field is milliseconds since midnight UTC;
+a trade bar is open, high, low, close, volume; a quote bar is the candle of the bid, its last size, the candle
+of the ask, its last size; an empty field says that the side had no quote. Prices of crypto are not scaled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+
+import msgspec
+
+from coinstream.feeds.accounting import Reason
+from coinstream.feeds.parsers.base import ONE_SIDED, Frame, Number, Parsed, from_ns, rejected
+from coinstream.feeds.parsers.memory import BookParser, unknown_symbol
+from coinstream.feeds.symbols import split_joined
+from coinstream.messages import Level1, Ohlcv
+
+MINUTE: Final = timedelta(minutes=1)
+MARKETS: Final = {"gdax": "coinbase"}
+"""Exchanges that LEAN calls by another name."""
+
+_TRADE_FIELDS: Final = 6
+_QUOTE_FIELDS: Final = 11
+
+
+class LeanParser(BookParser):
+    """Lines of LEAN's minute bars: trade bars to Ohlcv, quote bars to the Level1 at the end of the minute.
+
+    A frame's receipt time is the end of its minute; its address names the file in the archive.
+    """
+
+    def __init__(self, exchange: str = "lean") -> None:
+        super().__init__(exchange)
+
+    def _read(self, frame: Frame) -> Parsed:
+        name = (frame.url or "").rpartition("/")[2].removesuffix(".csv")
+        parts = name.split("_")
+        if len(parts) != 4 or parts[2] != "minute":
+            return rejected(Reason.UNKNOWN, f"not minute bars: {name!r}")
+        symbol = split_joined(parts[1])
+        if symbol is None:
+            return unknown_symbol(parts[1])
+        fields = frame.payload.decode().split(",")
+        if parts[3] == "trade" and len(fields) >= _TRADE_FIELDS:
+            return self._trade(symbol, _numbers(fields[1:6]), frame)
+        if parts[3] == "quote" and len(fields) >= _QUOTE_FIELDS:
+            if not all(fields[1:11]):
+                return ONE_SIDED
+            return self._quote(symbol, _numbers(fields[1:11]), frame)
+        return rejected(Reason.MALFORMED, f"{len(fields)} fields in a bar of {parts[3]!r}")
+
+    def _trade(self, symbol: str, values: Sequence[float], frame: Frame) -> Parsed:
+        end = from_ns(frame.received_ns)
+        opened, high, low, close, volume = values
+        return Parsed(
+            (Ohlcv(self.exchange, symbol, "1m", end - MINUTE, end, opened, high, low, close, volume, end),)
+        )
+
+    def _quote(self, symbol: str, values: Sequence[float], frame: Frame) -> Parsed:
+        end = from_ns(frame.received_ns)
+        bid, bid_size, ask, ask_size = values[3], values[4], values[8], values[9]
+        if not (bid and ask):
+            return ONE_SIDED
+        return Parsed((Level1(self.exchange, symbol, bid, ask, bid_size, ask_size, end, end),))
+
+
+def _numbers(fields: Sequence[str]) -> list[float]:
+    return msgspec.convert(fields, list[Number], strict=False)
