@@ -61,6 +61,10 @@ class MessageTooLargeError(ProduceError):
     """The message is larger than the client or the broker accepts."""
 
 
+class NotAllowedError(ProduceError, AuthenticationError):
+    """The broker knows this user, but does not let it write to the topic."""
+
+
 class BufferFullError(ProduceError):
     """The send buffer stayed full for longer than the longest allowed block."""
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, ClusterMetadata
 
 from coinstream.errors import (
     AuthenticationError,
     BrokerError,
     CoinstreamError,
     MessageTooLargeError,
+    NotAllowedError,
     ProduceError,
+    SettingsError,
 )
 from coinstream.settings import BrokerSettings, KafkaConfig
 
@@ -35,6 +38,13 @@ AUTHENTICATION: Final = {
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
 }
+NOT_ALLOWED: Final = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+}
+"""The user is known, but an access rule (ACL) is missing."""
 _TOO_LARGE: Final = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 
 
@@ -44,14 +54,81 @@ def base_config(brokers: BrokerSettings, client_id: str = "coinstream") -> Kafka
 
 
 def admin_client(brokers: BrokerSettings) -> AdminClient:
-    """An admin client whose requests time out as the settings say."""
-    return AdminClient(
-        {
-            **base_config(brokers, "coinstream-admin"),
-            "socket.timeout.ms": brokers.request_timeout_ms,
-            "allow.auto.create.topics": False,
-        }
-    )
+    """An admin client whose requests time out as the settings say, and which says why it is not let in.
+
+    Raises:
+        SettingsError: the settings cannot be used, e.g. a certificate file is missing.
+    """
+    config = {
+        **base_config(brokers, "coinstream-admin"),
+        "socket.timeout.ms": brokers.request_timeout_ms,
+        "allow.auto.create.topics": False,
+    }
+    return checked(lambda: _Admin(config, brokers))
+
+
+def checked(make: Callable[[], T]) -> T:
+    """Make a client of confluent-kafka; a configuration it refuses becomes a clear error.
+
+    Raises:
+        SettingsError: names the setting in librdkafka's words, never its value.
+    """
+    try:
+        return make()
+    except KafkaException as error:
+        raise SettingsError(
+            f"the broker settings cannot be used: {error.args[0].str()}. "
+            "Check REDPANDA_SECURITY_PROTOCOL, REDPANDA_SASL_* and REDPANDA_SSL_*."
+        ) from None
+
+
+def refusal(error: KafkaError) -> KafkaError | None:
+    """The error if it says that the broker does not let this client in, else None.
+
+    A broker that asks for a client certificate tells so in an alert, which librdkafka reports as a
+    broken connection.
+    """
+    if error.code() in AUTHENTICATION:
+        return error
+    if error.code() == KafkaError._TRANSPORT and "SSL alert" in error.str():
+        return KafkaError(KafkaError._SSL, error.str())
+    return None
+
+
+class _Admin(AdminClient):
+    """librdkafka says "transport failure" when it is refused, and the reason only to `error_cb`."""
+
+    def __init__(self, config: KafkaConfig, brokers: BrokerSettings) -> None:
+        self._brokers = brokers
+        self._refused: KafkaError | None = None
+        own: dict[str, Any] = {**config, "error_cb": self._note}
+        super().__init__(own)
+
+    def list_topics(self, topic: str | None = None, timeout: float = -1, **_: Any) -> ClusterMetadata:
+        """As of `AdminClient`, but fails as soon as the broker refuses, with its reason."""
+        deadline = time.monotonic() + (timeout if timeout >= 0 else self._brokers.request_timeout_ms / 1000)
+        patience = 0.5
+        while True:
+            left = max(deadline - time.monotonic(), 0.01)
+            self._refused = None
+            try:
+                return super().list_topics(topic, timeout=min(patience, left))
+            except KafkaException:
+                self.poll(0)
+                if self._refused is not None:
+                    raise KafkaException(self._with_reason(self._refused)) from None
+                if patience >= left:
+                    raise
+            patience *= 4
+
+    def _note(self, error: KafkaError) -> None:
+        self._refused = refusal(error) or self._refused
+
+    def _with_reason(self, error: KafkaError) -> KafkaError:
+        from coinstream.certificates import why_not_trusted
+
+        reason = why_not_trusted(self._brokers) if error.code() == KafkaError._SSL else None
+        return KafkaError(error.code(), reason) if reason else error
 
 
 def error_name(error: KafkaError) -> str:
@@ -62,17 +139,26 @@ def error_name(error: KafkaError) -> str:
 def broker_error(error: KafkaError, doing: str, brokers: str) -> CoinstreamError:
     """What went wrong while `doing` something with the cluster, with what to do about it."""
     said = f"{doing} at {brokers}: {error.str()} ({error_name(error)})"
+    if error.code() in NOT_ALLOWED:
+        return AuthenticationError(f"{said}. Ask for an access rule (ACL) that allows it to this user.")
     if error.code() in AUTHENTICATION:
         return AuthenticationError(
-            f"{said}. Check REDPANDA_SASL_*, REDPANDA_SSL_* and the access rules of this user."
+            f"{said}. Check REDPANDA_SASL_*, REDPANDA_OAUTH_* and REDPANDA_SSL_*, "
+            "and what the broker's listener asks for."
         )
-    return BrokerError(f"{said}. Is the broker running, and is REDPANDA_BROKERS right?")
+    return BrokerError(
+        f"{said}. Is the broker running, is REDPANDA_BROKERS right, "
+        "and is REDPANDA_SECURITY_PROTOCOL what its listener speaks?"
+    )
 
 
 def produce_error(error: KafkaError, topic: str, key: bytes | None) -> ProduceError:
     """Why a message of this topic and key was not acknowledged."""
     said = f"message for {topic} (key {key!r}) was not acknowledged: {error.str()} ({error_name(error)})"
     kind = MessageTooLargeError if error.code() in _TOO_LARGE else ProduceError
+    if error.code() in NOT_ALLOWED:
+        kind = NotAllowedError
+        said += f". Ask for an access rule (ACL) that allows this user to write to {topic}."
     return kind(said, topic=topic, key=key, error_type=error_name(error))
 
 

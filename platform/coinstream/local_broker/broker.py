@@ -210,7 +210,8 @@ class LocalBroker:
         self._write_state(ready=True)
 
     def _format_command(self, plan: NodePlan, cluster_id: str) -> list[str]:
-        arguments = ["format", "--cluster-id", cluster_id, "--config", str(plan.properties)]
+        # One word with `=`: an id that begins with a dash would be taken for an option.
+        arguments = ["format", f"--cluster-id={cluster_id}", "--config", str(plan.properties)]
         return self._java("kafka.tools.StorageTool", [*arguments, "--ignore-formatted"], plan)
 
     def _write_state(self, *, ready: bool) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from coinstream.errors import AuthenticationError, BufferFullError, FatalProducerError, ProduceError
-from coinstream.kafka import AUTHENTICATION, broker_error, error_name, produce_error
+from coinstream.kafka import broker_error, checked, error_name, produce_error, refusal
 from coinstream.producing.delivery import Failure, Ledger, RecordMetadata, Single, Token
 from coinstream.settings import KafkaConfig
 
@@ -136,7 +136,11 @@ class Lane:
         """Wait until everything is acknowledged or given up, or the time is over."""
         deadline = time.monotonic() + timeout_s
         while len(self) and (left := deadline - time.monotonic()) > 0:
-            self._producer.flush(min(left, 0.1))
+            try:
+                self._producer.flush(min(left, 0.1))
+            except KafkaException as failed:
+                # Raised for a fatal error, about which `error_cb` is then not called.
+                self._on_error(self._generation, failed.args[0])
             self.poll()
 
     def list_topics(self, timeout_s: float) -> frozenset[str]:
@@ -240,14 +244,14 @@ class Lane:
         }
         if self._on_statistics is not None:
             config["stats_cb"] = self._on_statistics
-        return Producer(config)
+        return checked(lambda: Producer(config))
 
     def _on_error(self, generation: int, error: KafkaError) -> None:
         if _is_fatal(error):
             # A late word from a producer that was replaced already must not cost its successor.
             self._fatal = self._fatal or generation == self._generation
-        elif error.code() in AUTHENTICATION:
-            refused = broker_error(error, "connecting", str(self._config["bootstrap.servers"]))
+        if (reason := refusal(error)) is not None:
+            refused = broker_error(reason, "connecting", str(self._config["bootstrap.servers"]))
             self._ledger.latch(AuthenticationError(str(refused)))
         log.info("%s: %s", self.name, error.str())
 

@@ -11,7 +11,7 @@ from typing import Final
 from confluent_kafka import KafkaException
 
 from coinstream.errors import CoinstreamError, TopicError
-from coinstream.kafka import admin_client, broker_error
+from coinstream.kafka import NOT_ALLOWED, admin_client, broker_error
 from coinstream.routing import Router
 from coinstream.settings import BrokerSettings
 
@@ -59,11 +59,22 @@ class TopicCache:
             self.refresh()
             partitions = self._existing.get(topic)
         if partitions is None:
+            self._may_describe(topic)
             raise TopicError(
                 f"topic {topic} does not exist at {self._brokers.brokers} (message with key {key!r}); "
                 "create it with `coinstream topics apply`"
             )
         return partitions
+
+    def _may_describe(self, topic: str) -> None:
+        # A topic that this user may not see is left out of the list of all; asked for by name it is refused.
+        try:
+            found = self._admin.list_topics(topic, timeout=self._brokers.request_timeout_ms / 1000)
+        except KafkaException as failed:
+            raise broker_error(failed.args[0], f"asking for {topic}", self._brokers.brokers) from None
+        error = found.topics[topic].error if topic in found.topics else None
+        if error is not None and error.code() in NOT_ALLOWED:
+            raise broker_error(error, f"asking for {topic}", self._brokers.brokers)
 
     def refresh(self) -> None:
         """Ask the cluster now.

@@ -20,7 +20,7 @@ from confluent_kafka.admin import (
 )
 
 from coinstream.errors import TopicError
-from coinstream.kafka import admin_client, broker_error, raise_on_kafka
+from coinstream.kafka import NOT_ALLOWED, admin_client, broker_error, raise_on_kafka
 from coinstream.provisioning.plan import (
     IGNORED_BY_REDPANDA,
     REDPANDA_SILENT_KEYS,
@@ -79,6 +79,10 @@ class Provisioner:
             try:
                 self._apply_one(topic)
             except KafkaException as error:
+                if error.args[0].code() in NOT_ALLOWED:
+                    raise broker_error(
+                        error.args[0], f"{topic.verdict.value} topic {topic.name}", self._brokers.brokers
+                    ) from None
                 failures.append(f"{topic.name}: {error.args[0].str()}")
             else:
                 on_done(topic)
