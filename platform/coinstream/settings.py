@@ -171,6 +171,33 @@ class ConsumerSettings(_Settings):
     retry_backoff_ms: int = Field(default=100, ge=1)
 
 
+class LagSettings(_Settings):
+    """When lag is something to worry about. Environment: `COINSTREAM_LAG_SILENCE_S=120`."""
+
+    model_config = SettingsConfigDict(env_prefix="COINSTREAM_LAG_", frozen=True)
+
+    window: int = Field(default=10, ge=2)
+    """Commits (polls that saw one) that decide a verdict."""
+    allowed: int = Field(default=0, ge=0)
+    """Messages of lag on a partition that count as none."""
+    silence_s: float = Field(default=60.0, ge=0)
+    """A group is not called stopped before it was silent for this long."""
+    batch_groups: Annotated[tuple[str, ...], NoDecode] = ("coinstream-landing",)
+    """Groups that jobs move now and then, without members: they may be silent for `batch_silence_s`."""
+    batch_silence_s: float = Field(default=1_800.0, ge=0)
+    degraded_messages: int = Field(default=1_000, ge=1)
+    """Total lag of a group from which it is degraded (section 11)."""
+    unhealthy_messages: int = Field(default=10_000, ge=1)
+    """Total lag of a group from which it is unhealthy (section 11)."""
+    read_budget_s: float = Field(default=0.6, ge=0)
+    """Longest time spent on reading the timestamps of the oldest unhandled messages."""
+
+    @field_validator("batch_groups", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return _split_commas(value)
+
+
 def _split_commas(value: object) -> object:
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())

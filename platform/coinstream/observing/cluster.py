@@ -1,0 +1,190 @@
+"""What the cluster says of groups, offsets and partitions: a few batched requests, whatever the size.
+
+Everything here is read with the Kafka admin protocol; nothing joins a group and nothing commits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from typing import Any, Final
+
+from confluent_kafka import (
+    ConsumerGroupState,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, ClusterMetadata, OffsetSpec
+
+from coinstream.errors import BrokerError
+from coinstream.kafka import admin_client, broker_error, raise_on_kafka
+from coinstream.settings import BrokerSettings
+
+Place = tuple[str, int]
+"""Topic and partition."""
+
+REBALANCING: Final = {ConsumerGroupState.PREPARING_REBALANCING, ConsumerGroupState.COMPLETING_REBALANCING}
+_GONE: Final = {
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
+}
+_PAUSE_S: Final = 0.05
+
+
+class GroupNotFoundError(BrokerError):
+    """The consumer group does not exist: it has no member and never committed."""
+
+
+@dataclass(frozen=True)
+class GroupState:
+    """A group as its coordinator sees it. `owned`: partitions that its members hold now."""
+
+    name: str
+    state: str
+    members: int
+    owned: frozenset[Place]
+    rebalancing: bool = False
+
+    @property
+    def exists(self) -> bool:
+        """False when the coordinator knows nothing of it (committed offsets apart)."""
+        return self.state != "DEAD"
+
+
+@dataclass(frozen=True)
+class Watermarks:
+    """First offset still in the log, and the one that the next record gets."""
+
+    low: int
+    high: int
+
+
+class ClusterReader:
+    """Asks one cluster. Thread-safe; keep it, a new connection costs more than a question."""
+
+    def __init__(self, brokers: BrokerSettings, admin: AdminClient | None = None) -> None:
+        self.brokers: Final = brokers
+        self._admin = admin or admin_client(brokers)
+        self._timeout = brokers.request_timeout_ms / 1000
+
+    def metadata(self) -> ClusterMetadata:
+        """Brokers, topics, partitions, leaders, replicas.
+
+        Raises:
+            BrokerError, AuthenticationError: the cluster does not answer.
+        """
+        return raise_on_kafka(
+            lambda: self._admin.list_topics(timeout=self._timeout),
+            "asking for the topics",
+            self.brokers.brokers,
+        )
+
+    def group_names(self) -> list[str]:
+        """Every consumer group, by name.
+
+        Raises:
+            BrokerError, AuthenticationError: the cluster does not answer.
+        """
+        answer = self._ask("listing the groups", lambda: self._admin.list_consumer_groups())
+        if answer.errors and not answer.valid:
+            raise broker_error(answer.errors[0].args[0], "listing the groups", self.brokers.brokers)
+        return sorted(group.group_id for group in answer.valid)
+
+    def group(self, name: str) -> GroupState:
+        """State, members and held partitions of a group; state DEAD when there is none of that name.
+
+        Raises:
+            BrokerError, AuthenticationError: the cluster does not answer.
+        """
+        try:
+            found = self._ask(
+                f"describing group {name}", lambda: self._admin.describe_consumer_groups([name])[name]
+            )
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return GroupState(name, "DEAD", 0, frozenset())
+            raise broker_error(error.args[0], f"describing group {name}", self.brokers.brokers) from None
+        owned = frozenset(
+            (part.topic, part.partition)
+            for member in found.members
+            if member.assignment
+            for part in member.assignment.topic_partitions
+        )
+        return GroupState(name, found.state.name, len(found.members), owned, found.state in REBALANCING)
+
+    def committed(self, name: str) -> dict[Place, int]:
+        """What the group has committed. Empty when it never did, or does not exist.
+
+        Raises:
+            BrokerError, AuthenticationError: the cluster does not answer.
+        """
+        doing = f"reading the offsets of group {name}"
+        wanted = [ConsumerGroupTopicPartitions(name)]
+        try:
+            answer = self._ask(doing, lambda: self._admin.list_consumer_group_offsets(wanted)[name])
+        except KafkaException as error:
+            raise broker_error(error.args[0], doing, self.brokers.brokers) from None
+        return {
+            (part.topic, part.partition): part.offset
+            for part in answer.topic_partitions or ()
+            if part.offset >= 0 and part.error is None
+        }
+
+    def watermarks(self, places: Iterable[Place]) -> dict[Place, Watermarks]:
+        """First and next offset of partitions; those without a leader or gone meanwhile are left out.
+
+        Raises:
+            BrokerError, AuthenticationError: the cluster does not answer.
+        """
+        parts = [TopicPartition(topic, number) for topic, number in places]
+        if not parts:
+            return {}
+        lows = self._admin.list_offsets({part: OffsetSpec.earliest() for part in parts})  # type: ignore[no-untyped-call]
+        highs = self._admin.list_offsets({part: OffsetSpec.latest() for part in parts})  # type: ignore[no-untyped-call]
+        low, high = self._offsets(lows), self._offsets(highs)
+        return {place: Watermarks(low[place], high[place]) for place in low.keys() & high.keys()}
+
+    def _offsets(self, futures: Mapping[TopicPartition, Future[Any]]) -> dict[Place, int]:
+        found: dict[Place, int] = {}
+        failures: list[KafkaError] = []
+        for part, future in futures.items():
+            try:
+                found[part.topic, part.partition] = future.result(self._timeout * 2).offset
+            except KafkaException as error:
+                failures.append(error.args[0])
+        if failures and not found and not all(error.code() in _GONE for error in failures):
+            raise broker_error(failures[0], "reading watermarks", self.brokers.brokers)
+        return found
+
+    def _ask(self, doing: str, call: Callable[[], Future[Any]]) -> Any:
+        """The answer; while a coordinator loads or moves it is asked again, within the request timeout."""
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                return call().result(self._timeout * 2)
+            except FutureTimeoutError:
+                raise BrokerError(
+                    f"{doing} at {self.brokers.brokers}: no answer within {self._timeout * 2:g} s. "
+                    "Is the broker running?"
+                ) from None
+            except KafkaException as error:
+                fault = error.args[0]
+                if fault.code() in _LOADING and time.monotonic() < deadline:
+                    time.sleep(_PAUSE_S)
+                    continue
+                if fault.code() == KafkaError.GROUP_ID_NOT_FOUND:
+                    raise
+                raise broker_error(fault, doing, self.brokers.brokers) from None
+
+
+_LOADING: Final = {
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+}
