@@ -1,0 +1,200 @@
+"""Coinbase's Advanced Trade websocket protocol and its public REST endpoints, served."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from coinstream.feeds.simulated.market import Tick
+from coinstream.feeds.simulated.venue import Reply, World, encode, number, ok
+
+_CHANNELS: Final = frozenset({"ticker", "ticker_batch", "level2", "market_trades", "heartbeats"})
+
+
+class _Request(msgspec.Struct):
+    type: str
+    product_ids: list[str] = []
+    channel: str = ""
+
+
+_request: Final = msgspec.json.Decoder(_Request)
+
+
+class CoinbaseSession:
+    """A connection: every frame carries the next number of the connection."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._number = -1
+        self._ids = {product(symbol): symbol for symbol in world.market.symbols}
+        self._channels: dict[str, dict[str, None]] = {}
+        self._heartbeats = 0
+        self._wants_heartbeats = False
+
+    def greet(self) -> Iterable[bytes]:
+        """Coinbase says nothing."""
+        return ()
+
+    def hear(self, text: bytes) -> Iterator[bytes]:
+        """`subscribe` and `unsubscribe` of one channel; unknown products are an error."""
+        try:
+            request = _request.decode(text)
+        except msgspec.DecodeError as error:
+            yield encode({"type": "error", "message": f"failure to parse: {error}"})
+            return
+        if request.channel not in _CHANNELS:
+            yield encode({"type": "error", "message": f"channel {request.channel!r} is not known"})
+            return
+        if request.channel == "heartbeats":
+            self._wants_heartbeats = request.type == "subscribe"
+        fresh = []
+        for name in request.product_ids:
+            symbol = self._ids.get(name)
+            if symbol is None or symbol not in self._world.listed:
+                yield encode({"type": "error", "message": f"{name} is not a valid product"})
+                continue
+            channels = self._channels.setdefault(symbol, {})
+            if request.type == "unsubscribe":
+                channels.pop(request.channel, None)
+            else:
+                channels[request.channel] = None
+                fresh.append(symbol)
+        names = {channel: [] for channels in self._channels.values() for channel in channels}  # type: dict[str, list[str]]
+        for symbol, channels in self._channels.items():
+            for channel in channels:
+                names[channel].append(product(symbol))
+        yield self._frame("subscriptions", self._now_ms(), {"subscriptions": names})
+        for symbol in fresh:
+            tick = self._world.market.last.get(symbol)
+            if tick is not None and not self._world.faults.freeze:
+                yield self._write(request.channel, tick, "snapshot")
+
+    def tell(self, tick: Tick) -> Iterator[bytes]:
+        """See `Session.tell`."""
+        for channel in self._channels.get(tick.symbol, ()):
+            yield self._write(channel, tick, "update")
+
+    def beat(self) -> Iterator[bytes]:
+        """See `Session.beat`."""
+        if self._wants_heartbeats:
+            self._heartbeats += 1
+            event = {"current_time": _iso(self._now_ms()), "heartbeat_counter": self._heartbeats}
+            yield self._frame("heartbeats", self._now_ms(), event)
+
+    def _now_ms(self) -> float:
+        return time.time() * 1000 + self._world.faults.skew_ms
+
+    def _frame(self, channel: str, at_ms: float, event: Any) -> bytes:
+        self._number += 1
+        return encode(
+            {
+                **{"channel": channel, "client_id": "", "timestamp": _iso(at_ms)},
+                **{"sequence_num": self._number, "events": [event]},
+            }
+        )
+
+    def _write(self, channel: str, tick: Tick, kind: str) -> bytes:
+        name = product(tick.symbol)
+        if channel == "level2":
+            sides = (("bid", tick.bid, tick.bid_size), ("offer", tick.ask, tick.ask_size))
+            updates = [
+                {
+                    **{"side": side, "event_time": _iso(tick.at_ms)},
+                    **{"price_level": number(price), "new_quantity": number(size)},
+                }
+                for side, price, size in sides
+            ]
+            # One level a side: each quote is a book of its own, which only a snapshot can say.
+            return self._frame(
+                "l2_data", tick.at_ms, {"type": "snapshot", "product_id": name, "updates": updates}
+            )
+        if channel == "market_trades":
+            entry = {
+                **{"trade_id": str(tick.number), "product_id": name, "price": number(tick.bid)},
+                **{"size": "0.001", "side": "SELL", "time": _iso(tick.at_ms)},
+            }
+            return self._frame(channel, tick.at_ms, {"type": kind, "trades": [entry]})
+        _, high, low, volume, change = self._world.market.day(tick)
+        ticker = {
+            **{"type": "ticker", "product_id": name, "price": number(tick.bid)},
+            **{"volume_24_h": number(volume), "low_24_h": number(low), "high_24_h": number(high)},
+            **{"low_52_w": number(low), "high_52_w": number(high), "price_percent_chg_24_h": number(change)},
+            **{"best_bid": number(tick.bid), "best_bid_quantity": number(tick.bid_size)},
+            **{"best_ask": number(tick.ask), "best_ask_quantity": number(tick.ask_size)},
+        }
+        return self._frame(channel, tick.at_ms, {"type": kind, "tickers": [ticker]})
+
+
+class Coinbase:
+    """See `Venue`."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._replies: dict[str, Callable[[Mapping[str, str]], Reply]] = {
+            "/v2/currencies": lambda query: ok({"data": []}),
+            "/v2/currencies/crypto": lambda query: ok({"data": []}),
+            "/v2/exchange-rates": lambda query: ok({"data": {"currency": "USD", "rates": {}}}),
+            "/v2/time": self._time,
+            "/api/v3/brokerage/time": self._time,
+            "/api/v3/brokerage/market/products": self._products,
+        }
+
+    def session(self, path: str, query: Mapping[str, str]) -> CoinbaseSession:
+        """See `Venue.session`."""
+        return CoinbaseSession(self._world)
+
+    def reply(self, path: str, query: Mapping[str, str]) -> Reply:
+        """See `Venue.reply`."""
+        answer = self._replies.get(path)
+        return answer(query) if answer else Reply(404, b'{"error":"NOT_FOUND","message":"no such endpoint"}')
+
+    def _time(self, query: Mapping[str, str]) -> Reply:
+        now_ms = time.time() * 1000 + self._world.faults.skew_ms
+        return ok(
+            {"iso": _iso(now_ms), "epochSeconds": str(int(now_ms / 1000)), "epochMillis": str(int(now_ms))}
+        )
+
+    def _products(self, query: Mapping[str, str]) -> Reply:
+        if query.get("product_type", "SPOT") != "SPOT":
+            return ok({"products": [], "num_products": 0})
+        products = [self._product(symbol) for symbol in self._world.listed]
+        return ok({"products": products, "num_products": len(products)})
+
+    def _product(self, symbol: str) -> dict[str, Any]:
+        base, _, quote = symbol.partition("/")
+        tick = self._world.market.last.get(symbol)
+        price = number(tick.bid) if tick else "0"
+        return {
+            **{"product_id": product(symbol), "price": price, "price_percentage_change_24h": "0"},
+            **{"volume_24h": "0", "volume_percentage_change_24h": "0", "base_increment": "0.00000001"},
+            **{"quote_increment": "0.00000001", "quote_min_size": "1", "quote_max_size": "150000000"},
+            **{
+                "base_min_size": "0.00000001",
+                "base_max_size": "3400",
+                "base_name": base,
+                "quote_name": quote,
+            },
+            **{"watched": False, "is_disabled": False, "new": False, "status": "online"},
+            **{"cancel_only": False, "limit_only": False, "post_only": False, "trading_disabled": False},
+            **{"auction_mode": False, "product_type": "SPOT", "quote_currency_id": quote},
+            **{"base_currency_id": base, "fcm_trading_session_details": None, "mid_market_price": ""},
+            **{"alias": "", "alias_to": [], "base_display_symbol": base, "quote_display_symbol": quote},
+            **{"view_only": False, "price_increment": "0.00000001", "future_product_details": None},
+        }
+
+
+def product(symbol: str) -> str:
+    """`BTC/USD` as `BTC-USD`."""
+    return symbol.replace("/", "-")
+
+
+def _iso(milliseconds: float) -> str:
+    return (
+        datetime.fromtimestamp(milliseconds / 1000, UTC)
+        .isoformat(timespec="microseconds")
+        .replace("+00:00", "Z")
+    )

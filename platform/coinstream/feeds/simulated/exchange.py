@@ -1,0 +1,279 @@
+"""The server of the simulated exchange: one port for REST, websockets and the control of faults."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from types import TracebackType
+from typing import Final, Self
+from urllib.parse import parse_qsl, urlsplit
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from coinstream.errors import FeedError, SettingsError
+from coinstream.feeds.simulated.binance import Binance
+from coinstream.feeds.simulated.coinbase import Coinbase
+from coinstream.feeds.simulated.faults import Faults
+from coinstream.feeds.simulated.kraken import Kraken
+from coinstream.feeds.simulated.market import Market, RandomWalk, Source
+from coinstream.feeds.simulated.venue import Reply, Session, Venue, World, encode
+
+DEFAULT_SYMBOLS: Final = ("BTC/USDT", "ETH/USDT", "BTC/USD", "ETH/USD")
+VENUES: Final[dict[str, Callable[[World], Venue]]] = {
+    "binance": Binance,
+    "kraken": Kraken,
+    "coinbase": Coinbase,
+}
+"""Protocols by exchange; each lives under its name: `/binance/…`."""
+
+_STEP_S: Final = 0.005
+_MAX_BEHIND_S: Final = 0.5
+_FULL_BYTES: Final = 1 << 20
+_START_TIMEOUT_S: Final = 10.0
+_PAGE: Final = b"<html><head><title>502 Bad Gateway</title></head></html>"
+
+
+@dataclass(eq=False)
+class _Line:
+    """One open websocket."""
+
+    connection: ServerConnection
+    session: Session
+    held: deque[tuple[float, bytes]] = field(default_factory=deque)
+
+    def write(self, frames: Iterable[bytes]) -> None:
+        protocol = self.connection.protocol
+        for frame in frames:
+            protocol.send_text(frame)
+        # One write for all of them: a write each costs more than everything else here.
+        self.connection.send_data()
+
+    @property
+    def is_full(self) -> bool:
+        return self.connection.transport.get_write_buffer_size() > _FULL_BYTES
+
+
+class SimulatedExchange:
+    """Serves until it is left. Quotes go on whether or not somebody listens.
+
+    Args:
+        symbols: unified symbols of the random walk.
+        rate: quotes per second over all symbols.
+        source: where quotes come from instead of the random walk.
+        seed: of the random walk and of the dice for faults.
+        port: to listen on; 0 takes a free one.
+        number_in_size: the bid size of a quote is its number, so that a reader of the messages sees holes.
+
+    `faults` may be changed at any time, also over HTTP: `GET /faults?garble=0.1`. A slow reader slows the
+    quotes down for all: nothing is left out unless a fault says so.
+    """
+
+    def __init__(
+        self,
+        symbols: Sequence[str] = DEFAULT_SYMBOLS,
+        rate: float = 100.0,
+        *,
+        source: Source | None = None,
+        seed: int = 1,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        faults: Faults | None = None,
+        number_in_size: bool = False,
+    ) -> None:
+        self.faults = faults or Faults()
+        self.rate = rate
+        self.market = Market(source or RandomWalk(symbols, seed), number_in_size=number_in_size)
+        self.connections = 0
+        self._host, self._port = host, port
+        world = World(self.market, self.faults)
+        self._venues = {name: make(world) for name, make in VENUES.items()}
+        self._dice = random.Random(seed)
+        self._lines: set[_Line] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._stop: asyncio.Event | None = None
+        self._ready = threading.Event()
+        self._error: BaseException | None = None
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """Its address over HTTP."""
+        return f"http://{self._host}:{self._port}"
+
+    def http_url(self, venue: str) -> str:
+        """Where a venue's REST endpoints begin."""
+        return f"{self.url}/{venue}"
+
+    def ws_url(self, venue: str) -> str:
+        """Where a venue's websocket endpoints begin."""
+        return f"ws://{self._host}:{self._port}/{venue}"
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._run, name="simulated-exchange", daemon=True)
+        self._thread.start()
+        self._ready.wait(_START_TIMEOUT_S)
+        if self._error is not None:
+            raise FeedError(
+                f"the simulated exchange cannot listen on {self._host}:{self._port}: {self._error}"
+            ) from self._error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._loop is not None and self._stop is not None and self._thread is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join(_START_TIMEOUT_S)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except OSError as error:
+            self._error = error
+        finally:
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        async with serve(
+            self._accept,
+            self._host,
+            self._port,
+            process_request=self._answer,
+            compression=None,
+            server_header="simulated",
+        ) as server:
+            self._port = _port_of(server)
+            pump, beat = asyncio.create_task(self._pump()), asyncio.create_task(self._beat())
+            self._ready.set()
+            stop = asyncio.create_task(self._stop.wait())
+            await asyncio.wait((pump, beat, stop), return_when=asyncio.FIRST_COMPLETED)
+            for task in (pump, beat, stop):
+                task.cancel()
+            for task in (pump, beat):
+                if task.done() and not task.cancelled():
+                    task.result()
+
+    # REST and control
+
+    def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
+        parts = urlsplit(request.path)
+        query = dict(parse_qsl(parts.query))
+        if parts.path == "/faults":
+            return self._control(query)
+        name, _, rest = parts.path.lstrip("/").partition("/")
+        venue, path = self._venues.get(name), "/" + rest
+        if venue is None:
+            return _response(Reply(404, encode({"venues": sorted(self._venues), "control": "/faults"})))
+        if self.faults.rate_limit > 0:
+            self.faults.rate_limit -= 1
+            return _response(Reply(429, b'{"code":-1003,"msg":"Too many requests"}'), {"Retry-After": "1"})
+        if self.faults.refuse > 0:
+            self.faults.refuse -= 1
+            return _response(Reply(503, _PAGE))
+        if "Upgrade" in request.headers:
+            return None
+        if self.faults.html:
+            return _response(Reply(200, _PAGE), {"Content-Type": "text/html"})
+        return _response(venue.reply(path, query))
+
+    def _control(self, query: dict[str, str]) -> Response:
+        try:
+            self.faults.update(query)
+        except SettingsError as error:
+            return _response(Reply(400, encode({"error": str(error)})))
+        return _response(Reply(200, encode(self.faults.as_dict())))
+
+    # Websockets
+
+    async def _accept(self, connection: ServerConnection) -> None:
+        request = connection.request
+        parts = urlsplit(request.path if request else "/")
+        name, _, rest = parts.path.lstrip("/").partition("/")
+        session = self._venues[name].session("/" + rest, dict(parse_qsl(parts.query)))
+        line = _Line(connection, session)
+        self.connections += 1
+        line.write(session.greet())
+        self._lines.add(line)
+        try:
+            async for text in connection:
+                line.write(session.hear(text.encode() if isinstance(text, str) else text))
+        except ConnectionClosed:
+            return
+        finally:
+            self._lines.discard(line)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            if not self.faults.freeze:
+                for line in list(self._lines):
+                    line.write(line.session.beat())
+
+    async def _pump(self) -> None:
+        due, last = 0.0, time.monotonic()
+        while True:
+            await asyncio.sleep(_STEP_S)
+            while any(line.is_full for line in self._lines):
+                await asyncio.sleep(_STEP_S)
+            now = time.monotonic()
+            # What could not be sent in time is not made up for at once.
+            due += min(now - last, _MAX_BEHIND_S) * self.rate
+            last = now
+            count, due = int(due), due - int(due)
+            self._step(count, now)
+
+    def _step(self, count: int, now: float) -> None:
+        faults, market = self.faults, self.market
+        at_ms = int(time.time() * 1000 + faults.skew_ms)
+        ticks = [
+            market.next(at_ms, crossed=bool(faults.cross) and self._dice.random() < faults.cross)
+            for _ in range(count)
+        ]
+        told = [tick for tick in ticks if tick.symbol not in faults.vanished] if faults.vanished else ticks
+        for line in list(self._lines):
+            if faults.freeze:
+                continue
+            frames: Iterable[bytes] = (frame for tick in told for frame in line.session.tell(tick))
+            if not faults.is_clean:
+                frames = faults.spoil(frames, self._dice)
+            if faults.drop > 0 and told:
+                faults.drop -= 1
+                line.connection.transport.abort()
+                continue
+            if faults.delay_ms or line.held:
+                line.held.extend((now + faults.delay_ms / 1000, frame) for frame in frames)
+                frames = _ripe(line.held, now)
+            line.write(frames)
+
+
+def _ripe(held: deque[tuple[float, bytes]], now: float) -> list[bytes]:
+    ripe = []
+    while held and held[0][0] <= now:
+        ripe.append(held.popleft()[1])
+    return ripe
+
+
+def _port_of(server: Server) -> int:
+    return int(next(iter(server.sockets)).getsockname()[1])
+
+
+def _response(reply: Reply, headers: dict[str, str] | None = None) -> Response:
+    shown = Headers({"Content-Type": "application/json", "Content-Length": str(len(reply.body))})
+    for name, value in (headers or {}).items():
+        shown[name] = value
+    return Response(reply.status, HTTPStatus(reply.status).phrase, shown, reply.body)
