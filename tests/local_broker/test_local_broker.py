@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from confluent_kafka import Consumer, KafkaError, Message, Producer
+from confluent_kafka import KafkaError, Message, Producer
 
 from coinstream.local_broker import LocalBroker
 from tests.conftest import TopicFactory
+from tests.local_broker.reading import read_all
 
 
 def test_serves_what_was_produced(broker: LocalBroker, topic: TopicFactory) -> None:
@@ -37,19 +38,3 @@ def test_acknowledged_messages_survive_a_killed_node(cluster3: LocalBroker, topi
     assert read_all(cluster3.bootstrap, name, 3000) == set(acknowledged)
     cluster3.nodes[1].start()
     cluster3.wait_ready()
-
-
-def read_all(bootstrap: str, topic: str, count: int) -> set[bytes]:
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": topic, "auto.offset.reset": "earliest"})
-    consumer.subscribe([topic])
-    seen: list[bytes] = []
-    try:
-        while len(seen) < count:
-            messages = consumer.consume(count, 15)
-            assert messages, f"only {len(seen)} of {count} arrived"
-            assert not any(message.error() for message in messages)
-            seen.extend(message.value() or b"" for message in messages)
-    finally:
-        consumer.close()
-    assert len(seen) == count
-    return set(seen)

@@ -42,7 +42,7 @@ _RULES = (
     _Rule(
         r"CorruptRecordException|InconsistentClusterIdException|meta\.properties|LogDirNotFound"
         r"|KafkaStorageException|CorruptSnapshot|checkpoint|is corrupt|Invalid magic|Malformed"
-        r"|Error while loading log dir",
+        r"|Error while loading log dir|JsonParseException|com\.fasterxml\.jackson",
         "{data} is corrupt: move it away to start empty, or restore it from a copy",
     ),
     _Rule(
