@@ -5,7 +5,7 @@ from typing import Any, Final
 import dagster as dg
 from pydantic import Field
 
-from assets.topics import FEEDS_KEY, OWNERS, SPECS
+from assets.topics import FEEDS_KEY, OWNERS, SPECS, topics
 from coinstream.feeds.registry import DEFAULT, Options, entries, open_feed
 from coinstream.feeds.runner import FeedReport, Quantiles
 from coinstream.feeds.runner import run_feed as run
@@ -133,6 +133,13 @@ run_feed = dg.define_asset_job(
     tags={"system": "feeds"},
 )
 
+publish_and_check = dg.define_asset_job(
+    "publish_and_check",
+    selection=dg.AssetSelection.assets(FEEDS_KEY, topics),
+    description="Publish one feed for a while, then bring the topics up to date and check what they hold.",
+    tags={"system": "feeds"},
+)
+
 
 @dg.schedule(
     job=run_feed,
@@ -146,4 +153,6 @@ def feed_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     return dg.RunRequest(partition_key=DEFAULT)
 
 
-defs = dg.Definitions(assets=[*EXCHANGES, market_data], jobs=[run_feed], schedules=[feed_schedule])
+defs = dg.Definitions(
+    assets=[*EXCHANGES, market_data], jobs=[run_feed, publish_and_check], schedules=[feed_schedule]
+)

@@ -83,3 +83,7 @@ class LakeError(CoinstreamError):
 
 class PluginError(CoinstreamError):
     """A plugin cannot be imported. Names it and says why."""
+
+
+class PlatformError(CoinstreamError):
+    """A process of `coinstream up` could not be started, or ended. Names its log."""

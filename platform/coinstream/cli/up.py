@@ -1,0 +1,100 @@
+"""`coinstream up`: everything on this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+import webbrowser
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Final
+
+import typer
+
+from coinstream.cli.output import progress_console
+from coinstream.feeds.registry import DEFAULT
+from coinstream.up.place import first_free_port, place
+from coinstream.up.platform import Platform
+from coinstream.up.web import Web
+
+app = typer.Typer()
+
+FIRST_JOB: Final = "publish_and_check"
+_FIRST_CONFIG: Final = {"ops": {"feeds__market_data": {"config": {"duration_s": 8.0, "speed": 10.0}}}}
+_FIRST_RUN_S: Final = 180.0
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class _Stop(BaseException):
+    """The user asked for the end. Not an Exception: nothing on the way may take it for a failure."""
+
+
+@app.command(epilog="Examples:\n\ncoinstream up\n\ncoinstream up --port 3100 --open")
+def up(
+    port: Annotated[int, typer.Option(help="Port of the web UI; if taken, the next free one.", min=0)] = 3000,
+    feed: Annotated[
+        bool, typer.Option("--feed/--no-feed", help="Publish some seconds of real quotes at the start.")
+    ] = True,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the web UI in a browser.")] = False,
+) -> None:
+    """Start the broker (if none is configured), the topics, and Dagster's web UI and daemon.
+
+    Ctrl-C, SIGTERM and a closed terminal stop everything.
+    """
+    say = _elapsed()
+    where = place()
+    try:
+        with _stoppable(), where.claimed() as claim:
+            web_port = first_free_port(port)
+            if web_port != port:
+                say(f"port {port} is taken; the web UI gets {web_port}")
+            platform = Platform(where, say)
+            with platform.running(web_port) as web:
+                claim.write_text(web.url)
+                say(f"web UI at {web.url}")
+                if open_browser:
+                    webbrowser.open(web.url)
+                if feed:
+                    _first_run(web, say)
+                # The one line that goes to standard output, for scripts that wait for it.
+                typer.echo(f"Ready: {web.url} — Ctrl-C stops everything.")
+                sys.stdout.flush()
+                platform.watch()
+    except _Stop:
+        say("stopped")
+
+
+def _first_run(web: Web, say: Callable[[str], None]) -> None:
+    """Publish some quotes, so that there is something to see."""
+    run_id = web.launch(FIRST_JOB, config=_FIRST_CONFIG, tags={"dagster/partition": DEFAULT})
+    say(f"first run: some seconds of the feed {DEFAULT}, see {web.url}/runs/{run_id}")
+    web.wait_run(run_id, _FIRST_RUN_S)
+    say("first run succeeded; try `coinstream tail crypto-level1`")
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """The first signal ends the block; later ones cannot disturb what is then being stopped."""
+
+    def stop(number: int, frame: object) -> None:
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
+        progress_console.print("stopping …")
+        raise _Stop
+
+    kept = {number: signal.signal(number, stop) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+def _elapsed() -> Callable[[str], None]:
+    started = time.monotonic()
+
+    def say(text: str) -> None:
+        progress_console.print(f"[dim]{time.monotonic() - started:5.1f} s[/]  {text}", soft_wrap=True)
+
+    return say

@@ -1,0 +1,140 @@
+"""Where things are: the code location, Dagster's home, the ports."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from coinstream.errors import PlatformError
+from coinstream.settings import HomeSettings
+
+HOST: Final = "127.0.0.1"
+_ATTEMPTS: Final = 200
+
+
+def code_root() -> Path:
+    """The folder of `definitions.py`: the clone that this package was installed from, or the current one.
+
+    Raises:
+        PlatformError: neither holds a code location.
+    """
+    for folder in (Path(__file__).resolve().parents[3], Path.cwd()):
+        if (folder / "definitions.py").is_file() and (folder / "dagster.yaml").is_file():
+            return folder
+    raise PlatformError(
+        f"no definitions.py and dagster.yaml in {Path.cwd()}: run `coinstream up` in the folder of the clone"
+    )
+
+
+@dataclass(frozen=True)
+class Place:
+    """The folders of one platform on this machine."""
+
+    root: Path
+    home: Path
+
+    @property
+    def dagster_home(self) -> Path:
+        """Dagster's storage: runs, events, schedules."""
+        return self.home / "dagster"
+
+    @property
+    def logs(self) -> Path:
+        """Output of the processes."""
+        return self.home / "logs"
+
+    @property
+    def workspace(self) -> Path:
+        """Tells Dagster where its code server listens."""
+        return self.dagster_home / "workspace.yaml"
+
+    def prepare(self, code_port: int) -> None:
+        """Make the folders, and write Dagster's settings and workspace.
+
+        Raises:
+            PlatformError: the home cannot be written.
+        """
+        server = {"host": HOST, "port": code_port, "location_name": "coinstream"}
+        try:
+            self.logs.mkdir(parents=True, exist_ok=True)
+            self.dagster_home.mkdir(parents=True, exist_ok=True)
+            settings = (self.root / "dagster.yaml").read_text()
+            (self.dagster_home / "dagster.yaml").write_text(settings)
+            self.workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
+        except OSError as error:
+            raise PlatformError(
+                f"cannot write {self.home}: {error.strerror}; make room, or set COINSTREAM_HOME to "
+                "another folder"
+            ) from error
+
+    def environment(self) -> Mapping[str, str]:
+        """What the processes are given besides this process's environment."""
+        paths = [str(self.root / "platform"), str(self.root), os.environ.get("PYTHONPATH", "")]
+        return os.environ | {
+            "COINSTREAM_HOME": str(self.home),
+            "DAGSTER_HOME": str(self.dagster_home),
+            "DAGSTER_DISABLE_TELEMETRY": "1",
+            "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+            "PYTHONUNBUFFERED": "1",
+            # Warnings of Dagster about its own beta interfaces are no news to a user.
+            "PYTHONWARNINGS": os.environ.get("PYTHONWARNINGS", "ignore"),
+        }
+
+    @contextmanager
+    def claimed(self) -> Iterator[Path]:
+        """Hold this home for the block; gives the file that tells others the address of the web UI.
+
+        Raises:
+            PlatformError: another `coinstream up` holds it. Names its address.
+        """
+        self.home.mkdir(parents=True, exist_ok=True)
+        path = self.home / "up.lock"
+        with path.open("a+") as file:
+            try:
+                fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                where = file.read().strip() or "still starting"
+                raise PlatformError(
+                    f"`coinstream up` runs already in {self.home} ({where}): use it, stop it, or set "
+                    "COINSTREAM_HOME to another folder"
+                ) from None
+            path.write_text("")
+            yield path
+            path.write_text("")
+
+
+def place() -> Place:
+    """Where the platform of this user is.
+
+    Raises:
+        PlatformError: there is no code location.
+    """
+    return Place(code_root(), HomeSettings().home)
+
+
+def first_free_port(wanted: int) -> int:
+    """The port, or the next one that is free; 0 takes any.
+
+    Raises:
+        PlatformError: none of the next two hundred is free.
+    """
+    for port in range(wanted, wanted + (_ATTEMPTS if wanted else 1)):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise PlatformError(
+        f"no free port on {HOST} from {wanted} to {wanted + _ATTEMPTS - 1}: choose with --port"
+    )

@@ -1,0 +1,115 @@
+"""Talks to Dagster's web server as its own page does: GraphQL over HTTP."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import httpx
+
+from coinstream.errors import PlatformError
+
+_POLL_S: Final = 0.2
+_LOCATION: Final = """{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus
+  locationOrLoadError { __typename ... on PythonError { message } } } } ... on PythonError { message } } }"""
+_LAUNCH: Final = """mutation ($params: ExecutionParams!) { launchRun(executionParams: $params) {
+  __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
+  ... on RunConfigValidationInvalid { errors { message } } } }"""
+_RUN: Final = """query ($id: ID!) { runOrError(runId: $id) { __typename ... on Run { status } } }"""
+_ENDED: Final = {"SUCCESS", "FAILURE", "CANCELED"}
+
+
+class Web:
+    """The web server at an address.
+
+    Args:
+        url: its address.
+        check: called while waiting; raises when it is in vain.
+    """
+
+    def __init__(self, url: str, check: Callable[[], None]) -> None:
+        self.url = url
+        self._check = check
+        self._http = httpx.Client(base_url=url, timeout=30, trust_env=False)
+
+    def wait_ready(self, timeout_s: float) -> None:
+        """Wait until the code location is loaded.
+
+        Raises:
+            PlatformError: it cannot be loaded, or not in time.
+        """
+        self._wait(self._is_ready, timeout_s, "the web UI to load the code location")
+
+    def launch(self, job: str, *, config: Mapping[str, Any], tags: Mapping[str, str], **selector: Any) -> str:
+        """Launch a run of a job; its id.
+
+        Raises:
+            PlatformError: Dagster refuses.
+        """
+        where = {"repositoryLocationName": "coinstream", "repositoryName": "__repository__"}
+        params = {
+            "selector": {**where, "pipelineName": job, **selector},
+            "runConfigData": config,
+            "mode": "default",
+            "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
+        }
+        answer = self.ask(_LAUNCH, params=params)["launchRun"]
+        if answer["__typename"] != "LaunchRunSuccess":
+            raise PlatformError(f"Dagster refuses to launch {job}: {answer}")
+        return str(answer["run"]["runId"])
+
+    def wait_run(self, run_id: str, timeout_s: float) -> None:
+        """Wait until a run has succeeded.
+
+        Raises:
+            PlatformError: it failed, or did not end in time. Names its page.
+        """
+        page = f"{self.url}/runs/{run_id}"
+        status = ""
+
+        def has_ended() -> bool:
+            nonlocal status
+            status = str(self.ask(_RUN, id=run_id)["runOrError"].get("status"))
+            return status in _ENDED
+
+        self._wait(has_ended, timeout_s, f"the run {page}")
+        if status != "SUCCESS":
+            raise PlatformError(f"the run ended with {status}; see {page}")
+
+    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
+        """The data that answers a GraphQL query.
+
+        Raises:
+            PlatformError: the query is refused.
+            httpx.HTTPError: the server does not answer.
+        """
+        reply = self._http.post("/graphql", json={"query": query, "variables": variables})
+        reply.raise_for_status()
+        body = reply.json()
+        if body.get("errors"):
+            raise PlatformError(f"{self.url} refuses a query: {body['errors'][0]['message']}")
+        return dict(body["data"])
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._http.close()
+
+    def _is_ready(self) -> bool:
+        try:
+            entries = self.ask(_LOCATION)["workspaceOrError"].get("locationEntries", [])
+        except httpx.TransportError:
+            return False
+        for entry in entries:
+            found = entry["locationOrLoadError"] or {}
+            if found.get("__typename") == "PythonError":
+                raise PlatformError(f"the code location cannot be loaded: {found['message']}")
+        return any(entry["loadStatus"] == "LOADED" for entry in entries)
+
+    def _wait(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            self._check()
+            if time.monotonic() > deadline:
+                raise PlatformError(f"waited {timeout_s:g} s for {what}")
+            time.sleep(_POLL_S)
