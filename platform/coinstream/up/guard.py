@@ -42,7 +42,22 @@ def _owner_is_gone(owner: int) -> bool:
 
 
 def _descendants() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def _ends_with_its_parent(process: psutil.Process) -> bool:
+    # Python's own helper ignores signals, and ends when the process that it helps is gone.
+    try:
+        return any("multiprocessing.resource_tracker" in word for word in process.cmdline())
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _ask_to_end(processes: list[psutil.Process]) -> None:
@@ -58,7 +73,7 @@ def _ask_to_end(processes: list[psutil.Process]) -> None:
 def _stop(command: subprocess.Popen[bytes], grace_s: float) -> int:
     deadline = time.monotonic() + grace_s
     # Runs first: while they end in order, the server that started them must not end and take them along.
-    others = [process for process in _descendants() if process.pid != command.pid]
+    others = [p for p in _descendants() if p.pid != command.pid and not _ends_with_its_parent(p)]
     _ask_to_end(others)
     psutil.wait_procs(others, timeout=grace_s)
     command.terminate()
