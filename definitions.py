@@ -10,12 +10,14 @@ from typing import Final
 import dagster as dg
 
 import assets.feeds
+import assets.topic_checks
 import assets.topics
 from resources.admin import AdminResource
 from resources.client import RedpandaResource
 
 MODULES: Final = (
     assets.topics,
+    assets.topic_checks,
     assets.feeds,
 )
 

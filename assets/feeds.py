@@ -1,14 +1,16 @@
 """Feeds as one partitioned asset: a partition is a feed, a run publishes it for a while."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import dagster as dg
 from pydantic import Field
 
-from assets.topics import FEEDS_KEY, OWNERS, SPECS, topics
+from assets.topics import FEEDS_KEY, OWNERS, SPECS, topic_key, topics
 from coinstream.feeds.registry import DEFAULT, Options, entries, open_feed
 from coinstream.feeds.runner import FeedReport, Quantiles
 from coinstream.feeds.runner import run_feed as run
+from coinstream.sampling import end_offsets
 from resources.admin import AdminResource
 from resources.client import RedpandaResource
 
@@ -32,6 +34,20 @@ EXCHANGES: Final = [
     )
     for exchange in sorted({feed.exchange for feed in FEEDS.values()})
 ]
+
+
+_OFFSETS_SCHEMA: Final = dg.TableSchema(
+    [
+        dg.TableColumn("topic", description="Where the run's messages lie."),
+        dg.TableColumn("partition", "int"),
+        dg.TableColumn("messages", "int", "Messages of this run that the cluster acknowledged."),
+        dg.TableColumn("end_offset", "int", "Where the next message of the partition will lie."),
+    ]
+)
+
+
+Counts = Mapping[tuple[str, int], int]
+"""A number by topic and partition."""
 
 
 class FeedConfig(dg.Config):
@@ -74,7 +90,21 @@ def market_data(
     _ensure_topics(context, admin)
     with client.open() as redpanda:
         report = run(feed, redpanda, duration_s=config.duration_s, limit=config.limit)
-    return dg.MaterializeResult(metadata=_metadata(report))
+        delivered = dict(redpanda.delivered)
+    ends = end_offsets(admin.settings(), delivered)
+    for topic in sorted({topic for topic, _ in delivered}):
+        context.log_event(_observation(topic, feed.name, delivered, ends))
+    return dg.MaterializeResult(metadata=_metadata(report, delivered, ends))
+
+
+def _observation(topic: str, feed: str, delivered: Counts, ends: Counts) -> dg.AssetObservation:
+    """What a run of a feed brought to one topic; shown on the topic's page."""
+    here = {place: count for place, count in delivered.items() if place[0] == topic}
+    return dg.AssetObservation(
+        topic_key(topic),
+        description=f"{sum(here.values()):,} messages from {feed}",
+        metadata={"messages": sum(here.values()), "feed": feed, "offsets": _offsets(here, ends)},
+    )
 
 
 def _ensure_topics(context: dg.AssetExecutionContext, admin: AdminResource) -> None:
@@ -85,7 +115,7 @@ def _ensure_topics(context: dg.AssetExecutionContext, admin: AdminResource) -> N
         provisioner.apply(wanted)
 
 
-def _metadata(report: FeedReport) -> dict[str, Any]:
+def _metadata(report: FeedReport, delivered: Counts, ends: Counts) -> dict[str, Any]:
     return {
         "messages": report.messages,
         "messages_per_second": report.rate,
@@ -98,14 +128,7 @@ def _metadata(report: FeedReport) -> dict[str, Any]:
         "rejected": _counts("reason", report.rejected),
         "parts_without_message": _counts("reason", report.entries),
         "flags": _counts("flag", report.flags),
-        "offsets": dg.MetadataValue.table(
-            [
-                dg.TableRecord({"partition": name, "messages": _number(value)})
-                for name, value in report.offsets.items()
-            ]
-        )
-        if report.offsets
-        else dg.MetadataValue.md("none"),
+        "offsets": _offsets(delivered, ends),
     }
 
 
@@ -122,8 +145,14 @@ def _counts(name: str, counts: dict[str, int]) -> dg.MetadataValue:
     return dg.MetadataValue.table(records)
 
 
-def _number(value: Any) -> int:
-    return int(value)
+def _offsets(delivered: Counts, ends: Counts) -> dg.MetadataValue:
+    records = [
+        dg.TableRecord(
+            {"topic": topic, "partition": part, "messages": count, "end_offset": ends[topic, part]}
+        )
+        for (topic, part), count in sorted(delivered.items())
+    ]
+    return dg.MetadataValue.table(records, schema=_OFFSETS_SCHEMA)
 
 
 run_feed = dg.define_asset_job(

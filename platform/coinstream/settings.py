@@ -45,9 +45,6 @@ class HomeSettings(_Settings):
     broker_port: int = Field(default=19092, ge=0, le=65_500)
     """First port of the local broker; the others follow. 0 takes free ones."""
 
-    broker_port: int = Field(default=19092, ge=0, le=65_535)
-    """Port of the local broker's first node; 0 takes free ones."""
-
     exchange_topics: Annotated[tuple[str, ...], NoDecode] = ()
     """Exchanges with topics of their own (`crypto-prices-binance`); comma-separated in the environment."""
 

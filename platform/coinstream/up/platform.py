@@ -89,7 +89,7 @@ class Platform:
             self._say(f"broker at {found.brokers} (runs already)")
             return
         port = home.broker_port if is_free(home.broker_port) else 0
-        self._local = LocalBroker(broker_home(home), port=port, progress=self._say)
+        self._local = LocalBroker(broker_home(home), port=port)
         self._local.start()
         taken = "" if port or not home.broker_port else f" (port {home.broker_port} is taken)"
         self._say(f"broker at {self._local.bootstrap}{taken}")

@@ -1,0 +1,87 @@
+"""One check a topic: its newest messages fit the schema that the topic promises."""
+
+from collections.abc import Iterator
+from typing import Final
+
+import dagster as dg
+
+from assets.topics import SPECS, topic_key
+from coinstream.messages import MessageType, type_for_topic
+from coinstream.sampling import newest_records
+from coinstream.topic_schema import Finding, judge
+from coinstream.topics import DEAD_LETTER_SUFFIX
+from resources.admin import AdminResource
+
+SAMPLE: Final = 2_000
+"""Newest messages that a check reads."""
+
+CHECKED: Final[dict[str, MessageType]] = {
+    name: kind
+    for name in SPECS
+    if not name.endswith(DEAD_LETTER_SUFFIX) and (kind := type_for_topic(name)) is not None
+}
+
+
+@dg.multi_asset_check(
+    name="schema",
+    specs=[
+        dg.AssetCheckSpec(
+            "schema",
+            asset=topic_key(name),
+            description=f"The newest {SAMPLE:,} messages are valid {kind.name} messages.",
+        )
+        for name, kind in CHECKED.items()
+    ],
+    can_subset=True,
+)
+def schema(context: dg.AssetCheckExecutionContext, admin: AdminResource) -> Iterator[dg.AssetCheckResult]:
+    """Read the tail of each selected topic and judge it."""
+    settings = admin.settings()
+    for key in sorted(context.selected_asset_check_keys):
+        topic = key.asset_key.path[-1]
+        records = newest_records(settings, topic, SAMPLE)
+        findings = judge(CHECKED[topic], records)
+        yield dg.AssetCheckResult(
+            asset_key=key.asset_key,
+            check_name=key.name,
+            passed=all(finding.met for finding in findings),
+            description=_summary(findings, len(records)),
+            metadata={"messages": len(records), "expectations": _table(findings)},
+        )
+
+
+def _summary(findings: list[Finding], records: int) -> str:
+    if not records:
+        return "The topic is empty: there is nothing to judge yet."
+    broken = [finding for finding in findings if not finding.met]
+    if not broken:
+        return f"{records} messages meet all {len(findings)} expectations."
+    return "; ".join(
+        f"not so: {finding.expectation} ({finding.unexpected} of {records} messages)" for finding in broken
+    )
+
+
+def _table(findings: list[Finding]) -> dg.MetadataValue:
+    records = [
+        dg.TableRecord(
+            {
+                "expectation": finding.expectation,
+                "met": finding.met,
+                "unexpected": finding.unexpected,
+                "examples": finding.examples[:300],
+            }
+        )
+        for finding in findings
+    ]
+    schema = dg.TableSchema(
+        [
+            dg.TableColumn("expectation"),
+            dg.TableColumn("met", "bool"),
+            dg.TableColumn("unexpected", "int"),
+            dg.TableColumn("examples"),
+        ]
+    )
+    return dg.MetadataValue.table(records, schema=schema)
+
+
+defs = dg.Definitions(asset_checks=[schema])

@@ -1,0 +1,113 @@
+"""Whether the newest messages of a topic are what the topic promises, judged by Great Expectations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from coinstream.codec import Decoder, decompress, is_compressed
+from coinstream.errors import DecodeError
+from coinstream.messages import MessageType, price_fields
+from coinstream.sampling import Record
+
+if TYPE_CHECKING:
+    from great_expectations.expectations.expectation import Expectation
+
+_PROBLEM: Final = "problem"
+_EXAMPLES: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One expectation, and how the sample met it."""
+
+    expectation: str
+    met: bool
+    unexpected: int
+    examples: str
+
+
+def judge(kind: MessageType, records: Sequence[Record]) -> list[Finding]:
+    """What the sample of a topic of this kind fails and meets. An empty sample has no findings."""
+    if not records:
+        return []
+    # Imported here: it takes seconds.
+    import great_expectations as gx
+    import pandas as pd
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    frame = pd.DataFrame([_row(kind, record) for record in records])
+    for name in (_PROBLEM, *_fields(kind)):
+        if name not in frame:
+            frame[name] = None
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
+    batch = (
+        context.data_sources.add_pandas("topic")
+        .add_dataframe_asset("sample")
+        .add_batch_definition_whole_dataframe("newest")
+        .get_batch({"dataframe": frame})
+    )
+    result = batch.validate(gx.ExpectationSuite(kind.name, expectations=_suite(kind)))
+    return [_finding(each) for each in result.results]
+
+
+def _suite(kind: MessageType) -> list[Expectation]:
+    import great_expectations.expectations as gxe
+
+    required = [
+        gxe.ExpectColumnValuesToNotBeNull(column=name, meta={"title": f"{name} is there"})
+        for name, needed in _fields(kind).items()
+        if needed
+    ]
+    names = {field.name: field.encode_name for field in msgspec.structs.fields(kind.cls)}
+    prices = [
+        gxe.ExpectColumnValuesToBeBetween(
+            column=names[name], min_value=0, meta={"title": f"{names[name]} is not negative"}
+        )
+        for name in price_fields(kind.cls)
+    ]
+    readable = gxe.ExpectColumnValuesToBeNull(
+        column=_PROBLEM, meta={"title": f"every record is a valid {kind.name} message"}
+    )
+    return [readable, *required, *prices]
+
+
+def _fields(kind: MessageType) -> dict[str, bool]:
+    return {field.encode_name: field.required for field in msgspec.structs.fields(kind.cls)}
+
+
+def _row(kind: MessageType, record: Record) -> dict[str, Any]:
+    row: dict[str, Any] = {_PROBLEM: None}
+    where = f"partition {record.partition} offset {record.offset}"
+    try:
+        decoded = Decoder().decode(record.value or b"", record.headers)
+        if not isinstance(decoded.message, kind.cls):
+            row[_PROBLEM] = f"{where}: a {type(decoded.message).__name__}"
+    except DecodeError as error:
+        row[_PROBLEM] = f"{where}: {error}"
+    return {**_raw(record), **row}
+
+
+def _raw(record: Record) -> dict[str, Any]:
+    try:
+        value = record.value or b""
+        fields = msgspec.json.decode(decompress(value) if is_compressed(record.headers) else value)
+    except (msgspec.DecodeError, DecodeError):
+        return {}  # the problem says so
+    return fields if isinstance(fields, dict) else {}
+
+
+def _finding(result: Any) -> Finding:
+    said = result.result or {}
+    examples = [str(value) for value in said.get("partial_unexpected_list", [])[:_EXAMPLES]]
+    failure = result.exception_info.get("exception_message") if not result.success else None
+    return Finding(
+        expectation=str(result.expectation_config.meta["title"]),
+        met=bool(result.success),
+        unexpected=int(said.get("unexpected_count") or 0),
+        examples=failure or "; ".join(examples),
+    )
