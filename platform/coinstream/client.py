@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Final, Self, TypedDict
 
 from coinstream.codec import Encoder, Headers
+from coinstream.consuming import ConsumerGroupManager, GroupOptions, GroupReport
+from coinstream.consuming.handlers import AnyHandler
 from coinstream.errors import ProduceError
 from coinstream.messages import Message, from_wire
 from coinstream.producing.delivery import Ledger, RecordMetadata, Sending
@@ -115,6 +118,37 @@ class RedpandaClient:
         token = Sending(next(self._ledger.sequence), lane)
         lane.insist(topic, value, raw_key, token, at_ms, pairs or None)
         return token.future
+
+    def create_consumer_group(
+        self, group: str, topics: Sequence[str], handler: AnyHandler, options: GroupOptions | None = None
+    ) -> ConsumerGroupManager:
+        """A member of a consumer group; it begins with `start`, or as a context.
+
+        The handler takes a `Received`, or with `GroupOptions(batch=True)` a list of them, and may be
+        asynchronous. Dead letters are sent through this client: close it after the group.
+        """
+        return ConsumerGroupManager(
+            group, topics, handler, options or GroupOptions(), self.brokers, self.consumer_settings, self.send
+        )
+
+    def consume(
+        self,
+        topics: Sequence[str],
+        handler: AnyHandler,
+        *,
+        group: str = "coinstream",
+        options: GroupOptions | None = None,
+        stop: threading.Event | None = None,
+    ) -> GroupReport:
+        """Handle messages until `stop` is set, an error stops the group, or Ctrl-C; then leave in good order.
+
+        Raises:
+            CoinstreamError: the error that stopped the group.
+        """
+        with self.create_consumer_group(group, topics, handler, options) as manager:
+            while not (manager.wait(0.1) or (stop is not None and stop.is_set())):
+                pass
+        return manager.report()
 
     @property
     def delivered(self) -> Mapping[tuple[str, int], int]:

@@ -87,3 +87,11 @@ class PluginError(CoinstreamError):
 
 class PlatformError(CoinstreamError):
     """A process of `coinstream up` could not be started, or ended. Names its log."""
+
+
+class ConsumeError(CoinstreamError):
+    """A consumer group cannot go on. Names the group, and the partition where there is one."""
+
+
+class RejectedError(CoinstreamError):
+    """A handler raises this to send a message to the dead letters at once, without retries."""

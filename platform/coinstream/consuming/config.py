@@ -1,0 +1,42 @@
+"""librdkafka configurations of the consumers."""
+
+from __future__ import annotations
+
+from coinstream.kafka import base_config
+from coinstream.settings import BrokerSettings, ConsumerSettings, KafkaConfig
+
+PREFETCH_KBYTES = 65_536
+"""What librdkafka fetches ahead over all partitions."""
+
+
+def reader_config(brokers: BrokerSettings, settings: ConsumerSettings, group: str) -> KafkaConfig:
+    """A bare consumer with the specification's settings, as one would write it by hand. Commits nothing."""
+    return {
+        **base_config(brokers, f"coinstream-{group}"),
+        "group.id": group,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": settings.offset_reset,
+        "session.timeout.ms": settings.session_timeout_ms,
+        # librdkafka refuses a poll interval below the session's.
+        "max.poll.interval.ms": max(settings.max_poll_interval_ms, settings.session_timeout_ms),
+        "heartbeat.interval.ms": settings.heartbeat_interval_ms,
+        "fetch.min.bytes": settings.fetch_min_bytes,
+        "fetch.max.bytes": settings.fetch_max_bytes,
+        "message.max.bytes": min(settings.fetch_max_bytes, 1_000_000_000),
+        "max.partition.fetch.bytes": settings.partition_fetch_bytes,
+        "fetch.wait.max.ms": settings.fetch_wait_ms,
+        "queued.max.messages.kbytes": PREFETCH_KBYTES,
+        "allow.auto.create.topics": False,
+    }
+
+
+def member_config(
+    brokers: BrokerSettings, settings: ConsumerSettings, group: str, instance_id: str | None = None
+) -> KafkaConfig:
+    """A member of a consumer group: partitions move one by one, not all at once."""
+    config = reader_config(brokers, settings, group)
+    config["partition.assignment.strategy"] = "cooperative-sticky"
+    if instance_id is not None:
+        config["group.instance.id"] = instance_id
+    return config

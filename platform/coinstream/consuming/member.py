@@ -1,0 +1,215 @@
+"""The polling thread of one member: fetch, hand out, commit, and keep the membership alive."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Any, Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Message as Record
+
+from coinstream.consuming.assignment import Assignment
+from coinstream.consuming.config import member_config
+from coinstream.consuming.meter import Meter
+from coinstream.consuming.options import GroupOptions
+from coinstream.consuming.scheduler import Scheduler
+from coinstream.consuming.sink import DeadLetterSink
+from coinstream.consuming.watch import Watch
+from coinstream.errors import CoinstreamError
+from coinstream.kafka import AUTHENTICATION, broker_error, error_name
+from coinstream.settings import BrokerSettings, ConsumerSettings
+
+log = logging.getLogger("coinstream.consuming")
+
+POLL_S: Final = 0.1
+"""Longest wait for a message; also how soon `stop` is noticed."""
+MOST_RECORDS: Final = 10_000
+"""Most messages taken from librdkafka at once."""
+FULL_PATIENCE_S: Final = 1.0
+"""A backlog that stays full for so long pauses all partitions; shorter ones cost no refetch."""
+LOOK_EVERY_S: Final = 1.0
+"""How often lag is measured and stuck partitions are looked for."""
+
+
+class Member:
+    """Owns the consumer. `run` is the body of the polling thread and returns when told to stop."""
+
+    def __init__(
+        self,
+        group: str,
+        topics: Sequence[str],
+        brokers: BrokerSettings,
+        settings: ConsumerSettings,
+        options: GroupOptions,
+        scheduler: Scheduler,
+        sink: DeadLetterSink | None,
+        meter: Meter,
+    ) -> None:
+        self._group = group
+        self._topics = list(topics)
+        self._brokers = brokers
+        self._config = member_config(brokers, settings, group, options.instance_id)
+        self._options = options
+        self._scheduler = scheduler
+        self._sink = sink
+        self._meter = meter
+        self._stopping = threading.Event()
+        self._full_since = 0.0
+        self._next_commit = 0.0
+        self._next_look = 0.0
+        self.watch = Watch(group, meter, options.stuck_after_s, options.on_stuck)
+        self.assignment = Assignment(group, scheduler, options.drain_timeout_s)
+        self.error: CoinstreamError | None = None
+        self.joined = threading.Event()
+
+    def fail(self, error: CoinstreamError) -> None:
+        """Keep the first error, and stop."""
+        if self.error is None:
+            self.error = error
+            log.error("group %s stops: %s", self._group, error)
+        self._stopping.set()
+
+    def stop(self) -> None:
+        """Let `run` end soon."""
+        self._stopping.set()
+
+    def run(self, on_end: Callable[[], None]) -> None:
+        """Poll until `stop`, then end what is in work, commit and leave the group."""
+        try:
+            consumer = self._open()
+        except KafkaException as failed:
+            self.fail(broker_error(failed.args[0], f"joining group {self._group}", self._brokers.brokers))
+            on_end()
+            return
+        try:
+            while not self._stopping.is_set():
+                self._turn(consumer)
+        except KafkaException as failed:
+            self.fail(broker_error(failed.args[0], f"consuming as {self._group}", self._brokers.brokers))
+        finally:
+            self._leave(consumer)
+            on_end()
+
+    def _open(self) -> Consumer:
+        assignment = self.assignment
+
+        def given(consumer: Consumer, partitions: list[Any]) -> None:
+            assignment.given(consumer, partitions)
+            self.joined.set()
+
+        config = self._config | {"error_cb": self._hear, "on_commit": assignment.answered}
+        if self._options.offset_reset is not None:
+            config["auto.offset.reset"] = self._options.offset_reset
+        consumer = Consumer(config)
+        consumer.subscribe(
+            self._topics, on_assign=given, on_revoke=assignment.revoked, on_lost=assignment.taken
+        )
+        return consumer
+
+    def _turn(self, consumer: Consumer) -> None:
+        if self._has_room():
+            self._hand_out(self._fetch(consumer))
+        self.assignment.regulate(
+            consumer, self._options.partition_backlog_bytes, all_stop=self._is_overfull()
+        )
+        now = time.monotonic()
+        if now >= self._next_commit:
+            self._next_commit = now + self._options.commit_interval_ms / 1000
+            self.assignment.commit_soon(consumer)
+        if now >= self._next_look:
+            self._next_look = now + LOOK_EVERY_S
+            self._look(consumer)
+
+    def _has_room(self) -> bool:
+        """Whether to fetch now. A full backlog is waited for, but never so long that the group notices."""
+        if self._scheduler.wait_for_room(self._options.backlog_bytes, POLL_S):
+            self._full_since = 0.0
+            return True
+        self._full_since = self._full_since or time.monotonic()
+        return self._is_overfull()
+
+    def _is_overfull(self) -> bool:
+        return self._full_since > 0 and time.monotonic() - self._full_since > FULL_PATIENCE_S
+
+    def _fetch(self, consumer: Consumer) -> list[Record]:
+        # `consume` alone would wait for all of its messages or its whole timeout.
+        first = consumer.poll(POLL_S)
+        if first is None:
+            return []
+        return [first, *consumer.consume(MOST_RECORDS, 0)]
+
+    def _hand_out(self, records: list[Record]) -> None:
+        if not records:
+            return
+        if any(map(Record.error, records)):
+            records = [record for record in records if not self._is_error(record)]
+        submit, lanes = self._scheduler.submit, self.assignment.lanes
+        for topic, some in groupby(records, Record.topic):
+            for partition, run in groupby(some, Record.partition):
+                lane = lanes.get((topic or "", -1 if partition is None else partition))
+                if lane is not None:
+                    submit(lane, list(run))
+
+    def _is_error(self, record: Record) -> bool:
+        error = record.error()
+        if error is None:
+            return False
+        where = f"{record.topic()}[{record.partition()}]"
+        self._meter.fetch_error(str(record.topic()), str(record.partition()), error_name(error))
+        if error.fatal() or error.code() in AUTHENTICATION or error.code() in _HOPELESS:
+            self.fail(broker_error(error, f"group {self._group} reading {where}", self._brokers.brokers))
+        else:
+            log.warning("group %s: %s: %s", self._group, where, error.str())
+        return True
+
+    def _hear(self, error: KafkaError) -> None:
+        if error.fatal() or error.code() in AUTHENTICATION:
+            self.fail(broker_error(error, f"group {self._group}", self._brokers.brokers))
+        else:
+            log.warning("group %s: %s (%s)", self._group, error.str(), error_name(error))
+
+    def _look(self, consumer: Consumer) -> None:
+        if self._sink is not None:
+            self._sink.send_again()
+        self.watch.look(self.assignment.lanes.values())
+        self._meter.lag(f"member-{id(self)}", self._lags(consumer))
+
+    def _lags(self, consumer: Consumer) -> dict[tuple[str, int], int]:
+        lags = {}
+        for place, lane in self.assignment.lanes.items():
+            low_high = consumer.get_watermark_offsets(TopicPartition(*place), cached=True)
+            position = lane.position()
+            if low_high is not None and position is not None and low_high[1] >= 0:
+                lags[place] = max(low_high[1] - position, 0)
+        return lags
+
+    def _leave(self, consumer: Consumer) -> None:
+        """End what is in work while the membership is kept, commit, close."""
+        lanes = list(self.assignment.lanes.values())
+        deadline = time.monotonic() + self._options.stop_timeout_s
+        try:
+            self._scheduler.abandon(lanes)
+            self.assignment.regulate(consumer, 0, all_stop=True)
+            while not self._scheduler.halt(lanes, POLL_S) and time.monotonic() < deadline:
+                consumer.poll(0)
+                if self._sink is not None:
+                    self._sink.send_again()
+            if slow := [lane.name for lane in lanes if lane.busy or lane.held]:
+                log.warning(
+                    "group %s: stops with messages still in work on %s; they will be handled again",
+                    *(self._group, ", ".join(slow)),
+                )
+            self.assignment.commit_now(consumer, list(self.assignment.lanes.values()))
+        except KafkaException as failed:
+            log.warning("group %s: stopping: %s", self._group, failed.args[0].str())
+        finally:
+            consumer.close()
+            self._meter.lag(f"member-{id(self)}", {})
+
+
+_HOPELESS: Final = {KafkaError._AUTO_OFFSET_RESET, KafkaError._UNKNOWN_TOPIC, KafkaError.INVALID_GROUP_ID}
+"""Errors of a fetch that only a person can mend."""
