@@ -59,6 +59,7 @@ class Flag(StrEnum):
     RECONNECT = "reconnect"
     FROZEN = "stream frozen, reconnected"
     RECOVERED = "recovered after a gap"
+    UNRECOVERED = "gap that could not be filled"
     RATE_LIMITED = "rate limited"
     VANISHED = "symbol vanished"
 
@@ -83,6 +84,7 @@ class Account:
         rejected: frames without a message, by reason.
         entries: entries of accepted frames that gave no message, by reason.
         flags: remarkable messages and events, by kind.
+        clock_ahead_ms: how far the exchange's clock runs ahead of this machine's; None: not measured.
     """
 
     frames: int = 0
@@ -91,6 +93,7 @@ class Account:
     entries: Counter[Reason] = field(default_factory=Counter)
     flags: Counter[Flag] = field(default_factory=Counter)
     dead: deque[DeadLetter] = field(default_factory=deque)
+    clock_ahead_ms: float | None = None
 
     @property
     def is_balanced(self) -> bool:

@@ -72,6 +72,8 @@ class FeedReport:
         entries: parts of frames that gave no message, by reason.
         flags: remarkable messages and events: crossed books, gaps, reconnects.
         dead_letters: faulty frames, all in the dead-letter topic.
+        clock_ahead_ms: how far the exchange's clock runs ahead of this machine's: as its time endpoint
+            says, else at least so much as its quotes were ahead of their receipt; None: unknown.
         exchange_to_receipt: receipt time minus exchange time; negative when the exchange's clock is ahead.
         receipt_to_produce: from receipt until the client had taken the message.
         offsets: what was acknowledged, by `topic[partition]`.
@@ -88,6 +90,7 @@ class FeedReport:
     entries: dict[str, int]
     flags: dict[str, int]
     dead_letters: int
+    clock_ahead_ms: float | None
     exchange_to_receipt: Quantiles | None
     receipt_to_produce: Quantiles | None
     offsets: dict[str, Any]
@@ -231,12 +234,18 @@ class _Run:
             entries={str(reason): count for reason, count in account.entries.most_common()},
             flags={str(flag): count for flag, count in account.flags.most_common()},
             dead_letters=len(self._buried),
+            clock_ahead_ms=self._clock_ahead_ms(),
             exchange_to_receipt=Quantiles.of(self._from_exchange),
             receipt_to_produce=Quantiles.of(self._to_produce),
             offsets={
                 f"{topic}[{part}]": done for (topic, part), done in sorted(self._client.delivered.items())
             },
         )
+
+    def _clock_ahead_ms(self) -> float | None:
+        told = self._feed.account.clock_ahead_ms
+        ahead = -min(self._from_exchange, default=0.0)
+        return told if told is not None else (round(ahead, 1) if ahead > 0 else None)
 
     def _tell(self) -> None:
         now = time.monotonic()

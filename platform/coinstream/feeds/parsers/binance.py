@@ -98,7 +98,8 @@ class _Ticker(msgspec.Struct, gc=False):
     E: int
     s: str
     c: Number
-    P: Finite
+    P: Finite | None = None
+    o: Number | None = None
     v: Number
 
 
@@ -122,14 +123,22 @@ class BinanceParser:
         self._suffix = {"binanceusdm": ":USDT"}.get(exchange, "")
         self._updates: dict[str, int] = {}
         self._trades: dict[tuple[str, bool], int] = {}
+        self._trades_before: dict[tuple[str, bool], int] = {}
         self._kinds: dict[str, Callable[[msgspec.Raw | bytes, Frame], Parsed]] = {
             "bookTicker": self._on_book_ticker,
             "trade": self._on_trade,
             "aggTrade": self._on_trade,
             "kline": self._on_kline,
             "24hrTicker": self._on_ticker,
+            "24hrMiniTicker": self._on_ticker,
             "depthUpdate": lambda body, frame: DEPTH,
         }
+
+    def renew(self) -> None:
+        """A new connection: numbers may begin anew; a hole in the trades since the last still shows."""
+        self._updates = {}
+        self._trades_before |= self._trades
+        self._trades = {}
 
     def parse(self, frame: Frame) -> Parsed:
         """See `Parser.parse`."""
@@ -212,6 +221,10 @@ class BinanceParser:
         if number is not None:
             stream = (symbol, trade.t is None)
             last = self._trades.get(stream)
+            if last is None:
+                # Lower than before the connection: the exchange counts anew.
+                before = self._trades_before.pop(stream, None)
+                last = before if before is not None and number >= before else None
             if last is not None and number <= last:
                 return DUPLICATE if number == last else OUT_OF_DATE
             if last is not None and number > last + 1:
@@ -251,7 +264,10 @@ class BinanceParser:
         symbol = self._symbol(ticker.s)
         if symbol is None:
             return rejected(Reason.UNKNOWN_SYMBOL, ticker.s)
-        price = trade_price(self.exchange, symbol, ticker.c, from_ms(ticker.E), ticker.v, ticker.P)
+        change = ticker.P
+        if change is None and ticker.o:
+            change = (ticker.c - ticker.o) / ticker.o * 100
+        price = trade_price(self.exchange, symbol, ticker.c, from_ms(ticker.E), ticker.v, change)
         return rejected(price, ticker.s) if isinstance(price, Reason) else Parsed((price,))
 
 
@@ -259,6 +275,8 @@ def _kind_of_stream(stream: str) -> str:
     kind = stream.partition("@")[2].partition("@")[0]
     if kind.startswith("kline_"):
         return "kline"
+    if kind == "miniTicker":
+        return "24hrMiniTicker"
     return "24hrTicker" if kind == "ticker" else "depthUpdate" if kind.startswith("depth") else kind
 
 

@@ -86,9 +86,11 @@ class BinanceSession:
     def _writer(self, kind: str) -> Callable[[Tick], bytes] | None:
         if kind == "kline_1m":
             return self._kline
-        return {"bookTicker": book_ticker, "trade": trade, "aggTrade": agg_trade, "ticker": self._ticker}.get(
-            kind
-        )
+        writers = {
+            **{"bookTicker": book_ticker, "trade": trade, "aggTrade": agg_trade},
+            **{"ticker": self._ticker, "miniTicker": self._mini_ticker},
+        }
+        return writers.get(kind)
 
     def _kline(self, tick: Tick) -> bytes:
         candle = self._world.market.candles[tick.symbol][-1]
@@ -102,6 +104,16 @@ class BinanceSession:
                     **{"v": number(candle.volume), "n": candle.trades, "x": False, "q": "0", "V": "0"},
                     **{"Q": "0", "B": "0"},
                 },
+            }
+        )
+
+    def _mini_ticker(self, tick: Tick) -> bytes:
+        opened, high, low, volume, _ = self._world.market.day(tick)
+        return encode(
+            {
+                **{"e": "24hrMiniTicker", "E": tick.at_ms, "s": joined(tick.symbol), "c": number(tick.bid)},
+                **{"o": number(opened), "h": number(high), "l": number(low)},
+                **{"v": number(volume), "q": number(volume * tick.bid)},
             }
         )
 

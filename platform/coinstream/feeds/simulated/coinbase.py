@@ -12,6 +12,7 @@ import msgspec
 from coinstream.feeds.simulated.market import Tick
 from coinstream.feeds.simulated.venue import Reply, World, encode, number, ok
 
+_PRODUCT: Final = "/api/v3/brokerage/market/products/"
 _CHANNELS: Final = frozenset({"ticker", "ticker_batch", "level2", "market_trades", "heartbeats"})
 
 
@@ -149,6 +150,8 @@ class Coinbase:
 
     def reply(self, path: str, query: Mapping[str, str]) -> Reply:
         """See `Venue.reply`."""
+        if path.startswith(_PRODUCT) and path.endswith("/candles"):
+            return self._candles(path.removeprefix(_PRODUCT).removesuffix("/candles"))
         answer = self._replies.get(path)
         return answer(query) if answer else Reply(404, b'{"error":"NOT_FOUND","message":"no such endpoint"}')
 
@@ -157,6 +160,20 @@ class Coinbase:
         return ok(
             {"iso": _iso(now_ms), "epochSeconds": str(int(now_ms / 1000)), "epochMillis": str(int(now_ms))}
         )
+
+    def _candles(self, name: str) -> Reply:
+        symbol = name.replace("-", "/")
+        if symbol not in self._world.listed:
+            return Reply(404, b'{"error":"NOT_FOUND","message":"no such product"}')
+        told = [
+            {
+                **{"start": str(candle.open_ms // 1000), "low": number(candle.low)},
+                **{"high": number(candle.high), "open": number(candle.open)},
+                **{"close": number(candle.close), "volume": number(candle.volume)},
+            }
+            for candle in reversed(self._world.market.candles[symbol])
+        ]
+        return ok({"candles": told})
 
     def _products(self, query: Mapping[str, str]) -> Reply:
         if query.get("product_type", "SPOT") != "SPOT":

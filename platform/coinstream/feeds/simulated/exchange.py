@@ -18,10 +18,12 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
+from websockets.protocol import State
 
 from coinstream.errors import FeedError, SettingsError
 from coinstream.feeds.simulated.binance import Binance
 from coinstream.feeds.simulated.coinbase import Coinbase
+from coinstream.feeds.simulated.coingecko import Coingecko
 from coinstream.feeds.simulated.faults import Faults
 from coinstream.feeds.simulated.kraken import Kraken
 from coinstream.feeds.simulated.market import Market, RandomWalk, Source
@@ -32,6 +34,7 @@ VENUES: Final[dict[str, Callable[[World], Venue]]] = {
     "binance": Binance,
     "kraken": Kraken,
     "coinbase": Coinbase,
+    "coingecko": Coingecko,
 }
 """Protocols by exchange; each lives under its name: `/binance/…`."""
 
@@ -52,6 +55,8 @@ class _Line:
 
     def write(self, frames: Iterable[bytes]) -> None:
         protocol = self.connection.protocol
+        if protocol.state is not State.OPEN:
+            return
         for frame in frames:
             protocol.send_text(frame)
         # One write for all of them: a write each costs more than everything else here.
@@ -135,9 +140,11 @@ class SimulatedExchange:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._loop is not None and self._stop is not None and self._thread is not None:
+        if self._loop is None or self._stop is None or self._thread is None:
+            return
+        if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join(_START_TIMEOUT_S)
+        self._thread.join(_START_TIMEOUT_S)
 
     def _run(self) -> None:
         try:
@@ -274,6 +281,8 @@ def _port_of(server: Server) -> int:
 
 def _response(reply: Reply, headers: dict[str, str] | None = None) -> Response:
     shown = Headers({"Content-Type": "application/json", "Content-Length": str(len(reply.body))})
+    # The server ends the connection after each answer; who is not told keeps it and fails.
+    shown["Connection"] = "close"
     for name, value in (headers or {}).items():
         shown[name] = value
     return Response(reply.status, HTTPStatus(reply.status).phrase, shown, reply.body)

@@ -1,0 +1,180 @@
+"""What all live feeds share: the loop that is driven by whoever takes the messages, and patience."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tenacity import RetryCallState, Retrying, wait_random_exponential
+
+from coinstream.errors import FeedError
+from coinstream.feeds.accounting import Account
+from coinstream.messages import Message
+
+log = logging.getLogger(__name__)
+
+ROOM: Final = 5_000
+"""Messages that wait to be taken at most; then nothing more is read."""
+BATCH: Final = 1_000
+_PATIENCE_S: Final = 0.25
+_CLOSE_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a live feed waits before it acts. Seconds.
+
+    Attributes:
+        frozen_after_s: an open connection without data is given up and made anew.
+        silent_after_s: a symbol without data, while others have some, is looked into by itself.
+        first_retry_s: upper bound of the first wait before a new connection; it doubles each time.
+        longest_retry_s: upper bound of any such wait.
+        give_up_after_s: without any connection for so long the feed fails.
+        clock_every_s: how often the exchange's clock is compared with this machine's.
+        poll_every_s: how often an endpoint without a stream is asked.
+    """
+
+    frozen_after_s: float = 30.0
+    silent_after_s: float = 60.0
+    first_retry_s: float = 0.5
+    longest_retry_s: float = 30.0
+    give_up_after_s: float = 300.0
+    clock_every_s: float = 60.0
+    poll_every_s: float = 10.0
+
+
+class Backoff:
+    """Waits that double up to a cap, with full jitter, so that many clients do not come back at once."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._wait = wait_random_exponential(multiplier=patience.first_retry_s, max=patience.longest_retry_s)
+        self._state = RetryCallState(Retrying(), None, (), {})
+        self._state.attempt_number = 0
+
+    def next_s(self) -> float:
+        """How long to wait after one more failure."""
+        self._state.attempt_number += 1
+        return float(self._wait(self._state))
+
+    def reset(self) -> None:
+        """It works again."""
+        self._state.attempt_number = 0
+
+
+class Inbox:
+    """Messages between connections and the taker, bounded: who puts must wait for room."""
+
+    def __init__(self, account: Account, room: int = ROOM) -> None:
+        self._account = account
+        self._room = room
+        self._messages: list[Message] = []
+        self._some = asyncio.Event()
+        self._free = asyncio.Event()
+        self._free.set()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether who puts must wait."""
+        return len(self._messages) >= self._room or self._account.is_full
+
+    def put(self, messages: Sequence[Message]) -> None:
+        """Add messages; call `free` next when the inbox is full."""
+        self._messages.extend(messages)
+        self._some.set()
+
+    async def free(self) -> None:
+        """Wait until there is room."""
+        while self.is_full:
+            self._free.clear()
+            await self._free.wait()
+
+    async def take(self) -> list[Message]:
+        """What is there, waiting a quarter of a second at most for the first message."""
+        if not self._messages:
+            self._some.clear()
+            try:
+                await asyncio.wait_for(self._some.wait(), _PATIENCE_S)
+            except TimeoutError:
+                return []
+        else:
+            await asyncio.sleep(0)  # the connections' turn
+        taken, self._messages = self._messages[:BATCH], self._messages[BATCH:]
+        self._free.set()
+        return taken
+
+    def woken(self) -> None:
+        """The taker has taken the dead letters: look again whether there is room."""
+        self._free.set()
+
+
+class LiveFeed(ABC):
+    """A feed whose connections run on an event loop of its own, driven by the iterator's caller.
+
+    Attributes:
+        name: see `Feed`.
+        exchange: see `Feed`.
+        account: see `Feed`. `account.clock_ahead_ms` says how far the exchange's clock runs ahead.
+    """
+
+    def __init__(self, name: str, exchange: str, patience: Patience | None = None) -> None:
+        self.name = name
+        self.exchange = exchange
+        self.account = Account()
+        self.patience = patience or Patience()
+
+    @abstractmethod
+    async def run(self, inbox: Inbox) -> None:
+        """Put messages into the inbox until cancelled."""
+
+    def messages(self, stop: threading.Event) -> Iterator[Sequence[Message]]:
+        """See `Feed.messages`.
+
+        Raises:
+            FeedError: no connection for `give_up_after_s`, or the exchange refuses everything.
+        """
+        loop = asyncio.new_event_loop()
+        try:
+            inbox = Inbox(self.account)
+            work = loop.create_task(self.run(inbox))
+            try:
+                while not stop.is_set():
+                    batch = loop.run_until_complete(inbox.take())
+                    if work.done():
+                        yield batch
+                        work.result()
+                        raise FeedError(f"feed {self.name}: its connections ended")
+                    yield batch
+                    inbox.woken()
+            finally:
+                work.cancel()
+                loop.run_until_complete(_ended(loop))
+        finally:
+            loop.close()
+
+
+async def _ended(loop: asyncio.AbstractEventLoop) -> None:
+    rest = asyncio.all_tasks(loop) - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    if rest:
+        _, late = await asyncio.wait(rest, timeout=_CLOSE_S)
+        if late:
+            log.warning("%d connection task(s) did not end within %s s", len(late), _CLOSE_S)
+    await loop.shutdown_asyncgens()
+
+
+async def together(*works: asyncio.Task[None]) -> None:
+    """Wait for tasks that never end; the first error of one ends them all and is raised."""
+    try:
+        done, _ = await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in works:
+            task.cancel()
+        await asyncio.gather(*works, return_exceptions=True)

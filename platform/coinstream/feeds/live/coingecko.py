@@ -1,0 +1,96 @@
+"""Global figures, and prices of many coins, from CoinGecko's public endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import httpx
+
+from coinstream.errors import FeedError
+from coinstream.feeds.accounting import Flag
+from coinstream.feeds.live.base import Backoff, Inbox, LiveFeed, Patience
+from coinstream.feeds.parsers import CoingeckoParser, Frame, account_for
+
+log = logging.getLogger(__name__)
+
+URL: Final = "https://api.coingecko.com/api/v3"
+_TYPES: Final = ("analytics", "price")
+_TIMEOUT_S: Final = 20.0
+
+
+class CoingeckoFeed(LiveFeed):
+    """Analytics, and prices of the largest coins where asked for, once every `poll_every_s`.
+
+    Args:
+        types: analytics, price.
+        name: of the feed.
+        url: where the interface lies.
+        coins: how many of the largest coins are priced, up to 250.
+        key: of a demo plan, if there is one.
+    """
+
+    def __init__(
+        self,
+        types: Sequence[str] = ("analytics",),
+        *,
+        name: str = "coingecko",
+        url: str = URL,
+        coins: int = 100,
+        key: str | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        super().__init__(name, "coingecko", patience or Patience(poll_every_s=60.0))
+        if strange := set(types) - set(_TYPES):
+            raise FeedError(
+                f"feed {name}: no such type {', '.join(sorted(strange))}; known: {', '.join(_TYPES)}"
+            )
+        endpoints = {
+            "analytics": "/global",
+            "price": f"/coins/markets?vs_currency=usd&per_page={min(coins, 250)}",
+        }
+        self._urls = [url.rstrip("/") + endpoints[kind] for kind in types]
+        self._headers = {"x-cg-demo-api-key": key} if key else {}
+        self._parser = CoingeckoParser()
+
+    async def run(self, inbox: Inbox) -> None:
+        """See `LiveFeed.run`."""
+        backoff, last_alive = Backoff(self.patience), time.monotonic()
+        async with httpx.AsyncClient(timeout=_TIMEOUT_S, headers=self._headers) as http:
+            while True:
+                error, pause_s = None, 0.0
+                for url in self._urls:
+                    try:
+                        reply = await http.get(url)
+                    except httpx.HTTPError as failure:
+                        error = str(failure) or type(failure).__name__
+                        continue
+                    if reply.status_code == httpx.codes.TOO_MANY_REQUESTS:
+                        self.account.flags[Flag.RATE_LIMITED] += 1
+                        error, pause_s = "HTTP 429", _seconds(reply.headers.get("Retry-After"))
+                    elif not self._take(reply, url, inbox):
+                        error = f"HTTP {reply.status_code}, no figures in the reply"
+                if error is None:
+                    backoff.reset()
+                    last_alive = time.monotonic()
+                    await asyncio.sleep(self.patience.poll_every_s)
+                    continue
+                if time.monotonic() - last_alive > self.patience.give_up_after_s:
+                    raise FeedError(f"feed {self.name}: nothing from {self._urls[0]}; last: {error}")
+                wait_s = max(pause_s, backoff.next_s())
+                log.warning("feed %s: %s; again in %.1f s", self.name, error, wait_s)
+                await asyncio.sleep(wait_s)
+
+    def _take(self, reply: httpx.Response, url: str, inbox: Inbox) -> bool:
+        frame = Frame(time.time_ns(), reply.content, url)
+        parsed = self._parser.parse(frame)
+        account_for(parsed, frame, self.exchange, self.account)
+        inbox.put(parsed.messages)
+        return bool(parsed.messages)
+
+
+def _seconds(text: str | None) -> float:
+    return float(text) if text and text.isdigit() else 0.0
