@@ -95,3 +95,7 @@ class ConsumeError(CoinstreamError):
 
 class RejectedError(CoinstreamError):
     """A handler raises this to send a message to the dead letters at once, without retries."""
+
+
+class SinkError(CoinstreamError):
+    """A sink is not known, or its target cannot be opened."""

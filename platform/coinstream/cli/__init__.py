@@ -24,6 +24,7 @@ GROUPS: Final[dict[str, str]] = {
     "metrics": "Serve Prometheus metrics.",
     "dlq": "List, show and replay dead letters.",
     "replay": "Send a range of a topic again.",
+    "sink": "Write topics to files and elsewhere.",
     "lake": "Land topics in tables and query them.",
     "bench": "Measure against the bare client in the same run.",
 }

@@ -37,6 +37,7 @@ __all__ = [
     "account_for",
     "guess",
     "new_parser",
+    "register_parser",
 ]
 
 PARSERS: Final[dict[str, Callable[[], Parser]]] = {
@@ -77,6 +78,19 @@ HOSTS: Final[dict[str, str]] = {
 _SNIFFED: Final = 400
 _COINGECKO: Final = re.compile(r"/api/v3/(global|coins/|simple/)")
 """Paths that only CoinGecko's interface has; its recordings name no host."""
+
+
+def register_parser(exchange: str, make: Callable[[], Parser], *hosts: str) -> None:
+    """Make an exchange known: its parser, and the ends of its host names.
+
+    Raises:
+        ValueError: the exchange or a host name belongs to another parser.
+    """
+    taken = [host for host in hosts if HOSTS.get(host, exchange) != exchange]
+    if taken or PARSERS.get(exchange, make) is not make:
+        raise ValueError(f"exchange {exchange!r} or one of its hosts is registered already")
+    PARSERS[exchange] = make
+    HOSTS.update(dict.fromkeys(hosts, exchange))
 
 
 def new_parser(exchange: str) -> Parser:

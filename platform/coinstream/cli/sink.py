@@ -1,0 +1,74 @@
+"""`coinstream sink`: write topics to somewhere else."""
+
+from __future__ import annotations
+
+import threading
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from coinstream.cli.output import AsJson, broker, console, print_json, progress_console
+from coinstream.cli.signals import stopping
+from coinstream.client import RedpandaClient
+from coinstream.consuming import GroupOptions
+from coinstream.sinks import SINKS, open_sink, run_sink
+
+app = typer.Typer(help="Write topics to somewhere else.", no_args_is_help=True)
+
+
+@app.command("list")
+def show_sinks(json: AsJson = False) -> None:
+    """List the sinks that can be run by name."""
+    entries = sorted(SINKS.values(), key=lambda entry: entry.name)
+    if json:
+        print_json({"sinks": [{"name": e.name, "description": e.description} for e in entries]})
+        return
+    table = Table("sink", "what", box=None)
+    for entry in entries:
+        table.add_row(entry.name, entry.description)
+    console.print(table)
+
+
+@app.command("run", epilog="Example: coinstream sink run jsonl quotes.jsonl --topic crypto-level1 --idle 5")
+def run(
+    name: Annotated[str, typer.Argument(help="The sink's name, as `coinstream sink list` shows it.")],
+    target: Annotated[str, typer.Argument(help="Where to: a path or an address, as the sink says.")],
+    topic: Annotated[list[str], typer.Option("--topic", "-t", help="Read this topic. May be repeated.")],
+    group: Annotated[
+        str | None, typer.Option(help="Consumer group that remembers what was written. Default: sink-NAME.")
+    ] = None,
+    latest: Annotated[
+        bool, typer.Option("--latest", help="A new group begins at the end instead of the beginning.")
+    ] = False,
+    idle: Annotated[
+        float | None, typer.Option(help="Stop when nothing came for so many seconds.", min=0.1)
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Write messages until Ctrl-C; each at least once, in order per key."""
+    sink = open_sink(name, target)
+    options = GroupOptions(offset_reset="latest" if latest else "earliest")
+    stop = threading.Event()
+    with (
+        stopping(stop),
+        broker() as settings,
+        RedpandaClient(settings) as client,
+        progress_console.status("connecting …") as status,
+    ):
+        report = run_sink(
+            sink,
+            client,
+            topic,
+            group=group or f"sink-{name}",
+            options=options,
+            stop=stop,
+            idle_s=idle,
+            on_progress=lambda count: status.update(f"[bold]{count:,}[/] messages written to {target}"),
+        )
+    if json:
+        print_json({"written": report.handled, "dead_letters": report.dead_letters})
+    else:
+        console.print(
+            f"{report.handled:,} messages written to {target}, {report.dead_letters:,} dead letters"
+        )

@@ -1,0 +1,10 @@
+"""Sinks: where messages of topics are written outside the platform, at least once and in order per key.
+
+A sink is one class with `write` and `close`, registered under a name; `coinstream sink run NAME` runs it.
+"""
+
+from coinstream.sinks.base import SINKS, Sink, SinkEntry, open_sink, register_sink
+from coinstream.sinks.jsonl import JSONL
+from coinstream.sinks.runner import run_sink
+
+__all__ = ["JSONL", "SINKS", "Sink", "SinkEntry", "open_sink", "register_sink", "run_sink"]

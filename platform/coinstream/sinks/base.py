@@ -1,0 +1,66 @@
+"""What a sink is, and which there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from coinstream.consuming import Received
+from coinstream.errors import SinkError
+
+
+class Sink(Protocol):
+    """Writes messages somewhere. Called by one thread at a time."""
+
+    def write(self, messages: Sequence[Received]) -> None:
+        """Store messages of one partition, in order. They must be durable when this returns.
+
+        What raises is tried again, and goes to the dead-letter topic in the end. Messages may come
+        twice after a crash: `(topic, partition, offset)` tells them apart.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SinkEntry:
+    """A sink that can be run by name; `open` is given the target, e.g. a path or an address."""
+
+    name: str
+    description: str
+    open: Callable[[str], Sink]
+
+
+SINKS: Final[dict[str, SinkEntry]] = {}
+"""All sinks by name. Add one with `register_sink`."""
+
+
+def register_sink(entry: SinkEntry) -> SinkEntry:
+    """Make a sink known to `coinstream sink`.
+
+    Raises:
+        ValueError: another sink has the name.
+    """
+    if SINKS.get(entry.name, entry) != entry:
+        raise ValueError(f"sink {entry.name!r} is registered already")
+    SINKS[entry.name] = entry
+    return entry
+
+
+def open_sink(name: str, target: str) -> Sink:
+    """The sink of that name, opened on its target.
+
+    Raises:
+        SinkError: there is none of that name, or its target cannot be opened.
+    """
+    entry = SINKS.get(name)
+    if entry is None:
+        raise SinkError(f"no sink {name!r}; sinks: {', '.join(sorted(SINKS))}")
+    try:
+        return entry.open(target)
+    except OSError as error:
+        raise SinkError(f"sink {name}: cannot open {target}: {error.strerror or error}") from error

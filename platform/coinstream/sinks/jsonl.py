@@ -1,0 +1,51 @@
+"""Messages as lines of JSON in a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from coinstream.consuming import Received
+from coinstream.sinks.base import Sink, SinkEntry, register_sink
+
+
+class JsonlSink:
+    """Appends one line a message: its place in the topic, its key, and the message in wire names."""
+
+    def __init__(self, target: str) -> None:
+        self._file = Path(target).open("ab")  # noqa: SIM115 (closed by `close`)
+
+    def write(self, messages: Sequence[Received]) -> None:
+        """See `Sink.write`: the lines are on disk when this returns."""
+        self._file.write(msgspec.json.Encoder().encode_lines(map(_line, messages)))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """See `Sink.close`."""
+        self._file.close()
+
+
+def _line(received: Received) -> dict[str, object]:
+    key = received.key
+    return {
+        "topic": received.topic,
+        "partition": received.partition,
+        "offset": received.offset,
+        "key": key.decode(errors="replace") if key is not None else None,
+        "message": received.message,
+        **({"unknown": received.unknown} if received.unknown else {}),
+    }
+
+
+def _open(target: str) -> Sink:
+    return JsonlSink(target)
+
+
+JSONL: Final = register_sink(
+    SinkEntry("jsonl", "Lines of JSON appended to a file; TARGET is its path", _open)
+)

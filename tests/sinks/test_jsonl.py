@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from coinstream.client import RedpandaClient
+from coinstream.consuming import GroupOptions
+from coinstream.errors import SinkError
+from coinstream.messages import Level1
+from coinstream.settings import BrokerSettings
+from coinstream.sinks import open_sink, run_sink
+from tests.conftest import TopicFactory
+from tests.support import unique
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+FROM_START = GroupOptions(offset_reset="earliest")
+
+
+def test_every_message_is_a_line_once_also_over_two_runs(
+    broker_settings: BrokerSettings, topic: TopicFactory, tmp_path: Path
+) -> None:
+    name, target, group = topic("crypto-level1", partitions=4), tmp_path / "quotes.jsonl", unique("sink")
+    quotes = [Level1("binance", f"C{n % 7}/USDT", n + 1.0, n + 2.0, 1.0, 1.0, NOW, NOW) for n in range(3000)]
+    with RedpandaClient(broker_settings) as client:
+        for part in (quotes[:2000], quotes[2000:]):
+            client.produce(name, part)
+            client.flush()
+            sink = open_sink("jsonl", str(target))
+            report = run_sink(sink, client, [name], group=group, options=FROM_START, idle_s=1)
+            assert report.handled == len(part)
+    lines = [json.loads(line) for line in target.read_text().splitlines()]
+    assert len({(line["partition"], line["offset"]) for line in lines}) == len(lines) == 3000
+    assert sorted(line["message"]["bestBid"] for line in lines) == [quote.best_bid for quote in quotes]
+
+
+def test_an_unknown_sink_and_a_bad_target_are_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(SinkError, match=r"no sink 'csv'; sinks: .*jsonl"):
+        open_sink("csv", "x")
+    with pytest.raises(SinkError, match=r"cannot open .*missing.*No such file"):
+        open_sink("jsonl", str(tmp_path / "missing" / "x.jsonl"))
