@@ -98,9 +98,9 @@ class _Ticker(msgspec.Struct, gc=False):
     E: int
     s: str
     c: Number
+    v: Number
     P: Finite | None = None
     o: Number | None = None
-    v: Number
 
 
 _head: Final = msgspec.json.Decoder(_Head)
