@@ -26,13 +26,14 @@ class Assignment:
 
     Attributes:
         lanes: the partitions that this member has now.
+        drain_timeout_s: longest wait for what is in work when partitions are given back.
         lost: how often partitions were lost: others may already handle what was in work here.
     """
 
     def __init__(self, group: str, scheduler: Scheduler, drain_timeout_s: float) -> None:
         self._group = group
         self._scheduler = scheduler
-        self._drain_timeout_s = drain_timeout_s
+        self.drain_timeout_s = drain_timeout_s
         self._decoders: dict[str, RunDecoder] = {}
         self._old: dict[Place, Lane] = {}
         self._lock = threading.Lock()
@@ -56,11 +57,11 @@ class Assignment:
     def revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Give partitions back: end what is in work, within a bound, and commit what is done."""
         lanes = self._remove(partitions)
-        if not self._scheduler.halt(lanes, self._drain_timeout_s):
+        if not self._scheduler.halt(lanes, self.drain_timeout_s):
             slow = ", ".join(lane.name for lane in lanes if lane.busy)
             log.warning(
                 "group %s: gives up %s with a message still in work after %g s; it will be handled again",
-                *(self._group, slow or "partitions with dead letters on the way", self._drain_timeout_s),
+                *(self._group, slow or "partitions with dead letters on the way", self.drain_timeout_s),
             )
         self._keep_busy(lanes)
         self.commit_now(consumer, lanes)

@@ -194,7 +194,9 @@ class Member:
         try:
             self._scheduler.abandon(lanes)
             self.assignment.regulate(consumer, 0, all_stop=True)
-            while not self._scheduler.halt(lanes, POLL_S) and time.monotonic() < deadline:
+            # After an error there may be a message that nobody will ever settle.
+            letters = self.error is None
+            while not self._scheduler.halt(lanes, POLL_S, letters=letters) and time.monotonic() < deadline:
                 consumer.poll(0)
                 if self._sink is not None:
                     self._sink.send_again()
@@ -207,6 +209,8 @@ class Member:
         except KafkaException as failed:
             log.warning("group %s: stopping: %s", self._group, failed.args[0].str())
         finally:
+            # What is in work has had its time.
+            self.assignment.drain_timeout_s = 0.0
             consumer.close()
             self._meter.lag(f"member-{id(self)}", {})
 

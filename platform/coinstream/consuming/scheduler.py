@@ -68,15 +68,15 @@ class Scheduler:
         with self._changed:
             return self._changed.wait_for(lambda: self.backlog <= limit, timeout_s)
 
-    def halt(self, lanes: Collection[Lane], timeout_s: float) -> bool:
-        """Let the messages in work end, start no more; whether all ended in time."""
+    def halt(self, lanes: Collection[Lane], timeout_s: float, *, letters: bool = True) -> bool:
+        """Let the messages in work (and dead letters on the way) end, start no more; whether all ended."""
         with self._changed:
             for lane in lanes:
                 lane.halted = True
                 self.backlog -= lane.drop_pending()
             self._changed.notify_all()
             return self._changed.wait_for(
-                lambda: not any(lane.busy or lane.held for lane in lanes), timeout_s
+                lambda: not any(lane.busy or (letters and lane.held) for lane in lanes), timeout_s
             )
 
     def abandon(self, lanes: Collection[Lane]) -> None:
