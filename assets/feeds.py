@@ -89,12 +89,20 @@ def market_data(
     feed = open_feed(context.partition_key, config.options())
     _ensure_topics(context, admin)
     with client.open() as redpanda:
-        report = run(feed, redpanda, duration_s=config.duration_s, limit=config.limit)
-        delivered = dict(redpanda.delivered)
+        try:
+            report = run(feed, redpanda, duration_s=config.duration_s, limit=config.limit)
+        finally:
+            # Also when the run is terminated: what it brought lies in the topics all the same.
+            ends = _observe(context, admin, redpanda.delivered)
+        return dg.MaterializeResult(metadata=_metadata(report, redpanda.delivered, ends))
+
+
+def _observe(context: dg.AssetExecutionContext, admin: AdminResource, delivered: Counts) -> Counts:
+    """Note on each topic's page what this run brought; the ends of the partitions."""
     ends = end_offsets(admin.settings(), delivered)
     for topic in sorted({topic for topic, _ in delivered}):
-        context.log_event(_observation(topic, feed.name, delivered, ends))
-    return dg.MaterializeResult(metadata=_metadata(report, delivered, ends))
+        context.log_event(_observation(topic, context.partition_key, delivered, ends))
+    return ends
 
 
 def _observation(topic: str, feed: str, delivered: Counts, ends: Counts) -> dg.AssetObservation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from coinstream.local_broker import LocalBroker
 from coinstream.settings import BrokerSettings
+from tests.running_up import RunningUp
 from tests.support import unique, wait_until
 
 TopicFactory = Callable[..., str]
@@ -76,6 +78,18 @@ def topic_factory(bootstrap: str) -> TopicFactory:
 def _has_leaders(admin: AdminClient, topic: str, partitions: int) -> bool:
     found = admin.list_topics(topic, timeout=10).topics[topic].partitions
     return len(found) == partitions and all(part.leader >= 0 for part in found.values())
+
+
+@pytest.fixture(scope="session")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningUp]:
+    """One `coinstream up` for the session, ready, with its first run behind it."""
+    running = RunningUp(tmp_path_factory.mktemp("up") / "home")
+    try:
+        running.wait_ready().close()
+        yield running
+    finally:
+        if running.process.is_running():
+            running.end_by(signal.SIGTERM)
 
 
 @pytest.fixture

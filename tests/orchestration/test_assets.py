@@ -3,8 +3,7 @@
 import dagster as dg
 from confluent_kafka import Consumer, TopicPartition
 
-from assets.feeds import FEEDS_KEY
-from assets.topics import SPECS, topic_key
+from assets.topics import FEEDS_KEY, SPECS, topic_key
 from coinstream.provisioning import Provisioner
 from coinstream.settings import BrokerSettings
 from tests.orchestration.conftest import Execute
@@ -54,4 +53,4 @@ def test_a_feed_run_publishes_what_it_reports(execute: Execute, broker_settings:
     assert isinstance(offsets, dg.TableMetadataValue)
     for name, messages in grown.items():
         rows = [row.data for row in offsets.records if row.data["topic"] == name]
-        assert sum(int(row["messages"]) for row in rows) == messages
+        assert sum(int(str(row["messages"])) for row in rows) == messages

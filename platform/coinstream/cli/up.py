@@ -16,7 +16,7 @@ from coinstream.cli.output import progress_console
 from coinstream.feeds.registry import DEFAULT
 from coinstream.up.place import first_free_port, place
 from coinstream.up.platform import Platform
-from coinstream.up.web import Web
+from coinstream.up.web import Web, WebError
 
 app = typer.Typer()
 
@@ -47,7 +47,7 @@ def up(
     try:
         with _stoppable(), where.claimed() as claim:
             web_port = first_free_port(port)
-            if web_port != port:
+            if port and web_port != port:
                 say(f"port {port} is taken; the web UI gets {web_port}")
             platform = Platform(where, say)
             with platform.running(web_port) as web:
@@ -66,11 +66,15 @@ def up(
 
 
 def _first_run(web: Web, say: Callable[[str], None]) -> None:
-    """Publish some quotes, so that there is something to see."""
-    run_id = web.launch(FIRST_JOB, config=_FIRST_CONFIG, tags={"dagster/partition": DEFAULT})
-    say(f"first run: some seconds of the feed {DEFAULT}, see {web.url}/runs/{run_id}")
-    web.wait_run(run_id, _FIRST_RUN_S)
-    say("first run succeeded; try `coinstream tail crypto-level1`")
+    """Publish some quotes, so that there is something to see. Whether it succeeds is told, not more."""
+    try:
+        run_id = web.launch(FIRST_JOB, config=_FIRST_CONFIG, tags={"dagster/partition": DEFAULT})
+        say(f"first run: some seconds of the feed {DEFAULT}, see {web.url}/runs/{run_id}")
+        web.wait_run(run_id, _FIRST_RUN_S)
+    except WebError as error:
+        say(f"[yellow]first run:[/] {error}")
+    else:
+        say("first run succeeded; try `coinstream tail crypto-level1`")
 
 
 @contextmanager

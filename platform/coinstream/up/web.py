@@ -20,6 +20,14 @@ _RUN: Final = """query ($id: ID!) { runOrError(runId: $id) { __typename ... on R
 _ENDED: Final = {"SUCCESS", "FAILURE", "CANCELED"}
 
 
+class WebError(PlatformError):
+    """Dagster refuses a request, a run failed, or something took too long."""
+
+
+class NoAnswerError(WebError):
+    """The web server does not answer."""
+
+
 class Web:
     """The web server at an address.
 
@@ -37,7 +45,7 @@ class Web:
         """Wait until the code location is loaded.
 
         Raises:
-            PlatformError: it cannot be loaded, or not in time.
+            WebError: it cannot be loaded, or not in time.
         """
         self._wait(self._is_ready, timeout_s, "the web UI to load the code location")
 
@@ -45,7 +53,7 @@ class Web:
         """Launch a run of a job; its id.
 
         Raises:
-            PlatformError: Dagster refuses.
+            WebError: Dagster refuses.
         """
         where = {"repositoryLocationName": "coinstream", "repositoryName": "__repository__"}
         params = {
@@ -56,39 +64,44 @@ class Web:
         }
         answer = self.ask(_LAUNCH, params=params)["launchRun"]
         if answer["__typename"] != "LaunchRunSuccess":
-            raise PlatformError(f"Dagster refuses to launch {job}: {answer}")
+            raise WebError(f"Dagster refuses to launch {job}: {answer}")
         return str(answer["run"]["runId"])
 
     def wait_run(self, run_id: str, timeout_s: float) -> None:
         """Wait until a run has succeeded.
 
         Raises:
-            PlatformError: it failed, or did not end in time. Names its page.
+            WebError: it failed, or did not end in time. Names its page.
         """
         page = f"{self.url}/runs/{run_id}"
         status = ""
 
         def has_ended() -> bool:
             nonlocal status
-            status = str(self.ask(_RUN, id=run_id)["runOrError"].get("status"))
+            try:
+                status = str(self.ask(_RUN, id=run_id)["runOrError"].get("status"))
+            except NoAnswerError:
+                return False  # a busy machine; whether the server still runs is checked anyway
             return status in _ENDED
 
         self._wait(has_ended, timeout_s, f"the run {page}")
         if status != "SUCCESS":
-            raise PlatformError(f"the run ended with {status}; see {page}")
+            raise WebError(f"the run ended with {status}; see {page}")
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         """The data that answers a GraphQL query.
 
         Raises:
-            PlatformError: the query is refused.
-            httpx.HTTPError: the server does not answer.
+            WebError: the query is refused, or the server does not answer.
         """
-        reply = self._http.post("/graphql", json={"query": query, "variables": variables})
-        reply.raise_for_status()
+        try:
+            reply = self._http.post("/graphql", json={"query": query, "variables": variables})
+            reply.raise_for_status()
+        except httpx.HTTPError as error:
+            raise NoAnswerError(f"{self.url} does not answer: {error}") from error
         body = reply.json()
         if body.get("errors"):
-            raise PlatformError(f"{self.url} refuses a query: {body['errors'][0]['message']}")
+            raise WebError(f"{self.url} refuses a query: {body['errors'][0]['message']}")
         return dict(body["data"])
 
     def close(self) -> None:
@@ -98,12 +111,12 @@ class Web:
     def _is_ready(self) -> bool:
         try:
             entries = self.ask(_LOCATION)["workspaceOrError"].get("locationEntries", [])
-        except httpx.TransportError:
+        except NoAnswerError:
             return False
         for entry in entries:
             found = entry["locationOrLoadError"] or {}
             if found.get("__typename") == "PythonError":
-                raise PlatformError(f"the code location cannot be loaded: {found['message']}")
+                raise WebError(f"the code location cannot be loaded: {found['message']}")
         return any(entry["loadStatus"] == "LOADED" for entry in entries)
 
     def _wait(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
@@ -111,5 +124,5 @@ class Web:
         while not condition():
             self._check()
             if time.monotonic() > deadline:
-                raise PlatformError(f"waited {timeout_s:g} s for {what}")
+                raise WebError(f"waited {timeout_s:g} s for {what}")
             time.sleep(_POLL_S)
