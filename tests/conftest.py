@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,12 @@ from coinstream.local_broker import LocalBroker
 from coinstream.settings import BrokerSettings
 from tests.running_up import RunningUp
 from tests.support import unique, wait_until
+
+ROOT = Path(__file__).resolve().parent.parent
+# Processes that tests start run the code of this very checkout, whatever is installed.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(ROOT / "platform"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
 
 TopicFactory = Callable[..., str]
 """`topic(name="t", partitions=1, replication=None, config=None)` creates a topic; gives its unique name."""

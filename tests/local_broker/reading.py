@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from confluent_kafka import Consumer
 
+from tests.support import unique
+
 
 def read_all(bootstrap: str, topic: str, count: int) -> set[bytes]:
     """The values of a topic that holds exactly `count` messages."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": topic, "auto.offset.reset": "earliest"})
+    consumer = Consumer(
+        {"bootstrap.servers": bootstrap, "group.id": unique("reader"), "auto.offset.reset": "earliest"}
+    )
     consumer.subscribe([topic])
     seen: list[bytes] = []
     try:

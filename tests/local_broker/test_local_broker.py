@@ -38,3 +38,7 @@ def test_acknowledged_messages_survive_a_killed_node(cluster3: LocalBroker, topi
     assert read_all(cluster3.bootstrap, name, 3000) == set(acknowledged)
     cluster3.nodes[1].start()
     cluster3.wait_ready()
+    # The three folders are kept, and are one cluster again.
+    cluster3.stop()
+    cluster3.start()
+    assert read_all(cluster3.bootstrap, name, 3000) == set(acknowledged)

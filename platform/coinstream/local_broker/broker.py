@@ -67,7 +67,7 @@ class LocalBroker:
         heap_mb: int = 768,
         properties: Mapping[str, str] | None = None,
         listeners: Sequence[Listener] = (),
-        ready_timeout_s: float = 60.0,
+        ready_timeout_s: float = 120.0,
         progress: jars.Progress = show_fetching,
         detached: bool = False,
     ) -> None:

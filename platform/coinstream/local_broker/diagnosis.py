@@ -54,7 +54,11 @@ _RULES = (
 
 def why_it_died(plan: NodePlan) -> str:
     """The likely reason, and what to do; the last error of the log if no rule knows it."""
-    text = _tail(plan.log) + _tail(plan.output)
+    return reason_in(_tail(plan.log) + _tail(plan.output), plan)
+
+
+def reason_in(text: str, plan: NodePlan) -> str:
+    """The same from the output of one of Kafka's programs for this node."""
     for rule in _RULES:
         if re.search(rule.pattern, text):
             addresses = ", ".join(plan.address(name) for name in plan.ports)
@@ -63,7 +67,8 @@ def why_it_died(plan: NodePlan) -> str:
 
 
 def _last_error(text: str) -> str:
-    errors = [line for line in text.splitlines() if re.search(r" (ERROR|FATAL) |[Ee]rror:|Exception", line)]
+    lines = (line for line in text.splitlines() if not line.lstrip().startswith("at "))
+    errors = [line for line in lines if re.search(r" (ERROR|FATAL) |[Ee]rror:|Exception", line)]
     return f"its last error is `{errors[-1].strip()[:300]}`" if errors else "it left no error in its log"
 
 

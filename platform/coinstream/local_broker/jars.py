@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -53,7 +53,11 @@ def read_lock() -> tuple[LockedJar, ...]:
     return tuple(LockedJar(coordinate, sha256) for coordinate, sha256 in lines)
 
 
-def classpath(cache: Path | None = None, progress: Progress = show_fetching) -> list[Path]:
+def classpath(
+    cache: Path | None = None,
+    progress: Progress = show_fetching,
+    lock: Sequence[LockedJar] | None = None,
+) -> list[Path]:
     """The jars of the lock on this machine, each with the right SHA-256. Fetches what is missing.
 
     Hashing all jars takes a tenth of a second, so it is done each time instead of being remembered.
@@ -62,7 +66,7 @@ def classpath(cache: Path | None = None, progress: Progress = show_fetching) -> 
         LocalBrokerError: a jar cannot be fetched or stored, or has other bytes than the lock says.
     """
     folder = cache or jar_cache()
-    jars = read_lock()
+    jars = read_lock() if lock is None else tuple(lock)
     if _wrong(jars, folder):
         _fetch_missing(jars, folder, progress)
     return [folder / jar.relative_path for jar in jars]

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from coinstream.errors import LocalBrokerError
+from coinstream.local_broker.diagnosis import reason_in
 from coinstream.local_broker.java import java_environment
 from coinstream.local_broker.properties import NodePlan
 from coinstream.local_broker.segments import METADATA_LOG, find_damage
@@ -199,6 +200,6 @@ def _format_all(plans: Sequence[NodePlan], cluster_id: str, format_command: Form
             text = output.decode("utf-8", errors="replace").strip()
             plan.output.write_text(text, encoding="utf-8")
             raise LocalBrokerError(
-                f"cannot format {plan.data} (exit code {process.returncode}): {text[-500:]}; "
-                f"the whole output is {plan.output}"
+                f"cannot format {plan.data} (exit code {process.returncode}): {reason_in(text, plan)}; "
+                f"its log is {plan.output}"
             )
