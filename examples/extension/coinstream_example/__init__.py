@@ -1,0 +1,1 @@
+"""Three extensions of coinstream: a message type, an exchange, a sink."""

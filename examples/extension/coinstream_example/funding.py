@@ -1,0 +1,29 @@
+"""A message type of its own: the funding rate of a perpetual contract, with its topic."""
+
+from coinstream.messages import Message, MessageType, Moment, Text, register
+from coinstream.topics import TopicSpec, register_topic
+
+_DAY_MS = 86_400_000
+
+
+class FundingRate(Message, forbid_unknown_fields=True, frozen=True):
+    """What longs pay shorts at the next funding time, as a fraction of the position."""
+
+    exchange_id: Text
+    symbol: Text
+    funding_rate: float
+    next_funding_time: Moment
+    last_updated: Moment
+
+
+TOPIC = register_topic(
+    TopicSpec(
+        name="crypto-funding",
+        partitions=6,
+        retention_ms=30 * _DAY_MS,
+        retention_bytes=268_435_456,
+        segment_ms=_DAY_MS,
+        segment_bytes=67_108_864,
+    )
+)
+FUNDING = register(MessageType("funding", FundingRate, told_by="fundingRate", topic=TOPIC.name))
