@@ -198,6 +198,42 @@ class LagSettings(_Settings):
         return _split_commas(value)
 
 
+class LakeSettings(_Settings):
+    """Where tables live, and how topics are landed in them."""
+
+    model_config = SettingsConfigDict(env_prefix="COINSTREAM_LAKE_", frozen=True)
+
+    catalogue_type: str = "sql"
+    """Kind of Iceberg catalogue as pyiceberg names it: `sql`, `rest`, `glue`, `hive`."""
+    catalogue_uri: str | None = None
+    """The catalogue's address. None: an SQLite file in the home folder."""
+    warehouse: str | None = None
+    """Where data files go: a folder or an address such as `s3://bucket/lake`. None: the home folder."""
+    properties: dict[str, str] = Field(default_factory=dict, repr=False)
+    """Further properties of the catalogue and its object store (`s3.endpoint` …), as JSON. May hold secrets."""
+    namespace: str = Field(default="market", pattern=r"^[a-z][a-z0-9_]*$")
+    memory_bytes: int = Field(default=536_870_912, ge=67_108_864)
+    """Memory that landing may take beyond what the loaded libraries take."""
+    batch_rows: int = Field(default=200_000, ge=1)
+    """Rows of one commit at most; memory may make it fewer."""
+    landing_group: str = "coinstream-landing"
+    """Consumer group that landed offsets are reported to, for lag tools only."""
+    commit_attempts: int = Field(default=20, ge=1)
+    """How often a commit is tried again when other writers were faster."""
+    keep_snapshots_hours: float = Field(default=72.0, ge=0)
+    """Age from which compaction expires snapshots."""
+    compact_below_bytes: int = Field(default=33_554_432, ge=0)
+    """Data files smaller than this are merged by compaction."""
+    compact_to_bytes: int = Field(default=134_217_728, ge=1_048_576)
+    """Size of the files that compaction writes, at most."""
+    jump_deviations: float = Field(default=20.0, gt=0)
+    """A price step of more robust deviations than this is reported as a jump."""
+    clock_tolerance_ms: int = Field(default=1_000, ge=0)
+    """How far a time may lie ahead of an exchange's measured clock skew."""
+    clock_skew_max_ms: int = Field(default=5_000, ge=0)
+    """The largest clock skew that is believed to be one."""
+
+
 def _split_commas(value: object) -> object:
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())

@@ -1,0 +1,1 @@
+"""What must hold of market messages: Great Expectations suites, checked on every message that is landed."""

@@ -1,0 +1,130 @@
+"""A batch: decoded messages on their way into a table, and who of them may land."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from coinstream.lake.decoding import BlockDecoder, Decoded
+from coinstream.lake.positions import Positions
+from coinstream.lake.reading import Chunk, Plan, reached_by
+from coinstream.lake.schemas import PROVENANCE, TIME, TableSpec
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Messages of one type, one row each, in the order of their partitions.
+
+    Attributes:
+        rows: the message's columns, `extra`, and where the row comes from.
+        fault: why a payload could not be read; null where it could.
+        utc_times: whether the times are ISO-8601 in UTC.
+        payloads: the bytes as they came (decompressed ones where a header said so are not kept).
+        reached: the next offsets after the batch.
+    """
+
+    spec: TableSpec
+    rows: pa.Table
+    fault: pa.ChunkedArray
+    utc_times: pa.ChunkedArray
+    payloads: pa.ChunkedArray
+    reached: Positions
+
+    @property
+    def topic_ids(self) -> dict[str, str | None]:
+        """The identity of each topic of the batch, where the broker tells it."""
+        return {topic: position.topic_id for topic, position in self.reached.topics.items()}
+
+    def __len__(self) -> int:
+        return int(self.rows.num_rows)
+
+    def storable(self) -> Mask:
+        """Which rows the table can hold: read without a fault, and nothing that is required is missing."""
+        good = pc.is_null(self.fault)
+        for column in self.spec.columns:
+            if column.required and self.rows[column.name].null_count:
+                good = pc.and_(good, pc.is_valid(self.rows[column.name]))
+        return np.asarray(good)
+
+    def beyond(self, landed: Positions, ids: dict[str, str | None]) -> Mask:
+        """Which rows are not landed yet."""
+        topics = self.rows["topic"].unique().to_pylist()
+        index = pc.index_in(self.rows["topic"], value_set=pa.array(topics, pa.string())).to_numpy()
+        partition = self.rows["partition"].to_numpy()
+        width = int(partition.max(initial=0)) + 1
+        nexts = np.array([[landed.next(t, part, ids.get(t)) for part in range(width)] for t in topics], np.int64)
+        if not topics:
+            return np.zeros(0, np.bool_)
+        fresh: Mask = self.rows["offset"].to_numpy() >= nexts[index, partition]
+        return fresh
+
+
+def batches(
+    spec: TableSpec, chunks: Iterable[Chunk], plan: Plan, *, max_rows: int, max_bytes: int
+) -> Iterator[Batch]:
+    """Decode chunks and gather them to batches of at most about `max_rows` rows or `max_bytes` of payload."""
+    gathered = _Gathering(spec, dict(plan.ids))
+    for chunk in chunks:
+        gathered.add(chunk)
+        if gathered.rows >= max_rows or gathered.size >= max_bytes:
+            yield gathered.close()
+    if gathered.rows:
+        yield gathered.close()
+
+
+class _Gathering:
+    def __init__(self, spec: TableSpec, ids: dict[str, str | None]) -> None:
+        self._spec = spec
+        self._ids = ids
+        self._decoder = BlockDecoder(spec)
+        self._clear()
+
+    def _clear(self) -> None:
+        self.rows = 0
+        self.size = 0
+        self._parts: list[tuple[pa.Table, Decoded, pa.Array]] = []
+        self._reached = Positions()
+
+    def add(self, chunk: Chunk) -> None:
+        decoded = self._decoder.decode(chunk.payloads, chunk.compressed)
+        table = decoded.rows
+        for field, values in zip(PROVENANCE, _provenance(chunk), strict=True):
+            table = table.append_column(field, values)
+        self._parts.append((table, decoded, pa.array(chunk.payloads, pa.binary())))
+        self._reached = self._reached.advanced(reached_by(chunk, self._ids))
+        self.rows += len(chunk)
+        self.size += chunk.size
+
+    def close(self) -> Batch:
+        tables, decoded, payloads = zip(*self._parts, strict=True)
+        batch = Batch(
+            self._spec,
+            pa.concat_tables(tables),
+            _joined([part.fault for part in decoded]),
+            _joined([part.utc_times for part in decoded]),
+            pa.chunked_array(payloads),
+            self._reached,
+        )
+        self._clear()
+        return batch
+
+
+def _provenance(chunk: Chunk) -> list[pa.Array]:
+    names = pa.DictionaryArray.from_arrays(chunk.topic.astype(np.int32), pa.array(chunk.topics, pa.string()))
+    return [
+        names.cast(pa.string()),
+        pa.array(chunk.partition.astype(np.int32)),
+        pa.array(chunk.offset),
+        pa.array(chunk.timestamp * 1000, pa.int64()).cast(TIME),
+    ]
+
+
+def _joined(arrays: list[pa.ChunkedArray]) -> pa.ChunkedArray:
+    return pa.chunked_array([chunk for array in arrays for chunk in array.chunks], arrays[0].type)

@@ -1,0 +1,166 @@
+"""Payloads to columns: blocks of well-formed messages at the speed of Arrow, the odd ones one by one.
+
+Arrow's JSON reader makes decimals from the digits on the wire. What it would get wrong (numbers too large for
+the column wrap around in silence; texts are taken for numbers) and what it cannot read is found first
+and read with care.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pj
+
+from coinstream.codec import decompress
+from coinstream.errors import DecodeError
+from coinstream.lake.careful import Careful
+from coinstream.lake.schemas import EXTRA, NUMBER, SCALE, TIME, TableSpec
+
+_SMALL: Final = 32
+"""A block that cannot be read is halved down to this many messages, which are then read one by one."""
+
+_UTC_TIME: Final = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|\+00:00)$"
+_FAULT: Final = pa.field("fault", pa.string())
+_UTC: Final = pa.field("utc_times", pa.bool_())
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One row a payload, in their order.
+
+    Attributes:
+        rows: the message's columns and `extra`; null where a field is missing or could not be read.
+        fault: why a payload could not be read at all; null where it could.
+        utc_times: whether every time that is there is ISO-8601 in UTC.
+    """
+
+    rows: pa.Table
+    fault: pa.ChunkedArray
+    utc_times: pa.ChunkedArray
+
+
+class BlockDecoder:
+    """Reads payloads of one type."""
+
+    def __init__(self, spec: TableSpec) -> None:
+        self._spec = spec
+        self._careful = Careful(spec)
+        # Times are read as texts: Arrow would take local times for UTC.
+        types = {c.name: pa.string() if c.type == TIME else c.type for c in spec.columns}
+        wire = pa.schema([pa.field(c.wire, types[c.name]) for c in spec.columns])
+        self._raw = pa.schema([*(pa.field(name, kind) for name, kind in types.items()), EXTRA, _FAULT])
+        self._parse_options = pj.ParseOptions(explicit_schema=wire, unexpected_field_behavior="error")
+        self._odd = _odd_pattern(spec)
+
+    def decode(self, payloads: Sequence[bytes | None], compressed: Sequence[int] = ()) -> Decoded:
+        """The payloads as columns. `compressed` names those whose headers say that they are lz4 frames."""
+        values: list[bytes | None] = list(payloads)
+        faults = {}
+        for at in compressed:
+            try:
+                values[at] = decompress(values[at] or b"")
+            except DecodeError as error:
+                values[at], faults[at] = None, str(error)
+        raw = pa.concat_tables(self._parts(values, faults)) if values else self._raw.empty_table()
+        return self._typed(raw)
+
+    def _parts(self, values: list[bytes | None], faults: dict[int, str]) -> Iterator[pa.Table]:
+        start = 0
+        for at in self._odd_ones(values):
+            if at > start:
+                yield from self._block(values[start:at])
+            yield self._one(values[at], faults.get(at))
+            start = at + 1
+        if start < len(values):
+            yield from self._block(values[start:])
+
+    def _odd_ones(self, values: list[bytes | None]) -> list[int]:
+        column = pa.array(values, pa.binary())
+        framed = pc.and_(pc.starts_with(column, b"{"), pc.ends_with(column, b"}"))
+        plain = pc.and_not(framed, pc.match_substring_regex(column, self._odd))
+        if pc.all(plain, skip_nulls=False).as_py():
+            return []
+        found: list[int] = pc.indices_nonzero(pc.invert(pc.fill_null(plain, False))).to_pylist()
+        return found
+
+    def _block(self, values: Sequence[bytes | None]) -> Iterator[pa.Table]:
+        try:
+            yield self._read(values)
+        except (pa.ArrowInvalid, UnicodeDecodeError):
+            if len(values) <= _SMALL:
+                yield from (self._one(value, None) for value in values)
+                return
+            half = len(values) // 2
+            yield from self._block(values[:half])
+            yield from self._block(values[half:])
+
+    def _read(self, values: Sequence[bytes | None]) -> pa.Table:
+        text = b"\n".join(values)  # type: ignore[arg-type]  # none is None: those are odd
+        if not text.isascii():
+            text.decode()  # Arrow would take any bytes for text
+        # One block: the reader must not look for line ends inside of values.
+        options = pj.ReadOptions(use_threads=False, block_size=len(text) + 1)
+        table = pj.read_json(pa.py_buffer(text), read_options=options, parse_options=self._parse_options)
+        # Each value begins and ends an object, so as many rows as values means one row each.
+        if table.num_rows != len(values):
+            raise pa.ArrowInvalid("a payload holds more than one object")
+        count = len(values)
+        columns = [table[column.wire] for column in self._spec.columns]
+        columns += [pa.nulls(count, pa.string()), pa.nulls(count, pa.string())]
+        return pa.Table.from_arrays(columns, schema=self._raw)
+
+    def _one(self, value: bytes | None, fault: str | None) -> pa.Table:
+        row = self._careful.read(value) if fault is None else {_FAULT.name: fault}
+        return pa.Table.from_pylist([row], schema=self._raw)
+
+    def _typed(self, raw: pa.Table) -> Decoded:
+        raw = raw.combine_chunks()
+        columns, good = [], None
+        for column in self._spec.columns:
+            values = raw[column.name]
+            if column.type == TIME:
+                values, fine = _times(values)
+                good = fine if good is None else pc.and_(good, fine)
+            columns.append(values)
+        columns.append(raw[EXTRA.name])
+        schema = pa.schema([*(pa.field(c.name, c.type) for c in self._spec.columns), EXTRA])
+        if good is None:
+            good = pa.chunked_array([pa.array([True] * raw.num_rows, pa.bool_())])
+        return Decoded(pa.Table.from_arrays(columns, schema=schema), raw[_FAULT.name], good)
+
+
+def _odd_pattern(spec: TableSpec) -> str:
+    """What a payload must not contain for Arrow to read it right. May match more than it must."""
+    numbers = "|".join(c.wire for c in spec.columns if c.type in (NUMBER, pa.int64()))
+    return "|".join(
+        [
+            rf"[0-9]{{{38 - SCALE}}}",  # may be too large for the column
+            r"[0-9][eE]\+?[0-9]",
+            r"\.[0-9]{8,}[eE]-",  # may have more decimals than the column
+            r"[0-9][eE]-0*[1-9][0-9]",
+            rf'"(?:{numbers})"\s*:\s*"',  # a text where a number belongs
+        ]
+    )
+
+
+def _times(texts: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """The texts as times, null where they are none in UTC, and whether that is so (true for no text)."""
+    fine = pc.match_substring_regex(texts, _UTC_TIME)
+    absent = pc.is_null(texts)
+    kept = texts if pc.all(fine).as_py() else pc.if_else(fine, texts, pa.scalar(None, pa.string()))
+    try:
+        return kept.cast(TIME), pc.or_kleene(absent, fine)
+    except pa.ArrowInvalid:  # of the right form, yet no day of any calendar
+        parsed = pa.chunked_array([pa.array([_time(text) for text in kept.to_pylist()], TIME)])
+        return parsed, pc.or_(absent, pc.is_valid(parsed))
+
+
+def _time(text: str | None) -> object:
+    try:
+        return pa.scalar(text, pa.string()).cast(TIME).as_py()
+    except pa.ArrowInvalid:
+        return None

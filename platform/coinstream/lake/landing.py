@@ -1,0 +1,176 @@
+"""Topics into tables, exactly once: a bounded run from where the table stands to the topics' ends."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+import msgspec
+import numpy as np
+import pyarrow.compute as pc
+
+from coinstream.expectations.outcome import Outcome, merged
+from coinstream.lake.batch import Batch, batches
+from coinstream.lake.committing import commit_batch
+from coinstream.lake.positions import Positions, landed_positions
+from coinstream.lake.quarantine import Judgement, quarantine_batch
+from coinstream.lake.schemas import TableSpec
+from coinstream.lake.source import TopicReader
+from coinstream.lake.store import Lake
+from coinstream.settings import BrokerSettings
+
+log = logging.getLogger("coinstream.lake")
+
+RUN: Final = "coinstream.run"
+"""Snapshot property: which run wrote it."""
+CHECKS: Final = "coinstream.checks"
+"""Snapshot property: what each expectation found, `{name: [checked, failed]}`."""
+MEMORY_PARTS: Final = 16
+"""A batch's payloads take at most this part of the memory setting.
+
+Two batches exist at a time (one being read, one being written), each also as columns, as the frame
+that is checked and as the file being written: measured, about seven times its payloads.
+"""
+
+
+class Judge(Protocol):
+    """Decides who of a batch may land. Asked batch by batch, in order."""
+
+    def judge(self, batch: Batch, ingested: datetime) -> Judgement:
+        """Look at every row of the batch."""
+
+
+class Lenient:
+    """Refuses only what a table cannot hold."""
+
+    def judge(self, batch: Batch, ingested: datetime) -> Judgement:
+        """Refuse what was not read, or lacks a required field."""
+        return Judgement(~batch.storable(), ())
+
+
+@dataclass
+class TableReport:
+    """What a run did to one table.
+
+    Attributes:
+        messages: messages read.
+        rows: rows that landed.
+        refused: messages that did not land; they are in the quarantine.
+        duplicates: messages that another run had landed meanwhile.
+        extra: rows that hold fields unknown to their type.
+        lost: messages that retention removed from the topic before any run came.
+        recreated: topics that were deleted and made anew since they were landed.
+    """
+
+    table: str
+    topics: tuple[str, ...] = ()
+    messages: int = 0
+    rows: int = 0
+    refused: int = 0
+    duplicates: int = 0
+    extra: int = 0
+    commits: int = 0
+    seconds: float = 0.0
+    lost: dict[str, int] = field(default_factory=dict)
+    recreated: tuple[str, ...] = ()
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        """Rows a second."""
+        return self.rows / self.seconds if self.seconds else 0.0
+
+
+def land(
+    lake: Lake,
+    brokers: BrokerSettings,
+    spec: TableSpec,
+    judge: Judge | None = None,
+    *,
+    run_id: str | None = None,
+    on_progress: Callable[[TableReport], None] | None = None,
+    topic: str | None = None,
+) -> TableReport:
+    """Land what the topics of a table hold now and the table does not.
+
+    May be killed at any point, and may run beside itself: rows and the offsets they come from
+    are one commit, so the next run goes on where this one came to.
+
+    Args:
+        judge: who may land; without one everything that the table can hold.
+        topic: the topic to land with its exchange topics, where it is not the type's own.
+
+    Raises:
+        BrokerError, AuthenticationError: the cluster does not answer, or refuses.
+        LakeError: the catalogue or the store fails, or the table and the topics contradict each other.
+    """
+    started = time.monotonic()
+    report = TableReport(spec.name)
+    run = run_id or uuid.uuid4().hex
+    chosen = judge or Lenient()
+    with TopicReader(brokers, lake.settings) as reader:
+        report.topics = tuple(reader.topics_of(topic or spec.kind.topic))
+        plan = reader.plan(report.topics, landed_positions(lake.table(spec)))
+        report.lost, report.recreated = dict(plan.lost), plan.recreated
+        _warn(report)
+        source = batches(
+            spec,
+            reader.chunks(plan),
+            plan,
+            max_rows=lake.settings.batch_rows,
+            max_bytes=lake.settings.memory_bytes // MEMORY_PARTS,
+        )
+        for batch in ahead(source):
+            positions = _land_batch(lake, batch, chosen, run, report)
+            reader.report(positions)
+            report.seconds = time.monotonic() - started
+            if on_progress is not None:
+                on_progress(report)
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def _land_batch(lake: Lake, batch: Batch, judge: Judge, run: str, report: TableReport) -> Positions:
+    ingested = datetime.now(UTC)
+    judgement = judge.judge(batch, ingested)
+    properties = {RUN: run, CHECKS: _checks_text(judgement)}
+    quarantine_batch(lake, batch, judgement, ingested, properties)
+    done = commit_batch(lake, batch, ~judgement.refused, ingested, properties)
+    report.messages += len(batch)
+    report.rows += done.rows
+    report.duplicates += done.duplicates
+    report.refused += int(np.count_nonzero(judgement.refused))
+    report.extra += len(batch) - batch.rows["extra"].null_count
+    report.commits += 1
+    report.outcomes = merged([*report.outcomes, *judgement.outcomes])
+    return done.positions
+
+
+def ahead(source: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches, each being read while the one before is written. Never more than one ahead."""
+    with ThreadPoolExecutor(1, thread_name_prefix="landing-read") as pool:
+        pending = pool.submit(next, source, None)
+        while (batch := pending.result()) is not None:
+            pending = pool.submit(next, source, None)
+            yield batch
+
+
+def _checks_text(judgement: Judgement) -> str:
+    return msgspec.json.encode({o.name: [o.checked, o.failed] for o in judgement.outcomes}).decode()
+
+
+def _warn(report: TableReport) -> None:
+    for topic, count in report.lost.items():
+        log.warning(
+            "retention removed %s message(s) of %s before they were landed: land more often", count, topic
+        )
+    for topic in report.recreated:
+        log.warning("topic %s was deleted and made anew: it is landed from its beginning", topic)

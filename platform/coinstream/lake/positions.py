@@ -1,0 +1,96 @@
+"""How far topics have been landed: the offsets that a table's snapshots carry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from coinstream.errors import LakeError
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
+
+OFFSETS: Final = "coinstream.offsets"
+"""Snapshot property: the next offset of every topic and partition, and the identity of the topics."""
+
+
+class TopicPosition(msgspec.Struct, frozen=True):
+    """The next offset to land per partition. `topic_id` tells a topic from one recreated under its name."""
+
+    next: dict[int, int]
+    topic_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Next offsets to land, by topic."""
+
+    topics: Mapping[str, TopicPosition] = field(default_factory=dict)
+
+    def next(self, topic: str, partition: int, topic_id: str | None = None) -> int:
+        """The next offset of a partition; 0 when it was never landed, or when the topic is another one now."""
+        known = self.topics.get(topic)
+        if known is None or is_another(known.topic_id, topic_id):
+            return 0
+        return known.next.get(partition, 0)
+
+    def advanced(self, reached: Positions) -> Positions:
+        """These positions, moved on to where `reached` is further. Never back, except in a recreated topic."""
+        merged = dict(self.topics)
+        for topic, position in reached.topics.items():
+            known = merged.get(topic)
+            if known is None or is_another(known.topic_id, position.topic_id):
+                merged[topic] = position
+                continue
+            nexts = dict(known.next)
+            for partition, offset in position.next.items():
+                nexts[partition] = max(offset, nexts.get(partition, 0))
+            merged[topic] = TopicPosition(nexts, position.topic_id or known.topic_id)
+        return Positions(merged)
+
+    def to_text(self) -> str:
+        """As a snapshot carries it."""
+        return msgspec.json.encode(self.topics).decode()
+
+    @classmethod
+    def from_text(cls, text: str) -> Positions:
+        """As read from a snapshot.
+
+        Raises:
+            LakeError: the text is none of ours.
+        """
+        try:
+            return cls(msgspec.json.decode(text, type=dict[str, TopicPosition]))
+        except msgspec.DecodeError as error:
+            raise LakeError(f"a snapshot's {OFFSETS} cannot be read: {error}") from None
+
+
+def is_another(known: str | None, current: str | None) -> bool:
+    """Whether two topic identities differ. An unknown one is taken to be the same."""
+    return known is not None and current is not None and known != current
+
+
+def landed_positions(table: Table) -> Positions:
+    """How far topics are landed in the table: what the newest snapshot that knows says.
+
+    Snapshots of other writers do not carry offsets, so their ancestors are asked.
+
+    Raises:
+        LakeError: the table has rows, but no snapshot says from where.
+    """
+    snapshot = table.current_snapshot()
+    if snapshot is None:
+        return Positions()
+    while snapshot is not None:
+        text = snapshot.summary.additional_properties.get(OFFSETS) if snapshot.summary else None
+        if text is not None:
+            return Positions.from_text(text)
+        parent = snapshot.parent_snapshot_id
+        snapshot = table.snapshot_by_id(parent) if parent is not None else None
+    raise LakeError(
+        f"table {'.'.join(table.name())} has snapshots, but none says which offsets were landed: another program "
+        "wrote it and the snapshots before have expired. Roll it back to a snapshot of coinstream's, or drop it."
+    )

@@ -1,0 +1,176 @@
+"""What a reading covers, and how far it is: offsets only, no broker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from confluent_kafka import Message
+
+from coinstream.errors import LakeError
+from coinstream.lake.positions import Positions, TopicPosition, is_another
+
+Place = tuple[str, int]
+"""Topic and partition."""
+Span = tuple[int, int]
+"""An offset to begin with, and the offset to stop before."""
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a reading covers.
+
+    Attributes:
+        spans: offsets to read, by topic and partition.
+        ids: identity of each topic, where the broker tells it.
+        lost: messages that retention removed before they were landed, by topic.
+        recreated: topics that are others than when they were landed last.
+    """
+
+    spans: Mapping[Place, Span]
+    ids: Mapping[str, str | None] = field(default_factory=dict)
+    lost: Mapping[str, int] = field(default_factory=dict)
+    recreated: tuple[str, ...] = ()
+
+    @property
+    def offsets(self) -> int:
+        """How many offsets are to be read; control records and compacted messages occupy some of them."""
+        return sum(max(stop - start, 0) for start, stop in self.spans.values())
+
+
+def plan_reading(ends: Mapping[Place, Span], ids: Mapping[str, str | None], landed: Positions) -> Plan:
+    """From what is landed up to the end of every partition.
+
+    Raises:
+        LakeError: a table stands beyond the end of a topic.
+    """
+    spans: dict[Place, Span] = {}
+    lost: dict[str, int] = {}
+    recreated = []
+    for topic, identity in ids.items():
+        known = landed.topics.get(topic)
+        if known is not None and is_another(known.topic_id, identity):
+            recreated.append(topic)
+    for (topic, partition), (low, high) in ends.items():
+        start = landed.next(topic, partition, ids.get(topic))
+        if start > high:
+            raise LakeError(
+                f"the table stands at offset {start} of {topic}[{partition}], but the topic ends at {high}: it was "
+                f"recreated or truncated. Land it afresh with `coinstream lake land --from-start {topic}`."
+            )
+        if start < low and topic in landed.topics and topic not in recreated:
+            lost[topic] = lost.get(topic, 0) + low - start
+        spans[topic, partition] = (max(start, low), high)
+    return Plan(spans, ids, lost, tuple(recreated))
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Messages as they came, column by column. `topic` indexes `topics`; timestamps are milliseconds."""
+
+    topics: Sequence[str]
+    topic: Ints
+    partition: Ints
+    offset: Ints
+    timestamp: Ints
+    payloads: list[bytes | None]
+    compressed: list[int]
+
+    def __len__(self) -> int:
+        return len(self.payloads)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the payloads."""
+        return sum(map(len, filter(None, self.payloads)))
+
+
+class Reading:
+    """Which partitions of a plan are still to be read, and up to where."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.topics = sorted({topic for topic, _ in plan.spans})
+        self._index = {topic: at for at, topic in enumerate(self.topics)}
+        width = 1 + max((partition for _, partition in plan.spans), default=0)
+        self._stops = np.full((len(self.topics), width), -1, np.int64)
+        self._open: set[Place] = set()
+        self._closed: list[Place] = []
+        for place, (start, stop) in plan.spans.items():
+            if stop > start:
+                self._stops[self._at(place)] = stop
+                self._open.add(place)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a partition is not at its stop yet."""
+        return bool(self._open)
+
+    def open_places(self) -> list[Place]:
+        """The partitions that are not at their stop yet."""
+        return sorted(self._open)
+
+    def newly_closed(self) -> list[Place]:
+        """The partitions that came to their stop since the last call."""
+        closed, self._closed = self._closed, []
+        return closed
+
+    def at_end(self, place: Place) -> None:
+        """Note that a partition has no more to give.
+
+        It may rest before its stop: control records and open transactions occupy offsets too.
+        """
+        if place in self._open:
+            self._open.remove(place)
+            self._closed.append(place)
+            self._stops[self._at(place)] = -1
+
+    def take(self, messages: list[Message]) -> Chunk:
+        """The messages that lie before their partition's stop, as columns."""
+        count, index = len(messages), self._index
+        topic = np.fromiter((index[m.topic()] for m in messages), np.int64, count)  # type: ignore[index]
+        partition = np.fromiter((m.partition() for m in messages), np.int64, count)  # type: ignore[misc]
+        offset = np.fromiter((m.offset() for m in messages), np.int64, count)  # type: ignore[misc]
+        wanted = offset < self._stops[topic, partition]
+        if not wanted.all():
+            messages = [messages[at] for at in np.flatnonzero(wanted)]
+            topic, partition, offset = topic[wanted], partition[wanted], offset[wanted]
+        self._note(topic, partition, offset)
+        return Chunk(
+            self.topics,
+            topic,
+            partition,
+            offset,
+            np.fromiter((m.timestamp()[1] for m in messages), np.int64, len(messages)),
+            [m.value() for m in messages],
+            [at for at, m in enumerate(messages) if m.headers() and _is_compressed(m)],
+        )
+
+    def _note(self, topic: Ints, partition: Ints, offset: Ints) -> None:
+        reached = np.full_like(self._stops, -2)
+        # Offsets of a partition rise, and of equal indexes the last value stays.
+        reached[topic, partition] = offset + 1
+        for at, part in np.argwhere((self._stops >= 0) & (reached >= self._stops)).tolist():
+            self.at_end((self.topics[at], part))
+
+    def _at(self, place: Place) -> Place | tuple[int, int]:
+        return self._index[place[0]], place[1]
+
+
+def _is_compressed(message: Message) -> bool:
+    from coinstream.codec import is_compressed
+
+    return is_compressed(message.headers() or ())
+
+
+def reached_by(chunk: Chunk, ids: Mapping[str, str | None]) -> Positions:
+    """The next offsets after the messages of a chunk."""
+    nexts: dict[str, dict[int, int]] = {}
+    width = int(chunk.partition.max(initial=0)) + 1
+    reached = np.zeros((len(chunk.topics), width), np.int64)
+    reached[chunk.topic, chunk.partition] = chunk.offset + 1
+    for at, partition in np.argwhere(reached > 0).tolist():
+        nexts.setdefault(chunk.topics[at], {})[partition] = int(reached[at, partition])
+    return Positions({topic: TopicPosition(parts, ids.get(topic)) for topic, parts in nexts.items()})

@@ -1,0 +1,209 @@
+"""The lake's catalogue and tables, on any catalogue and object store that pyiceberg knows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import pyarrow as pa
+
+from coinstream.errors import LakeError
+from coinstream.lake.schemas import QUARANTINE, QUARANTINE_SCHEMA, TIME, TableSpec, spec_named
+from coinstream.messages import MESSAGE_TYPES
+from coinstream.settings import HomeSettings, LakeSettings
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.schema import Schema
+    from pyiceberg.table import Table
+
+T = TypeVar("T")
+
+# pyiceberg retries a failed append by putting the same rows on top of whatever another writer committed.
+# Two landings of one topic would then both land their rows, so a conflict must come back to us.
+_NO_BLIND_RETRY: Final = {"commit.retry.num-retries": "0"}
+_PROPERTIES: Final = {
+    **_NO_BLIND_RETRY,
+    "write.parquet.compression-codec": "zstd",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "20",
+}
+_CREATE_ATTEMPTS: Final = 8
+
+
+class Lake:
+    """The tables. Cheap to make; the catalogue is opened on first use.
+
+    Raises:
+        LakeError: from every method, when the catalogue or a table cannot be reached.
+    """
+
+    def __init__(self, settings: LakeSettings | None = None, home: HomeSettings | None = None) -> None:
+        self.settings = settings or LakeSettings()
+        self.folder = (home or HomeSettings()).home / "lake"
+        self._catalogue: Catalog | None = None
+
+    @property
+    def catalogue(self) -> Catalog:
+        """The Iceberg catalogue."""
+        if self._catalogue is None:
+            self._catalogue = explained(self._open, "open the lake's catalogue")
+        return self._catalogue
+
+    def identifier(self, name: str) -> str:
+        """The full name of a table."""
+        return f"{self.settings.namespace}.{name}"
+
+    def table(self, spec: TableSpec) -> Table:
+        """The table of a message type as it is now; made or widened when it must be."""
+        return self._ensured(spec.name, spec.schema, spec.event_time)
+
+    def quarantine(self) -> Table:
+        """The table of messages that broke a rule."""
+        return self._ensured(QUARANTINE, QUARANTINE_SCHEMA, None)
+
+    def find(self, name: str) -> Table | None:
+        """A table if it exists."""
+        from pyiceberg.exceptions import NoSuchTableError
+
+        catalogue = self.catalogue
+
+        def load() -> Table | None:
+            try:
+                return catalogue.load_table(self.identifier(name))
+            except NoSuchTableError:
+                return None
+
+        return explained(load, f"load table {name}")
+
+    def names(self) -> list[str]:
+        """The names of the tables that exist."""
+        catalogue = self.catalogue
+        found = explained(lambda: catalogue.list_tables(self.settings.namespace), "list the tables")
+        return sorted(identifier[-1] for identifier in found)
+
+    def _open(self) -> Catalog:
+        from pyiceberg.catalog import load_catalog
+
+        chosen = self.settings
+        uri, warehouse = chosen.catalogue_uri, chosen.warehouse
+        if uri is None or warehouse is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        uri = uri or f"sqlite:///{self.folder / 'catalogue.db'}?timeout=30"
+        warehouse = warehouse or (self.folder / "warehouse").as_uri()
+        given = {"type": chosen.catalogue_type, "uri": uri, "warehouse": _as_address(warehouse)}
+        catalogue = load_catalog("coinstream", **{**given, **chosen.properties})
+        catalogue.create_namespace_if_not_exists(chosen.namespace)
+        return catalogue
+
+    def _ensured(self, name: str, schema: pa.Schema, event_time: str | None) -> Table:
+        table = self.find(name) or self._create(name, schema, event_time)
+        known = {field.name for field in table.schema().fields}
+        missing = [field for field in schema if field.name not in known]
+        if missing or table.properties.get("commit.retry.num-retries") != "0":
+            table = explained(lambda: _widened(table, missing), f"widen table {name}")
+        return table
+
+    def _create(self, name: str, schema: pa.Schema, event_time: str | None) -> Table:
+        from pyiceberg.exceptions import TableAlreadyExistsError
+        from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionField, PartitionSpec
+        from pyiceberg.transforms import DayTransform, IdentityTransform
+
+        def create() -> Table:
+            plain = self.catalogue
+            numbered = _iceberg(schema)
+            spec = UNPARTITIONED_PARTITION_SPEC
+            if event_time is not None:
+                day = numbered.find_field(event_time).field_id
+                exchange = numbered.find_field("exchange_id").field_id
+                spec = PartitionSpec(
+                    PartitionField(day, 1000, DayTransform(), "day"),
+                    PartitionField(exchange, 1001, IdentityTransform(), "exchange"),
+                )
+            try:
+                return plain.create_table(self.identifier(name), numbered, partition_spec=spec, properties=_PROPERTIES)
+            except TableAlreadyExistsError:
+                return plain.load_table(self.identifier(name))
+
+        return explained(create, f"create table {name}")
+
+
+def known_specs() -> list[TableSpec]:
+    """The tables of all message types."""
+    return [spec_named(name) for name in MESSAGE_TYPES]
+
+
+def explained(call: Callable[[], T], doing: str) -> T:
+    """Run a call into the catalogue; what it raises becomes ours. A busy SQLite catalogue is asked again.
+
+    Raises:
+        LakeError: names what was being done.
+    """
+    from pyiceberg.exceptions import CommitFailedException
+    from sqlalchemy.exc import OperationalError
+
+    for attempt in range(_CREATE_ATTEMPTS):
+        try:
+            return call()
+        except LakeError:
+            raise
+        except (CommitFailedException, OperationalError) as error:
+            if attempt + 1 == _CREATE_ATTEMPTS:
+                raise LakeError(f"cannot {doing}: {_line(error)}") from error
+            time.sleep(0.05 * (attempt + 1))
+        except Exception as error:  # noqa: BLE001 - catalogues and stores raise errors of their own kinds
+            raise LakeError(f"cannot {doing}: {_line(error)}. Check COINSTREAM_LAKE_*.") from error
+    raise AssertionError("unreachable")
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
+
+
+def _as_address(warehouse: str) -> str:
+    return warehouse if "://" in warehouse else Path(warehouse).expanduser().absolute().as_uri()
+
+
+def _iceberg(schema: pa.Schema) -> Schema:
+    """The schema with a number for every field, as partition specs refer to them."""
+    from pyiceberg.schema import Schema
+    from pyiceberg.types import ListType, NestedField, StringType
+
+    fields = []
+    for number, field in enumerate(schema, start=1):
+        kind = _iceberg_type(field.type)
+        if kind is None:  # the only nested columns are lists of texts
+            kind = ListType(element_id=len(schema) + number, element=StringType(), element_required=False)
+        fields.append(NestedField(number, field.name, kind, required=not field.nullable))
+    return Schema(*fields)
+
+
+def _iceberg_type(kind: pa.DataType) -> Any:
+    from pyiceberg import types
+
+    if pa.types.is_decimal(kind):
+        return types.DecimalType(kind.precision, kind.scale)
+    plain = {
+        pa.string(): types.StringType(),
+        pa.binary(): types.BinaryType(),
+        pa.bool_(): types.BooleanType(),
+        pa.int32(): types.IntegerType(),
+        pa.int64(): types.LongType(),
+        TIME: types.TimestamptzType(),
+    }
+    return plain.get(kind)
+
+
+def _widened(table: Table, missing: list[pa.Field]) -> Table:
+    table.refresh()
+    known = {field.name for field in table.schema().fields}
+    # Rows that are there already have no value for a new column, so it cannot be required.
+    wanted = pa.schema([field.with_nullable(True) for field in missing if field.name not in known])
+    with table.transaction() as change:
+        change.set_properties(_NO_BLIND_RETRY)
+        if len(wanted):
+            with change.update_schema() as update:
+                update.union_by_name(wanted)
+    return table
