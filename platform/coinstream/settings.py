@@ -210,7 +210,7 @@ class LakeSettings(_Settings):
     warehouse: str | None = None
     """Where data files go: a folder or an address such as `s3://bucket/lake`. None: the home folder."""
     properties: dict[str, str] = Field(default_factory=dict, repr=False)
-    """Further properties of the catalogue and its object store (`s3.endpoint` …), as JSON. May hold secrets."""
+    """Further properties of the catalogue and its object store (`s3.endpoint` …), as JSON; may be secret."""
     namespace: str = Field(default="market", pattern=r"^[a-z][a-z0-9_]*$")
     memory_bytes: int = Field(default=536_870_912, ge=67_108_864)
     """Memory that landing may take beyond what the loaded libraries take."""

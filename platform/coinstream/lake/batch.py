@@ -59,7 +59,9 @@ class Batch:
         index = pc.index_in(self.rows["topic"], value_set=pa.array(topics, pa.string())).to_numpy()
         partition = self.rows["partition"].to_numpy()
         width = int(partition.max(initial=0)) + 1
-        nexts = np.array([[landed.next(t, part, ids.get(t)) for part in range(width)] for t in topics], np.int64)
+        nexts = np.array(
+            [[landed.next(t, part, ids.get(t)) for part in range(width)] for t in topics], np.int64
+        )
         if not topics:
             return np.zeros(0, np.bool_)
         fresh: Mask = self.rows["offset"].to_numpy() >= nexts[index, partition]

@@ -41,8 +41,8 @@ def commit_batch(
 ) -> Committed:
     """Append the wanted rows that are not landed yet, with the offsets reached, in one snapshot.
 
-    Of two writers that land the same messages one commits; the other finds the table changed, reads how far it is now
-    and drops what is there already.
+    Of two writers that land the same messages one commits; the other finds the table changed, reads
+    how far it is now and drops what is there already.
 
     Raises:
         LakeError: the catalogue or the store fails, or other writers were faster too many times.
@@ -78,13 +78,15 @@ def contended(lake: Lake, doing: str, attempt: Callable[[], Committed]) -> Commi
         # After an unknown outcome the next attempt reads what the table says, so nothing is landed twice.
         except (CommitFailedException, CommitStateUnknownException, OperationalError) as error:
             if number == attempts:
-                raise LakeError(f"cannot {doing}: other writers were faster {attempts} times: {error}") from error
+                raise LakeError(
+                    f"cannot {doing}: other writers were faster {attempts} times: {error}"
+                ) from error
             log.info("commit to %s again (%s of %s): %s", doing, number, attempts, error)
             wait = min(_FIRST_WAIT_S * 2**number, _LONGEST_WAIT_S)
             time.sleep(random.uniform(wait / 2, wait))
         except LakeError:
             raise
-        except Exception as error:  # noqa: BLE001 - object stores raise errors of their own kinds
+        except Exception as error:
             raise LakeError(f"cannot {doing}: {type(error).__name__}: {error}") from error
     raise AssertionError("unreachable")
 

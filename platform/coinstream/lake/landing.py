@@ -5,17 +5,14 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
 import msgspec
 import numpy as np
-import pyarrow.compute as pc
 
 from coinstream.expectations.outcome import Outcome, merged
 from coinstream.lake.batch import Batch, batches

@@ -31,14 +31,14 @@ class Positions:
     topics: Mapping[str, TopicPosition] = field(default_factory=dict)
 
     def next(self, topic: str, partition: int, topic_id: str | None = None) -> int:
-        """The next offset of a partition; 0 when it was never landed, or when the topic is another one now."""
+        """The next offset of a partition; 0 when it was never landed, or the topic is another one now."""
         known = self.topics.get(topic)
         if known is None or is_another(known.topic_id, topic_id):
             return 0
         return known.next.get(partition, 0)
 
     def advanced(self, reached: Positions) -> Positions:
-        """These positions, moved on to where `reached` is further. Never back, except in a recreated topic."""
+        """These positions, moved on to where `reached` is further; back only in a recreated topic."""
         merged = dict(self.topics)
         for topic, position in reached.topics.items():
             known = merged.get(topic)
@@ -91,6 +91,7 @@ def landed_positions(table: Table) -> Positions:
         parent = snapshot.parent_snapshot_id
         snapshot = table.snapshot_by_id(parent) if parent is not None else None
     raise LakeError(
-        f"table {'.'.join(table.name())} has snapshots, but none says which offsets were landed: another program "
-        "wrote it and the snapshots before have expired. Roll it back to a snapshot of coinstream's, or drop it."
+        f"table {'.'.join(table.name())} has snapshots, but none says which offsets were landed: "
+        "another program wrote it and the snapshots before have expired. Roll it back to a snapshot "
+        "of coinstream's, or drop it."
     )

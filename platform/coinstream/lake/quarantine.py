@@ -35,7 +35,7 @@ class Judgement:
 def quarantine_batch(
     lake: Lake, batch: Batch, judgement: Judgement, ingested: datetime, properties: Mapping[str, str]
 ) -> Committed | None:
-    """Keep the offenders of a batch. Done before the batch lands, so that no refused message is without a trace.
+    """Keep the offenders of a batch. Done before it lands, so that no refused message is without a trace.
 
     The quarantine remembers how far it is, as tables do: a batch that is landed again after a
     crash adds no offender twice. What decides is the message alone, so it is refused again.

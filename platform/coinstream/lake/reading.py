@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from confluent_kafka import Message
 
+from coinstream.codec import is_compressed
 from coinstream.errors import LakeError
 from coinstream.lake.positions import Positions, TopicPosition, is_another
 
@@ -58,8 +59,9 @@ def plan_reading(ends: Mapping[Place, Span], ids: Mapping[str, str | None], land
         start = landed.next(topic, partition, ids.get(topic))
         if start > high:
             raise LakeError(
-                f"the table stands at offset {start} of {topic}[{partition}], but the topic ends at {high}: it was "
-                f"recreated or truncated. Land it afresh with `coinstream lake land --from-start {topic}`."
+                f"the table stands at offset {start} of {topic}[{partition}], but the topic ends "
+                f"at {high}: it was recreated or truncated. Land it afresh: "
+                f"`coinstream lake land --from-start {topic}`."
             )
         if start < low and topic in landed.topics and topic not in recreated:
             lost[topic] = lost.get(topic, 0) + low - start
@@ -100,10 +102,9 @@ class Reading:
         self._closed: list[Place] = []
         for place, (start, stop) in plan.spans.items():
             if stop > start:
-                self._stops[self._at(place)] = stop
+                self._stops[self._index[place[0]], place[1]] = stop
                 self._open.add(place)
 
-    @property
     def is_open(self) -> bool:
         """Whether a partition is not at its stop yet."""
         return bool(self._open)
@@ -125,14 +126,14 @@ class Reading:
         if place in self._open:
             self._open.remove(place)
             self._closed.append(place)
-            self._stops[self._at(place)] = -1
+            self._stops[self._index[place[0]], place[1]] = -1
 
     def take(self, messages: list[Message]) -> Chunk:
         """The messages that lie before their partition's stop, as columns."""
         count, index = len(messages), self._index
         topic = np.fromiter((index[m.topic()] for m in messages), np.int64, count)  # type: ignore[index]
-        partition = np.fromiter((m.partition() for m in messages), np.int64, count)  # type: ignore[misc]
-        offset = np.fromiter((m.offset() for m in messages), np.int64, count)  # type: ignore[misc]
+        partition = np.fromiter((m.partition() for m in messages), np.int64, count)
+        offset = np.fromiter((m.offset() for m in messages), np.int64, count)
         wanted = offset < self._stops[topic, partition]
         if not wanted.all():
             messages = [messages[at] for at in np.flatnonzero(wanted)]
@@ -155,14 +156,10 @@ class Reading:
         for at, part in np.argwhere((self._stops >= 0) & (reached >= self._stops)).tolist():
             self.at_end((self.topics[at], part))
 
-    def _at(self, place: Place) -> Place | tuple[int, int]:
-        return self._index[place[0]], place[1]
-
 
 def _is_compressed(message: Message) -> bool:
-    from coinstream.codec import is_compressed
-
-    return is_compressed(message.headers() or ())
+    headers = message.headers()
+    return is_compressed(list(headers.items()) if isinstance(headers, dict) else headers or ())
 
 
 def reached_by(chunk: Chunk, ids: Mapping[str, str | None]) -> Positions:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
@@ -53,7 +52,10 @@ QUARANTINE_SCHEMA: Final = pa.schema(
         pa.field("value", pa.binary()),
     ]
 )
-"""Messages that broke a rule, with the rules and the bytes. `landed` tells whether the row is in its table too."""
+"""Messages that broke a rule, with the rules and the bytes.
+
+`landed` tells whether the row is in its table too.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +141,7 @@ def spec_named(name: str) -> TableSpec:
 def _columns(kind: MessageType) -> Iterator[Column]:
     prices = frozenset(price_fields(kind.cls))
     for field in msgspec.structs.fields(kind.cls):
-        yield Column(
-            field.name, field.encode_name, _arrow(kind, field), field.required, field.name in prices
-        )
+        yield Column(field.name, field.encode_name, _arrow(kind, field), field.required, field.name in prices)
 
 
 def _arrow(kind: MessageType, field: msgspec.structs.FieldInfo) -> pa.DataType:

@@ -1,4 +1,4 @@
-"""A bounded reading of topics: from where a table stands up to the end of each topic as it was at the start."""
+"""A bounded reading of topics: from where a table stands up to where each topic ended at the start."""
 
 from __future__ import annotations
 
@@ -101,13 +101,19 @@ class TopicReader:
             BrokerError, AuthenticationError: the cluster fails for good, or is silent for a minute.
         """
         reading = Reading(plan)
-        if not reading.is_open:
+        if not reading.is_open():
             return
-        self._consumer.assign([TopicPartition(*place, plan.spans[place][0]) for place in reading.open_places()])
+        self._consumer.assign(
+            [TopicPartition(*place, plan.spans[place][0]) for place in reading.open_places()]
+        )
         heard = time.monotonic()
-        while reading.is_open:
+        while reading.is_open():
             messages = self._consumer.consume(_CHUNK, _WAIT_S)
-            chunk = reading.take(self._without_events(messages, reading))
+            kept, ended = self._parted(messages)
+            chunk = reading.take(kept)
+            # Only now: the last messages of a partition come together with the news of its end.
+            for place in ended:
+                reading.at_end(place)
             if len(chunk):
                 yield chunk
             if messages:
@@ -137,19 +143,17 @@ class TopicReader:
         except KafkaException as error:
             log.warning("landed offsets could not be reported to the group: %s", error.args[0])
 
-    def _without_events(self, messages: list[Message], reading: Reading) -> list[Message]:
+    def _parted(self, messages: list[Message]) -> tuple[list[Message], list[Place]]:
+        """The messages, and the partitions that told their end."""
         kept = [message for message in messages if message.error() is None]
-        if len(kept) == len(messages):
-            return kept
-        for message in messages:
+        ended = []
+        for message in messages if len(kept) < len(messages) else ():
             error = message.error()
-            if error is None:
-                continue
-            if error.code() == KafkaError._PARTITION_EOF:
-                reading.at_end((str(message.topic()), int(message.partition() or 0)))
-            elif not error.retriable():
+            if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                ended.append((str(message.topic()), int(message.partition() or 0)))
+            elif error is not None and not error.retriable():
                 raise broker_error(error, f"reading {message.topic()}", self._brokers.brokers)
-        return kept
+        return kept, ended
 
     def _partitions(self) -> dict[str, list[int]]:
         found = raise_on_kafka(

@@ -123,7 +123,9 @@ class Lake:
                     PartitionField(exchange, 1001, IdentityTransform(), "exchange"),
                 )
             try:
-                return plain.create_table(self.identifier(name), numbered, partition_spec=spec, properties=_PROPERTIES)
+                return plain.create_table(
+                    self.identifier(name), numbered, partition_spec=spec, properties=_PROPERTIES
+                )
             except TableAlreadyExistsError:
                 return plain.load_table(self.identifier(name))
 
@@ -153,7 +155,7 @@ def explained(call: Callable[[], T], doing: str) -> T:
             if attempt + 1 == _CREATE_ATTEMPTS:
                 raise LakeError(f"cannot {doing}: {_line(error)}") from error
             time.sleep(0.05 * (attempt + 1))
-        except Exception as error:  # noqa: BLE001 - catalogues and stores raise errors of their own kinds
+        except Exception as error:
             raise LakeError(f"cannot {doing}: {_line(error)}. Check COINSTREAM_LAKE_*.") from error
     raise AssertionError("unreachable")
 

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from coinstream.lake.store import Lake
+from coinstream.settings import HomeSettings, LakeSettings
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """An empty lake with small batches, so that a few thousand messages make several commits."""
+    return lake_at(tmp_path / "home")
+
+
+def lake_at(home: Path, **settings: object) -> Lake:
+    """The lake of a home."""
+    chosen = {"batch_rows": 2_000, **settings}
+    return Lake(LakeSettings(**chosen), HomeSettings(home=home))

@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections import Counter
+from decimal import Decimal
+from pathlib import Path
+
+import lz4.frame
+import msgspec
+import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+from pyiceberg.exceptions import CommitFailedException
+
+from coinstream.errors import LakeError
+from coinstream.lake import landing
+from coinstream.lake.landing import land
+from coinstream.lake.positions import landed_positions
+from coinstream.lake.schemas import spec_named
+from coinstream.lake.store import Lake
+from coinstream.local_broker import LocalBroker
+from coinstream.settings import BrokerSettings
+from tests.conftest import TopicFactory
+from tests.lake.conftest import lake_at
+from tests.lake.support import level1, places, price, rows, send
+from tests.support import wait_until
+
+SPEC = spec_named("level1")
+
+LANDER = """
+import sys
+from pathlib import Path
+from coinstream.lake.landing import land
+from coinstream.lake.schemas import spec_named
+from coinstream.settings import BrokerSettings
+from tests.lake.conftest import lake_at
+bootstrap, topic, home = sys.argv[1:]
+print("ready", flush=True)
+lake, brokers = lake_at(Path(home), batch_rows=500), BrokerSettings(brokers=bootstrap)
+report = land(lake, brokers, spec_named("level1"), topic=topic)
+print("done", report.rows, flush=True)
+"""
+
+
+def lander(broker: LocalBroker, topic: str, home: Path) -> subprocess.Popen[str]:
+    """A landing in a process of its own, which can be killed."""
+    arguments = [sys.executable, "-c", LANDER, broker.bootstrap, topic, str(home)]
+    process = subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": ":".join(sys.path), "PATH": ""}
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_what_is_on_the_wire_is_in_the_table(
+    lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory
+) -> None:
+    name = topic("level1", partitions=2)
+    send(
+        broker_settings.brokers,
+        name,
+        [level1(bestBid=1e-8, askSize=33.35399601000002)],
+        timestamp=1_700_000_000_123,
+    )
+    report = land(lake, broker_settings, SPEC, topic=name)
+    assert (report.messages, report.rows, report.refused, report.extra) == (1, 1, 0, 0)
+    [row] = rows(lake, "level1")
+    assert row["best_bid"] == Decimal("0.00000001")
+    assert row["ask_size"] == Decimal("33.35399601000002")
+    assert row["timestamp"].isoformat() == "2026-01-05T10:00:00+00:00"
+    assert row["record_timestamp"].timestamp() == 1_700_000_000.123
+    assert (row["topic"], row["offset"], row["extra"]) == (name, 0, None)
+
+
+def test_each_message_lands_once_over_many_runs(
+    lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory
+) -> None:
+    name = topic("level1", partitions=3)
+    total = 0
+    for count in (5_000, 0, 1, 2_500):
+        total += send(broker_settings.brokers, name, (level1(i) for i in range(count)))
+        assert land(lake, broker_settings, SPEC, topic=name).rows == count
+        found = places(lake, "level1")
+        assert len(found) == total
+        assert set(found.values()) == {1}
+
+
+def test_exchange_topics_land_in_the_table_of_their_type(
+    lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory
+) -> None:
+    general = topic("level1")
+    create = AdminClient({"bootstrap.servers": broker_settings.brokers})
+    own, letters = f"{general}-kraken", f"{general}.dlq"
+    for future in create.create_topics([NewTopic(own, 2), NewTopic(letters, 1)]).values():
+        future.result(30)
+    send(broker_settings.brokers, general, [level1()])
+    send(broker_settings.brokers, own, [level1(exchangeId="kraken")] * 3)
+    send(broker_settings.brokers, letters, [b"dead"])
+    report = land(lake, broker_settings, SPEC, topic=general)
+    assert (report.topics, report.rows, report.refused) == ((general, own), 4, 0)
+
+
+def test_the_offsets_are_told_to_the_group_for_lag_tools(
+    lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory
+) -> None:
+    name = topic("level1")
+    send(broker_settings.brokers, name, [level1()] * 5)
+    land(lake, broker_settings, SPEC, topic=name)
+    admin = AdminClient({"bootstrap.servers": broker_settings.brokers})
+    asked = [ConsumerGroupTopicPartitions("coinstream-landing", [TopicPartition(name, 0)])]
+    [future] = admin.list_consumer_group_offsets(asked).values()
+    assert future.result(30).topic_partitions[0].offset == 5
+
+
+def test_a_killed_landing_loses_nothing_and_doubles_nothing(
+    broker: LocalBroker, topic: TopicFactory, tmp_path: Path
+) -> None:
+    name = topic("level1", partitions=4)
+    total = send(broker.bootstrap, name, (level1(i) for i in range(8_000)))
+    home = tmp_path / "home"
+    lake = lake_at(home)
+    lake.table(SPEC)
+    ended = False
+    for kill_after in (0.05, 0.3, 0.6, 0.1, 0.9, 0.45, 1.4):
+        process = lander(broker, name, home)
+        # A moment of its own each time, so that the kill meets the reading, the writing and the commit.
+        time.sleep(kill_after)
+        ended = process.poll() == 0
+        process.kill()
+        process.communicate()
+        found = places(lake, "level1")
+        assert set(found.values()) <= {1}
+        assert sum(positions_of(lake).values()) == len(found)
+        if ended:
+            break
+    land(lake, BrokerSettings(brokers=broker.bootstrap), SPEC, topic=name)
+    found = places(lake, "level1")
+    assert len(found) == total
+    assert set(found.values()) == {1}
+
+
+def positions_of(lake: Lake) -> dict[int, int]:
+    table = lake.find("level1")
+    assert table is not None
+    return {
+        partition: offset
+        for position in landed_positions(table).topics.values()
+        for partition, offset in position.next.items()
+    }
+
+
+def test_racing_landings_land_each_message_once(
+    broker: LocalBroker, topic: TopicFactory, tmp_path: Path
+) -> None:
+    name = topic("level1", partitions=4)
+    total = send(broker.bootstrap, name, (level1(i) for i in range(6_000)))
+    racers = [lander(broker, name, tmp_path / "home") for _ in range(3)]
+    said = [process.communicate(timeout=120)[0] for process in racers]
+    assert [process.returncode for process in racers] == [0, 0, 0], said
+    found = places(lake_at(tmp_path / "home"), "level1")
+    assert len(found) == total
+    assert set(found.values()) == {1}
+    assert sum(int(text.split()[-1]) for text in said) == total
+
+
+def test_a_table_made_before_a_field_was_added_is_widened(
+    lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = topic("price")
+    spec = spec_named("price")
+    older = [field for field in spec.schema if field.name != "market_cap"]
+    lake._create("price", spec.schema.empty_table().select([f.name for f in older]).schema, spec.event_time)
+    found = lake.find("price")
+    assert found is not None
+    assert "market_cap" not in found.schema().as_arrow().names
+    send(broker_settings.brokers, name, [price(marketCap=123.5)])
+    land(lake, broker_settings, spec, topic=name)
+    assert rows(lake, "price")[0]["market_cap"] == Decimal("123.5")
+
+
+def test_unknown_fields_are_kept_beside_the_columns(
+    lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory
+) -> None:
+    name = topic("level1")
+    send(broker_settings.brokers, name, [level1(), level1(venueFee=0.10000000000000000001), level1()])
+    send(
+        broker_settings.brokers,
+        name,
+        [msgspec.json.encode(level1())[:-1] + b',"fee":0.12345678901234567890123}'],
+    )
+    report = land(lake, broker_settings, SPEC, topic=name)
+    assert (report.rows, report.extra) == (4, 2)
+    assert [row["extra"] for row in rows(lake, "level1")][3] == '{"fee":0.12345678901234567890123}'
+
+
+def test_what_cannot_be_read_goes_to_the_quarantine_with_the_reason(
+    lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory
+) -> None:
+    name = topic("level1")
+    packed = lz4.frame.compress(msgspec.json.encode(level1()))
+    send(broker_settings.brokers, name, [level1(), b"\xff", b"[1]", None, level1(bestBid="61000")])
+    send(broker_settings.brokers, name, [packed], headers=[("compressed", b"true")])
+    send(broker_settings.brokers, name, [packed[:-9]], headers=[("compressed", b"true")])
+    report = land(lake, broker_settings, SPEC, topic=name)
+    assert (report.messages, report.rows, report.refused) == (7, 2, 5)
+    reasons = {row["offset"]: row["reason"] for row in rows(lake, "quarantine")}
+    assert "not UTF-8" in reasons[1]
+    assert "not a JSON object" in reasons[2]
+    assert "empty payload" in reasons[3]
+    assert "bestBid is '61000'" in reasons[4]
+    assert "lz4" in reasons[6]
+    assert rows(lake, "quarantine")[0]["value"] == b"\xff"
+    assert not any(row["landed"] for row in rows(lake, "quarantine"))
+
+
+def test_a_batch_without_a_good_message_moves_the_offsets_on(
+    lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory
+) -> None:
+    name = topic("level1")
+    send(broker_settings.brokers, name, [b"x"] * 3)
+    assert land(lake, broker_settings, SPEC, topic=name).refused == 3
+    assert land(lake, broker_settings, SPEC, topic=name).messages == 0
+    assert Counter(places(lake, "quarantine").values()) == {1: 3}
+
+
+def test_a_crash_between_quarantine_and_table_doubles_no_offender(
+    lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = topic("level1")
+    send(broker_settings.brokers, name, [level1(), b"x", level1()])
+
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(landing, "commit_batch", crash)
+        with pytest.raises(KeyboardInterrupt):
+            land(lake, broker_settings, SPEC, topic=name)
+    assert len(places(lake, "quarantine")) == 1
+    send(broker_settings.brokers, name, [b"y"])
+    assert land(lake, broker_settings, SPEC, topic=name).rows == 2
+    assert Counter(places(lake, "quarantine").values()) == {1: 2}
+
+
+def test_a_recreated_topic_lands_from_its_beginning(
+    lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory
+) -> None:
+    name = topic("level1")
+    send(broker_settings.brokers, name, [level1()] * 5)
+    land(lake, broker_settings, SPEC, topic=name)
+    admin = AdminClient({"bootstrap.servers": broker_settings.brokers})
+    admin.delete_topics([name])[name].result(30)
+
+    def recreated() -> bool:
+        try:
+            admin.create_topics([NewTopic(name, 1)])[name].result(30)
+        except KafkaException:  # the deletion is still under way
+            return False
+        return True
+
+    wait_until(recreated, what="the topic is there again")
+    wait_until(lambda: admin.list_topics(name).topics[name].partitions, what="it has a partition")
+    send(broker_settings.brokers, name, [level1()] * 7)
+    report = land(lake, broker_settings, SPEC, topic=name)
+    assert (report.rows, report.recreated) == (7, (name,))
+
+
+def test_pyiceberg_must_not_put_a_conflicting_append_on_top(lake: Lake) -> None:
+    """Its own retry would land the rows of two racing runs twice."""
+    assert lake.table(SPEC).properties["commit.retry.num-retries"] == "0"
+    first, second = lake.table(SPEC), lake.table(SPEC)
+    empty = SPEC.schema.empty_table()
+    first.append(empty, snapshot_properties={"by": "first"})
+    with pytest.raises(CommitFailedException):
+        second.append(empty, snapshot_properties={"by": "second"})
+
+
+def test_a_table_without_any_landed_offsets_is_refused(lake: Lake) -> None:
+    table = lake.table(SPEC)
+    table.append(SPEC.schema.empty_table())
+    with pytest.raises(LakeError, match="none says which offsets"):
+        landed_positions(lake.table(SPEC))
+
+
+def test_a_catalogue_that_cannot_be_opened_is_one_clear_error(tmp_path: Path) -> None:
+    lake = lake_at(tmp_path, catalogue_uri="sqlite:////no/such/folder/c.db")
+    with pytest.raises(LakeError, match="cannot open the lake's catalogue"):
+        lake.table(SPEC)
