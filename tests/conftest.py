@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -20,6 +21,12 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(ROOT / "platform"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
 )
+
+# A loaded machine is no reason to fail: properties are about rules, not about time.
+hypothesis.settings.register_profile(
+    "coinstream", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("coinstream")
 
 TopicFactory = Callable[..., str]
 """`topic(name="t", partitions=1, replication=None, config=None)` creates a topic; gives its unique name."""

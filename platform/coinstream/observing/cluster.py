@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from confluent_kafka import (
     ConsumerGroupState,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     TopicPartition,
@@ -93,7 +92,9 @@ class ClusterReader:
         """
         answer = self._ask("listing the groups", lambda: self._admin.list_consumer_groups())
         if answer.errors and not answer.valid:
-            raise broker_error(answer.errors[0].args[0], "listing the groups", self.brokers.brokers)
+            fault = answer.errors[0]
+            cause = fault.args[0] if isinstance(fault, KafkaException) else fault
+            raise broker_error(cause, "listing the groups", self.brokers.brokers)
         return sorted(group.group_id for group in answer.valid)
 
     def group(self, name: str) -> GroupState:
@@ -117,24 +118,6 @@ class ClusterReader:
             for part in member.assignment.topic_partitions
         )
         return GroupState(name, found.state.name, len(found.members), owned, found.state in REBALANCING)
-
-    def committed(self, name: str) -> dict[Place, int]:
-        """What the group has committed. Empty when it never did, or does not exist.
-
-        Raises:
-            BrokerError, AuthenticationError: the cluster does not answer.
-        """
-        doing = f"reading the offsets of group {name}"
-        wanted = [ConsumerGroupTopicPartitions(name)]
-        try:
-            answer = self._ask(doing, lambda: self._admin.list_consumer_group_offsets(wanted)[name])
-        except KafkaException as error:
-            raise broker_error(error.args[0], doing, self.brokers.brokers) from None
-        return {
-            (part.topic, part.partition): part.offset
-            for part in answer.topic_partitions or ()
-            if part.offset >= 0 and part.error is None
-        }
 
     def watermarks(self, places: Iterable[Place]) -> dict[Place, Watermarks]:
         """First and next offset of partitions; those without a leader or gone meanwhile are left out.

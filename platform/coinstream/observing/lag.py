@@ -17,8 +17,11 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Final
 
+from confluent_kafka.admin import ClusterMetadata
+
 from coinstream.observing.ages import AgeReader, Oldest
 from coinstream.observing.cluster import ClusterReader, GroupNotFoundError, GroupState, Place, Watermarks
+from coinstream.observing.committed import CommittedReader
 from coinstream.observing.growth import GrowthHistory
 from coinstream.observing.verdicts import Rules, Verdict, worst
 from coinstream.observing.windows import GroupWindows, Judged, Seen
@@ -75,7 +78,7 @@ class GroupLag:
     at: float
     partitions: tuple[PartitionLag, ...]
     deleted: tuple[str, ...] = ()
-    """Topics that the group committed for and that are no more."""
+    """Topics that were asked for, or that members hold, and that are no more."""
     unreadable: tuple[str, ...] = ()
     """Partitions (`topic/number`) whose offsets could not be read: no leader."""
 
@@ -126,6 +129,7 @@ class LagMonitor:
         self.settings: Final = settings or LagSettings()
         self.cluster: Final = ClusterReader(brokers)
         self.windows: Final[dict[str, GroupWindows]] = {}
+        self._committed = CommittedReader(brokers)
         self._ages = AgeReader(brokers, self.settings.read_budget_s)
         self._growth = GrowthHistory()
 
@@ -136,15 +140,21 @@ class LagMonitor:
             GroupNotFoundError: there is no such group (and no topics were named).
             BrokerError, AuthenticationError: the cluster cannot be asked.
         """
-        named = set(topics)
-        committed = self.cluster.committed(group)
+        return self._measured(group, set(topics), _partitions(self.cluster.metadata()))
+
+    def _measured(self, group: str, named: set[str], partitions: Mapping[str, Sequence[int]]) -> GroupLag:
         state = self.cluster.group(group)
+        places = [(topic, number) for topic, numbers in partitions.items() for number in numbers]
+        committed = self._committed.read(group, places)
         if not state.exists and not committed and not named:
             raise GroupNotFoundError(
                 f"there is no consumer group {group} at {self.cluster.brokers.brokers}: "
                 "it has no member and never committed. `coinstream lag` lists the groups."
             )
-        return self._measure(state, committed, named)
+        topics = {topic for topic, _ in committed} | {topic for topic, _ in state.owned} | named
+        deleted = tuple(sorted(topics - partitions.keys()))
+        wanted = [(topic, number) for topic in topics & partitions.keys() for number in partitions[topic]]
+        return self._measure(state, committed, wanted, deleted)
 
     def measure_all(self) -> list[GroupLag]:
         """The lag of every group that has committed or has members.
@@ -152,10 +162,11 @@ class LagMonitor:
         Raises:
             BrokerError, AuthenticationError: the cluster cannot be asked.
         """
+        partitions = _partitions(self.cluster.metadata())
         found = []
         for name in self.cluster.group_names():
             try:
-                found.append(self.measure(name))
+                found.append(self._measured(name, set(), partitions))
             except GroupNotFoundError:
                 continue  # It went between the two questions.
         return found
@@ -172,11 +183,9 @@ class LagMonitor:
         silence = chosen.batch_silence_s if is_batch else chosen.silence_s
         return Rules(chosen.window, chosen.allowed, silence)
 
-    def _measure(self, state: GroupState, committed: dict[Place, int], named: set[str]) -> GroupLag:
-        metadata = self.cluster.metadata()
-        topics = {topic for topic, _ in committed} | {topic for topic, _ in state.owned} | named
-        present = {topic for topic in topics if topic in metadata.topics}
-        places = [(topic, number) for topic in present for number in metadata.topics[topic].partitions]
+    def _measure(
+        self, state: GroupState, committed: Mapping[Place, int], places: list[Place], deleted: tuple[str, ...]
+    ) -> GroupLag:
         marks = self.cluster.watermarks(places)
         now = time.time()
         self._growth.observe(now, marks)
@@ -193,7 +202,7 @@ class LagMonitor:
             state.members,
             now,
             self._judged(state, partitions, now),
-            tuple(sorted(topics - present)),
+            deleted,
             tuple(f"{topic}/{number}" for topic, number in sorted(set(places) - marks.keys())),
         )
 
@@ -241,6 +250,13 @@ class LagMonitor:
         windows = self.windows.setdefault(state.name, GroupWindows(self.rules(state.name)))
         judged = windows.observe(now, {part.place: _seen(part, state) for part in partitions})
         return tuple(_with(part, judged) for part in partitions)
+
+
+def _partitions(metadata: ClusterMetadata) -> dict[str, list[int]]:
+    """The partitions of every topic but the broker's own."""
+    return {
+        name: list(topic.partitions) for name, topic in metadata.topics.items() if not name.startswith("__")
+    }
 
 
 def _start(committed: int | None, mark: Watermarks) -> int:

@@ -1,0 +1,81 @@
+"""`coinstream health`: is the producer, are the groups, is the cluster well."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from coinstream.cli.observe import asked_broker, duration, styled
+from coinstream.cli.output import AsJson, console, print_json
+from coinstream.observing.health import (
+    ClusterHealth,
+    GroupHealth,
+    ProducerHealth,
+    Status,
+    check_cluster,
+    check_group,
+    worst_status,
+)
+from coinstream.observing.lag import LagMonitor
+from coinstream.observing.probe import check_producer
+
+app = typer.Typer()
+
+_EXAMPLES = """
+Examples:
+
+coinstream health   (producer, cluster and every group)
+
+coinstream health prices-to-db || page-someone
+"""
+
+
+@app.command(epilog=_EXAMPLES)
+def health(
+    group: Annotated[str | None, typer.Argument(help="Only this consumer group.")] = None,
+    strict: Annotated[bool, typer.Option(help="Degraded counts as unhealthy.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Health of the producer, of consumer groups and of the cluster.
+
+    Exit code 0 when all is healthy or degraded, 1 when something is unhealthy.
+    """
+    brokers = asked_broker()
+    monitor = LagMonitor(brokers)
+    producer = cluster = None
+    if group is None:
+        with ThreadPoolExecutor() as together:
+            probing = together.submit(check_producer, brokers)
+            cluster = check_cluster(monitor.cluster)
+            # A cluster that does not answer cannot list groups either: its own row says so.
+            names = monitor.cluster.group_names() if cluster.brokers else []
+            groups = [check_group(monitor, name) for name in names]
+            producer = probing.result()
+    else:
+        groups = [check_group(monitor, group)]
+    statuses = [one.status for one in (producer, cluster, *groups) if one is not None]
+    status = worst_status(statuses)
+    if json:
+        told = {"status": status, "producer": producer, "cluster": cluster, "groups": groups}
+        print_json(told)
+    else:
+        console.print(_table(producer, cluster, groups))
+    if status is Status.UNHEALTHY or (strict and status is Status.DEGRADED):
+        raise typer.Exit(1)
+
+
+def _table(
+    producer: ProducerHealth | None, cluster: ClusterHealth | None, groups: list[GroupHealth]
+) -> Table:
+    table = Table("what", "health", "lag", "oldest", "detail", box=None)
+    if cluster is not None:
+        table.add_row("cluster", styled(cluster.status), "", "", cluster.detail)
+    if producer is not None:
+        table.add_row("producer", styled(producer.status), "", "", producer.detail)
+    for one in groups:
+        oldest = "" if one.error else duration(one.seconds)
+        table.add_row(f"group {one.group}", styled(one.status), f"{one.lag:,}", oldest, one.detail)
+    return table

@@ -1,0 +1,54 @@
+"""`coinstream metrics`: everything about the cluster for Prometheus."""
+
+from __future__ import annotations
+
+import threading
+from typing import Annotated
+
+import typer
+
+from coinstream.cli.observe import Interval, asked_broker
+from coinstream.cli.output import progress_console
+
+app = typer.Typer()
+
+_EXAMPLES = """
+Examples:
+
+coinstream metrics --port 9108
+
+coinstream metrics --once   (print the text once, to standard output)
+"""
+
+
+@app.command(epilog=_EXAMPLES)
+def metrics(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen. 0: a free port.")] = 9108,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. 0.0.0.0 for other machines.")
+    ] = "127.0.0.1",
+    interval: Interval = 15.0,
+    once: Annotated[bool, typer.Option("--once", help="Measure, print and end.")] = False,
+) -> None:
+    """Serve Prometheus metrics: lag, verdicts, topics and brokers, measured every few seconds.
+
+    Producers and consumers count in their own process: runs of feeds and consumers serve those.
+    """
+    from coinstream.observing.exporter import exporter
+    from coinstream.observing.metrics import METRICS
+    from coinstream.observing.monitor import Monitor
+
+    monitor = Monitor(asked_broker())
+    succeeded = monitor.measure()
+    if once:
+        from prometheus_client import generate_latest
+
+        typer.echo(generate_latest(METRICS.registry).decode(), nl=False)
+        raise typer.Exit(0 if succeeded else 1)
+    with exporter(port, host) as running:
+        progress_console.print(f"Metrics at {running.url}. Ctrl-C stops.")
+        stop = threading.Event()
+        try:
+            monitor.run(stop, interval)
+        except KeyboardInterrupt:
+            raise typer.Exit(0) from None
