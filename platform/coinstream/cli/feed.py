@@ -25,12 +25,22 @@ def show_feeds(json: AsJson = False) -> None:
     found = list(entries().values())
     if json:
         print_json(
-            {"feeds": [{"name": e.name, "exchange": e.exchange, "description": e.description} for e in found]}
+            {
+                "default": DEFAULT,
+                "feeds": [
+                    {
+                        **{"name": e.name, "source": e.source, "exchange": e.exchange},
+                        **{"symbols": e.symbols, "types": e.types, "description": e.description},
+                    }
+                    for e in found
+                ],
+            }
         )
         return
-    table = Table("feed", "exchange", "what", box=None)
+    table = Table("feed", "source", "exchange", "what", box=None)
     for entry in found:
-        table.add_row(entry.name, entry.exchange, entry.description)
+        mark = " [dim](default)[/]" if entry.name == DEFAULT else ""
+        table.add_row(entry.name + mark, entry.source, entry.exchange, entry.description)
     console.print(table)
 
 

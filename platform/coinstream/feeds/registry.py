@@ -1,18 +1,30 @@
-"""Feeds by name."""
+"""Feeds by name: what `feeds.yaml` says, opened."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from coinstream.errors import FeedError
 from coinstream.feeds.base import Feed
+from coinstream.feeds.config import (
+    CcxtSpec,
+    CoingeckoSpec,
+    DirectSpec,
+    FeedsConfig,
+    FeedSpec,
+    ReplaySpec,
+    SimulatedSpec,
+    load,
+)
 from coinstream.feeds.replay import ReplayFeed
 
-DEFAULT: Final = "binance"
+LIVE: Final = "live"
+"""The value of FEEDS in the environment with which the real exchanges are the default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +32,8 @@ class Options:
     """What a run may ask of a feed.
 
     Attributes:
-        speed: of a replay: 1 as it happened, N times faster, None as fast as possible.
+        speed: of a replay: 1 as it happened, N times faster, None as fast as possible. A simulated
+            exchange that starts with its feed quotes N times as often; None leaves its rate.
         loop: a replay starts over at its end.
         rebase: a replay's times are moved to now.
         exchange: whose frames a recording holds, where it does not tell.
@@ -40,6 +53,9 @@ class FeedEntry:
     exchange: str
     description: str
     open: Callable[[Options], Feed]
+    source: str = "replay"
+    symbols: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
 
 
 def sample_path(name: str) -> Path:
@@ -47,31 +63,24 @@ def sample_path(name: str) -> Path:
     return Path(str(resources.files("coinstream.feeds") / "data" / name))
 
 
-def _sample(*files: str, name: str, exchange: str) -> Callable[[Options], Feed]:
-    def build(options: Options) -> Feed:
-        return ReplayFeed(
-            *map(sample_path, files),
-            speed=options.speed,
-            name=name,
-            exchange=exchange,
-            loop=options.loop,
-            rebase=options.rebase,
-        )
+def entries(config: FeedsConfig | None = None) -> dict[str, FeedEntry]:
+    """Every feed that can be run by name.
 
-    return build
+    Raises:
+        SettingsError: a `feeds.yaml` is not right. Names file and line.
+    """
+    feeds = (config or load()).feeds
+    return {name: _entry(name, spec) for name, spec in feeds.items()}
 
 
-def entries() -> dict[str, FeedEntry]:
-    """Every feed that can be run by name."""
-    known = [
-        FeedEntry(
-            "binance",
-            "binance",
-            "Recorded quotes and trades of BTC/USDT and ETH/USDT at Binance, 2024-08-08",
-            _sample("binance-spot.gz", "binance-klines.gz", name="binance", exchange="binance"),
-        ),
-    ]
-    return {entry.name: entry for entry in known}
+def default_feed() -> str:
+    """The feed that is run when none is named: the simulated exchange; with FEEDS=live a real one.
+
+    Raises:
+        SettingsError: as `entries`.
+    """
+    config = load()
+    return config.live if os.environ.get("FEEDS", "").lower() == LIVE else config.default
 
 
 def open_feed(name: str, options: Options | None = None) -> Feed:
@@ -79,14 +88,15 @@ def open_feed(name: str, options: Options | None = None) -> Feed:
 
     Raises:
         FeedError: there is neither; or the recording cannot be read.
+        SettingsError: as `entries`.
     """
     options = options or Options()
-    entry = entries().get(name)
-    if entry is not None:
-        return entry.open(options)
+    known = entries()
+    if name in known:
+        return known[name].open(options)
     path = Path(name)
     if not path.is_file():
-        raise FeedError(f"no feed and no recording {name!r}; feeds: {', '.join(sorted(entries()))}")
+        raise FeedError(f"no feed and no recording {name!r}; feeds: {', '.join(sorted(known))}")
     return ReplayFeed(
         path,
         speed=options.speed,
@@ -94,3 +104,98 @@ def open_feed(name: str, options: Options | None = None) -> Feed:
         loop=options.loop,
         rebase=options.rebase,
     )
+
+
+def _entry(name: str, spec: FeedSpec) -> FeedEntry:
+    return FeedEntry(
+        name,
+        spec.exchange,
+        spec.description or _describe(spec),
+        lambda options: _open(name, spec, options),
+        spec.source,
+        getattr(spec, "symbols", ()),
+        getattr(spec, "types", ()),
+    )
+
+
+def _describe(spec: FeedSpec) -> str:
+    types, symbols = ", ".join(getattr(spec, "types", ())), getattr(spec, "symbols", ())
+    of = f" of {len(symbols)} symbols" if symbols else ""
+    return f"Live {types}{of} at {spec.exchange}, {spec.source}"
+
+
+def _open(name: str, spec: FeedSpec, options: Options) -> Feed:
+    match spec:
+        case ReplaySpec():
+            return ReplayFeed(
+                *(sample_path(file) if Path(file).name == file else Path(file) for file in spec.files),
+                speed=options.speed,
+                name=name,
+                exchange=spec.exchange,
+                loop=options.loop,
+                rebase=options.rebase,
+            )
+        case SimulatedSpec():
+            return _simulated(name, spec, options)
+        case DirectSpec():
+            from coinstream.feeds.live import DirectFeed
+            from coinstream.feeds.live.dialects import new_dialect
+
+            dialect = new_dialect(spec.exchange, spec.types, spec.ws_url, spec.rest_url)
+            return DirectFeed(dialect, spec.symbols, name, spec.patience)
+        case CcxtSpec():
+            from coinstream.feeds.live import CcxtFeed
+
+            return CcxtFeed(
+                spec.exchange,
+                spec.symbols,
+                spec.types,
+                name=name,
+                timeframe=spec.timeframe,
+                options=_expanded(spec.options),
+                patience=spec.patience,
+            )
+        case CoingeckoSpec():
+            from coinstream.feeds.live import CoingeckoFeed
+            from coinstream.feeds.live.coingecko import URL
+
+            return CoingeckoFeed(
+                spec.types,
+                name=name,
+                url=spec.url or URL,
+                coins=spec.coins,
+                key=_expanded(spec.key),
+                patience=spec.patience,
+            )
+
+
+def _simulated(name: str, spec: SimulatedSpec, options: Options) -> Feed:
+    from coinstream.feeds.simulated.feed import SimulatedFeed
+
+    recorded = None
+    if spec.recording is not None:
+        recorded = open_feed(spec.recording, Options(speed=None, rebase=False))
+    return SimulatedFeed(
+        name,
+        spec.exchange,
+        spec.symbols,
+        spec.types,
+        recorded=recorded,
+        rate=spec.rate * (options.speed or 1.0),
+        seed=spec.seed,
+        url=spec.url,
+        patience=spec.patience,
+    )
+
+
+def _expanded(value: Any) -> Any:
+    """`${NAME}` from the environment, at any depth: keys do not belong into a file."""
+    if isinstance(value, str):
+        return os.path.expandvars(value)
+    if isinstance(value, dict):
+        return {key: _expanded(item) for key, item in value.items()}
+    return [_expanded(item) for item in value] if isinstance(value, list) else value
+
+
+DEFAULT: Final = default_feed()
+"""The default feed of this process's environment."""

@@ -1,0 +1,207 @@
+"""`feeds.yaml`: which feeds there are. The packaged file, and the user's laid over it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from coinstream.errors import SettingsError
+from coinstream.feeds.live.base import Patience
+from coinstream.feeds.live.dialects import DIALECTS
+
+USER_FILE: Final = "COINSTREAM_FEEDS"
+"""The environment variable that names the user's file."""
+
+Symbol = Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s:]+(:[^/\s]+)?$")]
+
+
+class _Feed(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    description: str = ""
+
+
+class ReplaySpec(_Feed):
+    """Recorded sessions of one exchange. A file without a folder is one of the packaged samples."""
+
+    source: Literal["replay"]
+    files: Annotated[tuple[str, ...], Field(min_length=1)]
+    exchange: str
+
+
+class DirectSpec(_Feed):
+    """An exchange over this package's own parsers."""
+
+    source: Literal["direct"]
+    exchange: str
+    symbols: Annotated[tuple[Symbol, ...], Field(min_length=1)]
+    types: Annotated[tuple[Literal["level1", "price"], ...], Field(min_length=1)] = ("level1", "price")
+    ws_url: str | None = None
+    rest_url: str | None = None
+    patience: Patience = Patience()
+
+    @field_validator("exchange")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in DIALECTS:
+            raise ValueError(f"the direct path knows {', '.join(sorted(DIALECTS))}; use source: ccxt")
+        return value
+
+
+class CcxtSpec(_Feed):
+    """An exchange over ccxt. `options` go to its client; `${NAME}` in them is read from the environment."""
+
+    source: Literal["ccxt"]
+    exchange: str
+    symbols: Annotated[tuple[Symbol, ...], Field(min_length=1)]
+    types: Annotated[tuple[Literal["level1", "price", "ohlcv"], ...], Field(min_length=1)]
+    timeframe: str = "1m"
+    options: dict[str, Any] = {}
+    patience: Patience = Patience()
+
+
+class SimulatedSpec(_Feed):
+    """The simulated exchange, started with the feed, or the one that runs at `url`."""
+
+    source: Literal["simulated"]
+    exchange: Literal["binance", "kraken"] = "binance"
+    symbols: Annotated[tuple[Symbol, ...], Field(min_length=1)]
+    types: Annotated[tuple[Literal["level1", "price"], ...], Field(min_length=1)] = ("level1", "price")
+    recording: str | None = None
+    rate: Annotated[float, Field(gt=0)] = 100.0
+    seed: int = 1
+    url: str | None = None
+    patience: Patience = Patience()
+
+
+class CoingeckoSpec(_Feed):
+    """Global figures and prices of many coins."""
+
+    source: Literal["coingecko"]
+    exchange: Literal["coingecko"] = "coingecko"
+    types: Annotated[tuple[Literal["analytics", "price"], ...], Field(min_length=1)] = ("analytics",)
+    coins: Annotated[int, Field(ge=1, le=250)] = 100
+    url: str | None = None
+    key: str | None = None
+    patience: Patience = Patience(poll_every_s=60.0)
+
+
+FeedSpec = Annotated[
+    ReplaySpec | DirectSpec | CcxtSpec | SimulatedSpec | CoingeckoSpec, Field(discriminator="source")
+]
+
+
+class FeedsFile(BaseModel):
+    """A whole `feeds.yaml`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    default: str | None = None
+    live: str | None = None
+    feeds: dict[str, FeedSpec | None] = {}
+
+
+class FeedsConfig(BaseModel):
+    """All files together."""
+
+    default: str
+    live: str
+    feeds: dict[str, FeedSpec]
+
+
+def load() -> FeedsConfig:
+    """The packaged feeds with the user's laid over them.
+
+    Raises:
+        SettingsError: a file cannot be read, or says something that it may not. Names file and line.
+    """
+    packaged = Path(str(resources.files("coinstream.feeds") / "feeds.yaml"))
+    files = [read(packaged)]
+    if named := os.environ.get(USER_FILE):
+        files.append(read(Path(named)))
+    merged: dict[str, FeedSpec | None] = {}
+    for file in files:
+        merged |= file.feeds
+    feeds = {name: spec for name, spec in merged.items() if spec is not None}
+    chosen = {
+        word: next(value for file in reversed(files) if (value := getattr(file, word)) is not None)
+        for word in ("default", "live")
+    }
+    for word, name in chosen.items():
+        if name not in feeds:
+            raise SettingsError(
+                f"feeds: `{word}` names {name!r}, which is no feed; feeds: {', '.join(sorted(feeds))}"
+            )
+    return FeedsConfig.model_construct(feeds=feeds, **chosen)
+
+
+def read(path: Path) -> FeedsFile:
+    """One file.
+
+    Raises:
+        SettingsError: as `load`.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: cannot be read ({error}); {USER_FILE} names it") from error
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        _refuse_doubles(root, path)
+        return FeedsFile.model_validate(yaml.safe_load(text) or {})
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path}: not YAML: {error}") from error
+    except ValidationError as error:
+        faults = [_explain(path, root, item) for item in error.errors(include_input=False, include_url=False)]
+        raise SettingsError("\n".join(dict.fromkeys(faults))) from None
+
+
+def _explain(path: Path, root: Any, item: Mapping[str, Any]) -> str:
+    line, names = _find(root, item["loc"])
+    where = ".".join(names) or "the file"
+    return f"{path}:{line}: {where}: {item['msg'].removeprefix('Value error, ')}"
+
+
+def _find(root: Any, location: Sequence[str | int]) -> tuple[int, list[str]]:
+    """The line of the deepest part of a location that is in the file; pydantic adds parts of its own."""
+    node, names = root, []
+    line = root.start_mark.line + 1 if root is not None else 1
+    for part in location:
+        if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+            names.append(str(part))
+        elif isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == part:
+                    node, line = value, key.start_mark.line + 1
+                    names.append(str(part))
+                    break
+            else:
+                # A field that is missing is named, at the line of what it is missing from.
+                if part == location[-1]:
+                    names.append(str(part))
+    return line, names
+
+
+def _refuse_doubles(node: Any, path: Path) -> None:
+    """YAML lets a later key replace an earlier one without a word."""
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if key.value in seen:
+                raise SettingsError(
+                    f"{path}:{line}: {key.value!r} is there twice, first in line {seen[key.value]}"
+                )
+            seen[key.value] = line
+            _refuse_doubles(value, path)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_doubles(value, path)

@@ -1,0 +1,63 @@
+"""A feed of the simulated exchange, over the same websocket path as a real one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+
+from coinstream.feeds.base import Feed
+from coinstream.feeds.live.base import Patience
+from coinstream.feeds.live.dialects import new_dialect
+from coinstream.feeds.live.direct import DirectFeed
+from coinstream.feeds.simulated.exchange import SimulatedExchange
+from coinstream.feeds.simulated.market import Recorded
+from coinstream.messages import Message
+
+
+class SimulatedFeed:
+    """Starts a simulated exchange for as long as it is read, unless one runs at `url`.
+
+    Args:
+        name: of the feed.
+        exchange: whose protocol is spoken: binance or kraken.
+        symbols: unified symbols.
+        types: level1, price.
+        recorded: a feed whose quotes the exchange repeats; otherwise a random walk with `seed`.
+        rate: quotes per second over all symbols.
+        url: of `coinstream simulate`, such as http://127.0.0.1:8765.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        exchange: str,
+        symbols: Sequence[str],
+        types: Sequence[str],
+        *,
+        recorded: Feed | None = None,
+        rate: float = 100.0,
+        seed: int = 1,
+        url: str | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        self.name, self.exchange = name, exchange
+        self._symbols, self._types, self._patience = symbols, types, patience
+        self._recorded, self._rate, self._seed, self._url = recorded, rate, seed, url
+        self._feed = self._connect(url or "http://127.0.0.1:1")
+        self.account = self._feed.account
+
+    def messages(self, stop: threading.Event) -> Iterator[Sequence[Message]]:
+        """See `Feed.messages`."""
+        if self._url is not None:
+            yield from self._feed.messages(stop)
+            return
+        source = Recorded(self._symbols, self._recorded) if self._recorded is not None else None
+        with SimulatedExchange(self._symbols, self._rate, source=source, seed=self._seed) as exchange:
+            feed = self._connect(exchange.url)
+            feed.account = self.account
+            yield from feed.messages(stop)
+
+    def _connect(self, url: str) -> DirectFeed:
+        base = f"{url.rstrip('/')}/{self.exchange}"
+        dialect = new_dialect(self.exchange, self._types, base.replace("http", "ws", 1), base)
+        return DirectFeed(dialect, self._symbols, self.name, self._patience)
