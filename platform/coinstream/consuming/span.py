@@ -29,7 +29,8 @@ class Span:
 
     Attributes:
         since: the first record timestamp.
-        until: the record timestamp before which it ends.
+        until: only record timestamps before this. Since timestamps are not in order within a partition
+            (keys come over different connections), everything up to the end is read and sorted out.
         from_offset: the first offset, in every partition.
         to_offset: the last offset, in every partition.
         partitions: only these; None: all.
@@ -71,6 +72,8 @@ class SpanReader:
         self._starts: dict[int, int] = {}
         self._ends: dict[int, int] = {}
         self._at: dict[int, int] = {}
+        self._since_ms = _milliseconds(self._span.since, 0)
+        self._until_ms = _milliseconds(self._span.until, 2**62)
 
     def __enter__(self) -> Self:
         try:
@@ -135,7 +138,7 @@ class SpanReader:
         offset = offset_of(record)
         if self._at[number] <= offset < self._ends[number]:
             self._at[number] = offset + 1
-            return True
+            return self._since_ms <= max(record.timestamp()[1], 0) < self._until_ms
         self._at[number] = max(self._at[number], self._ends[number])
         return False
 
@@ -146,23 +149,24 @@ class SpanReader:
         wanted = self._span.partitions or tuple(sorted(found.partitions))
         if strange := sorted(set(wanted) - found.partitions.keys()):
             raise TopicError(f"{self._topic} has no partition {strange}; it has {len(found.partitions)}")
-        since, until = self._offsets_at(self._span.since, wanted), self._offsets_at(self._span.until, wanted)
+        since = self._first_offsets(wanted)
         for number in wanted:
             low, high = self._consumer.get_watermark_offsets(
                 TopicPartition(self._topic, number), timeout=self._timeout
             )
             start = max(low, since.get(number, low), self._span.from_offset or 0)
-            end = min(high, until.get(number, high))
-            if self._span.to_offset is not None:
-                end = min(end, self._span.to_offset + 1)
+            end = high if self._span.to_offset is None else min(high, self._span.to_offset + 1)
             self._starts[number] = self._at[number] = min(start, high)
             self._ends[number] = end
 
-    def _offsets_at(self, moment: datetime | None, partitions: tuple[int, ...]) -> dict[int, int]:
-        if moment is None:
+    def _first_offsets(self, partitions: tuple[int, ...]) -> dict[int, int]:
+        if self._span.since is None:
             return {}
-        at_ms = int(moment.timestamp() * 1000)
-        asked = [TopicPartition(self._topic, number, at_ms) for number in partitions]
+        asked = [TopicPartition(self._topic, number, self._since_ms) for number in partitions]
         answers = self._consumer.offsets_for_times(asked, timeout=self._timeout)
-        # -1: every message is older, so the span begins or ends at the topic's end.
+        # -1: every message is older, so there is nothing to read.
         return {part.partition: part.offset if part.offset >= 0 else 2**62 for part in answers}
+
+
+def _milliseconds(moment: datetime | None, otherwise: int) -> int:
+    return otherwise if moment is None else -(-int(moment.timestamp() * 1_000_000) // 1000)

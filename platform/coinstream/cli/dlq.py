@@ -1,0 +1,187 @@
+"""`coinstream dlq`: messages that could not be handled."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from coinstream.cli.output import AsJson, broker, console, print_json
+from coinstream.consuming.letterbox import MOST_REPLAYS, LetterBox, LetterFilter, StoredLetter
+from coinstream.errors import CoinstreamError
+
+app = typer.Typer(help="List, show and replay dead letters.", no_args_is_help=True)
+
+_EXAMPLES = """
+Examples:
+
+coinstream dlq list crypto-level1 --error DecodeError
+
+coinstream dlq replay crypto-level1 --since 2026-11-01T00:00:00Z --dry-run
+"""
+
+Topic = Annotated[str, typer.Argument(help="The topic whose messages failed, e.g. crypto-level1.")]
+Error = Annotated[str | None, typer.Option("--error", help="Only where the error contains this.")]
+Key = Annotated[str | None, typer.Option("--key", help="Only messages of this key.")]
+Since = Annotated[str | None, typer.Option("--since", help="Only those that failed at this time or later.")]
+Until = Annotated[str | None, typer.Option("--until", help="Only those that failed before this time.")]
+Partition = Annotated[int | None, typer.Option("--partition", help="Only of this original partition.")]
+Offset = Annotated[int | None, typer.Option("--offset", help="Only of this original offset.")]
+_LONGEST = 60
+
+
+@app.command("list", epilog=_EXAMPLES)
+def show_list(
+    topic: Topic,
+    error: Error = None,
+    key: Key = None,
+    since: Since = None,
+    until: Until = None,
+    partition: Partition = None,
+    limit: Annotated[int, typer.Option("--limit", help="Most letters to print; all are counted.")] = 50,
+    json: AsJson = False,
+) -> None:
+    """List dead letters, and count them by error."""
+    wanted = _filter(error, key, since, until, partition, None)
+    with broker() as settings:
+        found = list(LetterBox(settings, topic).read(wanted))
+    errors = Counter(stored.letter.error_type or "?" for stored in found)
+    if json:
+        rows = [_as_dict(stored, whole=False) for stored in found[:limit]]
+        print_json({"topic": topic, "total": len(found), "by_error": errors, "letters": rows})
+        return
+    table = Table("failed at", "from", "key", "attempts", "error", "replayed", box=None)
+    for stored in found[:limit]:
+        letter = stored.letter
+        place = f"{letter.topic}[{letter.partition}]@{letter.offset}"
+        table.add_row(
+            _time(stored.buried_ms),
+            place,
+            _text(letter.key),
+            str(letter.attempts),
+            letter.error[:_LONGEST].replace("\n", " "),
+            "yes" if stored.is_replayed else "",
+        )
+    console.print(table)
+    counts = ", ".join(f"{count} {name}" for name, count in errors.most_common())
+    console.print(f"{len(found)} dead letter(s){': ' + counts if counts else ''}.")
+
+
+@app.command("show", epilog=_EXAMPLES)
+def show_whole(
+    topic: Topic,
+    partition: Annotated[int, typer.Option("--partition", help="The original partition.")],
+    offset: Annotated[int, typer.Option("--offset", help="The original offset.")],
+    json: AsJson = False,
+) -> None:
+    """Show one dead letter with its headers, its error and its whole value."""
+    with broker() as settings:
+        found = list(LetterBox(settings, topic).read(LetterFilter(partition=partition, offset=offset)))
+    if not found:
+        raise CoinstreamError(f"{topic}[{partition}] offset {offset} is not among the dead letters")
+    for stored in found:
+        row = _as_dict(stored, whole=True)
+        if json:
+            print_json(row)
+            continue
+        for name, value in row.items():
+            console.print(f"[bold]{name}[/]: ", end="")
+            console.print(str(value), markup=False)
+
+
+@app.command("replay", epilog=_EXAMPLES)
+def replay_letters(
+    topic: Topic,
+    error: Error = None,
+    key: Key = None,
+    since: Since = None,
+    until: Until = None,
+    partition: Partition = None,
+    offset: Offset = None,
+    to: Annotated[str | None, typer.Option("--to", help="Another topic than the original one.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Replay at most so many.")] = None,
+    most: Annotated[
+        int, typer.Option("--most-replays", help="Leave out what failed again after so many replays.")
+    ] = MOST_REPLAYS,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many there are.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Send dead letters to their topic again, each once: what was replayed is marked."""
+    wanted = _filter(error, key, since, until, partition, offset)
+    with broker() as settings:
+        box = LetterBox(settings, topic)
+        if dry_run:
+            open_ones = [stored for stored in box.read(wanted) if not stored.is_replayed]
+            count = sum(stored.letter.replays < most for stored in open_ones)
+            count = count if limit is None else min(count, limit)
+            print_json({"would_replay": count}) if json else console.print(f"Would replay {count}.")
+            return
+        done = box.replay(wanted, to=to, most_replays=most, limit=limit)
+    if json:
+        print_json(done)
+        return
+    console.print(
+        f"Replayed {done.replayed}; left out {done.already} replayed before "
+        f"and {done.exhausted} that failed again {most} time(s)."
+    )
+
+
+def moment(text: str | None, option: str) -> datetime | None:
+    """A time from the command line: ISO-8601; without a zone it is UTC."""
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is no time; write it like 2026-11-01T00:00:00Z", param_hint=option
+        ) from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _filter(
+    error: str | None,
+    key: str | None,
+    since: str | None,
+    until: str | None,
+    partition: int | None,
+    offset: int | None,
+) -> LetterFilter:
+    return LetterFilter(error, key, moment(since, "--since"), moment(until, "--until"), partition, offset)
+
+
+def _as_dict(stored: StoredLetter, *, whole: bool) -> dict[str, Any]:
+    letter = stored.letter
+    row: dict[str, Any] = {
+        "topic": letter.topic,
+        "partition": letter.partition,
+        "offset": letter.offset,
+        "key": _text(letter.key),
+        "timestamp": _time(letter.timestamp_ms),
+        "failed_at": _time(stored.buried_ms),
+        "group": letter.group,
+        "attempts": letter.attempts,
+        "error_type": letter.error_type,
+        "error": letter.error,
+        "replays": letter.replays,
+        "replayed": stored.is_replayed,
+        "letter_partition": stored.partition,
+        "letter_offset": stored.offset,
+    }
+    if whole:
+        row["headers"] = {name: _text(value) for name, value in letter.headers}
+        row["value"] = _text(letter.value)
+    return row
+
+
+def _time(at_ms: int) -> str:
+    if at_ms < 0:
+        return ""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+def _text(value: bytes | None) -> str:
+    return "" if value is None else value.decode(errors="backslashreplace")

@@ -1,0 +1,73 @@
+"""`coinstream replay`: a part of a topic again."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from coinstream.cli.dlq import moment
+from coinstream.cli.output import AsJson, broker, console, print_json, progress_console
+from coinstream.consuming import replay as replaying
+from coinstream.consuming.span import Span
+
+app = typer.Typer(help="Send a range of a topic again.")
+
+_EXAMPLES = """
+Example:
+
+coinstream replay crypto-prices --since 2026-11-01T00:00:00Z --until 2026-11-02T00:00:00Z --to prices-again
+"""
+
+
+@app.command(epilog=_EXAMPLES)
+def replay(
+    topic: Annotated[str, typer.Argument(help="The topic to read.")],
+    to: Annotated[str, typer.Option("--to", help="The topic to send to. It must exist.")],
+    since: Annotated[str | None, typer.Option("--since", help="From this record time, ISO-8601.")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Before this record time.")] = None,
+    from_offset: Annotated[
+        int | None, typer.Option("--from-offset", min=0, help="From this offset, in each partition.")
+    ] = None,
+    to_offset: Annotated[
+        int | None, typer.Option("--to-offset", min=0, help="To this offset, itself included.")
+    ] = None,
+    partition: Annotated[
+        list[int] | None, typer.Option("--partition", help="Only this partition. May be repeated.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Send a range of a topic to another topic: key, value, headers and timestamp as they are.
+
+    It ends at what the topic held when it began. The header `replayed-from` of a message says where it was.
+    """
+    span = Span(
+        moment(since, "--since"),
+        moment(until, "--until"),
+        from_offset,
+        to_offset,
+        tuple(partition) if partition else None,
+    )
+    columns = (
+        TextColumn(f"{topic} -> {to}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:,.0f}/s"),
+        TimeRemainingColumn(),
+    )
+    with broker() as settings, Progress(*columns, console=progress_console, disable=json) as shown:
+        task = shown.add_task("", total=None, rate=0.0)
+        report = replaying.copy(
+            settings,
+            topic,
+            to,
+            span,
+            on_progress=lambda now: shown.update(
+                task, completed=now.read, total=now.total, rate=now.per_second
+            ),
+        )
+    if json:
+        print_json(report)
+    else:
+        console.print(f"Sent {report.messages:,} message(s) to {to} in {report.seconds:.1f} s.")
