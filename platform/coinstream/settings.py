@@ -234,6 +234,50 @@ class LakeSettings(_Settings):
     """The largest clock skew that is believed to be one."""
 
 
+class AlertSettings(_Settings):
+    """Who is told when something goes wrong, and where they look."""
+
+    model_config = SettingsConfigDict(env_prefix="COINSTREAM_", frozen=True)
+
+    alerts: SecretStr = SecretStr("")
+    """Channels as apprise URLs, separated by commas or spaces. Empty: alerts show in the web UI only."""
+    ui_url: str = "http://127.0.0.1:3000"
+    """Where people reach Dagster's web UI; alerts link to it."""
+
+
+class WatchSettings(_Settings):
+    """How Dagster's sensors watch. Environment: `COINSTREAM_WATCH_INTERVAL_S=10`."""
+
+    model_config = SettingsConfigDict(env_prefix="COINSTREAM_WATCH_", frozen=True)
+
+    interval_s: int = Field(default=30, ge=1)
+    """Seconds between two ticks of a sensor."""
+    confirm: int = Field(default=2, ge=1)
+    """Bad ticks in a row before an alert."""
+    recover: int = Field(default=2, ge=1)
+    """Good ticks in a row before the message of recovery."""
+    events_every_s: float = Field(default=60.0, ge=1)
+    """At most one event in this time for an asset."""
+    timeout_ms: int = Field(default=1_500, ge=100, le=4_000)
+    """Longest wait of a tick for the cluster."""
+    feeds: Annotated[tuple[str, ...], NoDecode] = ()
+    """Feeds that the supervisor keeps alive; comma-separated. Empty: the default feed."""
+    feed_run_s: float = Field(default=3_600.0, ge=1)
+    """How long a supervised run of a feed lasts before its successor takes over."""
+    feed_handover_s: float = Field(default=90.0, ge=1)
+    """How long before the end of a run its successor is launched."""
+    feed_backoff_s: float = Field(default=10.0, ge=0)
+    """Wait before a crashed feed is started again; doubles with every crash in a row."""
+    feed_backoff_max_s: float = Field(default=600.0, ge=0)
+    runs_kept_days: float = Field(default=14.0, gt=0)
+    """Finished runs older than this are deleted, with their events."""
+
+    @field_validator("feeds", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return _split_commas(value)
+
+
 def _split_commas(value: object) -> object:
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
