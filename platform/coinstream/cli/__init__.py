@@ -33,7 +33,15 @@ GROUPS: Final[dict[str, str]] = {
 _EXAMPLES: Final = """
 Examples:
 
+coinstream up   (everything on this machine, until Ctrl-C)
+
+coinstream feed run binance --duration 30   (publish half a minute of quotes)
+
+coinstream tail crypto-level1 --from-beginning --limit 5   (look at them)
+
 coinstream topics plan   (what would change on the cluster)
+
+REDPANDA_BROKERS=host:9092 coinstream health   (ask another cluster than this machine's)
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 import typer
@@ -56,6 +57,8 @@ def apply_plan(exchange: Exchanges = None, json: AsJson = False) -> None:
         provisioner.apply(wanted, lambda topic: None if json else _report(topic))
     if json:
         print_json(_as_dict(wanted))
+    elif stuck := [topic.name for topic in wanted.topics if topic.verdict is Verdict.CANNOT]:
+        console.print(f"[red]Not as wanted, and not to be changed in place:[/] {', '.join(stuck)}")
     elif wanted.is_settled:
         console.print("Nothing to do.")
 
@@ -96,8 +99,8 @@ def _specs(exchanges: list[str] | None) -> list[TopicSpec]:
 
 
 def _render(wanted: Plan) -> None:
-    for warning in wanted.warnings:
-        progress_console.print(f"[yellow]warning:[/] {warning}")
+    for text, names in _grouped(wanted.warnings).items():
+        progress_console.print(f"[yellow]warning:[/] {text} ({', '.join(names)})", soft_wrap=True)
     for topic in wanted.topics:
         console.print(f"{_MARKS[topic.verdict]} [bold]{topic.name}[/]  {topic.verdict}")
         for item in topic.differences:
@@ -107,6 +110,15 @@ def _render(wanted: Plan) -> None:
             console.print(f"    {_MARKS[item.verdict]} {item.setting}: {before}{after}{reason}")
     counts = ", ".join(f"{wanted.count(verdict)} {verdict}" for verdict in Verdict)
     console.print(f"Plan: {counts}.")
+
+
+def _grouped(warnings: Sequence[str]) -> dict[str, list[str]]:
+    """The topics that share a warning: a small cluster lowers all of them alike."""
+    groups: dict[str, list[str]] = {}
+    for warning in warnings:
+        name, _, text = warning.partition(": ")
+        groups.setdefault(text, []).append(name)
+    return groups
 
 
 def _report(topic: TopicPlan) -> None:
