@@ -1,0 +1,144 @@
+"""The frame that Great Expectations looks at: a row a message, a column a question.
+
+Decimals become floats only after everything that floats cannot prove (how many digits stood on the
+wire, whether a field was there) has been answered on the decimals and texts themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from coinstream.expectations.series import Numbers, Series
+from coinstream.lake.batch import Batch
+from coinstream.lake.schemas import TableSpec
+from coinstream.messages import PRICE_DECIMALS
+from coinstream.settings import LakeSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EXCHANGE_FORM: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
+SYMBOL_FORM: Final = re.compile(r"[^\s/:]{1,32}/[^\s/:]{1,32}(?::[^\s/:]{1,64})?\Z")
+
+_QUANTITIES: Final = ("volume_24h", "market_cap", "volume", "total_market_cap", "total_volume")
+
+
+class Evidence:
+    """Makes the frames of the batches of one type, in their order."""
+
+    def __init__(self, spec: TableSpec, settings: LakeSettings) -> None:
+        self._spec = spec
+        self._series = Series(spec, settings.clock_skew_max_ms)
+
+    def frame(self, batch: Batch, ingested: datetime) -> pd.DataFrame:
+        """The evidence on a batch."""
+        import pandas as pd
+
+        spec, rows = self._spec, batch.rows
+        numbers = {column.name: _floats(rows[column.name]) for column in spec.numbers}
+        columns: dict[str, Any] = {
+            "fault": _category(batch.fault),
+            "missing": _category(_missing(batch)),
+            "utc_times": np.asarray(batch.utc_times),
+            "exchange_form": _form(rows["exchange_id"], EXCHANGE_FORM),
+            **numbers,
+        }
+        if "symbol" in rows.column_names:
+            columns["symbol_form"] = _form(rows["symbol"], SYMBOL_FORM)
+        if spec.prices:
+            columns["decimals_beyond"] = _decimals_beyond(batch)
+            columns["lowest_price"] = _least([numbers[column.name] for column in spec.prices])
+        if "bid_size" in numbers:
+            columns["smallest_size"] = _least([numbers["bid_size"], numbers["ask_size"]])
+        quantities = [numbers[name] for name in _QUANTITIES if name in numbers]
+        if quantities:
+            columns["smallest_quantity"] = _least(quantities)
+        texts = [*spec.key, *(column.name for column in spec.times)]
+        looked = pl.from_arrow(rows.select(list(dict.fromkeys(texts))))
+        assert isinstance(looked, pl.DataFrame)
+        columns |= self._series.look(looked, _value(numbers, spec), ingested)
+        return pd.DataFrame(columns)
+
+
+def _value(numbers: dict[str, Numbers], spec: TableSpec) -> Numbers:
+    """The number of a message whose jumps are looked for."""
+    if "best_bid" in numbers:
+        middle: Numbers = (numbers["best_bid"] + numbers["best_ask"]) / 2
+        return middle
+    for name in ("close_price", "usd_price", "total_market_cap"):
+        if name in numbers:
+            return numbers[name]
+    return next(iter(numbers.values()))
+
+
+def _floats(values: pa.ChunkedArray) -> Numbers:
+    floats: Numbers = values.cast(pa.float64()).to_numpy()
+    return floats
+
+
+def _least(columns: list[Numbers]) -> Numbers:
+    least = columns[0]
+    for column in columns[1:]:
+        least = np.fmin(least, column)
+    return least
+
+
+def _category(texts: pa.ChunkedArray | pa.Array) -> Any:
+    import pandas as pd
+
+    if texts.null_count == len(texts):
+        return pd.Categorical.from_codes(np.full(len(texts), -1, np.int8), categories=["-"])
+    return texts.dictionary_encode().to_pandas()
+
+
+def _missing(batch: Batch) -> pa.Array:
+    """The first required field that a readable message lacks; a time in a wrong form is not missing."""
+    missing = pa.nulls(len(batch), pa.string())
+    readable = pc.is_null(batch.fault)
+    for column in batch.spec.columns:
+        values = batch.rows[column.name]
+        if not column.required or not values.null_count:
+            continue
+        absent = pc.and_(pc.is_null(values), readable)
+        if column in batch.spec.times:
+            absent = pc.and_(absent, batch.utc_times)
+        missing = pc.if_else(absent, column.wire, missing)
+    return missing
+
+
+def _form(texts: pa.ChunkedArray, form: re.Pattern[str]) -> npt.NDArray[np.bool_]:
+    """Whether each text has the form; a text that is absent is another rule's concern."""
+    coded = texts.combine_chunks().dictionary_encode()
+    coded = coded.chunk(0) if isinstance(coded, pa.ChunkedArray) and coded.num_chunks else coded
+    fits = np.array([bool(form.match(text)) for text in coded.dictionary.to_pylist()] + [True])
+    places = pc.fill_null(coded.indices, len(fits) - 1).to_numpy(zero_copy_only=False)
+    fitting: npt.NDArray[np.bool_] = fits[places]
+    return fitting
+
+
+def _decimals_beyond(batch: Batch) -> Numbers:
+    """How many decimals more than eight the longest price of a message has; counted on its digits."""
+    beyond = np.zeros(len(batch))
+    for column in batch.spec.prices:
+        values = batch.rows[column.name]
+        fits = pc.fill_null(pc.equal(pc.round(values, PRICE_DECIMALS), values), True)
+        if pc.all(fits).as_py():
+            continue
+        at = np.flatnonzero(~np.asarray(fits))
+        counts = [_decimals(value) - PRICE_DECIMALS for value in values.take(pa.array(at)).to_pylist()]
+        beyond[at] = np.maximum(beyond[at], counts)
+    return beyond
+
+
+def _decimals(value: Decimal) -> int:
+    exponent = value.normalize().as_tuple().exponent
+    return max(-exponent, 0) if isinstance(exponent, int) else 0

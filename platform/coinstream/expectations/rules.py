@@ -1,0 +1,217 @@
+"""What is expected of each message type: one rule an expectation, in the order in which they are shown.
+
+A rule that blocks depends on the message alone, never on its neighbours or on the clock: a message that is
+landed again after a crash is judged the same. What looks at neighbours only warns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from coinstream.expectations.outcome import Severity
+from coinstream.messages import PRICE_DECIMALS
+from coinstream.settings import LakeSettings
+
+if TYPE_CHECKING:
+    from great_expectations.expectations import Expectation
+
+ROW_COUNT: Final = "row_count"
+_FIRST_MS: Final = 1_230_768_000_000.0  # 2009-01-01, the days of the first block
+_LAST_MS: Final = 4_102_444_800_000.0  # 2100-01-01
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One expectation: how Great Expectations asks it of the evidence frame.
+
+    Attributes:
+        name: short and stable; it is the Dagster check's name and the quarantine's reason.
+        kind: the expectation's class in `great_expectations.expectations`.
+        arguments: what the class is given.
+        columns: the message's columns that explain an offender.
+    """
+
+    name: str
+    description: str
+    kind: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
+    severity: Severity = "warn"
+    blocking: bool = False
+
+    def expectation(self) -> Expectation:
+        """The rule as Great Expectations knows it."""
+        import great_expectations.expectations as gxe
+
+        build: Callable[..., Expectation] = getattr(gxe, self.kind)
+        return build(**self.arguments, description=self.description, meta={"name": self.name})
+
+
+def rules_for(name: str, settings: LakeSettings | None = None) -> tuple[Rule, ...]:
+    """The rules of a message type; of a type without rules of its own those that hold of every message."""
+    chosen = settings or LakeSettings()
+    own = _OWN.get(name)
+    return (*_every_message(chosen), *(own(chosen) if own else ()))
+
+
+def _every_message(settings: LakeSettings) -> Iterator[Rule]:
+    yield Rule(
+        ROW_COUNT, "a batch has messages", "ExpectTableRowCountToBeBetween", {"min_value": 1}, severity="warn"
+    )
+    yield _blocking(
+        "readable", "the payload is one JSON object with values of the right types", _null("fault")
+    )
+    yield _blocking("complete", "no required field is missing or null", _null("missing"))
+    yield _blocking("utc_times", "times are ISO-8601 in UTC", _true("utc_times"), "last_updated")
+    yield _blocking(
+        "exchange_form",
+        "the exchange is lower-case letters, digits, '.', '_' and '-'",
+        _true("exchange_form"),
+        "exchange_id",
+    )
+    yield _blocking(
+        "plausible_time",
+        "the event lies between 2009 and 2100",
+        _between("event_ms", min_value=_FIRST_MS, max_value=_LAST_MS),
+        "last_updated",
+    )
+    yield _warning(
+        "monotone_times",
+        "the event time of a series does not go back",
+        _between("step_ms", min_value=0),
+        "last_updated",
+    )
+    yield _warning(
+        "clock_skew",
+        f"the time is at most {settings.clock_tolerance_ms} ms ahead of the exchange's measured skew",
+        _between("ahead_ms", max_value=settings.clock_tolerance_ms),
+        "last_updated",
+    )
+    yield _warning(
+        "no_jump",
+        f"the value steps by at most {settings.jump_deviations:g} robust deviations of its series",
+        _between("deviations", max_value=settings.jump_deviations),
+    )
+
+
+def _price(_: LakeSettings) -> Iterator[Rule]:
+    yield from _prices("usd_price")
+    yield _quantities("volume_24h", "market_cap")
+    yield _symbol()
+
+
+def _level1(_: LakeSettings) -> Iterator[Rule]:
+    yield from _prices("best_bid", "best_ask")
+    yield _blocking(
+        "bid_at_most_ask", "the bid is at most the ask", _pair("best_ask", "best_bid"), "best_bid", "best_ask"
+    )
+    yield _blocking(
+        "sizes_positive",
+        "sizes are above zero",
+        _between("smallest_size", min_value=0, strict_min=True),
+        "bid_size",
+        "ask_size",
+    )
+    yield _symbol()
+
+
+def _ohlcv(_: LakeSettings) -> Iterator[Rule]:
+    yield from _prices("open_price", "high_price", "low_price", "close_price")
+    for low, high in (("low", "open"), ("low", "close"), ("open", "high"), ("close", "high")):
+        columns = f"{low}_price", f"{high}_price"
+        yield _blocking(
+            f"{low}_at_most_{high}", f"the {low} is at most the {high}", _pair(*reversed(columns)), *columns
+        )
+    yield _quantities("volume")
+    yield _blocking(
+        "close_after_open",
+        "a candle closes after it opens",
+        _between("length_ms", min_value=0, strict_min=True),
+        "open_time",
+        "close_time",
+    )
+    yield _warning(
+        "no_gap",
+        "no candle of a series is missing",
+        _between("gap_ms", max_value=0),
+        "open_time",
+        "timeframe",
+    )
+    yield _symbol()
+
+
+def _analytics(_: LakeSettings) -> Iterator[Rule]:
+    yield _quantities("total_market_cap", "total_volume")
+    yield _warning(
+        "dominance_in_per_cent",
+        "a dominance lies between 0 and 100",
+        _between("btc_dominance", min_value=0, max_value=100),
+        "btc_dominance",
+    )
+
+
+_OWN: Final[dict[str, Callable[[LakeSettings], Iterator[Rule]]]] = {
+    "price": _price,
+    "level1": _level1,
+    "ohlcv": _ohlcv,
+    "analytics": _analytics,
+}
+
+_Asked = tuple[str, dict[str, Any]]
+
+
+def _prices(*columns: str) -> Iterator[Rule]:
+    yield _blocking(
+        "price_precision",
+        f"prices have at most {PRICE_DECIMALS} decimals on the wire",
+        _between("decimals_beyond", max_value=0),
+        *columns,
+    )
+    yield _blocking(
+        "prices_positive",
+        "prices are above zero",
+        _between("lowest_price", min_value=0, strict_min=True),
+        *columns,
+    )
+
+
+def _quantities(*columns: str) -> Rule:
+    asked = _between("smallest_quantity", min_value=0)
+    return _blocking("quantities_not_negative", "volumes and caps are not negative", asked, *columns)
+
+
+def _symbol() -> Rule:
+    return _warning(
+        "symbol_form", "the symbol is BASE/QUOTE or BASE/QUOTE:SETTLE", _true("symbol_form"), "symbol"
+    )
+
+
+def _blocking(name: str, description: str, asked: _Asked, *columns: str) -> Rule:
+    return Rule(name, description, *asked, columns, "error", blocking=True)
+
+
+def _warning(name: str, description: str, asked: _Asked, *columns: str) -> Rule:
+    return Rule(name, description, *asked, columns)
+
+
+def _between(column: str, **bounds: Any) -> _Asked:
+    return "ExpectColumnValuesToBeBetween", {"column": column, **bounds}
+
+
+def _true(column: str) -> _Asked:
+    return "ExpectColumnValuesToBeInSet", {"column": column, "value_set": [True]}
+
+
+def _null(column: str) -> _Asked:
+    return "ExpectColumnValuesToBeNull", {"column": column}
+
+
+def _pair(larger: str, smaller: str) -> _Asked:
+    return "ExpectColumnPairValuesAToBeGreaterThanB", {
+        "column_A": larger,
+        "column_B": smaller,
+        "or_equal": True,
+        "ignore_row_if": "either_value_is_missing",
+    }

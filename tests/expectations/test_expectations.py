@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coinstream.codec import Encoder
+from coinstream.expectations.evidence import Evidence
+from coinstream.expectations.judge import ExpectationJudge
+from coinstream.expectations.rules import rules_for
+from coinstream.feeds.registry import Options, open_feed
+from coinstream.lake.batch import Batch, batches
+from coinstream.lake.quarantine import Judgement
+from coinstream.lake.reading import Chunk, Plan
+from coinstream.lake.schemas import spec_named
+from coinstream.messages import MESSAGE_TYPES, type_of
+from coinstream.settings import LakeSettings
+from tests.lake.support import GOOD, START, analytics, iso, level1, ohlcv, price, without
+
+NOW = START + timedelta(hours=1)
+
+
+def batch_of(name: str, payloads: Sequence[bytes | dict[str, Any] | None]) -> Batch:
+    values = [msgspec.json.encode(p) if isinstance(p, dict) else p for p in payloads]
+    zeros, numbers = np.zeros(len(values), np.int64), np.arange(len(values), dtype=np.int64)
+    chunk = Chunk([f"crypto-{name}"], zeros, zeros, numbers, zeros, values, [])
+    [batch] = batches(spec_named(name), [chunk], Plan({}), max_rows=10**6, max_bytes=10**9)
+    return batch
+
+
+def judged(name: str, payloads: Sequence[bytes | dict[str, Any] | None]) -> Judgement:
+    return ExpectationJudge(spec_named(name)).judge(batch_of(name, payloads), NOW)
+
+
+def offenders(judgement: Judgement) -> dict[str, list[int]]:
+    return {o.name: o.rows.tolist() for o in judgement.outcomes if not o.passed}
+
+
+def day(moment: datetime) -> str:
+    return iso(moment)
+
+
+BAD: list[tuple[str, str, bytes | dict[str, Any] | None, bool]] = [
+    ("level1", "readable", b"{", True),
+    ("level1", "readable", None, True),
+    ("level1", "readable", b"[]", True),
+    ("level1", "readable", level1(bestBid="61000.1"), True),
+    ("level1", "readable", level1(symbol=5), True),
+    ("level1", "readable", level1(timestamp=1_700_000_000), True),
+    ("level1", "readable", b'{"symbol":"A/B","symbol":"C/D"}', True),
+    ("level1", "readable", b'{"bestBid":NaN}', True),
+    ("level1", "readable", level1(bestBid=1e25), True),
+    *(("level1", "complete", without(level1(), name), True) for name in level1()),
+    ("level1", "complete", level1(bestBid=None), True),
+    ("level1", "utc_times", level1(timestamp="2026-01-05T10:00:00.000+02:00"), True),
+    ("level1", "utc_times", level1(timestamp="2026-01-05T10:00:00.000"), True),
+    ("level1", "utc_times", level1(timestamp="2026-01-05"), True),
+    ("level1", "utc_times", level1(lastUpdated="2026-13-05T10:00:00.000Z"), True),
+    ("level1", "utc_times", level1(lastUpdated="2026-01-05T10:00:00.000Z\n"), True),
+    ("level1", "exchange_form", level1(exchangeId="Binance"), True),
+    ("level1", "exchange_form", level1(exchangeId="bin ance"), True),
+    ("level1", "exchange_form", level1(exchangeId=""), True),
+    ("level1", "exchange_form", level1(exchangeId="binance\n"), True),
+    ("level1", "plausible_time", level1(timestamp="1970-01-01T00:00:00.000Z"), True),
+    ("level1", "plausible_time", level1(timestamp="9999-01-01T00:00:00.000Z"), True),
+    ("level1", "symbol_form", level1(symbol="BTCUSDT"), False),
+    ("level1", "symbol_form", level1(symbol="BTC/ USDT"), False),
+    ("level1", "symbol_form", level1(symbol="BTC/USDT\n"), False),
+    ("level1", "price_precision", level1(bestBid=61000.123456789), True),
+    ("level1", "price_precision", level1(bestBid=1e-9), True),
+    ("level1", "prices_positive", level1(bestBid=0), True),
+    ("level1", "prices_positive", level1(bestBid=-1.5), True),
+    ("level1", "bid_at_most_ask", level1(bestBid=61000.14), True),
+    ("level1", "sizes_positive", level1(bidSize=0), True),
+    ("level1", "sizes_positive", level1(askSize=-0.1), True),
+    ("level1", "clock_skew", level1(timestamp=day(NOW + timedelta(days=1))), False),
+    ("price", "price_precision", price(usdPrice=0.123456789), True),
+    ("price", "prices_positive", price(usdPrice=0), True),
+    ("price", "quantities_not_negative", price(volume24h=-1), True),
+    ("price", "clock_skew", price(lastUpdated=day(NOW + timedelta(days=1))), False),
+    ("ohlcv", "low_at_most_open", ohlcv(openPrice=89), True),
+    ("ohlcv", "low_at_most_close", ohlcv(closePrice=89), True),
+    ("ohlcv", "open_at_most_high", ohlcv(openPrice=111), True),
+    ("ohlcv", "close_at_most_high", ohlcv(closePrice=111), True),
+    ("ohlcv", "quantities_not_negative", ohlcv(volume=-1), True),
+    ("ohlcv", "close_after_open", ohlcv(closeTime=iso(START)), True),
+    ("ohlcv", "price_precision", ohlcv(volume=1.123456789123, closePrice=100.000000001), True),
+    ("analytics", "complete", without(analytics(), "btcDominance"), True),
+    ("analytics", "quantities_not_negative", analytics(totalVolume=-5), True),
+    ("analytics", "dominance_in_per_cent", analytics(btcDominance=101), False),
+    ("analytics", "readable", analytics(activeCryptocurrencies=1.5), True),
+]
+
+
+@pytest.mark.parametrize("name", MESSAGE_TYPES)
+def test_good_messages_meet_every_expectation(name: str) -> None:
+    judgement = judged(name, [GOOD[name](number) for number in range(50)])
+    assert offenders(judgement) == {}
+    assert not judgement.refused.any()
+    assert {outcome.checked for outcome in judgement.outcomes} == {50}
+    assert [outcome.name for outcome in judgement.outcomes] == [rule.name for rule in rules_for(name)]
+
+
+def test_each_kind_of_fault_is_found_where_it_is() -> None:
+    """All bad messages of a type in one batch, each between good ones."""
+    for name in MESSAGE_TYPES:
+        cases = [case for case in BAD if case[0] == name]
+        payloads: list[Any] = []
+        for case in cases:
+            payloads += [GOOD[name](0), case[2]]
+        judgement = judged(name, [*payloads, GOOD[name](0)])
+        found = offenders(judgement)
+        for at, (_, rule, payload, blocks) in enumerate(cases):
+            row = 2 * at + 1
+            assert row in found.get(rule, []), (rule, payload)
+            assert bool(judgement.refused[row]) is blocks, (rule, payload)
+        assert not judgement.refused[::2].any()
+
+
+def test_every_rule_has_a_message_that_breaks_it() -> None:
+    of_neighbours = {"row_count", "monotone_times", "no_jump", "no_gap"}
+    broken = {rule for _, rule, _, _ in BAD}
+    known = {rule.name for name in MESSAGE_TYPES for rule in rules_for(name)}
+    assert known == broken | of_neighbours
+
+
+def test_a_time_that_goes_back_is_told_also_across_batches() -> None:
+    judge = ExpectationJudge(spec_named("level1"))
+    first = judge.judge(batch_of("level1", [level1(1), level1(3), level1(2), level1(4)]), NOW)
+    assert offenders(first) == {"monotone_times": [2]}
+    second = judge.judge(batch_of("level1", [level1(0), level1(5, symbol="ETH/USDT")]), NOW)
+    assert offenders(second) == {"monotone_times": [0]}
+    assert not second.refused.any()
+
+
+def test_missing_candles_are_gaps_and_updates_of_one_are_none() -> None:
+    judgement = judged("ohlcv", [ohlcv(0), ohlcv(0), ohlcv(1), ohlcv(4), ohlcv(5)])
+    assert offenders(judgement) == {"no_gap": [3]}
+
+
+def test_a_jump_is_a_step_out_of_proportion() -> None:
+    quiet = [price(i, usdPrice=round(2500 + 0.3 * math.sin(i), 4)) for i in range(100)]
+    quiet[60] = price(60, usdPrice=2800)
+    assert offenders(judged("price", quiet)) == {"no_jump": [60, 61]}
+    wild = [price(i, usdPrice=round(2500 * (1.05 if i % 2 else 0.95), 4)) for i in range(100)]
+    assert offenders(judged("price", wild)) == {}
+
+
+def test_an_exchange_whose_clock_is_ahead_is_not_blamed_for_it() -> None:
+    """Binance futures run 1.2 s ahead of the receipt clock."""
+    ahead = [level1(i, lastUpdated=iso(START + timedelta(milliseconds=10 * i - 1200))) for i in range(100)]
+    assert offenders(judged("level1", ahead)) == {}
+    ahead[50] = level1(50, lastUpdated=iso(START - timedelta(milliseconds=3_000)))
+    assert offenders(judged("level1", ahead)) == {"clock_skew": [50]}
+
+
+def test_offenders_are_shown_with_what_explains_them() -> None:
+    judgement = judged("level1", [level1(), level1(bestBid=61001.5)])
+    [outcome] = [o for o in judgement.outcomes if o.name == "bid_at_most_ask"]
+    assert (outcome.severity, outcome.blocking, outcome.checked, outcome.failed) == ("error", True, 2, 1)
+    [shown] = outcome.samples
+    assert shown["best_bid"] == "61001.500000000000000000"
+    assert (shown["symbol"], shown["offset"]) == ("BTC/USDT", 1)
+
+
+def test_the_packaged_recording_meets_what_blocks() -> None:
+    messages: dict[str, list[bytes]] = {}
+    encoder = Encoder()
+    for part in open_feed("binance", Options(speed=None)).messages(threading.Event()):
+        for message in part:
+            messages.setdefault(type_of(message).name, []).append(encoder.encode(message)[0])
+    assert sum(map(len, messages.values())) > 20_000
+    for name, payloads in messages.items():
+        judgement = ExpectationJudge(spec_named(name)).judge(batch_of(name, payloads), datetime.now(UTC))
+        assert not judgement.refused.any(), offenders(judgement).keys()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.decimals(min_value=0, max_value=10**9, places=None, allow_nan=False), min_size=1, max_size=20)
+)
+def test_precision_is_proved_on_the_digits_of_the_wire(numbers: list[Decimal]) -> None:
+    template = msgspec.json.encode(price()).replace(b"2500.5", b"%s")
+    texts = [format(number, "f") for number in numbers]
+    batch = batch_of("price", [template % text.encode() for text in texts])
+    frame = Evidence(spec_named("price"), LakeSettings()).frame(batch, NOW)
+    for text, fault, stored, beyond in zip(
+        texts,
+        batch.fault.to_pylist(),
+        batch.rows["usd_price"].to_pylist(),
+        frame["decimals_beyond"],
+        strict=True,
+    ):
+        decimals = len(text.partition(".")[2].rstrip("0"))
+        if fault is not None:
+            assert decimals > 18
+            continue
+        assert stored == Decimal(text)
+        assert max(decimals - 8, 0) == beyond
