@@ -38,7 +38,7 @@ class Series:
         self._skews: dict[str, Numbers] = {}
 
     def look(self, rows: pl.DataFrame, value: Numbers, ingested: datetime) -> dict[str, Numbers]:
-        """Of each row `step_ms`, `deviations`, `ahead_ms`, `event_ms`; of candles `gap_ms`, `length_ms` too."""
+        """Of each row `step_ms`, `deviations`, `ahead_ms`, `event_ms`; of candles two more lengths."""
         event = _ms(rows, self._spec.event_time)
         wanted = {"event": event, "value": value, "end": event}
         found = {"event_ms": event}
