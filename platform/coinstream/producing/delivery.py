@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from confluent_kafka import KafkaError
@@ -53,7 +54,9 @@ _TRANSIENT: Final = {
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.REQUEST_TIMED_OUT,
 }
-"""Errors of the cluster that pass, reported when librdkafka has used up its own retries."""
+"""Errors of the cluster that pass, reported when librdkafka has used up its own retries.
+
+A message that timed out (`_MSG_TIMED_OUT`) is not among them: its time is over."""
 
 
 class RecordMetadata(NamedTuple):
@@ -66,22 +69,27 @@ class RecordMetadata(NamedTuple):
     latency_ms: float
 
 
-class Failure(NamedTuple):
+@dataclass(eq=False, slots=True)
+class Failure:
     """A message that was not acknowledged, and its place in the order of sending."""
 
     token: Token
     error: KafkaError
     record: KafkaMessage
+    _order: tuple[int, int] | None = None
 
     @property
     def order(self) -> tuple[int, int]:
         """Sorts failures as their messages were first sent."""
-        return self.token.sequence, self.token.position(self.record)
+        if self._order is None:
+            self._order = self.token.sequence, self.token.position(self.record)
+        return self._order
 
-    def mendable(self, retries: int) -> bool:
-        """Whether sending again through a new producer may help."""
+    def mendable(self, patience_s: float) -> bool:
+        """Whether sending again through a new producer may help, and the message may still wait."""
         code = self.error.code()
-        return (code in _MENDABLE or code in _TRANSIENT) and self.token.attempts < retries
+        may_help = code in _MENDABLE or code in _TRANSIENT
+        return may_help and time.perf_counter() - self.token.since < patience_s
 
     def as_error(self) -> ProduceError:
         """The failure in our words."""
@@ -103,11 +111,12 @@ class Token:
     It only takes notes: polling or producing inside a delivery callback is not allowed.
     """
 
-    __slots__ = ("attempts", "sequence")
+    __slots__ = ("attempts", "sequence", "since")
 
     def __init__(self, sequence: int, attempts: int = 0) -> None:
         self.sequence = sequence
         self.attempts = attempts
+        self.since = time.perf_counter()
 
     def position(self, record: KafkaMessage) -> int:
         """The place of a record among those that share this token."""
@@ -125,7 +134,7 @@ class Chunk(Token):
         targets: where each message went that librdkafka took.
     """
 
-    __slots__ = ("_encode", "_find", "_lost", "_messages", "_receipts", "_started", "targets")
+    __slots__ = ("_encode", "_find", "_lost", "_messages", "_places", "_receipts", "targets")
 
     def __init__(
         self,
@@ -138,15 +147,15 @@ class Chunk(Token):
         super().__init__(sequence)
         self.targets: list[Target] = []
         self._messages = messages
+        self._places: dict[bytes, list[int]] | None = None
         self._encode = encode
         self._find = find
         self._receipts = receipts
         self._lost: list[Target] = []
-        self._started = time.perf_counter()
 
     def __del__(self) -> None:
         """Nobody waits for any of the messages any more."""
-        latency = (time.perf_counter() - self._started) * 1000
+        latency = (time.perf_counter() - self.since) * 1000
         # Only noted here: this runs wherever the last reference goes, maybe while a lock is held.
         self._receipts.new.append(Receipt(latency, self.targets, self._lost))
 
@@ -157,13 +166,17 @@ class Chunk(Token):
             lane.failed.append(Failure(self, error, record))
 
     def position(self, record: KafkaMessage) -> int:
-        """Where the payload stands in the chunk (equal payloads may stand for each other)."""
-        # Writing all again is slow, but only failures ask, and keeping count would cost every message.
-        value = record.value()
-        for at, message in enumerate(self._messages):
-            if self._encode(message)[0] == value:
-                return at
-        return len(self._messages)
+        """Where the message stands in the chunk. To be asked once for each failure, the last one first."""
+        if self._places is None:
+            # Only failures ask, so the payloads are written again then: keeping count would cost all.
+            # Lanes fail in threads of their own: what another one sees must be complete.
+            places: dict[bytes, list[int]] = {}
+            for at, message in enumerate(self._messages):
+                places.setdefault(self._encode(message)[0], []).append(at)
+            self._places = places
+        # Of equal payloads (which have one key, whose messages fail in order) the last ones failed.
+        equal = self._places.get(record.value() or b"")
+        return equal.pop() if equal else len(self._messages)
 
     def fail(self, error: ProduceError, ledger: Ledger) -> None:
         """Take the message off the account, and keep the error for the next call."""
@@ -181,6 +194,7 @@ class Single(Token):
 
     def __init__(self, lane: Lane, original: Token, at: int, attempts: int) -> None:
         super().__init__(original.sequence, attempts)
+        self.since = original.since
         self._lane = lane
         self._original = original
         self._at = at
@@ -204,20 +218,19 @@ class Single(Token):
 class Sending(Token):
     """One message of `send`, whose caller holds a future."""
 
-    __slots__ = ("_lane", "future", "started")
+    __slots__ = ("_lane", "future")
 
     def __init__(self, sequence: int, lane: Lane) -> None:
         super().__init__(sequence)
         self._lane = lane
         self.future: Future[RecordMetadata] = Future()
-        self.started = time.perf_counter()
 
     def __call__(self, error: KafkaError | None, record: KafkaMessage) -> None:
         """Note the outcome. The future is completed after polling, since its callbacks may do anything."""
         if error is not None:
             self._lane.failed.append(Failure(self, error, record))
         else:
-            latency = (time.perf_counter() - self.started) * 1000
+            latency = (time.perf_counter() - self.since) * 1000
             self._lane.acknowledged.append((self.future, _metadata(record, latency)))
 
     def fail(self, error: ProduceError, ledger: Ledger) -> None:

@@ -23,6 +23,9 @@ log = logging.getLogger("coinstream.producing")
 SETTLE_S: Final = 5.0
 """How long a failed producer may take to learn the fate of what is in flight."""
 
+LONGEST_PAUSE_S: Final = 2.0
+"""The pause before a producer is replaced doubles up to this."""
+
 Headers = list[tuple[str, bytes]] | None
 
 
@@ -41,7 +44,7 @@ class Lane:
         ledger: Ledger,
         *,
         max_block_ms: int,
-        retries: int,
+        delivery_timeout_ms: int,
         retry_backoff_ms: int,
         on_statistics: Callable[[str], None] | None = None,
     ) -> None:
@@ -50,7 +53,7 @@ class Lane:
         self._config = config
         self._ledger = ledger
         self._max_block_s = max_block_ms / 1000
-        self._retries = retries
+        self._patience_s = delivery_timeout_ms / 1000
         self._backoff_s = retry_backoff_ms / 1000
         self._on_statistics = on_statistics
         self._lock = threading.RLock()
@@ -70,10 +73,11 @@ class Lane:
 
     def poll(self, timeout_s: float = 0.0) -> None:
         """Serve delivery reports, complete futures, and mend what failed."""
-        self._producer.poll(timeout_s)
-        self._complete()
+        self._serve(timeout_s)
         if self.failed or self._fatal:
             self._settle()
+        # Last, as callbacks of futures may do anything, also send.
+        self._complete()
 
     def insist(
         self, topic: str, value: bytes | None, key: bytes | None, token: Token, at_ms: int, headers: Headers
@@ -121,26 +125,26 @@ class Lane:
         with self._lock:
             if self._tracked:
                 return
-            self.flush(self._max_block_s)
-            if len(self):
-                raise BufferFullError(
-                    f"{len(self)} earlier message(s) of {self.name} were not acknowledged within "
-                    f"{self._max_block_s:g} s; is the broker well?",
-                    topic="",
-                    error_type="QUEUE_FULL",
-                )
-            self._tracked = True
-            self._swap()
+            self._hold()
+            try:
+                self.flush(self._max_block_s)
+                if len(self):
+                    raise BufferFullError(
+                        f"{len(self)} earlier message(s) of {self.name} were not acknowledged within "
+                        f"{self._max_block_s:g} s; is the broker well?",
+                        topic="",
+                        error_type="QUEUE_FULL",
+                    )
+                self._tracked = True
+                self._swap()
+            finally:
+                self._release()
 
     def flush(self, timeout_s: float) -> None:
         """Wait until everything is acknowledged or given up, or the time is over."""
         deadline = time.monotonic() + timeout_s
         while len(self) and (left := deadline - time.monotonic()) > 0:
-            try:
-                self._producer.flush(min(left, 0.1))
-            except KafkaException as failed:
-                # Raised for a fatal error, about which `error_cb` is then not called.
-                self._on_error(self._generation, failed.args[0])
+            self._serve(min(left, 0.05))
             self.poll()
 
     def list_topics(self, timeout_s: float) -> frozenset[str]:
@@ -150,11 +154,21 @@ class Lane:
     def close(self) -> None:
         """Let go of the producer; what is still outstanding is given up and reported."""
         self._producer.purge()
-        self._producer.poll(0)
+        self._serve(0)
         self._complete()
         failed, self.failed = self.failed, []
         for failure in failed:
             self._ledger.give_up(failure)
+
+    def _serve(self, timeout_s: float) -> None:
+        """Run the callbacks that are due."""
+        try:
+            self._producer.poll(timeout_s)
+        except KafkaException as failed:
+            # Of a fatal error poll raises what the error callback would be told.
+            if not _is_fatal(failed.args[0]):
+                raise
+            self._fatal = True
 
     def _complete(self) -> None:
         while self.acknowledged:
@@ -166,30 +180,36 @@ class Lane:
     def _settle(self) -> None:
         with self._lock:
             failed, self.failed = self.failed, []
-            if self._fatal or any(failure.mendable(self._retries) for failure in failed):
-                self._replace(failed)
+            if self._fatal or any(failure.mendable(self._patience_s) for failure in failed):
+                self._hold()
+                try:
+                    self._replace(failed)
+                finally:
+                    self._release()
                 return
         for failure in failed:
             self._ledger.give_up(failure)
 
     def _replace(self, failed: list[Failure]) -> None:
-        # 1. No message may follow those that failed: the failed producer refuses new ones, and ours wait for
-        #    the lock. What it still holds comes back, or turns out to be acknowledged.
+        # 1. No message may follow those that failed, so new ones are held. What the producer still has comes
+        #    back, or turns out to be acknowledged.
         self._drain()
         failed += self.failed
         self.failed = []
-        again = sorted((f for f in failed if f.mendable(self._retries)), key=lambda failure: failure.order)
+        mendable = [failure for failure in reversed(failed) if failure.mendable(self._patience_s)]
+        again = sorted(mendable, key=lambda failure: failure.order)
         log.warning(
             "%s failed (%s); replacing it and sending %d message(s) again",
             self.name,
             ", ".join(sorted({error_name(failure.error) for failure in failed})) or "fatal",
             len(again),
         )
-        time.sleep(self._backoff_s * 2 ** max((failure.token.attempts for failure in again), default=0))
+        attempts = max((failure.token.attempts for failure in again), default=0)
+        time.sleep(min(self._backoff_s * 2 ** min(attempts, 10), LONGEST_PAUSE_S))
         # 2. A new producer takes them in the order in which they were first sent.
         self._swap()
         for failure in failed:
-            if not failure.mendable(self._retries):
+            if not failure.mendable(self._patience_s):
                 self._ledger.give_up(failure)
         for failure in again:
             self._send_again(failure)
@@ -198,26 +218,35 @@ class Lane:
         deadline = time.monotonic() + SETTLE_S
         self._producer.purge(in_queue=True, in_flight=False, blocking=False)
         while len(self._producer) and time.monotonic() < deadline:
-            self._producer.poll(0.05)
+            self._serve(0.05)
         # Nobody can know whether what is still in flight was written: sent again, it may be there twice.
         self._producer.purge(in_queue=True, in_flight=True, blocking=True)
         while len(self._producer):
-            self._producer.poll(0.05)
-        self._complete()
+            self._serve(0.05)
+
+    def _hold(self) -> None:
+        """Let nobody produce until `_release`: callers wait for the lock that this thread holds."""
+        self.produce = self._wait_and_produce
+
+    def _wait_and_produce(self, *arguments: Any) -> None:
+        with self._lock:
+            self._producer.produce(*arguments)
+
+    def _release(self) -> None:
+        self.produce = self._producer.produce
 
     def _swap(self) -> None:
         self._producer = self._build()
         self._fatal = False
-        self.produce = self._producer.produce
 
     def _send_again(self, failure: Failure) -> None:
         record, token = failure.record, failure.token
-        single = Single(self, token, token.position(record), token.attempts + 1)
+        single = Single(self, token, failure.order[1], token.attempts + 1)
         headers = record.headers()
         while True:
             try:
-                self.produce(
-                    record.topic(),
+                self._producer.produce(
+                    record.topic() or "",
                     record.value(),
                     record.key(),
                     -1,
@@ -228,7 +257,7 @@ class Lane:
                 )
             except BufferError:
                 # Only the bare poll: mending what is being mended would mix the order.
-                self._producer.poll(0.01)
+                self._serve(0.01)
             except KafkaException as failed:
                 self.failed.append(Failure(single, failed.args[0], record))
                 return

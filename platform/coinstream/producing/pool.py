@@ -95,7 +95,7 @@ class ProducerPool:
             pooled_config(self._brokers, settings, profile, f"coinstream-{profile.name}-{number}"),
             self._ledger,
             max_block_ms=settings.max_block_ms,
-            retries=settings.retries,
+            delivery_timeout_ms=settings.delivery_timeout_ms,
             retry_backoff_ms=settings.retry_backoff_ms,
         )
 
