@@ -6,11 +6,15 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Final
 
 from coinstream.kafka import base_config, log
 from coinstream.settings import BrokerSettings, KafkaConfig, ProducerSettings
 
-_EXPECTED_WARNING = "enable.gapless.guarantee is experimental"
+RETRY_UNTIL_TIMEOUT: Final = 2_147_483_647
+"""librdkafka's largest count of retries."""
+
+_EXPECTED_WARNING: Final = "enable.gapless.guarantee is experimental"
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -88,12 +92,15 @@ def pooled_config(
 
     `enable.gapless.guarantee` makes a message that cannot be delivered a fatal error of its
     producer instead of a hole in the stream: those behind it come back, and are sent again in order.
+    Retries are bounded by the delivery timeout alone: librdkafka fails a batch whose retries are used up
+    without stopping those behind it, which would pass it. `retries` then bounds the single connections.
     """
     profiles = 2 if settings.throughput_topics else 1
     share = settings.buffer_bytes // (settings.pool_size * profiles)
     return producer_config(brokers, settings, profile, name) | {
         "enable.idempotence": True,
         "enable.gapless.guarantee": True,
+        "retries": RETRY_UNTIL_TIMEOUT,
         "acks": "all",
         "max.in.flight.requests.per.connection": settings.pool_max_in_flight,
         "queue.buffering.max.kbytes": max(share // 1024, 1),

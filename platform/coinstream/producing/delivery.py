@@ -42,21 +42,14 @@ _MENDABLE: Final = {
 }
 """Errors of the producer, not of the message: a new producer can send it."""
 
-_TRANSIENT: Final = {
-    KafkaError._TIMED_OUT,
-    KafkaError._TRANSPORT,
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-    KafkaError.KAFKA_STORAGE_ERROR,
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.NETWORK_EXCEPTION,
-    KafkaError.NOT_ENOUGH_REPLICAS,
-    KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError.REQUEST_TIMED_OUT,
+REFUSED_TOGETHER: Final = {
+    KafkaError.INVALID_MSG,
+    KafkaError.INVALID_RECORD,
+    KafkaError.INVALID_TIMESTAMP,
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.RECORD_LIST_TOO_LARGE,
 }
-"""Errors of the cluster that pass, reported when librdkafka has used up its own retries.
-
-A message that timed out (`_MSG_TIMED_OUT`) is not among them: its time is over."""
+"""Errors of a batch, which may be the fault of one message in it: each is sent once more, alone."""
 
 
 class RecordMetadata(NamedTuple):
@@ -87,9 +80,13 @@ class Failure:
 
     def mendable(self, patience_s: float) -> bool:
         """Whether sending again through a new producer may help, and the message may still wait."""
-        code = self.error.code()
-        may_help = code in _MENDABLE or code in _TRANSIENT
+        may_help = self.error.code() in _MENDABLE or self.alone
         return may_help and time.perf_counter() - self.token.since < patience_s
+
+    @property
+    def alone(self) -> bool:
+        """Whether the broker refused the batch, and this message has not been tried without the others."""
+        return self.error.code() in REFUSED_TOGETHER and not self.token.alone
 
     def as_error(self) -> ProduceError:
         """The failure in our words."""
@@ -111,11 +108,12 @@ class Token:
     It only takes notes: polling or producing inside a delivery callback is not allowed.
     """
 
-    __slots__ = ("attempts", "sequence", "since")
+    __slots__ = ("alone", "attempts", "sequence", "since")
 
-    def __init__(self, sequence: int, attempts: int = 0) -> None:
+    def __init__(self, sequence: int, attempts: int = 0, *, alone: bool = False) -> None:
         self.sequence = sequence
         self.attempts = attempts
+        self.alone = alone
         self.since = time.perf_counter()
 
     def position(self, record: KafkaMessage) -> int:
@@ -188,16 +186,17 @@ class Chunk(Token):
 
 
 class Single(Token):
-    """One message: sampled for its latency, or sent again after a failure."""
+    """One message that is sent again after a failure."""
 
     __slots__ = ("_at", "_lane", "_original")
 
-    def __init__(self, lane: Lane, original: Token, at: int, attempts: int) -> None:
-        super().__init__(original.sequence, attempts)
-        self.since = original.since
+    def __init__(self, lane: Lane, failure: Failure) -> None:
+        before = failure.token
+        super().__init__(before.sequence, before.attempts + 1, alone=before.alone or failure.alone)
+        self.since = before.since
         self._lane = lane
-        self._original = original
-        self._at = at
+        self._original: Token = before._original if isinstance(before, Single) else before
+        self._at = failure.order[1]
 
     def __call__(self, error: KafkaError | None, record: KafkaMessage) -> None:
         """Note a failure; pass a success on to who asked for it."""

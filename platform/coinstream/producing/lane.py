@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import Message as KafkaMessage
 
 from coinstream.errors import AuthenticationError, BufferFullError, FatalProducerError, ProduceError
 from coinstream.kafka import broker_error, checked, error_name, produce_error, refusal
@@ -240,8 +241,19 @@ class Lane:
         self._fatal = False
 
     def _send_again(self, failure: Failure) -> None:
-        record, token = failure.record, failure.token
-        single = Single(self, token, failure.order[1], token.attempts + 1)
+        record, single = failure.record, Single(self, failure)
+        if single.alone:
+            self._empty()
+        self._take_again(record, single)
+        if single.alone:
+            self._empty()
+
+    def _empty(self) -> None:
+        # librdkafka bounds this: nothing waits longer than the delivery timeout.
+        while len(self._producer) and not self._fatal:
+            self._serve(0.05)
+
+    def _take_again(self, record: KafkaMessage, single: Single) -> None:
         headers = record.headers()
         while True:
             try:
