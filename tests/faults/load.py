@@ -1,0 +1,115 @@
+"""Load on the client under test: numbered prices of a few markets, and a record of what was acknowledged."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+from coinstream.client import RecordMetadata, RedpandaClient
+from coinstream.errors import CoinstreamError, ProduceError
+from coinstream.messages import Price
+from coinstream.settings import BrokerSettings, ProducerSettings
+from tests.faults.judge import Sent
+
+EXCHANGE = "faults"
+SYMBOLS = tuple(f"M{number}-USDT" for number in range(20))
+CHUNK = 100
+_BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def message(sent: Sent) -> Price:
+    """The price that stands for a number."""
+    return Price(
+        exchange_id=EXCHANGE,
+        symbol=sent.symbol,
+        usd_price=1.0 + sent.number,
+        volume24h=float(sent.number),
+        last_updated=_BEGIN + timedelta(milliseconds=sent.number),
+    )
+
+
+def numbered(start: int = 0) -> Sequence[Sent]:
+    """The `CHUNK` messages from number `start` of the whole stream on; markets take turns."""
+    return [Sent(SYMBOLS[n % len(SYMBOLS)], n // len(SYMBOLS)) for n in range(start, start + CHUNK)]
+
+
+class Load:
+    """Publishes in a thread, in calls of 100, until it is stopped. Use as a context manager.
+
+    `finish` waits until all is acknowledged; only then `taken` is what was acknowledged.
+    """
+
+    def __init__(self, bootstrap: str, topic: str, settings: ProducerSettings | None = None) -> None:
+        self.client = RedpandaClient(BrokerSettings(brokers=bootstrap), settings)
+        self.taken: list[Sent] = []
+        self.errors: list[ProduceError] = []
+        self._topic = topic
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="load", daemon=True)
+
+    def __enter__(self) -> Load:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(90)
+
+    def finish(self, timeout_s: float = 90) -> list[Sent]:
+        """Stop, and wait for every acknowledgement; what was acknowledged.
+
+        Raises:
+            ProduceError: a message was not.
+        """
+        self.__exit__()
+        assert not self._thread.is_alive(), "the load does not stop"
+        if self.errors:
+            raise self.errors[0]
+        self.client.close(timeout_s)
+        return self.taken
+
+    def _run(self) -> None:
+        for start in count(0, CHUNK):
+            # A pause, not a rate: the brokers share two cores with the judge.
+            if self._stop.wait(0.02):
+                return
+            chunk = numbered(start)
+            try:
+                self.client.produce(self._topic, [message(sent) for sent in chunk])
+            except ProduceError as error:
+                self.errors.append(error)
+                return
+            self.taken.extend(chunk)
+
+
+def outcomes(
+    futures: dict[Sent, Future[RecordMetadata]], timeout_s: float
+) -> tuple[set[Sent], dict[Sent, CoinstreamError]]:
+    """What was acknowledged, and why the rest was not."""
+    acknowledged, refused = set(), {}
+    for sent, future in futures.items():
+        try:
+            future.result(timeout_s)
+        except CoinstreamError as error:
+            refused[sent] = error
+        else:
+            acknowledged.add(sent)
+    return acknowledged, refused
+
+
+def main(bootstrap: str, topic: str) -> None:
+    """Send until killed, printing each message when it is acknowledged."""
+    with RedpandaClient(BrokerSettings(brokers=bootstrap)) as client:
+        for start in count(0, CHUNK):
+            chunk = numbered(start)
+            futures = {sent: client.send(topic, f"{EXCHANGE}-{sent.symbol}", message(sent)) for sent in chunk}
+            for sent in outcomes(futures, 60)[0]:
+                print(sent.symbol, sent.number, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])

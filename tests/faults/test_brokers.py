@@ -1,0 +1,101 @@
+"""Brokers die, restart, freeze and come back while messages are sent; nothing acknowledged is lost."""
+
+from __future__ import annotations
+
+from coinstream.client import RedpandaClient
+from coinstream.local_broker import LocalBroker
+from coinstream.settings import BrokerSettings, ProducerSettings
+from tests.conftest import TopicFactory
+from tests.faults.conftest import Check, Watch
+from tests.faults.load import EXCHANGE, Load, message, numbered, outcomes
+from tests.support import wait_until
+
+MORE = 3000
+"""Messages that are sent between two events."""
+
+
+def wait_for_more(load: Load, count: int = MORE) -> None:
+    """Wait until the cluster has acknowledged `count` further messages."""
+    goal = sum(load.client.delivered.values()) + count
+    wait_until(
+        lambda: load.errors or sum(load.client.delivered.values()) >= goal, 60, "acknowledgements come"
+    )
+    assert not load.errors, load.errors
+
+
+def test_leader_killed_under_load(
+    cluster3: LocalBroker, topic3: TopicFactory, watch: Watch, check: Check
+) -> None:
+    topic = topic3("killed", partitions=6)
+    with Load(cluster3.bootstrap, topic) as load:
+        wait_for_more(load)
+        leader = watch.leader(topic)
+        leader.kill()
+        wait_for_more(load)
+        leader.start()
+        watch.restored(topic)
+        wait_for_more(load)
+        acknowledged = load.finish()
+    check(topic, acknowledged)
+
+
+def test_rolling_restart_under_load(
+    cluster3: LocalBroker, topic3: TopicFactory, watch: Watch, check: Check
+) -> None:
+    topic = topic3("rolling", partitions=6)
+    with Load(cluster3.bootstrap, topic) as load:
+        for node in cluster3.nodes:
+            wait_for_more(load)
+            node.terminate()
+            node.wait(30)
+            node.start()
+            watch.restored(topic)
+        acknowledged = load.finish()
+    check(topic, acknowledged)
+
+
+def test_paused_leader_under_load(
+    cluster3: LocalBroker, topic3: TopicFactory, watch: Watch, check: Check
+) -> None:
+    topic = topic3("paused", partitions=6)
+    with Load(cluster3.bootstrap, topic) as load:
+        wait_for_more(load)
+        leader = watch.leader(topic)
+        leader.pause()
+        try:
+            wait_until(lambda: watch.leader(topic) is not leader, 60, "another node leads")
+            wait_for_more(load)
+        finally:
+            leader.resume()
+        watch.restored(topic)
+        wait_for_more(load)
+        acknowledged = load.finish()
+    check(topic, acknowledged)
+
+
+def test_two_of_three_down(cluster3: LocalBroker, topic3: TopicFactory, watch: Watch, check: Check) -> None:
+    topic = topic3("minority", partitions=3)
+    settings = ProducerSettings(delivery_timeout_ms=4000, retries=1)
+    client = RedpandaClient(BrokerSettings(brokers=cluster3.bootstrap), settings)
+
+    def send(start: int) -> tuple[set[object], dict[object, object]]:
+        chunk = numbered(start)
+        futures = {sent: client.send(topic, f"{EXCHANGE}-{sent.symbol}", message(sent)) for sent in chunk}
+        return outcomes(futures, 60)  # type: ignore[return-value]
+
+    before, refused = send(0)
+    assert not refused
+    down = cluster3.nodes[1:]
+    for node in down:
+        node.kill()
+    during, refused = send(100)
+    assert not during, "a write was acknowledged by one broker of three"
+    assert all(topic in str(error) for error in refused.values())
+    for node in down:
+        node.start()
+    watch.restored(topic)
+    # The same client goes on by itself.
+    after, refused = send(200)
+    assert not refused
+    client.close()
+    check(topic, sorted(before | after))  # type: ignore[type-var]
