@@ -58,7 +58,7 @@ def checker(bootstrap: str) -> Check:
         assert acknowledged, "nothing was acknowledged: the test shows nothing"
         stored = read_all(bootstrap, topic)
         verdict = judge(acknowledged, stored)
-        assert verdict.is_clean, verdict
+        assert verdict.is_clean, str(verdict)
         assert sorted(stored) == sorted(read_all_with_franz(bootstrap, topic, franz_program()))
 
     return both

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from typing import Self
 
 from coinstream.client import RecordMetadata, RedpandaClient
-from coinstream.errors import CoinstreamError, ProduceError
+from coinstream.errors import CoinstreamError
 from coinstream.messages import Price
 from coinstream.settings import BrokerSettings, ProducerSettings
 from tests.faults.judge import Sent
@@ -18,6 +19,8 @@ from tests.faults.judge import Sent
 EXCHANGE = "faults"
 SYMBOLS = tuple(f"M{number}-USDT" for number in range(20))
 CHUNK = 100
+KEPT = {"retention.ms": "-1"}
+"""Topic settings: the messages are dated, and retention would take them for old."""
 _BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -27,7 +30,7 @@ def message(sent: Sent) -> Price:
         exchange_id=EXCHANGE,
         symbol=sent.symbol,
         usd_price=1.0 + sent.number,
-        volume24h=float(sent.number),
+        volume_24h=float(sent.number),
         last_updated=_BEGIN + timedelta(milliseconds=sent.number),
     )
 
@@ -38,52 +41,49 @@ def numbered(start: int = 0) -> Sequence[Sent]:
 
 
 class Load:
-    """Publishes in a thread, in calls of 100, until it is stopped. Use as a context manager.
-
-    `finish` waits until all is acknowledged; only then `taken` is what was acknowledged.
-    """
+    """Publishes in a thread, in calls of 100, until it is stopped. Use as a context manager."""
 
     def __init__(self, bootstrap: str, topic: str, settings: ProducerSettings | None = None) -> None:
         self.client = RedpandaClient(BrokerSettings(brokers=bootstrap), settings)
-        self.taken: list[Sent] = []
-        self.errors: list[ProduceError] = []
         self._topic = topic
+        self._taken: list[Sent] = []
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="load", daemon=True)
+        self._worker = ThreadPoolExecutor(1, "load")
+        self._run = self._worker.submit(self._publish)
 
-    def __enter__(self) -> Load:
-        self._thread.start()
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(90)
+        self._worker.shutdown()
+
+    @property
+    def acknowledged(self) -> int:
+        """Messages that the cluster has acknowledged. Raises what the thread raised, if it ended so."""
+        if self._run.done():
+            self._run.result()
+        return sum(self.client.delivered.values())
 
     def finish(self, timeout_s: float = 90) -> list[Sent]:
-        """Stop, and wait for every acknowledgement; what was acknowledged.
+        """Stop, and wait until every message is acknowledged; gives them.
 
         Raises:
-            ProduceError: a message was not.
+            ProduceError: one was not.
         """
-        self.__exit__()
-        assert not self._thread.is_alive(), "the load does not stop"
-        if self.errors:
-            raise self.errors[0]
+        self._stop.set()
+        self._run.result(timeout_s)
         self.client.close(timeout_s)
-        return self.taken
+        return self._taken
 
-    def _run(self) -> None:
+    def _publish(self) -> None:
         for start in count(0, CHUNK):
             # A pause, not a rate: the brokers share two cores with the judge.
-            if self._stop.wait(0.02):
+            if self._stop.wait(0.1):
                 return
             chunk = numbered(start)
-            try:
-                self.client.produce(self._topic, [message(sent) for sent in chunk])
-            except ProduceError as error:
-                self.errors.append(error)
-                return
-            self.taken.extend(chunk)
+            self.client.produce(self._topic, [message(sent) for sent in chunk])
+            self._taken.extend(chunk)
 
 
 def outcomes(

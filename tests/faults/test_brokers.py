@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 from coinstream.client import RedpandaClient
+from coinstream.errors import CoinstreamError
 from coinstream.local_broker import LocalBroker
 from coinstream.settings import BrokerSettings, ProducerSettings
 from tests.conftest import TopicFactory
 from tests.faults.conftest import Check, Watch
-from tests.faults.load import EXCHANGE, Load, message, numbered, outcomes
+from tests.faults.judge import Sent
+from tests.faults.load import EXCHANGE, KEPT, Load, message, numbered, outcomes
 from tests.support import wait_until
 
-MORE = 3000
+MORE = 1000
 """Messages that are sent between two events."""
 
 
 def wait_for_more(load: Load, count: int = MORE) -> None:
     """Wait until the cluster has acknowledged `count` further messages."""
-    goal = sum(load.client.delivered.values()) + count
-    wait_until(
-        lambda: load.errors or sum(load.client.delivered.values()) >= goal, 60, "acknowledgements come"
-    )
-    assert not load.errors, load.errors
+    goal = load.acknowledged + count
+    wait_until(lambda: load.acknowledged >= goal, 60, f"{count} more acknowledgements come")
 
 
 def test_leader_killed_under_load(
     cluster3: LocalBroker, topic3: TopicFactory, watch: Watch, check: Check
 ) -> None:
-    topic = topic3("killed", partitions=6)
+    topic = topic3("killed", partitions=6, config=KEPT)
     with Load(cluster3.bootstrap, topic) as load:
         wait_for_more(load)
         leader = watch.leader(topic)
@@ -42,7 +41,7 @@ def test_leader_killed_under_load(
 def test_rolling_restart_under_load(
     cluster3: LocalBroker, topic3: TopicFactory, watch: Watch, check: Check
 ) -> None:
-    topic = topic3("rolling", partitions=6)
+    topic = topic3("rolling", partitions=6, config=KEPT)
     with Load(cluster3.bootstrap, topic) as load:
         for node in cluster3.nodes:
             wait_for_more(load)
@@ -57,7 +56,7 @@ def test_rolling_restart_under_load(
 def test_paused_leader_under_load(
     cluster3: LocalBroker, topic3: TopicFactory, watch: Watch, check: Check
 ) -> None:
-    topic = topic3("paused", partitions=6)
+    topic = topic3("paused", partitions=6, config=KEPT)
     with Load(cluster3.bootstrap, topic) as load:
         wait_for_more(load)
         leader = watch.leader(topic)
@@ -74,14 +73,14 @@ def test_paused_leader_under_load(
 
 
 def test_two_of_three_down(cluster3: LocalBroker, topic3: TopicFactory, watch: Watch, check: Check) -> None:
-    topic = topic3("minority", partitions=3)
+    topic = topic3("minority", partitions=3, config=KEPT)
     settings = ProducerSettings(delivery_timeout_ms=4000, retries=1)
     client = RedpandaClient(BrokerSettings(brokers=cluster3.bootstrap), settings)
 
-    def send(start: int) -> tuple[set[object], dict[object, object]]:
+    def send(start: int) -> tuple[set[Sent], dict[Sent, CoinstreamError]]:
         chunk = numbered(start)
         futures = {sent: client.send(topic, f"{EXCHANGE}-{sent.symbol}", message(sent)) for sent in chunk}
-        return outcomes(futures, 60)  # type: ignore[return-value]
+        return outcomes(futures, 60)
 
     before, refused = send(0)
     assert not refused
@@ -98,4 +97,4 @@ def test_two_of_three_down(cluster3: LocalBroker, topic3: TopicFactory, watch: W
     after, refused = send(200)
     assert not refused
     client.close()
-    check(topic, sorted(before | after))  # type: ignore[type-var]
+    check(topic, sorted(before | after))

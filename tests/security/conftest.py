@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from confluent_kafka.admin import (
     AdminClient,
     ScramCredentialInfo,
     ScramMechanism,
+    UserScramCredentialAlteration,
     UserScramCredentialUpsertion,
 )
 
@@ -35,11 +37,10 @@ class Secured:
     """A client certificate of an authority that the broker does not know."""
     token_url: str
 
-    def settings(self, listener: str, **values: object) -> BrokerSettings:
+    def settings(self, listener: str, **values: Any) -> BrokerSettings:
         """Settings for a listener. Failing requests end after five seconds."""
-        return BrokerSettings(
-            brokers=self.broker.bootstrap_of(listener), **{"request_timeout_ms": 5000, **values}
-        )
+        wanted = {"brokers": self.broker.bootstrap_of(listener), "request_timeout_ms": 5000, **values}
+        return BrokerSettings(**wanted)
 
     def scram(self, user: str, password: str = PASSWORD) -> BrokerSettings:
         """Settings of a SCRAM user."""
@@ -126,6 +127,8 @@ def _add_users(bootstrap: str, names: list[str]) -> None:
     admin = AdminClient({"bootstrap.servers": bootstrap})
     for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
         info = ScramCredentialInfo(mechanism, 4096)
-        changes = [UserScramCredentialUpsertion(name, info, PASSWORD.encode()) for name in names]
+        changes: list[UserScramCredentialAlteration] = [
+            UserScramCredentialUpsertion(name, info, PASSWORD.encode()) for name in names
+        ]
         for future in admin.alter_user_scram_credentials(changes).values():
             future.result(20)

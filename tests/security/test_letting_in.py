@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import Consumer, KafkaError
 from confluent_kafka.admin import (
     AclBinding,
     AclOperation,
@@ -26,7 +26,7 @@ from coinstream.errors import (
     NotAllowedError,
     SettingsError,
 )
-from coinstream.kafka import admin_client, base_config, raise_on_kafka, refusal
+from coinstream.kafka import admin_client, base_config, broker_error, refusal
 from coinstream.messages import Price
 from coinstream.provisioning import Provisioner
 from coinstream.settings import BrokerSettings
@@ -142,15 +142,14 @@ def read_one(settings: BrokerSettings, topic: str, group: str) -> object:
     )
     consumer.subscribe([topic])
     try:
-        record = wait_until(lambda: consumer.poll(1), what="a message or an error")
+        record = consumer.poll(20)
     finally:
         consumer.close()
+    assert record is not None, f"neither a message of {topic} nor an error came"
     error = record.error()
     if error is not None:
-        raise_on_kafka(
-            lambda: (_ for _ in ()).throw(KafkaException(error)), f"reading {topic}", settings.brokers
-        )
-    return Decoder().decode(record.value(), record.headers(), topic).message
+        raise broker_error(error, f"reading {topic}", settings.brokers)
+    return Decoder().decode(record.value(), record.headers(), topic).message  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -243,13 +242,12 @@ def test_client_is_told_too(case: str, secured: Secured) -> None:
 def test_consumer_is_told_too(secured: Secured) -> None:
     settings = secured.scram("reader", WRONG)
     heard: list[str] = []
-    consumer = Consumer(
-        {
-            **base_config(settings),
-            "group.id": "told",
-            "error_cb": lambda error: refusal(error) and heard.append(error.str()),
-        }
-    )
+
+    def hear(error: KafkaError) -> None:
+        if refusal(error) is not None:
+            heard.append(error.str())
+
+    consumer = Consumer({**base_config(settings), "group.id": "told", "error_cb": hear})
     consumer.subscribe(["any"])
     wait_until(lambda: consumer.poll(0.1) or heard, what="the refusal is heard")
     consumer.close()
