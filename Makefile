@@ -6,13 +6,16 @@ UV_COMPILE := $(BIN)/python -m uv pip compile --quiet --universal --python-versi
 	--no-emit-index-url --no-header --no-strip-extras
 CHECKED := platform assets sensors resources definitions.py tests scripts
 
-.PHONY: help up install test lint format bench lock clean
+.PHONY: help up shell install test lint format bench lock clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 up: $(VENV)/.runtime ## broker, topics, a feed, Dagster's web UI; Ctrl-C stops everything
 	@exec $(BIN)/coinstream up $(ARGS)
+
+shell: $(VENV)/.runtime ## a shell in which `coinstream` is a command; leave it with exit
+	@PATH="$(CURDIR)/$(BIN):$$PATH" VIRTUAL_ENV="$(CURDIR)/$(VENV)" exec "$${SHELL:-/bin/sh}"
 
 install: $(VENV)/.dev ## the virtual environment with everything for development
 
