@@ -17,6 +17,7 @@ from coinstream.producing.delivery import Ledger, RecordMetadata, Sending
 from coinstream.producing.pool import ProducerPool
 from coinstream.producing.publisher import Publisher
 from coinstream.producing.topic_cache import TopicCache
+from coinstream.routing import message_key
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
 
 AnyHeaders = Mapping[str, str | bytes] | Sequence[tuple[str, str | bytes]]
@@ -100,12 +101,15 @@ class RedpandaClient:
     ) -> Future[RecordMetadata]:
         """Send one message; the future gives where it lies. asyncio code awaits `asyncio.wrap_future` of it.
 
-        Without a key the producers take turns. Headers are a mapping or a list of pairs, of text or bytes.
+        A `Message` without a key is sent under its own; bytes without one are nobody's order, and the
+        producers take turns. Headers are a mapping or a list of pairs, of text or bytes.
 
         Raises:
             As `publish`. What happens after the message was taken is raised by the future.
         """
         raw_key = key.encode() if isinstance(key, str) else key
+        if raw_key is None and isinstance(value, Message):
+            raw_key = message_key(value, topic)
         self._topics.require(topic, raw_key)
         at_ms = 0
         pairs = _pairs(headers)

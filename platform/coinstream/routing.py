@@ -81,6 +81,16 @@ def key_of(exchange: str, symbol: str | None, *, own_topic: bool) -> bytes:
     return symbol.encode() if own_topic else f"{exchange}-{symbol}".encode()
 
 
+def message_key(message: Message, topic: str) -> bytes:
+    """The record key of a message in a topic that the caller chose.
+
+    Raises:
+        UnroutableError: the message is of no registered type.
+    """
+    own = topic == f"{type_of(message).topic}-{message.exchange_id}"
+    return key_of(message.exchange_id, getattr(message, "symbol", None), own_topic=own)
+
+
 def murmur2(key: bytes) -> int:
     """Kafka's 32-bit murmur2 as an unsigned number (the Java client's `Utils.murmur2`)."""
     length = len(key)

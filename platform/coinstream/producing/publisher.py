@@ -9,12 +9,12 @@ from typing import Final
 from confluent_kafka import KafkaException
 
 from coinstream.codec import Encoder
-from coinstream.messages import Message, type_of
+from coinstream.messages import Message
 from coinstream.producing.delivery import Chunk, Ledger
 from coinstream.producing.pool import ProducerPool
 from coinstream.producing.receipts import Target
 from coinstream.producing.topic_cache import TopicCache
-from coinstream.routing import MAX_CACHED_ROUTES, key_of, partition_of
+from coinstream.routing import MAX_CACHED_ROUTES, message_key, partition_of
 
 CHUNK: Final = 500
 """Messages between two looks at delivery reports."""
@@ -76,12 +76,11 @@ class Publisher:
 
     def _target(self, place: Place, message: Message) -> Target:
         targets = self._targets
-        _, exchange, symbol, topic = place
+        topic = place[-1]
         if topic is None:
             topic, key = self._topics.router.route(message)
         else:
-            own = topic == f"{type_of(message).topic}-{exchange}"
-            key = key_of(exchange, symbol, own_topic=own)
+            key = message_key(message, topic)
         partition = partition_of(key, self._topics.require(topic, key))
         target = Target(self._pool.find(topic, key), topic, key, partition)
         if len(targets) < MAX_CACHED_ROUTES:
