@@ -13,8 +13,10 @@ from rich.table import Table
 
 from coinstream.cli.output import AsJson, broker, console, print_json, progress_console
 from coinstream.client import RedpandaClient
+from coinstream.feeds.lease import FeedLease
 from coinstream.feeds.registry import DEFAULT, Options, entries, open_feed
 from coinstream.feeds.runner import FeedReport, Progress, run_feed
+from coinstream.settings import HomeSettings
 
 app = typer.Typer(help="Run feeds and list them.", no_args_is_help=True)
 
@@ -57,14 +59,26 @@ def run(
     exchange: Annotated[
         str | None, typer.Option(help="Whose frames a recording holds, where it does not tell.")
     ] = None,
+    take_over: Annotated[
+        bool,
+        typer.Option("--take-over", help="Take over from a run of this feed without a gap; it ends then."),
+    ] = False,
     json: AsJson = False,
 ) -> None:
-    """Run a feed into the broker and report what came of it."""
+    """Run a feed into the broker and report what came of it.
+
+    Only one run of a feed by name produces at a time: a second one is refused, or takes over.
+    """
     options = Options(_speed(speed), loop, not original_times, exchange)
     source = open_feed(feed, options)
+    lease = None
+    if feed in entries():
+        lease = FeedLease(HomeSettings().home / "leases", feed, take_over=take_over)
     stop = threading.Event()
     with _stopping(stop), broker() as settings, RedpandaClient(settings) as client, _progress(json) as tell:
-        report = run_feed(source, client, duration_s=duration, limit=limit, stop=stop, on_progress=tell)
+        report = run_feed(
+            source, client, duration_s=duration, limit=limit, stop=stop, on_progress=tell, lease=lease
+        )
     print_json(report) if json else _render(report)
 
 

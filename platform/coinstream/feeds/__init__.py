@@ -7,7 +7,18 @@ not is kept as a dead letter: nothing is dropped in silence.
 
 from coinstream.feeds.accounting import Account, DeadLetter, Reason
 from coinstream.feeds.base import Feed
+from coinstream.feeds.lease import FeedLease, LeaseError
 from coinstream.feeds.replay import ReplayFeed
 from coinstream.feeds.runner import FeedReport, run_feed
 
-__all__ = ["Account", "DeadLetter", "Feed", "FeedReport", "Reason", "ReplayFeed", "run_feed"]
+__all__ = [
+    "Account",
+    "DeadLetter",
+    "Feed",
+    "FeedLease",
+    "FeedReport",
+    "LeaseError",
+    "Reason",
+    "ReplayFeed",
+    "run_feed",
+]

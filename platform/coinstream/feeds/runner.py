@@ -13,6 +13,8 @@ from typing import Any, Final, Protocol
 from coinstream.errors import FeedError
 from coinstream.feeds.accounting import DeadLetter
 from coinstream.feeds.base import Feed
+from coinstream.feeds.handover import market_of, note_of, under_lease
+from coinstream.feeds.lease import FeedLease
 from coinstream.messages import Level1, Message
 from coinstream.topics import FEED_DEAD_LETTERS
 
@@ -72,6 +74,7 @@ class FeedReport:
         entries: parts of frames that gave no message, by reason.
         flags: remarkable messages and events: crossed books, gaps, reconnects.
         dead_letters: faulty frames, all in the dead-letter topic.
+        lease_token: how many runs have held the feed's lease, this one included; None without a lease.
         clock_ahead_ms: how far the exchange's clock runs ahead of this machine's: as its time endpoint
             says, else at least so much as its quotes were ahead of their receipt; None: unknown.
         exchange_to_receipt: receipt time minus exchange time; negative when the exchange's clock is ahead.
@@ -90,6 +93,7 @@ class FeedReport:
     entries: dict[str, int]
     flags: dict[str, int]
     dead_letters: int
+    lease_token: int | None
     clock_ahead_ms: float | None
     exchange_to_receipt: Quantiles | None
     receipt_to_produce: Quantiles | None
@@ -119,26 +123,39 @@ def run_feed(
     stop: threading.Event | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     flush_timeout_s: float = FLUSH_TIMEOUT_S,
+    lease: FeedLease | None = None,
 ) -> FeedReport:
     """Publish what a feed yields until it ends, `stop` is set, or a bound is reached.
 
-    However the run ends, also by an interruption, it is flushed within `flush_timeout_s`.
+    However the run ends, also by an interruption, it is flushed within `flush_timeout_s`. With a
+    lease it publishes only while it holds that, and ends when a successor is ready; `duration_s` counts
+    from when it holds the lease.
 
     Raises:
+        LeaseError: another run holds the lease.
         FeedError: the feed failed.
         ProduceError: a message was not acknowledged, or some remained when the time was up.
     """
-    run = _Run(feed, client, stop or threading.Event(), on_progress)
+    if lease is not None:
+        lease.open()
+    run = _Run(feed, client, stop or threading.Event(), on_progress, lease)
     batches = feed.messages(run.stop)
+    note: dict[str, str] | None = None
     try:
         run.publish_all(batches, duration_s, limit)
     finally:
         run.stop.set()
         try:
-            _close(batches)
+            try:
+                _close(batches)
+            finally:
+                run.bury(feed.account.take_dead())
+                client.flush(flush_timeout_s)
+            note = note_of(run.last.values())
         finally:
-            run.bury(feed.account.take_dead())
-            client.flush(flush_timeout_s)
+            # Without a note, after a failure, the successor publishes all that it has kept.
+            if lease is not None:
+                lease.release(note)
     run.settle()
     return run.report()
 
@@ -156,8 +173,12 @@ class _Run:
         client: Publisher,
         stop: threading.Event,
         on_progress: Callable[[Progress], None] | None,
+        lease: FeedLease | None,
     ) -> None:
         self.stop = stop
+        self.last: dict[str, Message] = {}
+        self._lease = lease
+        self._is_waiting = lease is not None
         self._feed = feed
         self._client = client
         self._on_progress = on_progress
@@ -172,6 +193,8 @@ class _Run:
         self, batches: Iterator[Sequence[Message]], duration_s: float | None, limit: int | None
     ) -> None:
         progress = self._progress
+        if self._lease is not None:
+            batches = under_lease(batches, self._lease, self.stop, self._begin)
         for batch in batches:
             if limit is not None and progress.messages + len(batch) > limit:
                 batch = batch[: limit - progress.messages]
@@ -183,8 +206,11 @@ class _Run:
             self._tell()
             if limit is not None and progress.messages >= limit:
                 return
-            if duration_s is not None and progress.seconds >= duration_s:
+            if duration_s is not None and progress.seconds >= duration_s and not self._is_waiting:
                 return
+
+    def _begin(self) -> None:
+        self._is_waiting, self._started = False, time.monotonic()
 
     def _publish(self, batch: Sequence[Message]) -> None:
         self._client.publish(batch)
@@ -193,6 +219,8 @@ class _Run:
             kind = type(message).__name__.lower()
             counts[kind] = counts.get(kind, 0) + 1
         self._progress.messages += len(batch)
+        if self._lease is not None:
+            self.last.update((market_of(message), message) for message in batch)
         # One sample a batch: its first message waited longest.
         first = batch[0]
         if isinstance(first, Level1):
@@ -234,6 +262,7 @@ class _Run:
             entries={str(reason): count for reason, count in account.entries.most_common()},
             flags={str(flag): count for flag, count in account.flags.most_common()},
             dead_letters=len(self._buried),
+            lease_token=self._lease.token if self._lease is not None else None,
             clock_ahead_ms=self._clock_ahead_ms(),
             exchange_to_receipt=Quantiles.of(self._from_exchange),
             receipt_to_produce=Quantiles.of(self._to_produce),

@@ -78,6 +78,7 @@ class SimulatedExchange:
         port: to listen on; 0 takes a free one.
         number_in_size: the bid size of a quote is its number, so that a reader of the messages sees holes.
 
+    `connections` counts the websockets that were opened, `requests` the frames of clients that were answered.
     `faults` may be changed at any time, also over HTTP: `GET /faults?garble=0.1`. A slow reader slows the
     quotes down for all: nothing is left out unless a fault says so.
     """
@@ -97,7 +98,7 @@ class SimulatedExchange:
         self.faults = faults or Faults()
         self.rate = rate
         self.market = Market(source or RandomWalk(symbols, seed), number_in_size=number_in_size)
-        self.connections = 0
+        self.connections = self.requests = 0
         self._host, self._port = host, port
         world = World(self.market, self.faults)
         self._venues = {name: make(world) for name, make in VENUES.items()}
@@ -219,6 +220,7 @@ class SimulatedExchange:
         try:
             async for text in connection:
                 line.write(session.hear(text.encode() if isinstance(text, str) else text))
+                self.requests += 1
         except ConnectionClosed:
             return
         finally:

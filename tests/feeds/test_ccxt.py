@@ -1,0 +1,145 @@
+"""The unmodified ccxt client against the simulated exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from coinstream.errors import FeedError
+from coinstream.feeds import Reason
+from coinstream.feeds.accounting import Flag
+from coinstream.feeds.live import CcxtFeed
+from coinstream.feeds.live.ccxt_messages import candles_of, price_of, quote_of
+from coinstream.feeds.parsers.memory import Memory
+from coinstream.feeds.simulated import SimulatedExchange
+from coinstream.feeds.simulated.clients import ccxt_options
+from coinstream.messages import Level1, Ohlcv, Price
+from tests.feeds.frames import RECEIVED_NS
+from tests.feeds.running import IMPATIENT, Running
+
+SYMBOLS = {"binance": "BTC/USDT", "kraken": "BTC/USD", "coinbase": "BTC/USD"}
+PATIENT_ENOUGH = replace(IMPATIENT, frozen_after_s=8.0, silent_after_s=4.0)
+
+
+@pytest.fixture
+def exchange() -> Iterator[SimulatedExchange]:
+    with SimulatedExchange(rate=100, number_in_size=True) as simulated:
+        yield simulated
+
+
+def feed(exchange: SimulatedExchange, venue: str, *symbols: str, types: tuple[str, ...]) -> CcxtFeed:
+    options = ccxt_options(venue, exchange.http_url(venue), exchange.ws_url(venue))
+    wanted = symbols or (SYMBOLS[venue],)
+    # ccxt keeps to the real exchanges' limits on requests; this one has none.
+    return CcxtFeed(venue, wanted, types, options=options | {"rateLimit": 1}, patience=PATIENT_ENOUGH)
+
+
+@pytest.mark.parametrize("venue", sorted(SYMBOLS))
+def test_quotes_prices_and_candles(exchange: SimulatedExchange, venue: str) -> None:
+    with Running(feed(exchange, venue, types=("level1", "price", "ohlcv"))) as running:
+        running.wait(
+            lambda: {type(message) for message in list(running.messages)} == {Level1, Price, Ohlcv},
+            "all three kinds of message",
+        )
+        running.wait_for_more(20)
+    assert running.feed.account.is_balanced
+    assert {message.exchange_id for message in running.messages} == {venue}
+    numbers = running.numbers(SYMBOLS[venue])
+    assert numbers == sorted(numbers)
+    last = exchange.market.ticks[SYMBOLS[venue]]
+    told = {tick.number: tick for tick in last}
+    for quote in running.quotes(SYMBOLS[venue]):
+        tick = told[int(quote.bid_size)]
+        assert (quote.best_bid, quote.best_ask) == (
+            pytest.approx(tick.bid, abs=1e-7),
+            pytest.approx(tick.ask, abs=1e-7),
+        )
+
+
+def test_a_broken_connection_is_made_anew(exchange: SimulatedExchange) -> None:
+    with Running(feed(exchange, "binance", types=("level1",))) as running:
+        running.wait_for_more(20)
+        exchange.faults.drop = 1
+        running.wait(lambda: running.feed.account.flags[Flag.RECONNECT], "a reconnect")
+        running.wait_for_more(20)
+
+
+def test_a_frame_that_ccxt_cannot_read_is_counted_and_the_feed_goes_on(exchange: SimulatedExchange) -> None:
+    with Running(feed(exchange, "binance", types=("level1",))) as running:
+        running.wait_for_more(20)
+        exchange.faults.garble = 1.0
+        running.wait(lambda: running.feed.account.flags[Flag.RECONNECT], "a reconnect")
+        exchange.faults.garble = 0.0
+        running.wait_for_more(20)
+    assert running.feed.account.is_balanced
+
+
+def test_limits_at_the_start_are_survived(exchange: SimulatedExchange) -> None:
+    exchange.faults.rate_limit = 2
+    with Running(feed(exchange, "binance", types=("level1",))) as running:
+        running.wait_for_more(10)
+    assert running.feed.account.flags[Flag.RATE_LIMITED] >= 1
+
+
+def test_a_symbol_that_is_not_listed_does_not_disturb_the_others(exchange: SimulatedExchange) -> None:
+    exchange.faults.vanished = {"ETH/USDT"}
+    with Running(feed(exchange, "binance", "BTC/USDT", "ETH/USDT", types=("level1",))) as running:
+        running.wait_for_more(20, "BTC/USDT")
+    assert running.feed.account.flags[Flag.VANISHED] == 1
+
+
+def test_an_unknown_exchange_or_type_is_an_error_that_names_it() -> None:
+    with pytest.raises(FeedError, match="does not know exchange 'bitfoo'"):
+        CcxtFeed("bitfoo", ["BTC/USD"])
+    with pytest.raises(FeedError, match="no such type depth"):
+        CcxtFeed("kraken", ["BTC/USD"], ["depth"])
+
+
+TICKER: dict[str, Any] = {
+    **{"symbol": "BTC/USDT", "timestamp": 1723161256313, "bid": 1.5, "bidVolume": 2.0, "ask": "1.6"},
+    **{"askVolume": 3.0, "last": "1.55", "baseVolume": 9, "percentage": -2.5},
+}
+
+
+def test_a_unified_ticker_is_a_quote_and_a_price() -> None:
+    memory = Memory("okx")
+    quote, price = quote_of(memory, TICKER, RECEIVED_NS), price_of(memory, TICKER, RECEIVED_NS)
+    assert isinstance(quote, Level1)
+    assert (quote.best_bid, quote.best_ask, quote.timestamp.microsecond) == (1.5, 1.6, 313000)
+    assert isinstance(price, Price)
+    assert (price.usd_price, price.volume_24h, price.price_change_24h) == (1.55, 9.0, -2.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"bid": None}, Reason.ONE_SIDED),
+        ({"ask": ""}, Reason.ONE_SIDED),
+        ({"bid": 0}, Reason.ONE_SIDED),
+        ({"bidVolume": None}, Reason.NO_SIZES),
+        ({"bid": "x"}, Reason.BAD_VALUE),
+        ({"ask": float("nan")}, Reason.BAD_VALUE),
+        ({"timestamp": 1e300}, Reason.BAD_VALUE),
+    ],
+)
+def test_what_is_no_quote_has_its_reason(change: dict[str, Any], reason: Reason) -> None:
+    assert quote_of(Memory("okx"), TICKER | change, RECEIVED_NS) is reason
+
+
+def test_candles_are_told_when_they_change() -> None:
+    last: dict[str, tuple[Any, ...]] = {}
+
+    def told(*rows: list[Any]) -> list[Any]:
+        return list(candles_of(last, "okx", "BTC/USDT", "5m", rows, RECEIVED_NS))
+
+    row = [1723161000000, "1", "3", "0.5", "2", 7]
+    (candle,) = told(row)
+    assert (candle.close_time - candle.open_time).total_seconds() == 300
+    assert (candle.high_price, candle.volume) == (3, 7)
+    assert told(row) == [Reason.DUPLICATE]
+    assert told([row[0] - 300_000, *row[1:]], [row[0] + 300_000, *row[1:]])[0] is Reason.OUT_OF_DATE
+    assert told([row[0] + 600_000, None, 1, 1, 1, 1]) == [Reason.INCOMPLETE]
+    assert told(["when", 1, 1, 1, 1, 1]) == [Reason.BAD_VALUE]
