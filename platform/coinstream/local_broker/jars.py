@@ -18,6 +18,7 @@ from coinstream.local_broker.progress import show_fetching
 LOCK_NAME = "jars.lock"
 _PARALLEL_DOWNLOADS = 8
 _FETCH_DEADLINE_S = 600.0
+_ATTEMPTS = 3
 
 Fetched = Callable[[str, int], None]
 """Told the name and the bytes of each jar that has come."""
@@ -113,6 +114,7 @@ def _fetch(missing: list[LockedJar], folder: Path, fetched: Fetched) -> None:
 
 def _fetch_one(jar: LockedJar, folder: Path) -> Path:
     import requests
+    import tenacity
     from jgo.config import GlobalSettings
     from jgo.constants import MAVEN_CENTRAL_URL
     from jgo.maven import MavenContext
@@ -123,8 +125,16 @@ def _fetch_one(jar: LockedJar, folder: Path) -> Path:
     repositories = {**GlobalSettings.load().repositories, "central": MAVEN_CENTRAL_URL}
     context = MavenContext(repo_cache=folder, remote_repos=repositories, timeout=60)
     group, artifact, version = jar.coordinate.split(":")
+    wanted = context.project(group, artifact).at_version(version).artifact()
+    # One dropped connection among some fifty downloads is nothing to bother the user with.
+    again = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(_ATTEMPTS),
+        wait=tenacity.wait_exponential(0.5),
+        retry=tenacity.retry_if_exception_type((requests.RequestException, RuntimeError)),
+        reraise=True,
+    )
     try:
-        context.project(group, artifact).at_version(version).artifact().resolve()
+        again(wanted.resolve)
     except (requests.RequestException, RuntimeError) as error:
         raise LocalBrokerError(
             f"cannot fetch {jar.coordinate} for the local broker: {error}; "
