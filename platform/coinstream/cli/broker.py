@@ -12,7 +12,7 @@ from coinstream.cli.output import AsJson, console, print_json, progress_console
 from coinstream.errors import LocalBrokerError
 from coinstream.local_broker.daemon import start_detached, stop_detached
 from coinstream.local_broker.status import BrokerStatus, NodeStatus, broker_status
-from coinstream.settings import HomeSettings
+from coinstream.settings import BrokerSettings, HomeSettings
 
 app = typer.Typer(help="Start, stop and inspect the local broker.", no_args_is_help=True)
 
@@ -33,6 +33,11 @@ def start(
     settings = HomeSettings()
     home = broker_home(settings)
     before = broker_status(home)
+    if BrokerSettings().brokers:
+        progress_console.print(
+            f"REDPANDA_BROKERS is set, so other commands use {BrokerSettings().brokers} and not this broker",
+            soft_wrap=True,
+        )
     if before.running:
         _refuse_another(before, nodes)
     else:
