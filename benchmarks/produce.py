@@ -18,7 +18,7 @@ from coinstream.client import RedpandaClient
 from coinstream.codec import Encoder
 from coinstream.messages import LEVEL1, Level1
 from coinstream.producing.config import Profile, producer_config, profile_chooser
-from coinstream.routing import Router
+from coinstream.routing import Router, record_time_ms
 from coinstream.settings import BrokerSettings, ProducerSettings
 
 PREPARED = 50_000
@@ -81,7 +81,7 @@ def encode_all(topic: str, prepared: Sequence[Level1]) -> list[Record]:
             router.route(message).topic,
             encoder.encode(message)[0],
             router.route(message).key,
-            int(message.last_updated.timestamp() * 1000),
+            record_time_ms(message),
         )
         for message in prepared
     ]

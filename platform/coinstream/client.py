@@ -17,7 +17,7 @@ from coinstream.producing.delivery import Ledger, RecordMetadata, Sending
 from coinstream.producing.pool import ProducerPool
 from coinstream.producing.publisher import Publisher
 from coinstream.producing.topic_cache import TopicCache
-from coinstream.routing import message_key
+from coinstream.routing import message_key, record_time_ms
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
 
 AnyHeaders = Mapping[str, str | bytes] | Sequence[tuple[str, str | bytes]]
@@ -114,8 +114,8 @@ class RedpandaClient:
         at_ms = 0
         pairs = _pairs(headers)
         if isinstance(value, Message):
-            at_ms = int(value.last_updated.timestamp() * 1000)
-            value, own_headers = self.encoder.encode(value)
+            message, (value, own_headers) = value, self.encoder.encode(value)
+            at_ms = record_time_ms(message)
             pairs = [*(own_headers or []), *pairs]
         lane = self._pool.get_producer(topic) if raw_key is None else self._pool.find(topic, raw_key)
         lane.track()

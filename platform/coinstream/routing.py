@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from coinstream.messages import Message, classify, type_named, type_of
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 _SEED: Final = 0x9747B28C
 _M: Final = 0x5BD1E995
 _MASK: Final = 0xFFFFFFFF
@@ -89,6 +92,16 @@ def message_key(message: Message, topic: str) -> bytes:
     """
     own = topic == f"{type_of(message).topic}-{message.exchange_id}"
     return key_of(message.exchange_id, getattr(message, "symbol", None), own_topic=own)
+
+
+def record_time_ms(message: Message) -> int:
+    """The record's timestamp: `last_updated` in whole milliseconds since 1970, further digits cut.
+
+    Raises:
+        TypeError: the time is naive.
+    """
+    # Whole numbers throughout: `timestamp() * 1000` would be a millisecond off now and then.
+    return (message.last_updated - _EPOCH) // _MILLISECOND
 
 
 def murmur2(key: bytes) -> int:

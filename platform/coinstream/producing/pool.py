@@ -13,6 +13,7 @@ import mmh3
 from coinstream.producing.config import Profile, pooled_config, profile_chooser
 from coinstream.producing.delivery import Ledger
 from coinstream.producing.lane import Lane
+from coinstream.producing.statistics import BatchSizes
 from coinstream.settings import BrokerSettings, ProducerSettings
 
 BUSY_S: Final = 0.004
@@ -97,6 +98,7 @@ class ProducerPool:
             max_block_ms=settings.max_block_ms,
             delivery_timeout_ms=settings.delivery_timeout_ms,
             retry_backoff_ms=settings.retry_backoff_ms,
+            on_statistics=BatchSizes(self._ledger.metrics),
         )
 
     def _care(self) -> None:

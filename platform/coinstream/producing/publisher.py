@@ -14,7 +14,7 @@ from coinstream.producing.delivery import Chunk, Ledger
 from coinstream.producing.pool import ProducerPool
 from coinstream.producing.receipts import Target
 from coinstream.producing.topic_cache import TopicCache
-from coinstream.routing import MAX_CACHED_ROUTES, message_key, partition_of
+from coinstream.routing import MAX_CACHED_ROUTES, message_key, partition_of, record_time_ms
 
 CHUNK: Final = 500
 """Messages between two looks at delivery reports."""
@@ -60,7 +60,7 @@ class Publisher:
                 place = (type(message), message.exchange_id, getattr(message, "symbol", None), topic)
                 target = targets.get(place) or self._target(place, message)
                 value, headers = encode(message)
-                at_ms = int(message.last_updated.timestamp() * 1000)
+                at_ms = record_time_ms(message)
                 try:
                     target.lane.produce(target.topic, value, target.key, -1, token, None, at_ms, headers)
                 except (BufferError, KafkaException):
