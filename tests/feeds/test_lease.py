@@ -20,7 +20,6 @@ from coinstream.codec import decode_any
 from coinstream.feeds.handover import beyond, note_of
 from coinstream.feeds.lease import FeedLease, LeaseError
 from coinstream.feeds.simulated import SimulatedExchange
-from coinstream.local_broker import LocalBroker
 from coinstream.messages import Level1, Message
 from coinstream.provisioning import Provisioner
 from coinstream.settings import BrokerSettings
@@ -111,13 +110,11 @@ def test_nothing_is_missing_or_twice_after_a_handover(order: list[str], data: st
 
 
 @pytest.fixture(scope="module")
-def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerSettings]:
-    """A broker whose topics hold what these tests produce and nothing else."""
-    with LocalBroker(tmp_path_factory.mktemp("handover"), nodes=1, port=0) as local:
-        settings = BrokerSettings(brokers=local.bootstrap)
-        provisioner = Provisioner(settings)
-        provisioner.apply(provisioner.plan(catalogue([])))
-        yield settings
+def brokers(broker_settings: BrokerSettings) -> BrokerSettings:
+    """A broker with all topics."""
+    provisioner = Provisioner(broker_settings)
+    provisioner.apply(provisioner.plan(catalogue([])))
+    return broker_settings
 
 
 class Runs:
@@ -166,8 +163,8 @@ def exchange() -> Iterator[SimulatedExchange]:
 
 
 @pytest.fixture
-def runs(tmp_path: Path, own_broker: BrokerSettings, exchange: SimulatedExchange) -> Iterator[Runs]:
-    started = Runs(tmp_path, own_broker, exchange)
+def runs(tmp_path: Path, brokers: BrokerSettings, exchange: SimulatedExchange) -> Iterator[Runs]:
+    started = Runs(tmp_path, brokers, exchange)
     yield started
     started.end()
 
@@ -221,8 +218,8 @@ class Reader:
 
 
 @pytest.fixture
-def reader(own_broker: BrokerSettings) -> Iterator[Reader]:
-    made = Reader(own_broker)
+def reader(brokers: BrokerSettings) -> Iterator[Reader]:
+    made = Reader(brokers)
     yield made
     made.close()
 

@@ -18,7 +18,7 @@ from coinstream.messages import Message
 
 log = logging.getLogger(__name__)
 
-ROOM: Final = 5_000
+ROOM: Final = 2_000
 """Messages that wait to be taken at most; then nothing more is read."""
 BATCH: Final = 1_000
 _PATIENCE_S: Final = 0.25

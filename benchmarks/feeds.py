@@ -1,0 +1,158 @@
+"""Quotes of the simulated exchange into the broker over a websocket, beside a loop that parses and produces.
+
+The exchange runs in a process of its own, as a real one does; parser, routing, encoding and producing run in
+one process: this one. The bare loop has no socket, no feed and no platform: it decodes the same frames with
+msgspec, writes the same JSON and hands it to a `confluent_kafka.Producer` of the same settings.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from confluent_kafka import Producer
+
+from benchmarks.common import bench_broker, bench_topic, compare, interleaved, machine
+from coinstream.client import RedpandaClient
+from coinstream.feeds.live import DirectFeed
+from coinstream.feeds.live.dialects import new_dialect
+from coinstream.feeds.runner import FeedReport, run_feed
+from coinstream.feeds.simulated.binance import book_ticker
+from coinstream.feeds.simulated.market import Market, RandomWalk
+from coinstream.messages import LEVEL1
+from coinstream.producing.config import producer_config, profile_chooser
+from coinstream.settings import BrokerSettings, ProducerSettings
+
+ROOT = Path(__file__).resolve().parents[1]
+SYMBOLS = ("BTC/USDT", "ETH/USDT", "SOL/USDT", "XRP/USDT", "ADA/USDT", "DOGE/USDT")
+EXCHANGE = "binance"
+FRAMES = 50_000
+
+
+class BookTicker(msgspec.Struct):
+    u: int
+    s: str
+    b: float
+    B: float
+    a: float
+    A: float
+
+
+def run(
+    seconds: float = 8.0, rate: float = 60_000.0, repetitions: int = 3, partitions: int = 24
+) -> dict[str, Any]:
+    """Rates of both in the same run, in turns.
+
+    Args:
+        seconds: that each feed run lasts.
+        rate: quotes per second that the exchange offers; it waits for a slower reader, so nothing is lost.
+        repetitions: turns that count.
+        partitions: of the topic.
+    """
+    settings = ProducerSettings(throughput_topics=("*",))
+    reports: list[FeedReport] = []
+    with bench_broker() as brokers, bench_topic(brokers, f"{LEVEL1.topic}-bench", partitions) as topic:
+        exchange = topic.removeprefix(f"{LEVEL1.topic}-")
+        frames = [book_ticker(tick) for tick in _ticks(FRAMES)]
+        with simulator(rate) as address:
+
+            def ours() -> float:
+                report = feed_rate(brokers, settings, address, exchange, seconds)
+                reports.append(report)
+                return report.rate
+
+            figures = interleaved(
+                repetitions,
+                {"ours": ours, "raw": lambda: bare_rate(brokers, settings, topic, exchange, frames)},
+            )
+    receipt = [report.receipt_to_produce for report in reports if report.receipt_to_produce is not None]
+    return compare(figures["ours"], figures["raw"]) | {
+        "messages": sum(report.messages for report in reports),
+        "offered_per_second": rate,
+        "receipt_to_produce_p50_ms": round(min(found.p50_ms for found in receipt), 2),
+        "receipt_to_produce_p99_ms": round(min(found.p99_ms for found in receipt), 2),
+        "machine": machine(),
+    }
+
+
+@contextmanager
+def simulator(rate: float) -> Iterator[str]:
+    """A simulated exchange in a process of its own; its address."""
+    command = [sys.executable, "-m", "coinstream", "simulate", "--port", "0", "--rate", str(rate), "--json"]
+    for symbol in SYMBOLS:
+        command += ["--symbol", symbol]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'platform'}{os.pathsep}{ROOT}"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
+    assert process.stdout is not None
+    try:
+        told = msgspec.json.decode(process.stdout.readline())
+        yield str(told["control"]).removesuffix("/faults")
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def feed_rate(
+    brokers: BrokerSettings, settings: ProducerSettings, address: str, exchange: str, seconds: float
+) -> FeedReport:
+    """A run of the direct feed. Every quote received must have been acknowledged."""
+    base = f"{address}/{EXCHANGE}"
+    feed = DirectFeed(
+        new_dialect(EXCHANGE, ("level1",), base.replace("http", "ws", 1), base), SYMBOLS, "bench"
+    )
+    # The bench's topic is that of an exchange of this name.
+    feed.exchange = feed._parser.exchange = exchange
+    with RedpandaClient(brokers, settings) as client:
+        report = run_feed(feed, client, duration_s=seconds)
+        delivered = sum(client.delivered.values())
+    if delivered != report.messages:
+        raise AssertionError(f"{delivered} of {report.messages} messages were acknowledged")
+    return report
+
+
+def bare_rate(
+    brokers: BrokerSettings, settings: ProducerSettings, topic: str, exchange: str, frames: Sequence[bytes]
+) -> float:
+    """Messages per second of a hand-written loop, to the last acknowledgement."""
+    profile = profile_chooser(settings)(topic)
+    config = producer_config(brokers, settings, profile, "bare") | {
+        "enable.idempotence": True,
+        "statistics.interval.ms": 0,
+    }
+    producer = Producer(config)
+    decode, encode = msgspec.json.Decoder(BookTicker, strict=False).decode, msgspec.json.Encoder().encode
+    started = time.perf_counter()
+    for number, frame in enumerate(itertools.chain(frames, frames)):
+        quote = decode(frame)
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        value = encode(
+            {
+                **{"exchangeId": exchange, "symbol": quote.s, "bestBid": quote.b, "bestAsk": quote.a},
+                **{"bidSize": quote.B, "askSize": quote.A, "timestamp": now, "lastUpdated": now},
+            }
+        )
+        while True:
+            try:
+                producer.produce(topic, value, quote.s.encode())
+                break
+            except BufferError:
+                producer.poll(0.01)
+        if number % 500 == 0:
+            producer.poll(0)
+    if left := producer.flush(120):
+        raise AssertionError(f"{left} messages of the bare client were not acknowledged")
+    return 2 * len(frames) / (time.perf_counter() - started)
+
+
+def _ticks(count: int) -> list[Any]:
+    market = Market(RandomWalk(SYMBOLS))
+    return [market.next(1_700_000_000_000) for _ in range(count)]
