@@ -1,0 +1,134 @@
+"""Two checks a topic: its readers keep up (`lag`), and its partitions are served (`health`).
+
+The lag sensor evaluates them all the time; here they can be run by hand, from a topic's page.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import dagster as dg
+
+from assets.topics import SPECS, topic_key
+from coinstream.observing.health import Status
+from coinstream.observing.lag import LagMonitor
+from coinstream.observing.topic_report import TopicReport, report_topics
+from coinstream.observing.topic_stats import TopicWatch
+from coinstream.settings import LagSettings
+from resources.admin import AdminResource
+
+LAG_CHECK: Final = "lag"
+HEALTH_CHECK: Final = "health"
+
+_DESCRIPTIONS: Final = {
+    LAG_CHECK: "No group that reads the topic has stopped, stands still, went back, or is too far behind.",
+    HEALTH_CHECK: "Every partition has a leader; the metadata counts those with too few replicas in sync.",
+}
+
+
+def lag_result(report: TopicReport, settings: LagSettings) -> tuple[bool, str]:
+    """Whether the check passes, and why."""
+    behind = [reader for reader in report.readers if reader.messages]
+    text = (
+        ", ".join(f"{one.group}: {one.messages:,} message(s), {one.verdict}" for one in behind)
+        or "every group has handled everything"
+    )
+    return not report.is_behind(settings), text if report.readers else "no group reads this topic"
+
+
+def health_result(report: TopicReport) -> tuple[bool, str]:
+    """Whether the check passes, and why."""
+    text = (
+        f"{report.partitions} partitions, {report.leaderless} without a leader, "
+        f"{report.under_replicated} with too few replicas in sync"
+    )
+    return report.status is not Status.UNHEALTHY, text
+
+
+def figures(report: TopicReport) -> dict[str, Any]:
+    """Numbers, which the UI plots over time."""
+    numbers: dict[str, Any] = {
+        "lag_messages": report.lag_messages,
+        "lag_seconds": round(report.lag_seconds, 3),
+        "partitions": report.partitions,
+        "records": report.records,
+        "leaderless_partitions": report.leaderless,
+        "under_replicated_partitions": report.under_replicated,
+        "verdict": str(report.verdict),
+        "health": str(report.status),
+    }
+    if report.rate is not None:
+        numbers["messages_per_second"] = round(report.rate, 3)
+    return numbers | {"groups": _groups(report)} if report.readers else numbers
+
+
+def results(report: TopicReport, settings: LagSettings) -> dict[str, tuple[bool, str]]:
+    """Every check's result and why."""
+    return {LAG_CHECK: lag_result(report, settings), HEALTH_CHECK: health_result(report)}
+
+
+def severity(report: TopicReport) -> dg.AssetCheckSeverity:
+    """A topic without a leader is an error; lag is a warning: messages are late, not lost."""
+    return dg.AssetCheckSeverity.ERROR if report.leaderless else dg.AssetCheckSeverity.WARN
+
+
+def _groups(report: TopicReport) -> dg.TableMetadataValue:
+    schema = dg.TableSchema(
+        [
+            dg.TableColumn("group"),
+            dg.TableColumn("messages", "int"),
+            dg.TableColumn("seconds", "float"),
+            dg.TableColumn("verdict"),
+        ]
+    )
+    records = [
+        dg.TableRecord(
+            {
+                "group": one.group,
+                "messages": one.messages,
+                "seconds": -1.0 if one.seconds is None else round(one.seconds, 3),
+                "verdict": str(one.verdict),
+            }
+        )
+        for one in report.readers
+    ]
+    return dg.MetadataValue.table(records, schema=schema)
+
+
+@dg.multi_asset_check(
+    name="topic_health",
+    specs=[
+        dg.AssetCheckSpec(name, asset=topic_key(topic), description=text)
+        for topic in SPECS
+        for name, text in _DESCRIPTIONS.items()
+    ],
+    can_subset=True,
+)
+def topic_health(
+    context: dg.AssetCheckExecutionContext, admin: AdminResource
+) -> Iterator[dg.AssetCheckResult]:
+    """Measure now, and judge the selected topics."""
+    monitor = LagMonitor(admin.settings())
+    stats = TopicWatch(monitor.cluster).look()
+    reports = report_topics(monitor.cluster.metadata(), stats, monitor.measure_all())
+    for key in sorted(context.selected_asset_check_keys):
+        report = reports.get(key.asset_key.path[-1])
+        if report is None:
+            yield dg.AssetCheckResult(
+                asset_key=key.asset_key,
+                check_name=key.name,
+                passed=False,
+                description="The topic does not exist: materialize it, or run `coinstream topics apply`.",
+            )
+            continue
+        passed, text = results(report, monitor.settings)[key.name]
+        yield dg.AssetCheckResult(
+            asset_key=key.asset_key,
+            check_name=key.name,
+            passed=passed,
+            severity=severity(report),
+            description=text,
+            metadata=figures(report),
+        )
+
+
+defs = dg.Definitions(asset_checks=[topic_health])

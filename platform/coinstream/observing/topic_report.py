@@ -1,0 +1,104 @@
+"""One topic as an operator sees it: lag of its readers, growth, and the state of its partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from confluent_kafka.admin import ClusterMetadata
+
+from coinstream.observing.health import Status
+from coinstream.observing.lag import GroupLag
+from coinstream.observing.topic_stats import TopicStats
+from coinstream.observing.verdicts import Verdict, worst
+from coinstream.settings import LagSettings
+
+
+@dataclass(frozen=True)
+class ReaderLag:
+    """A group's lag on one topic."""
+
+    group: str
+    messages: int
+    seconds: float | None
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class TopicReport:
+    """One topic at one time. Lag is that of the group that is furthest behind."""
+
+    topic: str
+    partitions: int
+    records: int
+    rate: float | None
+    leaderless: int
+    under_replicated: int
+    readers: tuple[ReaderLag, ...]
+
+    @property
+    def lag_messages(self) -> int:
+        """Unhandled messages of the slowest group."""
+        return max((reader.messages for reader in self.readers), default=0)
+
+    @property
+    def lag_seconds(self) -> float:
+        """Age of the oldest unhandled message over all groups, as far as it is known."""
+        return max((reader.seconds or 0.0 for reader in self.readers), default=0.0)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of the groups'."""
+        return worst(reader.verdict for reader in self.readers)
+
+    @property
+    def status(self) -> Status:
+        """Of its partitions: without a leader unhealthy, with too few replicas in sync degraded."""
+        if self.leaderless:
+            return Status.UNHEALTHY
+        return Status.DEGRADED if self.under_replicated else Status.HEALTHY
+
+    def is_behind(self, settings: LagSettings) -> bool:
+        """Whether somebody should look: a group lags too much, or has stopped."""
+        return self.lag_messages >= settings.unhealthy_messages or is_alarming(self.verdict)
+
+
+def is_alarming(verdict: Verdict) -> bool:
+    """A group that stands still or went back; one that only falls behind is a matter of thresholds."""
+    return verdict in {Verdict.STALL, Verdict.STOP, Verdict.REWIND}
+
+
+def report_topics(
+    metadata: ClusterMetadata, stats: Iterable[TopicStats], groups: Iterable[GroupLag]
+) -> dict[str, TopicReport]:
+    """Every topic, by name."""
+    lags = list(groups)
+    return {
+        stat.topic: TopicReport(
+            stat.topic,
+            stat.partitions,
+            stat.records,
+            stat.rate,
+            *_partitions(metadata, stat.topic),
+            tuple(_reader(lag, stat.topic) for lag in lags if stat.topic in lag.topics),
+        )
+        for stat in stats
+    }
+
+
+def _partitions(metadata: ClusterMetadata, topic: str) -> tuple[int, int]:
+    found = metadata.topics[topic].partitions.values() if topic in metadata.topics else ()
+    leaderless = sum(part.leader < 0 for part in found)
+    thin = sum(len(part.isrs) < len(part.replicas) for part in found)
+    return leaderless, thin
+
+
+def _reader(lag: GroupLag, topic: str) -> ReaderLag:
+    parts = lag.of_topic(topic)
+    known = [part.seconds for part in parts if part.seconds is not None]
+    return ReaderLag(
+        lag.group,
+        sum(part.messages for part in parts),
+        max(known, default=None),
+        worst(part.verdict for part in parts),
+    )

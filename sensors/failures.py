@@ -1,0 +1,128 @@
+"""Tells people of runs that failed and of sensors and schedules that fail themselves; once each."""
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+import dagster as dg
+from dagster._core.scheduler.instigation import InstigatorState, TickStatus
+
+from coinstream.observing.alerts import Alert, Kind
+from coinstream.observing.transitions import Change, Damping
+from coinstream.settings import WatchSettings
+from resources.alerts import AlertsResource
+from sensors.state import WatchState
+
+WATCH: Final = WatchSettings()
+_AT_ONCE: Final = 200
+_OVERLAP_S: Final = 120.0
+_AT_FIRST_S: Final = 600.0
+"""How far back the first tick looks."""
+
+
+class Outcome(NamedTuple):
+    """How something ended. `subject` says what, so that its next good end is its recovery."""
+
+    subject: str
+    bad: bool
+    at: float
+    detail: str
+    page: str
+
+
+@dg.sensor(
+    name="failure_alert_sensor",
+    minimum_interval_seconds=WATCH.interval_s,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Alerts when a run fails, or a sensor or schedule fails itself; once a job and partition, "
+    "until one of them succeeds again.",
+)
+def failure_alert_sensor(context: dg.SensorEvaluationContext, alerts: AlertsResource) -> dg.SensorResult:
+    """One tick: what ended since the last one."""
+    # Every end counts: there is no measurement that may flicker.
+    state = WatchState.load(context.cursor, Damping(confirm=1, recover=1, memory_s=0), context.log)
+    now = time.time()
+    since = float(state.notes.get("until", now - _AT_FIRST_S))
+    # Looks back a little: a tick is known by its start, and may fail when later ones are known already.
+    found = [*_runs(context.instance, since - _OVERLAP_S), *_ticks(context.instance, since - _OVERLAP_S)]
+    last: dict[str, float] = state.notes.get("last", {})
+    outcomes = sorted(
+        (one for one in found if one.at > last.get(one.subject, since - _OVERLAP_S)), key=lambda one: one.at
+    )
+    for outcome in outcomes:
+        alarm, change = state.observe(outcome.subject, bad=outcome.bad, now=outcome.at)
+        if change is not Change.NONE:
+            state.announce(_alert(outcome, change, alarm.since or outcome.at, alerts))
+    last |= {outcome.subject: outcome.at for outcome in outcomes}
+    until = max([since, *last.values()])
+    state.notes |= {
+        "until": until,
+        "last": {subject: at for subject, at in last.items() if at > until - 2 * _OVERLAP_S},
+    }
+    state.deliver(alerts, context.log)
+    failed = [outcome.subject for outcome in outcomes if outcome.bad]
+    return dg.SensorResult(
+        skip_reason=f"{len(outcomes)} new end(s); failed: {', '.join(failed) or 'none'}",
+        cursor=state.dump(now),
+    )
+
+
+def _runs(instance: dg.DagsterInstance, since: float) -> Iterator[Outcome]:
+    ended = dg.RunsFilter(
+        statuses=[dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS],
+        updated_after=datetime.fromtimestamp(since, UTC),
+    )
+    for record in instance.get_run_records(ended, limit=_AT_ONCE):
+        run = record.dagster_run
+        at = record.update_timestamp.timestamp()
+        if at <= since:
+            continue
+        partition = run.tags.get("dagster/partition")
+        subject = f"run of {run.job_name}" + (f" ({partition})" if partition else "")
+        bad = run.status is dg.DagsterRunStatus.FAILURE
+        detail = _why(instance, run.run_id) if bad else "it succeeded"
+        yield Outcome(subject, bad, at, detail, f"runs/{run.run_id}")
+
+
+def _why(instance: dg.DagsterInstance, run_id: str) -> str:
+    kinds = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
+    for record in instance.get_records_for_run(run_id, of_type=kinds).records:
+        event = record.event_log_entry.dagster_event
+        data = event.event_specific_data if event is not None else None
+        error = getattr(data, "error", None)
+        if error is not None:
+            # The innermost cause is what people can act on.
+            while error.cause is not None:
+                error = error.cause
+            return str(error.message).strip()[:500]
+    return "no step failed: the run was ended from outside, or could not start"
+
+
+def _ticks(instance: dg.DagsterInstance, since: float) -> Iterator[Outcome]:
+    for instigator in instance.all_instigator_state():
+        for tick in instance.get_ticks(
+            instigator.instigator_origin_id,
+            instigator.selector_id,
+            after=since,
+            limit=_AT_ONCE,
+            statuses=[TickStatus.FAILURE, TickStatus.SUCCESS, TickStatus.SKIPPED],
+        ):
+            if tick.timestamp > since:
+                bad = tick.status is TickStatus.FAILURE
+                detail = str(tick.error.message).strip()[:500] if tick.error is not None else "it ticks again"
+                yield Outcome(_name(instigator), bad, tick.timestamp, detail, "automation")
+
+
+def _name(instigator: InstigatorState) -> str:
+    return f"{instigator.instigator_type.value.lower()} {instigator.instigator_name}"
+
+
+def _alert(outcome: Outcome, change: Change, since: float, alerts: AlertsResource) -> Alert:
+    where = (alerts.page(outcome.page),)
+    if change is Change.RAISED:
+        return Alert(Kind.FAILURE, f"{outcome.subject} failed", since, outcome.detail, where)
+    return Alert(Kind.RECOVERY, f"{outcome.subject} works again", since, outcome.detail, where)
+
+
+defs = dg.Definitions(sensors=[failure_alert_sensor])

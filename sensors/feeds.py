@@ -1,0 +1,120 @@
+"""Keeps a run alive for every enabled feed, without a gap between a run and its successor."""
+
+import json
+import time
+from typing import Any, Final
+
+import dagster as dg
+
+from assets.feeds import FEEDS
+from coinstream.feeds.registry import DEFAULT
+from coinstream.settings import WatchSettings
+from sensors.supervision import Failures, FeedRun, Timing, counted, needs_run
+
+WATCH: Final = WatchSettings()
+TIMING: Final = Timing(
+    WATCH.feed_run_s,
+    min(WATCH.feed_handover_s, WATCH.feed_run_s / 2),
+    WATCH.feed_backoff_s,
+    WATCH.feed_backoff_max_s,
+)
+SUPERVISED: Final = "coinstream/supervised"
+"""Tag of the supervisor's runs; its value is the feed. Runs by hand and by schedule are left alone."""
+
+_ALIVE: Final = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+]
+_ENDED: Final = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+
+
+@dg.sensor(
+    job_name="run_feed",
+    name="feed_supervisor",
+    minimum_interval_seconds=min(WATCH.interval_s, 10),
+    default_status=dg.DefaultSensorStatus.STOPPED,
+    description="Turn it on to keep the feeds of COINSTREAM_WATCH_FEEDS running for ever "
+    f"(default: `{DEFAULT}`). Each run lasts {WATCH.feed_run_s:g} s and hands over to its successor without "
+    "a gap; a crashed one is started again, at once and then after longer and longer waits.",
+)
+def feed_supervisor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    """One tick: look at each feed's runs, launch what is missing."""
+    now = time.time()
+    notes: dict[str, Any] = json.loads(context.cursor) if context.cursor else {}
+    requests, said = [], []
+    for feed in enabled_feeds():
+        known = notes.setdefault(feed, {"failures": [0, 0.0], "until": now})
+        alive, failures = _look(context.instance, feed, known)
+        if needs_run(alive, failures, now, TIMING):
+            requests.append(_request(feed, now))
+        waiting = max(failures.at + failures.wait(TIMING) - now, 0.0)
+        said.append(
+            f"{feed}: {len(alive)} run(s)"
+            + (
+                f", {failures.count} crash(es) in a row, next start in {waiting:.0f} s"
+                if failures.count
+                else ""
+            )
+        )
+    cursor = json.dumps({feed: notes[feed] for feed in enabled_feeds()})
+    return dg.SensorResult(
+        run_requests=requests, skip_reason=None if requests else "; ".join(said), cursor=cursor
+    )
+
+
+def enabled_feeds() -> tuple[str, ...]:
+    """The feeds that are to run.
+
+    Raises:
+        ValueError: one is unknown. Names it and those that there are.
+    """
+    wanted = WATCH.feeds or (DEFAULT,)
+    unknown = [feed for feed in wanted if feed not in FEEDS]
+    if unknown:
+        raise ValueError(
+            f"COINSTREAM_WATCH_FEEDS names {', '.join(unknown)}; the feeds are {', '.join(sorted(FEEDS))}"
+        )
+    return tuple(dict.fromkeys(wanted))
+
+
+def _about(failures: Failures, now: float) -> str:
+    if not failures.count:
+        return ""
+    waiting = max(failures.at + failures.wait(TIMING) - now, 0.0)
+    return f", {failures.count} crash(es) in a row, next start in {waiting:.0f} s"
+
+
+def _look(instance: dg.DagsterInstance, feed: str, known: dict[str, Any]) -> tuple[list[FeedRun], Failures]:
+    """The feed's living runs and its crashes in a row, which `known` remembers."""
+    records = instance.get_run_records(
+        dg.RunsFilter(tags={SUPERVISED: feed}, statuses=[*_ALIVE, *_ENDED]), limit=20
+    )
+    alive = [
+        FeedRun(record.dagster_run.run_id, record.create_timestamp.timestamp())
+        for record in records
+        if record.dagster_run.status in _ALIVE
+    ]
+    ended = sorted(
+        (record.update_timestamp.timestamp(), record.dagster_run.status is dg.DagsterRunStatus.FAILURE)
+        for record in records
+        if record.dagster_run.status in _ENDED and record.update_timestamp.timestamp() > known["until"]
+    )
+    lasted_well = any(time.time() - run.started > TIMING.backoff_max_s for run in alive)
+    failures = counted(Failures(*known["failures"]), ended, lasted_well)
+    known["failures"] = failures.dump()
+    known["until"] = max([known["until"], *(at for at, _ in ended)])
+    return alive, failures
+
+
+def _request(feed: str, now: float) -> dg.RunRequest:
+    return dg.RunRequest(
+        run_key=f"{feed}/{now:.3f}",
+        partition_key=feed,
+        tags={SUPERVISED: feed},
+        run_config={"ops": {"feeds__market_data": {"config": {"duration_s": TIMING.run_s, "loop": True}}}},
+    )
+
+
+defs = dg.Definitions(sensors=[feed_supervisor])

@@ -1,0 +1,71 @@
+"""Watches the cluster and the producer: alerts once when one is unhealthy, and once when it is well again."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import dagster as dg
+
+from coinstream.errors import CoinstreamError
+from coinstream.observing.alerts import Alert, Kind
+from coinstream.observing.health import ClusterHealth, ProducerHealth, Status, check_cluster
+from coinstream.observing.transitions import Change
+from coinstream.settings import WatchSettings
+from resources.admin import AdminResource
+from resources.alerts import AlertsResource
+from sensors.state import WatchState, damping
+from sensors.watching import impatient, lag_monitor, producer_probe
+
+WATCH: Final = WatchSettings()
+_REMEDY: Final = ("coinstream health", "coinstream broker status")
+
+Healths = dict[str, tuple[Status, str]]
+
+
+@dg.sensor(
+    name="health_sensor",
+    minimum_interval_seconds=WATCH.interval_s,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Sends a message to `health-check` and asks the brokers how they are. When the producer or "
+    "the cluster is unhealthy: one alert; when it is well again: one message of recovery.",
+)
+def health_sensor(
+    context: dg.SensorEvaluationContext, admin: AdminResource, alerts: AlertsResource
+) -> dg.SensorResult:
+    """One tick: probe, judge, tell."""
+    state = WatchState.load(context.cursor, damping(WATCH), context.log)
+    healths, now = _probe(admin), time.time()
+    for subject, (status, detail) in healths.items():
+        alarm, change = state.observe(subject, bad=status is Status.UNHEALTHY, now=now)
+        if change is not Change.NONE:
+            state.announce(_alert(subject, change, alarm.since or now, detail, alerts))
+    state.deliver(alerts, context.log)
+    said = "; ".join(f"{subject} {status}: {detail}" for subject, (status, detail) in healths.items())
+    return dg.SensorResult(skip_reason=said, cursor=state.dump(now))
+
+
+def _probe(admin: AdminResource) -> Healths:
+    try:
+        brokers = impatient(admin, WATCH)
+        # Together, so that a dead broker costs one timeout and not two.
+        with ThreadPoolExecutor(2) as together:
+            cluster = together.submit(check_cluster, lag_monitor(brokers).cluster)
+            producer = together.submit(producer_probe(brokers).check)
+            return _healths(cluster.result(), producer.result())
+    except CoinstreamError as error:
+        return {"cluster": (Status.UNHEALTHY, str(error)), "producer": (Status.UNHEALTHY, "no broker")}
+
+
+def _healths(cluster: ClusterHealth, producer: ProducerHealth) -> Healths:
+    return {"cluster": (cluster.status, cluster.detail), "producer": (producer.status, producer.detail)}
+
+
+def _alert(subject: str, change: Change, since: float, detail: str, alerts: AlertsResource) -> Alert:
+    page = alerts.page("sensors")
+    if change is Change.RAISED:
+        return Alert(Kind.FAILURE, f"the {subject} is unhealthy", since, detail, (*_REMEDY, page))
+    lasted = f"it lasted {time.time() - since:.0f} s; now {detail}"
+    return Alert(Kind.RECOVERY, f"the {subject} is well again", since, lasted, (_REMEDY[0], page))
+
+
+defs = dg.Definitions(sensors=[health_sensor])

@@ -1,0 +1,120 @@
+"""Failed runs and failing sensors are told once, and so is their recovery."""
+
+import time
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.remote_origin import (
+    InProcessCodeLocationOrigin,
+    RemoteInstigatorOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    SensorInstigatorData,
+    TickData,
+    TickStatus,
+)
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster_shared.error import SerializableErrorInfo
+
+from sensors.failures import failure_alert_sensor
+from tests.observing.webhook import Webhook
+
+
+class Config(dg.Config):
+    works: bool
+
+
+@dg.op
+def step(config: Config) -> None:
+    if not config.works:
+        raise RuntimeError("the exchange is on fire")
+
+
+@dg.job
+def work() -> None:
+    step()
+
+
+def run(instance: dg.DagsterInstance, *, works: bool) -> None:
+    config = {"ops": {"step": {"config": {"works": works}}}}
+    work.execute_in_process(config, instance=instance, raise_on_error=False)
+
+
+class Ticker:
+    def __init__(self, instance: dg.DagsterInstance, resources: dict[str, Any]) -> None:
+        self._instance, self._alerts, self._cursor = instance, resources["alerts"], None
+
+    def __call__(self) -> None:
+        context = dg.build_sensor_context(
+            instance=self._instance, cursor=self._cursor, resources={"alerts": self._alerts}
+        )
+        result = failure_alert_sensor(context)
+        assert isinstance(result, dg.SensorResult)
+        self._cursor = result.cursor
+
+
+def test_a_failed_run_is_told_once_and_so_is_its_recovery(
+    instance: dg.DagsterInstance, resources: dict[str, Any], hook: Webhook
+) -> None:
+    tick = Ticker(instance, resources)
+    run(instance, works=True)
+    tick()
+    assert hook.received == []
+    for _ in range(2):
+        run(instance, works=False)
+        tick()
+    (alert,) = hook.received
+    assert alert["title"] == "[coinstream] Alert: run of work failed"
+    assert "the exchange is on fire" in alert["message"]
+    assert "/runs/" in alert["message"]
+    run(instance, works=True)
+    tick()
+    tick()
+    assert hook.titles()[1:] == ["[coinstream] Recovered: run of work works again"]
+
+
+def test_a_sensor_that_fails_itself_is_told(
+    instance: dg.DagsterInstance, resources: dict[str, Any], hook: Webhook
+) -> None:
+    location = InProcessCodeLocationOrigin(LoadableTargetOrigin(module_name="definitions"))
+    origin = RemoteInstigatorOrigin(RemoteRepositoryOrigin(location, "__repository__"), "watcher")
+    state = instance.add_instigator_state(
+        InstigatorState(
+            origin,
+            InstigatorType.SENSOR,
+            InstigatorStatus.RUNNING,
+            SensorInstigatorData(min_interval=1),
+        )
+    )
+
+    def ticked(status: TickStatus, message: str | None = None) -> None:
+        error = SerializableErrorInfo(message, [], None) if message else None
+        instance.create_tick(
+            TickData(
+                state.instigator_origin_id,
+                "watcher",
+                InstigatorType.SENSOR,
+                status,
+                time.time(),
+                error=error,
+                selector_id=state.selector_id,
+            )
+        )
+
+    tick = Ticker(instance, resources)
+    ticked(TickStatus.SUCCESS)
+    tick()
+    ticked(TickStatus.FAILURE, "ValueError: no such feed")
+    ticked(TickStatus.FAILURE, "ValueError: no such feed")
+    tick()
+    tick()
+    (alert,) = hook.received
+    assert alert["title"] == "[coinstream] Alert: sensor watcher failed"
+    assert "no such feed" in alert["message"]
+    ticked(TickStatus.SKIPPED)
+    tick()
+    assert hook.titles()[1:] == ["[coinstream] Recovered: sensor watcher works again"]

@@ -1,0 +1,161 @@
+"""Ticks of the lag sensor on a real broker, with a real webhook."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from assets.topic_health import figures
+from coinstream.local_broker import LocalBroker
+from coinstream.observing.lag import LagMonitor
+from coinstream.observing.topic_report import report_topics
+from coinstream.observing.topic_stats import TopicWatch
+from coinstream.provisioning import Provisioner
+from coinstream.settings import BrokerSettings, LagSettings
+from coinstream.topics import LEVEL1
+from resources.admin import AdminResource
+from sensors.lag import lag_sensor
+from sensors.topic_events import topic_events
+from tests.conftest import TopicFactory
+from tests.observing.webhook import Webhook
+from tests.sensors.conftest import UI, Commit, Fill
+from tests.support import unique
+
+Tick = Callable[[], dg.SensorResult]
+
+
+@pytest.fixture
+def tick(instance: dg.DagsterInstance, resources: dict[str, Any]) -> Tick:
+    """Ticks on and on: each goes on with the cursor of the last one."""
+    cursor: list[str | None] = [None]
+
+    def once() -> dg.SensorResult:
+        context = dg.build_sensor_context(instance=instance, cursor=cursor[0], resources=resources)
+        result = lag_sensor(context)
+        assert isinstance(result, dg.SensorResult)
+        cursor[0] = result.cursor
+        return result
+
+    return once
+
+
+def test_an_alert_a_catch_up_and_a_recovery_once_each(
+    tick: Tick, topic: TopicFactory, fill: Fill, commit: Commit, hook: Webhook
+) -> None:
+    name, group = topic(), unique("group")
+    fill(name, 30, 600)
+    commit(group, name, 10)
+
+    def mine(result: dg.SensorResult) -> list[dg.RunRequest]:
+        return [one for one in result.run_requests or [] if one.tags.get("coinstream/catch_up") == group]
+
+    def told() -> list[dict[str, Any]]:
+        return [one for one in hook.received if group in one["title"]]
+
+    assert mine(tick()) == [], "one bad tick convinces nobody"
+    (request,) = mine(tick())
+    assert request.run_key == f"catch-up/{group}/{name}/0/10-30"
+    (alert,) = told()
+    assert alert["title"] == f"[coinstream] Alert: group {group} has stopped on {name}"
+    for part in (
+        "20 message(s) unhandled",
+        "Since:",
+        f"coinstream lag {group}",
+        f"{UI}/assets/topics/{name}",
+    ):
+        assert part in alert["message"]
+    assert mine(tick()) == []
+    assert len(told()) == 1
+    commit(group, name, 30)
+    assert len([tick(), tick(), tick()]) == 3
+    recovery = told()[1:]
+    assert [one["type"] for one in recovery] == ["success"]
+    assert "keeps up again" in recovery[0]["title"]
+
+
+def test_an_alert_that_reaches_nobody_is_sent_again(
+    tick: Tick, topic: TopicFactory, fill: Fill, commit: Commit, hook: Webhook
+) -> None:
+    name, group = topic(), unique("group")
+    fill(name, 5, 600)
+    commit(group, name, 1)
+    hook.status = 503
+    for _ in range(3):
+        tick()
+    assert hook.received == []
+    hook.status = 200
+    tick()
+    assert len([title for title in hook.titles() if group in title]) == 1
+
+
+def test_a_dead_broker_is_one_clear_tick(instance: dg.DagsterInstance, resources: dict[str, Any]) -> None:
+    dead = resources | {"admin": AdminResource(brokers="127.0.0.1:1")}
+    result = lag_sensor(dg.build_sensor_context(instance=instance, resources=dead))
+    assert isinstance(result, dg.SensorResult)
+    assert not result.run_requests
+    assert result.skip_reason is not None
+    assert "127.0.0.1:1" in str(result.skip_reason)
+
+
+@pytest.mark.parametrize(
+    "cursor", ["nonsense", "{}", '{"alarms": {"g": 1}, "pending": [], "notes": {}}', "z:x"]
+)
+def test_a_cursor_of_another_release_starts_anew(
+    instance: dg.DagsterInstance, resources: dict[str, Any], hook: Webhook, cursor: str
+) -> None:
+    context = dg.build_sensor_context(instance=instance, resources=resources, cursor=cursor)
+    result = lag_sensor(context)
+    assert isinstance(result, dg.SensorResult)
+    assert result.cursor is not None
+    assert json.loads(result.cursor)["notes"].keys() >= {"windows"}
+
+
+def test_the_cursor_stays_small_with_a_thousand_lagging_partitions(
+    tick: Tick, topic: TopicFactory, commit: Commit, broker: LocalBroker, hook: Webhook
+) -> None:
+    name, group = topic(partitions=1000), unique("group")
+    from confluent_kafka import Producer
+
+    producer = Producer({"bootstrap.servers": broker.bootstrap})
+    for number in range(1000):
+        producer.produce(name, b"x", partition=number)
+    assert producer.flush(60) == 0
+    commit(group, name, 0)
+    for _ in range(3):
+        result = tick()
+    assert result.cursor is not None
+    assert len(result.cursor) < 60_000
+    AdminClient({"bootstrap.servers": broker.bootstrap}).delete_topics([name])[name].result(30)
+
+
+def test_at_most_one_event_a_minute_and_asset(
+    broker_settings: BrokerSettings, fill: Fill, commit: Commit
+) -> None:
+    provisioner = Provisioner(broker_settings)
+    provisioner.apply(provisioner.plan([LEVEL1]))
+    fill(LEVEL1.name, 40, 600)
+    commit(unique("reader"), LEVEL1.name, 15)
+    monitor = LagMonitor(broker_settings)
+    reports = report_topics(
+        monitor.cluster.metadata(), TopicWatch(monitor.cluster).look(), monitor.measure_all()
+    )
+    shown = figures(reports[LEVEL1.name])
+    assert (shown["lag_messages"], shown["partitions"]) == (25, LEVEL1.partitions)
+    assert 590 < shown["lag_seconds"] < 3_000
+    notes: dict[str, Any] = {}
+    by_minute = []
+    for second in range(0, 300, 30):
+        events = topic_events(notes, reports, LagSettings(), 1_000_000.0 + second, 60)
+        mine = [event for event in events if event.asset_key.path[-1] == LEVEL1.name]
+        assert len(mine) <= 1
+        by_minute += mine
+    kinds = [type(event).__name__ for event in by_minute]
+    assert kinds == ["AssetCheckEvaluation"] * 2 + ["AssetObservation"] * 3
+    checks = {one.check_name: one.passed for one in by_minute if isinstance(one, dg.AssetCheckEvaluation)}
+    assert checks == {"lag": False, "health": True}
+    json.dumps(notes)
