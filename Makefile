@@ -2,11 +2,12 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+DOCS := .venv-docs
 UV_COMPILE := $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-strip-extras
 CHECKED := platform assets sensors resources definitions.py tests scripts
 
-.PHONY: help up shell install test lint format bench lock clean
+.PHONY: help up shell install test lint format faults audit docs bench lock clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -22,14 +23,24 @@ install: $(VENV)/.dev ## the virtual environment with everything for development
 test: lint ## lint, types and all tests; ARGS="-k name" goes to pytest
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: $(VENV)/.dev ## ruff and mypy
+lint: $(VENV)/.dev ## ruff, mypy and bandit
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(wildcard $(CHECKED))
+	$(BIN)/bandit --quiet --severity-level medium --recursive $(wildcard platform assets sensors resources scripts)
 
 format: $(VENV)/.dev ## let ruff put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+faults: $(VENV)/.dev ## kill, pause, fill and slow down real brokers and processes, and judge what is stored
+	$(BIN)/python -m pytest tests/faults $(ARGS)
+
+audit: $(VENV)/.dev ## known vulnerabilities of what is locked; asks the index, so it needs the network
+	$(BIN)/pip-audit --disable-pip --no-deps -r requirements.lock $(ARGS)
+
+docs: $(DOCS)/.installed ## the documentation site, in site/
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet --site-dir site $(ARGS)
 
 bench: $(VENV)/.dev ## every benchmark, measured beside the bare client in the same run
 	$(BIN)/coinstream bench all $(ARGS)
@@ -38,9 +49,11 @@ lock: $(VENV)/.dev ## write the locks anew; ARGS="--upgrade" takes newer version
 	printf 'setuptools>=77\nuv\n' | $(UV_COMPILE) $(ARGS) --no-annotate -o requirements-bootstrap.lock -
 	$(UV_COMPILE) $(ARGS) -o requirements.lock pyproject.toml
 	$(UV_COMPILE) $(ARGS) --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+	$(UV_COMPILE) $(ARGS) --extra deploy -c requirements.lock -o requirements-deploy.lock pyproject.toml
+	$(UV_COMPILE) $(ARGS) --group docs -o requirements-docs.lock
 
 clean: ## remove what was made here; data under ~/.coinstream stays
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis platform/coinstream.egg-info
+	rm -rf $(VENV) $(DOCS) site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis platform/coinstream.egg-info
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed, and none is on the PATH" >&2; exit 1; }
@@ -56,4 +69,10 @@ $(VENV)/.runtime: requirements-bootstrap.lock requirements.lock pyproject.toml s
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	@echo "installing the packages for development into $(VENV) (once)"
 	@$(BIN)/python scripts/install.py requirements-dev.lock
+	@touch $@
+
+$(DOCS)/.installed: requirements-docs.lock requirements-bootstrap.lock | $(VENV)/bin/python
+	@echo "installing the packages for the documentation into $(DOCS) (once)"
+	@$(VENV)/bin/python -m venv $(DOCS)
+	@$(DOCS)/bin/python -m pip install --quiet --require-hashes -r requirements-docs.lock
 	@touch $@
