@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Final, Self, TypedDict
 
@@ -17,6 +18,7 @@ from coinstream.producing.delivery import Ledger, RecordMetadata, Sending
 from coinstream.producing.pool import ProducerPool
 from coinstream.producing.publisher import Publisher
 from coinstream.producing.topic_cache import TopicCache
+from coinstream.producing.transaction import Transaction, Transactions
 from coinstream.routing import message_key, record_time_ms
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
 
@@ -57,6 +59,9 @@ class RedpandaClient:
         self._pool = ProducerPool(brokers, self.producer_settings, self._ledger)
         self._topics = TopicCache(brokers, self.producer_settings.topics_refresh_ms, self._forget)
         self._publisher = Publisher(self._pool, self._topics, self._ledger, self.encoder)
+        self._transactions = Transactions(
+            brokers, self.producer_settings, self._topics, self.encoder, self._ledger.receipts
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -153,6 +158,18 @@ class RedpandaClient:
             while not (manager.wait(0.1) or (stop is not None and stop.is_set())):
                 pass
         return manager.report()
+
+    def transaction(self, transactional_id: str) -> AbstractContextManager[Transaction]:
+        """A block whose messages, over any topics, are all written or none.
+
+        It commits at the end of the block and is undone when the block raises. The id is the caller's: the
+        same after a restart, and nobody else's at the same time, as whoever took it last fences the others.
+
+        Raises:
+            TransactionError: nothing was written: the id was taken by another producer, or the commit failed.
+            BrokerError: the cluster does not answer.
+        """
+        return self._transactions.open(transactional_id)
 
     @property
     def delivered(self) -> Mapping[tuple[str, int], int]:

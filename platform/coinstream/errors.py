@@ -73,6 +73,10 @@ class FatalProducerError(ProduceError):
     """The producer failed in a way that only a new producer can mend."""
 
 
+class TransactionError(CoinstreamError):
+    """A transaction was not committed: nothing of it is visible to readers of committed messages."""
+
+
 class FeedError(CoinstreamError):
     """A feed or a recording cannot be read. Names the feed, and the line where there is one."""
 

@@ -84,14 +84,15 @@ class Receipts:
         for target, count in targets.items():
             partitions[target.topic, target.partition] += count
         if partitions:
-            self._add(partitions)
+            self.credit(partitions)
 
     def add(self, topic: str, partition: int, latency_ms: float) -> None:
         """Count one message whose delivery was reported."""
         self._metrics.producer_latency.observe(latency_ms, topic)
-        self._add({(topic, partition): 1})
+        self.credit({(topic, partition): 1})
 
-    def _add(self, partitions: Mapping[Partition, int]) -> None:
+    def credit(self, partitions: Mapping[Partition, int]) -> None:
+        """Count messages that are known to be acknowledged, by topic and partition."""
         with self._lock:
             for place, count in partitions.items():
                 self._delivered[place] += count
