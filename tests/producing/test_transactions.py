@@ -39,7 +39,7 @@ def test_a_zombie_is_fenced_and_its_transaction_is_not_seen(
 ) -> None:
     place, name = topic("fenced"), unique("id")
     with RedpandaClient(broker_settings) as zombie, RedpandaClient(broker_settings) as successor:
-        with (
+        with (  # noqa: PT012
             pytest.raises(TransactionError, match=f"{name}.*another producer"),
             zombie.transaction(name) as old,
         ):
