@@ -14,7 +14,9 @@ from coinstream.consuming import ConsumerGroupManager, GroupOptions, GroupReport
 from coinstream.consuming.handlers import AnyHandler
 from coinstream.errors import ProduceError
 from coinstream.messages import Message, from_wire
+from coinstream.producing.batcher import Batcher, BatchLimits, limits_for
 from coinstream.producing.delivery import Ledger, RecordMetadata, Sending
+from coinstream.producing.lane import Lane
 from coinstream.producing.pool import ProducerPool
 from coinstream.producing.publisher import Publisher
 from coinstream.producing.topic_cache import TopicCache
@@ -96,6 +98,29 @@ class RedpandaClient:
             As `publish`.
         """
         return sum(self.produce(batch["topic"], batch["messages"]) for batch in batches)
+
+    def send_batch(self, topic: str, messages: Iterable[Message | Mapping[str, Any]]) -> int:
+        """Spread a batch over the pool, each key through its own producer; how many were taken.
+
+        Raises:
+            As `publish`.
+        """
+        return self.produce(topic, messages)
+
+    def batcher(self, topic: str, limits: BatchLimits | None = None) -> Batcher:
+        """Collects messages that come one by one into batches for a topic.
+
+        Without `limits` the topic's own: at most 1,000 messages and 10 ms for level1, and so on. Close it, or
+        leave its `with` block, before the client.
+        """
+        return Batcher(topic, lambda batch: self.produce(topic, batch), limits or limits_for(topic))
+
+    def get_producer(self, topic: str = "") -> Lane:
+        """The next producer of the pool, round-robin: for records whose order is nobody's.
+
+        What has a key goes through `publish` or `send`, which keep a key on its producer.
+        """
+        return self._pool.get_producer(topic)
 
     def send(
         self,
