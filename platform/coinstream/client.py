@@ -12,6 +12,7 @@ from typing import Any, Final, Self, TypedDict
 from coinstream.codec import Encoder, Headers
 from coinstream.consuming import ConsumerGroupManager, GroupOptions, GroupReport
 from coinstream.consuming.handlers import AnyHandler
+from coinstream.consuming.transactions import TransactionalProcessor, Transform
 from coinstream.errors import ProduceError
 from coinstream.messages import Message, from_wire
 from coinstream.producing.batcher import Batcher, BatchLimits, limits_for
@@ -195,6 +196,20 @@ class RedpandaClient:
             BrokerError: the cluster does not answer.
         """
         return self._transactions.open(transactional_id)
+
+    def create_processor(
+        self, group: str, topics: Sequence[str], transform: Transform, transactional_id: str
+    ) -> TransactionalProcessor:
+        """Consume, make messages of them and produce those, exactly once; it works in `run`."""
+        return TransactionalProcessor(
+            group,
+            topics,
+            transform,
+            transactional_id,
+            self.brokers,
+            self.consumer_settings,
+            self.producer_settings,
+        )
 
     @property
     def delivered(self) -> Mapping[tuple[str, int], int]:

@@ -10,7 +10,8 @@ from coinstream.client import RedpandaClient
 from coinstream.consuming import Received
 from coinstream.messages import Level1
 
-START = datetime(2026, 11, 1, tzinfo=UTC)
+# Recent: the broker deletes messages by their own time, and old ones within a minute.
+START = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
 
 
 def quote(number: int, symbol: str, exchange: str = "binance") -> Level1:

@@ -14,6 +14,7 @@ from confluent_kafka import Message as Record
 
 from coinstream.consuming.assignment import Assignment
 from coinstream.consuming.config import member_config
+from coinstream.consuming.lane import Lane
 from coinstream.consuming.meter import Meter
 from coinstream.consuming.options import GroupOptions
 from coinstream.consuming.scheduler import Scheduler
@@ -140,19 +141,26 @@ class Member:
         first = consumer.poll(POLL_S)
         if first is None:
             return []
-        return [first, *consumer.consume(MOST_RECORDS, 0)]
+        lane = self._lane(first)
+        rest = consumer.consume(MOST_RECORDS, 0)
+        # Partitions may move in the meantime; then the record comes again from the committed offset.
+        return [first, *rest] if self._lane(first) is lane else rest
+
+    def _lane(self, record: Record) -> Lane | None:
+        partition = record.partition()
+        return self.assignment.lanes.get((record.topic() or "", -1 if partition is None else partition))
 
     def _hand_out(self, records: list[Record]) -> None:
         if not records:
             return
         if any(map(Record.error, records)):
             records = [record for record in records if not self._is_error(record)]
-        submit, lanes = self._scheduler.submit, self.assignment.lanes
-        for topic, some in groupby(records, Record.topic):
-            for partition, run in groupby(some, Record.partition):
-                lane = lanes.get((topic or "", -1 if partition is None else partition))
+        for _, of_topic in groupby(records, Record.topic):
+            for _, of_partition in groupby(of_topic, Record.partition):
+                run = list(of_partition)
+                lane = self._lane(run[0])
                 if lane is not None:
-                    submit(lane, list(run))
+                    self._scheduler.submit(lane, run)
 
     def _is_error(self, record: Record) -> bool:
         error = record.error()
