@@ -100,6 +100,7 @@ def test_a_sensor_that_fails_itself_is_told(
                 InstigatorType.SENSOR,
                 status,
                 time.time(),
+                run_ids=["a"] if status is TickStatus.SUCCESS else [],
                 error=error,
                 selector_id=state.selector_id,
             )

@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
 from assets.topic_health import figures
@@ -119,8 +120,6 @@ def test_the_cursor_stays_small_with_a_thousand_lagging_partitions(
     tick: Tick, topic: TopicFactory, commit: Commit, broker: LocalBroker, hook: Webhook
 ) -> None:
     name, group = topic(partitions=1000), unique("group")
-    from confluent_kafka import Producer
-
     producer = Producer({"bootstrap.servers": broker.bootstrap})
     for number in range(1000):
         producer.produce(name, b"x", partition=number)
@@ -130,7 +129,8 @@ def test_the_cursor_stays_small_with_a_thousand_lagging_partitions(
         result = tick()
     assert result.cursor is not None
     assert len(result.cursor) < 60_000
-    AdminClient({"bootstrap.servers": broker.bootstrap}).delete_topics([name])[name].result(30)
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    admin.delete_topics([name])[name].result(30)
 
 
 def test_at_most_one_event_a_minute_and_asset(

@@ -1,0 +1,110 @@
+"""End to end by Dagster's own daemon: a consumer stops, people hear of it, the catch-up runs, they hear."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from confluent_kafka import Consumer, Producer
+
+from coinstream.local_broker import LocalBroker
+from tests.conftest import TopicFactory
+from tests.observing.webhook import Webhook
+from tests.support import unique, wait_until
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 90.0
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, broker: LocalBroker, hook: Webhook) -> Iterator[dg.DagsterInstance]:
+    """The daemon, with the sensor's default to run; gives its instance."""
+    home = tmp_path / "dagster"
+    home.mkdir()
+    (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    environment = os.environ | {
+        "DAGSTER_HOME": str(home),
+        "REDPANDA_BROKERS": broker.bootstrap,
+        "COINSTREAM_ALERTS": hook.url,
+        "COINSTREAM_WATCH_INTERVAL_S": "1",
+        "COINSTREAM_LAG_SILENCE_S": "3",
+    }
+    log = (tmp_path / "daemon.log").open("w")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dagster._daemon", "run", "-m", "tests.sensors.daemon_location"],
+        cwd=ROOT,
+        env=environment,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        with dg.DagsterInstance.from_config(str(home)) as instance:
+            yield instance
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(30)
+        log.close()
+
+
+def consume(broker: LocalBroker, group: str, topic: str, count: int) -> None:
+    """A consumer that handles `count` messages, commits, and stops."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": broker.bootstrap,
+            "group.id": group,
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+        }
+    )
+    consumer.subscribe([topic])
+    handled = 0
+    deadline = time.monotonic() + PATIENCE_S
+    while handled < count:
+        assert time.monotonic() < deadline
+        handled += len(consumer.consume(count - handled, 0.5))
+    consumer.commit(asynchronous=False)
+    consumer.close()
+
+
+def produce(broker: LocalBroker, topic: str, count: int) -> None:
+    producer = Producer({"bootstrap.servers": broker.bootstrap})
+    for number in range(count):
+        producer.produce(topic, f"{number}".encode())
+    assert producer.flush(30) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_stopped_consumer(
+    daemon: dg.DagsterInstance, broker: LocalBroker, topic: TopicFactory, hook: Webhook
+) -> None:
+    name, group = topic(partitions=2), unique("group")
+    produce(broker, name, 20)
+    consume(broker, group, name, 20)
+    produce(broker, name, 50)
+
+    def told(kind: str) -> list[dict[str, str]]:
+        return [one for one in hook.received if group in one["title"] and one["type"] == kind]
+
+    (alert,) = wait_until(lambda: told("failure"), PATIENCE_S, "the alert arrives")
+    assert "has stopped" in alert["title"]
+    assert "50 message(s) unhandled" in alert["message"]
+
+    def caught_up() -> list[dg.DagsterRun]:
+        mine = dg.RunsFilter(tags={"coinstream/catch_up": group}, statuses=[dg.DagsterRunStatus.SUCCESS])
+        return list(daemon.get_runs(mine))
+
+    (run,) = wait_until(caught_up, PATIENCE_S, "the catch-up has run")
+    assert run.tags["dagster/sensor_name"] == "lag_sensor"
+    assert run.tags["dagster/run_key"].startswith(f"catch-up/{group}/{name}/")
+    (recovery,) = wait_until(lambda: told("success"), PATIENCE_S, "the recovery arrives")
+    assert "keeps up again" in recovery["title"]
+    assert (len(told("failure")), len(caught_up())) == (1, 1), "once each"
