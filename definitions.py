@@ -34,8 +34,21 @@ MODULES: Final = (
 
 _admin = AdminResource()
 
+
+def _linked(location: dg.Definitions) -> dg.Definitions:
+    """The same definitions, whose assets lead to the line of code that makes them."""
+    return dg.Definitions(
+        assets=dg.with_source_code_references(list(location.assets or [])),
+        asset_checks=location.asset_checks,
+        jobs=location.jobs,
+        schedules=location.schedules,
+        sensors=location.sensors,
+        resources=location.resources,
+    )
+
+
 defs: Final = dg.Definitions.merge(
-    *(module.defs for module in MODULES),
+    *(_linked(module.defs) for module in MODULES),
     dg.Definitions(
         resources={"admin": _admin, "alerts": AlertsResource(), "client": RedpandaResource(admin=_admin)},
         # Runs here have few, short steps: a process for each would cost more than the step.

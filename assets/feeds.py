@@ -1,6 +1,7 @@
 """Feeds as one partitioned asset: a partition is a feed, a run publishes it for a while."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, Final
 
 import dagster as dg
@@ -76,7 +77,10 @@ class FeedConfig(dg.Config):
     owners=OWNERS,
     tags={"system": "feeds"},
     pool="feeds",
-    op_tags={"dagster/max_runtime": 86_400},
+    # Who opens the page sees by the colour that no data came for long.
+    freshness_policy=dg.FreshnessPolicy.time_window(
+        fail_window=timedelta(days=1), warn_window=timedelta(hours=1)
+    ),
 )
 def market_data(
     context: dg.AssetExecutionContext, config: FeedConfig, admin: AdminResource, client: RedpandaResource
@@ -94,6 +98,7 @@ def market_data(
         finally:
             # Also when the run is terminated: what it brought lies in the topics all the same.
             ends = _observe(context, admin, redpanda.delivered)
+        _observe_exchange(context, report)
         return dg.MaterializeResult(metadata=_metadata(report, redpanda.delivered, ends))
 
 
@@ -103,6 +108,21 @@ def _observe(context: dg.AssetExecutionContext, admin: AdminResource, delivered:
     for topic in sorted({topic for topic, _ in delivered}):
         context.log_event(_observation(topic, context.partition_key, delivered, ends))
     return ends
+
+
+def _observe_exchange(context: dg.AssetExecutionContext, report: FeedReport) -> None:
+    """Note on the exchange's page what came from it."""
+    context.log_event(
+        dg.AssetObservation(
+            exchange_key(FEEDS[context.partition_key].exchange),
+            description=f"{report.frames:,} frames received by {report.feed}",
+            metadata={
+                "feed": report.feed,
+                "frames": report.frames,
+                "rejected": _counts("reason", report.rejected),
+            },
+        )
+    )
 
 
 def _observation(topic: str, feed: str, delivered: Counts, ends: Counts) -> dg.AssetObservation:

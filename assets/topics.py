@@ -5,7 +5,10 @@ from typing import Final
 
 import dagster as dg
 
+from assets.presenting import columns, plan_table, settings_table
+from coinstream.messages import type_for_topic
 from coinstream.provisioning import ActualTopic, TopicPlan
+from coinstream.sampling import count_messages
 from coinstream.settings import HomeSettings
 from coinstream.topics import DEAD_LETTER_SUFFIX, HEALTH_TOPIC, TopicSpec, catalogue
 from resources.admin import AdminResource
@@ -26,19 +29,28 @@ def _is_supporting(topic: str) -> bool:
 
 def _asset(spec: TopicSpec) -> dg.AssetSpec:
     supporting = _is_supporting(spec.name)
+    kind = None if supporting else type_for_topic(spec.name)
+    holds = f"{kind.name} messages" if kind else "what could not be handled, or probes of the broker's health"
     days = spec.retention_ms / 86_400_000
     return dg.AssetSpec(
         topic_key(spec.name),
         deps=[] if supporting else [FEEDS_KEY],
-        description=f"Topic `{spec.name}`: {spec.partitions} partitions, kept {days:g} days. "
-        "Materializing plans the difference to the cluster and applies what is safe; it never deletes.",
+        description=f"The topic `{spec.name}` holds {holds}: {spec.partitions} partitions, "
+        f"kept {days:.3g} day(s).\n\nMaterializing it plans the difference between this specification and "
+        "the cluster, and applies what is safe: it creates, adds partitions and changes settings, and never "
+        "deletes or shrinks.",
         group_name="supporting_topics" if supporting else "topics",
         kinds={"redpanda"},
         owners=OWNERS,
         tags={"system": "topics"},
-        metadata={name: dg.MetadataValue.text(value) for name, value in spec.config().items()}
-        | {"partitions": spec.partitions, "replication.factor": spec.replication_factor},
+        metadata={"specification": settings_table(_wanted(spec))}
+        | ({"dagster/column_schema": columns(kind)} if kind else {}),
     )
+
+
+def _wanted(spec: TopicSpec) -> dict[str, str]:
+    shape = {"partitions": str(spec.partitions), "replication.factor": str(spec.replication_factor)}
+    return shape | spec.config()
 
 
 @dg.multi_asset(
@@ -56,48 +68,25 @@ def topics(context: dg.AssetExecutionContext, admin: AdminResource) -> Iterator[
         context.log.warning("\n".join(wanted.warnings))
     provisioner.apply(wanted)
     actual = {topic.name: topic for topic in provisioner.actual()}
+    messages = count_messages(admin.settings(), {name: actual[name].partitions for name in names})
     for topic in wanted.topics:
         if topic.spec is not None:
             yield dg.MaterializeResult(
-                asset_key=topic_key(topic.name), metadata=_metadata(topic, actual[topic.name])
+                asset_key=topic_key(topic.name),
+                metadata=_metadata(topic, actual[topic.name], messages[topic.name]),
             )
 
 
-def _metadata(topic: TopicPlan, actual: ActualTopic) -> dict[str, dg.MetadataValue]:
+def _metadata(topic: TopicPlan, actual: ActualTopic, messages: int) -> dict[str, dg.MetadataValue]:
     return {
         "verdict": dg.MetadataValue.text(str(topic.verdict)),
+        "dagster/row_count": dg.MetadataValue.int(messages),
         "partitions": dg.MetadataValue.int(actual.partitions),
         "replication_factor": dg.MetadataValue.int(actual.replication_factor),
-        "plan": _plan_table(topic),
-        "settings": dg.MetadataValue.table(
-            [
-                dg.TableRecord({"setting": name, "value": actual.config[name]})
-                for name in sorted(actual.overridden)
-            ]
-        ),
+        "plan": plan_table(topic),
+        "settings": settings_table({name: actual.config[name] for name in sorted(actual.overridden)}),
         "warnings": dg.MetadataValue.md("\n".join(f"- {text}" for text in topic.warnings) or "none"),
     }
-
-
-_PLAN_SCHEMA: Final = dg.TableSchema(
-    [dg.TableColumn(name) for name in ("setting", "actual", "wanted", "verdict", "reason")]
-)
-
-
-def _plan_table(topic: TopicPlan) -> dg.TableMetadataValue:
-    records = [
-        dg.TableRecord(
-            {
-                "setting": item.setting,
-                "actual": item.actual or "",
-                "wanted": item.wanted or "",
-                "verdict": str(item.verdict),
-                "reason": item.reason,
-            }
-        )
-        for item in topic.differences
-    ]
-    return dg.MetadataValue.table(records, schema=_PLAN_SCHEMA)
 
 
 provision_topics = dg.define_asset_job(

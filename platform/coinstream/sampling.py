@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,6 +13,9 @@ from confluent_kafka.admin import OffsetSpec
 from coinstream.errors import BrokerError, TopicError
 from coinstream.kafka import admin_client, base_config, broker_error, raise_on_kafka
 from coinstream.settings import BrokerSettings
+
+Place = tuple[str, int]
+"""A topic and a partition."""
 
 _BATCH: Final = 500
 _POLL_S: Final = 0.1
@@ -55,21 +58,40 @@ def newest_records(brokers: BrokerSettings, topic: str, limit: int, timeout_s: f
         reader.close()
 
 
-def end_offsets(brokers: BrokerSettings, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
-    """Where the next record of each partition will lie, by topic and partition.
+def end_offsets(brokers: BrokerSettings, partitions: Iterable[Place]) -> dict[Place, int]:
+    """Where the next record of each partition will lie.
 
     Raises:
         BrokerError: the cluster does not answer.
     """
-    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-    wanted = {TopicPartition(topic, part): latest for topic, part in partitions}
+    return _offsets(brokers, partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+
+
+def count_messages(brokers: BrokerSettings, partitions: Mapping[str, int]) -> dict[str, int]:
+    """How many records each topic holds, given its count of partitions. Control records count too.
+
+    Raises:
+        BrokerError: the cluster does not answer.
+    """
+    places = [(topic, part) for topic, count in partitions.items() for part in range(count)]
+    starts = _offsets(brokers, places, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+    ends = end_offsets(brokers, places)
+    held = dict.fromkeys(partitions, 0)
+    for place in places:
+        # Retention may have moved the start since it was read.
+        held[place[0]] += max(ends[place] - starts[place], 0)
+    return held
+
+
+def _offsets(brokers: BrokerSettings, partitions: Iterable[Place], at: OffsetSpec) -> dict[Place, int]:
+    wanted = {TopicPartition(topic, part): at for topic, part in partitions}
     if not wanted:
         return {}
     wait = brokers.request_timeout_ms / 1000
     answers = admin_client(brokers).list_offsets(wanted, request_timeout=wait)
     return {
         (part.topic, part.partition): raise_on_kafka(
-            answer.result, f"asking for the end of {part.topic}", brokers.brokers
+            answer.result, f"asking for the offsets of {part.topic}", brokers.brokers
         ).offset
         for part, answer in answers.items()
     }

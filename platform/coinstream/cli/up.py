@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -13,13 +14,14 @@ from typing import Annotated, Final
 import typer
 
 from coinstream.cli.output import progress_console
-from coinstream.feeds.registry import DEFAULT
+from coinstream.feeds.registry import DEFAULT, LIVE
 from coinstream.up.place import first_free_port, place
 from coinstream.up.platform import Platform
 from coinstream.up.web import Web, WebError
 
 app = typer.Typer()
 
+RECORDED: Final = "binance"
 FIRST_JOB: Final = "publish_and_check"
 _FIRST_CONFIG: Final = {"ops": {"feeds__market_data": {"config": {"duration_s": 8.0, "speed": 10.0}}}}
 _FIRST_RUN_S: Final = 180.0
@@ -34,8 +36,10 @@ class _Stop(BaseException):
 def up(
     port: Annotated[int, typer.Option(help="Port of the web UI; if taken, the next free one.", min=0)] = 3000,
     feed: Annotated[
-        bool, typer.Option("--feed/--no-feed", help="Publish some seconds of real quotes at the start.")
-    ] = True,
+        str,
+        typer.Option(help="Feed of the first run.", show_default="a recording; with FEEDS=live a live one"),
+    ] = "",
+    no_feed: Annotated[bool, typer.Option("--no-feed", help="Without the first run.")] = False,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the web UI in a browser.")] = False,
 ) -> None:
     """Start the broker (if none is configured), the topics, and Dagster's web UI and daemon.
@@ -55,8 +59,8 @@ def up(
                 say(f"web UI at {web.url}")
                 if open_browser:
                     webbrowser.open(web.url)
-                if feed:
-                    _first_run(web, say)
+                if not no_feed:
+                    _first_run(web, feed or _first_feed(), say)
                 # The one line that goes to standard output, for scripts that wait for it.
                 typer.echo(f"Ready: {web.url} — Ctrl-C stops everything.")
                 sys.stdout.flush()
@@ -65,11 +69,16 @@ def up(
         say("stopped")
 
 
-def _first_run(web: Web, say: Callable[[str], None]) -> None:
+def _first_feed() -> str:
+    # A recording shows real quotes at once, also without a network.
+    return DEFAULT if os.environ.get("FEEDS", "").lower() == LIVE else RECORDED
+
+
+def _first_run(web: Web, feed: str, say: Callable[[str], None]) -> None:
     """Publish some quotes, so that there is something to see. Whether it succeeds is told, not more."""
     try:
-        run_id = web.launch(FIRST_JOB, config=_FIRST_CONFIG, tags={"dagster/partition": DEFAULT})
-        say(f"first run: some seconds of the feed {DEFAULT}, see {web.url}/runs/{run_id}")
+        run_id = web.launch(FIRST_JOB, config=_FIRST_CONFIG, tags={"dagster/partition": feed})
+        say(f"first run: some seconds of the feed {feed}, see {web.url}/runs/{run_id}")
         web.wait_run(run_id, _FIRST_RUN_S)
     except WebError as error:
         say(f"[yellow]first run:[/] {error}")

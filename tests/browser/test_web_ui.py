@@ -1,0 +1,114 @@
+"""What a user does in the web UI, done in a browser."""
+
+import re
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+from playwright.sync_api import Page, expect
+
+from coinstream.brokers import require_broker
+from coinstream.settings import BrokerSettings, HomeSettings
+from coinstream.up.web import Web
+from tests.browser.conftest import WAIT_MS
+from tests.running_up import RunningUp
+from tests.support import wait_until
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
+
+_RUNS = """query ($limit: Int!) { runsOrError(limit: $limit) { ... on Runs { results {
+  runId status tags { key value } assetSelection { path } } } } }"""
+_SCHEDULES = """{ schedulesOrError(repositorySelector: {repositoryName: "__repository__",
+  repositoryLocationName: "coinstream"}) { ... on Schedules { results { name
+  scheduleState { status } } } } }"""
+_EXPANDED = "%2C".join(f"global%40global%3A{group}" for group in ("exchanges", "feeds", "topics"))
+
+Run = dict[str, Any]
+
+
+def runs(web: Web) -> list[Run]:
+    return list(web.ask(_RUNS, limit=50)["runsOrError"]["results"])
+
+
+def wait_new_run(web: Web, before: list[Run], status: str) -> Run:
+    known = {run["runId"] for run in before}
+
+    def found() -> Run | None:
+        return next((run for run in runs(web) if run["runId"] not in known and run["status"] == status), None)
+
+    run = wait_until(found, WAIT_MS / 1000, what=f"a new run with status {status}")
+    assert run is not None
+    return run
+
+
+def test_the_graph_shows_exchange_feed_and_topics(page: Page) -> None:
+    # Only what is in sight is drawn.
+    page.set_viewport_size({"width": 2200, "height": 2000})
+    page.goto(f"/asset-groups?expanded={_EXPANDED}")
+    graph = page.locator("svg")
+    for name in ("binance", "market_data", "crypto-level1", "crypto-prices"):
+        expect(graph.get_by_text(name, exact=True).first).to_be_attached(timeout=WAIT_MS)
+    page.goto("/assets/feeds/market_data")
+    upstream, downstream = page.get_by_text("Upstream assets"), page.get_by_text("Downstream assets")
+    expect(upstream).to_be_visible(timeout=WAIT_MS)
+    expect(downstream).to_be_visible(timeout=WAIT_MS)
+    expect(page.locator('a[href*="/assets/exchanges/binance"]').first).to_be_visible(timeout=WAIT_MS)
+    expect(page.locator('a[href*="/assets/topics/crypto-level1"]').first).to_be_visible(timeout=WAIT_MS)
+
+
+def test_a_materialization_started_from_the_page_succeeds(page: Page, web: Web) -> None:
+    before = runs(web)
+    page.goto("/assets/topics/crypto-analytics")
+    page.get_by_role("button", name="Materialize", exact=True).click()
+    run = wait_new_run(web, before, "SUCCESS")
+    assert run["assetSelection"] == [{"path": ["topics", "crypto-analytics"]}]
+
+
+def test_the_schedule_is_turned_on_and_off(page: Page, web: Web) -> None:
+    def status() -> str:
+        found = web.ask(_SCHEDULES)["schedulesOrError"]["results"]
+        (schedule,) = (each for each in found if each["name"] == "feed_schedule")
+        return str(schedule["scheduleState"]["status"])
+
+    assert status() == "STOPPED"
+    page.goto("/automation")
+    row = page.locator("div").filter(has_text=re.compile("^feed_schedule"))
+    # The row has two boxes: one selects it, the other is the switch.
+    switch = row.locator('label[class*="Switch"]').last
+    switch.click()
+    wait_until(lambda: status() == "RUNNING", WAIT_MS / 1000, what="the schedule runs")
+    switch.click()
+    wait_until(lambda: status() == "STOPPED", WAIT_MS / 1000, what="the schedule is off")
+
+
+def test_a_partition_is_launched_and_its_run_terminated(page: Page, web: Web) -> None:
+    before = runs(web)
+    page.goto("/assets/feeds/market_data")
+    page.get_by_role("button", name="Materialize").first.click()
+    page.get_by_text("Select a partition or create one").click()
+    page.get_by_text("binance", exact=True).filter(visible=True).last.click()
+    # Another click closes the list, which covers the button.
+    page.get_by_text("Partition selection").click()
+    page.get_by_role("button", name="Launch 1 run").click()
+    run = wait_new_run(web, before, "STARTED")
+    assert {"key": "dagster/partition", "value": "binance"} in run["tags"]
+
+    page.goto(f"/runs/{run['runId']}")
+    page.get_by_role("button", name="Terminate").click()
+    page.get_by_role("button", name="Terminate 1 run").click()
+    wait_new_run(web, before, "CANCELED")
+
+
+def test_a_failed_check_says_what_is_wrong(page: Page, up: RunningUp) -> None:
+    broker = require_broker(BrokerSettings(), HomeSettings(home=up.home))
+    bad = Producer({"bootstrap.servers": broker.brokers})
+    bad.produce("crypto-analytics", b'{"exchangeId": "coingecko", "totalMarketCap": "a lot"}')
+    assert bad.flush(60) == 0
+
+    page.goto("/assets/topics/crypto-analytics?view=checks")
+    page.get_by_text("schema", exact=True).first.click()
+    page.get_by_role("button", name="Execute", exact=True).click()
+    expect(page.get_by_text("not so: every record is a valid analytics message")).to_be_visible(
+        timeout=WAIT_MS
+    )
+    expect(page.get_by_text("Failed").first).to_be_visible()
