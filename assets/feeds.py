@@ -8,10 +8,12 @@ import dagster as dg
 from pydantic import Field
 
 from assets.topics import FEEDS_KEY, OWNERS, SPECS, topic_key, topics
+from coinstream.feeds.lease import FeedLease
 from coinstream.feeds.registry import DEFAULT, Options, entries, open_feed
 from coinstream.feeds.runner import FeedReport, Quantiles
 from coinstream.feeds.runner import run_feed as run
 from coinstream.sampling import end_offsets
+from coinstream.settings import HomeSettings
 from resources.admin import AdminResource
 from resources.client import RedpandaResource
 
@@ -63,6 +65,12 @@ class FeedConfig(dg.Config):
     )
     loop: bool = Field(default=False, description="A recording starts over at its end.")
 
+    take_over: bool = Field(
+        default=False,
+        description="When another run publishes this feed: take over from it without a gap, "
+        "instead of failing. The other run then ends.",
+    )
+
     def options(self) -> Options:
         """What the feed is asked for."""
         return Options(speed=self.speed or None, loop=self.loop)
@@ -87,14 +95,16 @@ def market_data(
 ) -> dg.MaterializeResult[None]:
     """Quotes, trades, candles and analytics of one exchange, published to its topics.
 
-    A partition is a feed. A run ends after `duration_s` seconds or `limit` messages, or when it is
-    terminated; however it ends, what was taken is flushed, and the run fails if a message remains.
+    A partition is a feed, and only one run at a time publishes it. A run ends after `duration_s` seconds
+    or `limit` messages, or when it is terminated; however it ends, what was taken is flushed, and the
+    run fails if a message remains.
     """
     feed = open_feed(context.partition_key, config.options())
+    lease = FeedLease(HomeSettings().home / "leases", feed.name, take_over=config.take_over)
     _ensure_topics(context, admin)
     with client.open() as redpanda:
         try:
-            report = run(feed, redpanda, duration_s=config.duration_s, limit=config.limit)
+            report = run(feed, redpanda, duration_s=config.duration_s, limit=config.limit, lease=lease)
         finally:
             # Also when the run is terminated: what it brought lies in the topics all the same.
             ends = _observe(context, admin, redpanda.delivered)
@@ -198,6 +208,15 @@ publish_and_check = dg.define_asset_job(
 )
 
 
+_UNFINISHED: Final = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
 @dg.schedule(
     job=run_feed,
     cron_schedule="*/5 * * * *",
@@ -205,8 +224,11 @@ publish_and_check = dg.define_asset_job(
     description=f"Publish the `{DEFAULT}` feed for a minute, every five minutes.",
     tags={"system": "feeds"},
 )
-def feed_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    """One bounded run of the default feed."""
+def feed_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """One bounded run of the default feed, unless one goes on already."""
+    going_on = dg.RunsFilter(tags={"dagster/partition": DEFAULT}, statuses=_UNFINISHED)
+    if context.instance.get_run_records(going_on, limit=1):
+        return dg.SkipReason(f"The feed {DEFAULT} is being published by another run.")
     return dg.RunRequest(partition_key=DEFAULT)
 
 
