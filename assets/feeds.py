@@ -1,5 +1,6 @@
 """Feeds as one partitioned asset: a partition is a feed, a run publishes it for a while."""
 
+import threading
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
@@ -7,6 +8,7 @@ from typing import Any, Final
 import dagster as dg
 from pydantic import Field
 
+from assets.interrupting import in_order
 from assets.topics import FEEDS_KEY, OWNERS, SPECS, topic_key, topics
 from coinstream.feeds.lease import FeedLease
 from coinstream.feeds.registry import DEFAULT, Options, entries, open_feed
@@ -103,8 +105,14 @@ def market_data(
     lease = FeedLease(HomeSettings().home / "leases", feed.name, take_over=config.take_over)
     _ensure_topics(context, admin)
     with client.open() as redpanda:
+
+        def publish(stop: threading.Event) -> FeedReport:
+            return run(
+                feed, redpanda, duration_s=config.duration_s, limit=config.limit, lease=lease, stop=stop
+            )
+
         try:
-            report = run(feed, redpanda, duration_s=config.duration_s, limit=config.limit, lease=lease)
+            report = in_order(publish)
         finally:
             # Also when the run is terminated: what it brought lies in the topics all the same.
             ends = _observe(context, admin, redpanda.delivered)
