@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Iterator
 
 import httpx
@@ -188,6 +190,30 @@ class TestCoingecko:
             exchange.faults.refuse = 1
             running.wait_for_more(2)
         assert running.feed.account.is_balanced
+
+
+class Interruption(BaseException):
+    """As Dagster raises one to end a run."""
+
+
+def interrupt(*_: object) -> None:
+    raise Interruption
+
+
+@pytest.mark.parametrize("after", [0.05, 0.2, 0.31, 0.4, 0.53])
+def test_an_interruption_ends_the_feed_wherever_it_strikes(after: float) -> None:
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with SimulatedExchange(BOTH, rate=20_000) as exchange:
+            feed = direct(exchange, "binance", BOTH)
+            with pytest.raises(Interruption):  # noqa: PT012 (it strikes anywhere in here)
+                signal.setitimer(signal.ITIMER_REAL, after)
+                for _ in feed.messages(threading.Event()):
+                    pass
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert feed.account.is_balanced
 
 
 def test_faults_are_set_over_http(exchange: SimulatedExchange) -> None:

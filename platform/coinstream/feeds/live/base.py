@@ -8,7 +8,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from tenacity import RetryCallState, Retrying, wait_random_exponential
 
@@ -126,6 +126,7 @@ class LiveFeed(ABC):
         self.exchange = exchange
         self.account = Account()
         self.patience = patience or Patience()
+        self._interruption: BaseException | None = None
 
     @abstractmethod
     async def run(self, inbox: Inbox) -> None:
@@ -138,12 +139,15 @@ class LiveFeed(ABC):
             FeedError: no connection for `give_up_after_s`, or the exchange refuses everything.
         """
         loop = asyncio.new_event_loop()
+        loop.set_exception_handler(self._on_stray_error)
         try:
             inbox = Inbox(self.account)
             work = loop.create_task(self.run(inbox))
             try:
                 while not stop.is_set():
                     batch = loop.run_until_complete(inbox.take())
+                    if self._interruption is not None:
+                        raise self._interruption
                     if work.done():
                         yield batch
                         work.result()
@@ -155,6 +159,20 @@ class LiveFeed(ABC):
                 loop.run_until_complete(_ended(loop))
         finally:
             loop.close()
+
+    def on_callback_error(self, error: Exception) -> None:
+        """A callback of the event loop has failed; the loop goes on."""
+        log.warning("feed %s: %s: %s", self.name, type(error).__name__, error)
+
+    def _on_stray_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if isinstance(error, Exception) and "handle" in context:
+            self.on_callback_error(error)
+        elif error is None or isinstance(error, (Exception, asyncio.CancelledError)):
+            log.debug("feed %s: %s", self.name, context.get("message"))
+        else:
+            # Raised by a signal handler while a callback ran (so Dagster ends a run): it must not be lost.
+            self._interruption = error
 
 
 async def _ended(loop: asyncio.AbstractEventLoop) -> None:

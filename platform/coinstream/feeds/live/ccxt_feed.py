@@ -88,7 +88,6 @@ class CcxtFeed(LiveFeed):
         """See `LiveFeed.run`."""
         import ccxt
 
-        asyncio.get_running_loop().set_exception_handler(self._on_stray_error)
         backoff, last_alive, rounds = Backoff(self.patience), time.monotonic(), 0
         self._inbox = inbox
         while True:
@@ -284,14 +283,11 @@ class CcxtFeed(LiveFeed):
 
     # What goes wrong
 
-    def _on_stray_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    def on_callback_error(self, error: Exception) -> None:
         """ccxt reads frames in callbacks: one that it cannot read ends its reading without a word to us."""
-        error = context.get("exception")
-        if self._is_closing or "handle" not in context or not isinstance(error, Exception):
-            log.debug("feed %s: %s", self.name, context.get("message"))
-            return
-        self.account.refuse(Reason.MALFORMED)
-        self._broken = f"a frame that ccxt cannot read: {error or context.get('message')}"
+        if not self._is_closing:
+            self.account.refuse(Reason.MALFORMED)
+            self._broken = f"a frame that ccxt cannot read: {error}"
 
     async def _watch(self, client: Any) -> None:
         silent_looks, data_before = 0, self._data
