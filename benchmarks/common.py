@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import confluent_kafka
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -30,16 +30,17 @@ Repetition = Callable[[], float]
 
 
 @contextmanager
-def bench_broker(nodes: int = 1) -> Iterator[BrokerSettings]:
+def bench_broker(nodes: Literal[1, 3] = 1) -> Iterator[BrokerSettings]:
     """The cluster of REDPANDA_BROKERS, else a local broker with a throw-away folder for the block."""
     configured = BrokerSettings()
     if configured.brokers:
         yield configured
         return
-    with tempfile.TemporaryDirectory(prefix="coinstream-bench-") as folder:
-        count = 3 if nodes == 3 else 1
-        with LocalBroker(Path(folder), nodes=count, port=0) as local:
-            yield configured.model_copy(update={"brokers": local.bootstrap})
+    with (
+        tempfile.TemporaryDirectory(prefix="coinstream-bench-") as folder,
+        LocalBroker(Path(folder), nodes=nodes, port=0) as local,
+    ):
+        yield configured.model_copy(update={"brokers": local.bootstrap})
 
 
 @contextmanager
