@@ -55,7 +55,7 @@ def commit_batch(
         if advanced == landed:
             return Committed(0, int(wanted.sum()), landed)
         fresh = wanted & batch.beyond(landed, batch.topic_ids)
-        rows = _rows(batch, fresh, ingested)
+        rows = landable(batch, fresh, ingested)
         append(table, rows, {**properties, OFFSETS: advanced.to_text()})
         return Committed(rows.num_rows, int(wanted.sum()) - rows.num_rows, advanced)
 
@@ -97,7 +97,8 @@ def append(table: Table, rows: pa.Table, properties: dict[str, str]) -> None:
         change.append(rows, snapshot_properties=properties)
 
 
-def _rows(batch: Batch, mask: Mask, ingested: datetime) -> pa.Table:
+def landable(batch: Batch, mask: Mask, ingested: datetime) -> pa.Table:
+    """The chosen rows as the table has them."""
     rows = batch.rows if mask.all() else batch.rows.filter(pa.array(mask))
     stamp = pa.repeat(pa.scalar(ingested, TIME), rows.num_rows)
     rows = rows.append_column(INGESTED, stamp)

@@ -138,7 +138,7 @@ def land(
 def _land_batch(lake: Lake, batch: Batch, judge: Judge, run: str, report: TableReport) -> Positions:
     ingested = datetime.now(UTC)
     judgement = judge.judge(batch, ingested)
-    properties = {RUN: run, CHECKS: _checks_text(judgement)}
+    properties = {RUN: run, CHECKS: checks_text(judgement)}
     quarantine_batch(lake, batch, judgement, ingested, properties)
     done = commit_batch(lake, batch, ~judgement.refused, ingested, properties)
     report.messages += len(batch)
@@ -160,7 +160,8 @@ def ahead(source: Iterator[Batch]) -> Iterator[Batch]:
             yield batch
 
 
-def _checks_text(judgement: Judgement) -> str:
+def checks_text(judgement: Judgement) -> str:
+    """What a snapshot says of its checks."""
     return msgspec.json.encode({o.name: [o.checked, o.failed] for o in judgement.outcomes}).decode()
 
 

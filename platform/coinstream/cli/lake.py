@@ -1,0 +1,192 @@
+"""`coinstream lake`: land topics in tables, query them, look after them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from coinstream.cli.output import AsJson, broker, console, print_json, progress_console
+
+if TYPE_CHECKING:
+    from coinstream.lake.landing import TableReport
+
+app = typer.Typer(help="Land topics in tables and query them.", no_args_is_help=True)
+
+Types = Annotated[
+    list[str] | None, typer.Argument(help="Message types: price, ohlcv, analytics, level1. None: all.")
+]
+
+
+@app.command("land")
+def land(
+    types: Types = None,
+    hour: Annotated[
+        str | None, typer.Option(help="Land again what the table lacks of this hour (UTC), e.g. 2026-01-05T10.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Land what the topics hold and the tables do not, once each, after checking every message."""
+    from coinstream.expectations.judge import ExpectationJudge
+    from coinstream.lake.landing import land as land_table
+    from coinstream.lake.relanding import land_again
+    from coinstream.lake.store import Lake
+
+    lake, reports = Lake(), []
+    since = _hour(hour) if hour else None
+    with broker() as settings:
+        for spec in _specs(types):
+            judge = ExpectationJudge(spec, lake.settings)
+            if since is not None:
+                reports.append(land_again(lake, settings, spec, since, since + timedelta(hours=1), judge))
+                continue
+            reports.append(land_table(lake, settings, spec, judge, on_progress=None if json else _tell))
+    print_json({"tables": [_as_object(report) for report in reports]}) if json else _render(reports)
+
+
+@app.command("tables")
+def tables(json: AsJson = False) -> None:
+    """List the tables: rows, files, snapshots, and how far they are landed."""
+    from coinstream.lake.store import Lake
+    from coinstream.lake.summary import summaries
+
+    found = summaries(Lake())
+    if json:
+        print_json({"tables": found})
+        return
+    shown = Table("table", "rows", "files", "MB", "snapshots", "partitions", "newest event", "landed", box=None)
+    for one in found:
+        shown.add_row(
+            one.name,
+            f"{one.rows:,}",
+            str(one.files),
+            f"{one.bytes / 1e6:.1f}",
+            str(one.snapshots),
+            str(one.partitions),
+            f"{one.newest_event:%F %T}" if one.newest_event else "",
+            f"{one.landed_at:%F %T}" if one.landed_at else "",
+        )
+    console.print(shown if found else "There are no tables yet: run [bold]coinstream lake land[/].")
+
+
+@app.command("sql")
+def sql(
+    statement: Annotated[str, typer.Argument(help="One SELECT; each table is a view of its name.")],
+    limit: Annotated[int, typer.Option(help="Rows shown at most.", min=1)] = 1_000,
+    json: AsJson = False,
+) -> None:
+    """Query the tables with DuckDB. Only reads, and only the tables.
+
+    Example: coinstream lake sql "SELECT symbol, max(best_bid) FROM level1 GROUP BY symbol"
+    """
+    from coinstream.lake.query import query
+    from coinstream.lake.store import Lake
+
+    found = query(Lake(), statement, limit=limit)
+    if json:
+        print_json({"columns": found.columns, "rows": found.rows, "cut": found.cut})
+        return
+    shown = Table(*found.columns, box=None)
+    for row in found.rows:
+        shown.add_row(*("" if value is None else str(value) for value in row))
+    console.print(shown)
+    if found.cut:
+        progress_console.print(f"There are more rows than {limit}: see --limit.")
+
+
+@app.command("compact")
+def compact(
+    names: Annotated[list[str] | None, typer.Argument(help="Tables. None: all.")] = None, json: AsJson = False
+) -> None:
+    """Merge small files, expire old snapshots, remove files that nothing refers to."""
+    from coinstream.lake.compaction import compact as compact_table
+    from coinstream.lake.compaction import table_names
+    from coinstream.lake.store import Lake
+
+    lake = Lake()
+    done = [found for name in names or table_names() if (found := compact_table(lake, name)) is not None]
+    if json:
+        print_json({"tables": done})
+        return
+    shown = Table("table", "rows", "files before", "after", "snapshots expired", "files removed", box=None)
+    for one in done:
+        numbers = (one.rows, one.files_before, one.files_after, one.snapshots_expired, one.files_removed)
+        shown.add_row(one.table, *(f"{number:,}" for number in numbers))
+    console.print(shown)
+
+
+@app.command("candles")
+def candles(json: AsJson = False) -> None:
+    """Build the candles of what was landed since the last time, and produce them to crypto-ohlcv."""
+    from coinstream.client import RedpandaClient
+    from coinstream.lake.candles import build_candles
+    from coinstream.lake.store import Lake
+
+    with broker() as settings, RedpandaClient(settings) as client:
+        report = build_candles(Lake(), client)
+    if json:
+        print_json(report)
+        return
+    console.print(
+        f"{report.rows:,} new rows, {report.windows:,} windows touched, {report.produced:,} candles produced, "
+        f"{report.open:,} still open, {report.revised:,} revised"
+    )
+
+
+@app.command("report")
+def report(
+    to: Annotated[Path, typer.Option(help="The file that is written.")] = Path("coinstream-report.html"),
+    hours: Annotated[float, typer.Option(help="How far to look back from the newest row.", min=0.01)] = 24.0,
+    json: AsJson = False,
+) -> None:
+    """Write one HTML page with charts of price, spread, latency and landing lag. It needs no network."""
+    from coinstream.lake.report import write_report
+    from coinstream.lake.store import Lake
+
+    written = write_report(Lake(), to, hours=hours)
+    print_json(written) if json else console.print(f"{written.path}: {written.charts} charts")
+
+
+def _specs(types: Sequence[str] | None) -> Any:
+    from coinstream.lake.schemas import spec_named
+    from coinstream.lake.store import known_specs
+
+    return [spec_named(name) for name in types] if types else known_specs()
+
+
+def _hour(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text + ":00" if len(text) == 13 else text).replace(
+            minute=0, second=0, microsecond=0, tzinfo=UTC
+        )
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no hour such as 2026-01-05T10", param_hint="--hour") from None
+
+
+def _tell(report: TableReport) -> None:
+    progress_console.print(f"{report.table}: {report.rows:,} rows, {report.rate:,.0f}/s")
+
+
+def _as_object(report: TableReport) -> dict[str, Any]:
+    outcomes = [
+        {key: value for key, value in asdict(outcome).items() if key != "rows"} for outcome in report.outcomes
+    ]
+    plain = {name: getattr(report, name) for name in report.__dataclass_fields__ if name != "outcomes"}
+    return {**plain, "rate": round(report.rate, 1), "checks": outcomes}
+
+
+def _render(reports: Sequence[TableReport]) -> None:
+    shown = Table("table", "messages", "landed", "refused", "seconds", "rows/s", "checks", box=None)
+    for one in reports:
+        broken = [f"{o.name} {o.failed:,}" for o in one.outcomes if not o.passed]
+        numbers = f"{one.messages:,}", f"{one.rows:,}", f"{one.refused:,}"
+        shown.add_row(one.table, *numbers, f"{one.seconds:.1f}", f"{one.rate:,.0f}", ", ".join(broken) or "all met")
+    console.print(shown)
+    for one in reports:
+        for topic, count in one.lost.items():
+            console.print(f"[red]{topic}: retention removed {count:,} messages before they were landed[/]")

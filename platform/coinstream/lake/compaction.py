@@ -1,0 +1,184 @@
+"""Small files made into large ones, old snapshots expired, files that nothing refers to removed."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.fs as pafs
+
+from coinstream.lake.committing import Committed, contended
+from coinstream.lake.landing import RUN
+from coinstream.lake.positions import OFFSETS, landed_positions
+from coinstream.lake.query import located
+from coinstream.lake.schemas import QUARANTINE
+from coinstream.lake.store import Lake, explained, known_specs
+from coinstream.settings import LakeSettings
+
+if TYPE_CHECKING:
+    from pyiceberg.manifest import DataFile
+    from pyiceberg.table import Table
+
+_ROW_BYTES: Final = 512
+"""Memory that a row takes while it is rewritten, generously."""
+_SAFE_AGE: Final = timedelta(hours=24)
+"""Files younger than this may belong to a commit that is under way."""
+
+
+@dataclass
+class Compaction:
+    """What compaction did to one table."""
+
+    table: str
+    rows: int = 0
+    files_before: int = 0
+    files_after: int = 0
+    rewritten: int = 0
+    snapshots_expired: int = 0
+    files_removed: int = 0
+
+
+def compact(lake: Lake, name: str, *, now: datetime | None = None) -> Compaction | None:
+    """Compact one table, expire its snapshots, remove its leftovers; None where it does not exist.
+
+    Rows and landed offsets stay as they are. Landing may go on meanwhile: of two commits that meet, one is tried again.
+
+    Raises:
+        LakeError: the catalogue or the store fails, or other writers were faster too many times.
+    """
+    table = lake.find(name)
+    if table is None:
+        return None
+    done = Compaction(name)
+    moment = now or datetime.now(UTC)
+
+    def attempt() -> Committed:
+        current = lake.find(name)
+        assert current is not None
+        return _rewrite(current, lake.settings, done)
+
+    contended(lake, f"compact {name}", attempt)
+
+    def expire() -> Committed:
+        current = lake.find(name)
+        assert current is not None
+        done.snapshots_expired = _expire(current, moment - timedelta(hours=lake.settings.keep_snapshots_hours))
+        return Committed(0, 0, landed_positions(current))
+
+    contended(lake, f"expire snapshots of {name}", expire)
+    current = lake.find(name)
+    assert current is not None
+    done.files_removed = explained(lambda: _remove_leftovers(current, moment), f"clean up table {name}")
+    done.files_after = len(_files(current))
+    return done
+
+
+def table_names() -> list[str]:
+    """The tables that are compacted."""
+    return [*(spec.name for spec in known_specs()), QUARANTINE]
+
+
+def _files(table: Table) -> list[DataFile]:
+    return [task.file for task in table.scan().plan_files() if not task.delete_files]
+
+
+def _rewrite(table: Table, settings: LakeSettings, done: Compaction) -> Committed:
+    files = _files(table)
+    positions = landed_positions(table)
+    done.files_before, done.rows = len(files), sum(file.record_count for file in files)
+    bins = list(_bins(files, settings))
+    done.rewritten = sum(map(len, bins))
+    if not bins:
+        return Committed(0, 0, positions)
+    properties = {OFFSETS: positions.to_text(), RUN: "compaction"}
+    with (
+        table.transaction() as change,
+        change.update_snapshot(snapshot_properties=properties).overwrite() as snapshot,
+    ):
+        for small in bins:
+            for fresh in _merged(table, small):
+                snapshot.append_data_file(fresh)
+            for file in small:
+                snapshot.delete_data_file(file)
+    return Committed(0, 0, positions)
+
+
+def _bins(files: Iterable[DataFile], settings: LakeSettings) -> Iterator[list[DataFile]]:
+    """Small files of one partition that together make one file within the memory setting."""
+    most_rows = settings.memory_bytes // _ROW_BYTES
+    partitions: dict[Any, list[DataFile]] = {}
+    for file in files:
+        if file.file_size_in_bytes < settings.compact_below_bytes:
+            partitions.setdefault((file.spec_id, tuple(file.partition)), []).append(file)
+    for small in partitions.values():
+        chosen: list[DataFile] = []
+        size = rows = 0
+        for file in sorted(small, key=lambda file: file.file_size_in_bytes):
+            size += file.file_size_in_bytes
+            rows += file.record_count
+            if chosen and (size > settings.compact_to_bytes or rows > most_rows):
+                if len(chosen) > 1:
+                    yield chosen
+                chosen, size, rows = [], file.file_size_in_bytes, file.record_count
+            chosen.append(file)
+        if len(chosen) > 1:
+            yield chosen
+
+
+def _merged(table: Table, small: Sequence[DataFile]) -> Iterable[DataFile]:
+    from pyiceberg.io.pyarrow import write_file
+    from pyiceberg.partitioning import PartitionFieldValue, PartitionKey
+    from pyiceberg.table import WriteTask
+
+    schema, spec = table.schema(), table.specs()[small[0].spec_id]
+    rows = _read(table, small, schema.as_arrow())
+    key = None
+    if spec.fields:
+        values = [PartitionFieldValue(field, small[0].partition[at]) for at, field in enumerate(spec.fields)]
+        key = PartitionKey(values, spec, schema)
+    task = WriteTask(uuid.uuid4(), 0, schema, rows.to_batches(), partition_key=key)
+    return write_file(table.io, table.metadata, iter([task]))
+
+
+def _read(table: Table, files: Sequence[DataFile], schema: pa.Schema) -> pa.Table:
+    filesystem, _ = located(table, files[0].file_path)
+    paths = [located(table, file.file_path)[1] for file in files]
+    rows = ds.dataset(paths, schema, "parquet", filesystem=filesystem).to_table()
+    # In the order of the topic: neighbours compress well, and readers of a key find its rows together.
+    return rows.sort_by([("partition", "ascending"), ("offset", "ascending")])
+
+
+def _expire(table: Table, before: datetime) -> int:
+    count = len(table.snapshots())
+    old = [s.snapshot_id for s in table.snapshots() if s.timestamp_ms < before.timestamp() * 1000]
+    current = table.current_snapshot()
+    if not old or current is None or old == [current.snapshot_id]:
+        return 0
+    table.maintenance.expire_snapshots().older_than(before).commit()
+    return count - len(table.refresh().snapshots())
+
+
+def _remove_leftovers(table: Table, now: datetime) -> int:
+    """Remove files of the table that no snapshot refers to: of expired snapshots, or of runs that were killed."""
+    needed = set()
+    for snapshot in table.snapshots():
+        needed.add(snapshot.manifest_list)
+        for manifest in snapshot.manifests(table.io):
+            needed.add(manifest.manifest_path)
+            needed |= {e.data_file.file_path for e in manifest.fetch_manifest_entry(table.io, discard_deleted=False)}
+    filesystem, _ = located(table, table.location())
+    kept = {located(table, address)[1] for address in needed}
+    removed = 0
+    for folder, endings in (("data", (".parquet",)), ("metadata", (".avro",))):
+        root = located(table, f"{table.location()}/{folder}")[1]
+        for info in filesystem.get_file_info(pafs.FileSelector(root, recursive=True, allow_not_found=True)):
+            young = info.mtime is None or info.mtime > now - _SAFE_AGE
+            if info.is_file and info.path.endswith(endings) and info.path not in kept and not young:
+                filesystem.delete_file(info.path)
+                removed += 1
+    return removed

@@ -1,0 +1,152 @@
+"""SQL over the tables: DuckDB reads them, and can do nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+import duckdb
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from coinstream.errors import LakeError
+from coinstream.lake.store import Lake, explained
+
+if TYPE_CHECKING:
+    from pyiceberg.table import FileScanTask, Table
+
+# Set at the start and locked: a query can neither touch files and network nor undo this.
+_LOCKED: Final = {
+    "enable_external_access": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "allow_community_extensions": "false",
+}
+_READING: Final = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
+
+
+@dataclass(frozen=True)
+class Result:
+    """Rows of a query; `cut` tells that there are more than were asked for."""
+
+    columns: list[str]
+    rows: list[tuple[Any, ...]]
+    cut: bool
+
+
+def query(lake: Lake, sql: str, *, limit: int = 1_000) -> Result:
+    """Run one reading statement over the tables, which are its views.
+
+    Raises:
+        LakeError: the SQL is wrong, does more than read, or a table cannot be read.
+    """
+    with database(lake) as connection:
+        statement = _only_reading(connection, sql)
+        try:
+            found = connection.execute(statement)
+            columns = [str(column[0]) for column in found.description or ()]
+            rows = found.fetchmany(limit + 1)
+        except duckdb.Error as error:
+            raise LakeError(f"query: {error}") from None
+    return Result(columns, [tuple(map(_plain, row)) for row in rows[:limit]], cut=len(rows) > limit)
+
+
+@contextmanager
+def database(lake: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
+    """DuckDB in memory with a view of every table; filters and chosen columns are pushed down to the files.
+
+    Raises:
+        LakeError: a table cannot be read.
+    """
+    connection = duckdb.connect(":memory:", config=dict(_LOCKED))
+    try:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET python_enable_replacements = false")
+        connection.execute(f"SET memory_limit = '{lake.settings.memory_bytes // 1024}KiB'")
+        for name in lake.names():
+            table = lake.find(name)
+            if table is not None:
+                connection.register(name, explained(lambda table=table: as_dataset(table), f"read table {name}"))
+        connection.execute("SET lock_configuration = true")
+        yield connection
+    finally:
+        connection.close()
+
+
+def _only_reading(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
+    try:
+        statements = connection.extract_statements(sql)
+    except duckdb.Error as error:
+        raise LakeError(f"query: {error}") from None
+    if len(statements) != 1:
+        raise LakeError(f"query: one statement is run at a time, these are {len(statements)}")
+    if statements[0].type not in _READING:
+        raise LakeError(f"query: tables are only read here; {statements[0].type.name} is refused")
+    return statements[0]
+
+
+def as_dataset(table: Table) -> ds.Dataset | pa.Table:
+    """The table's files as an Arrow dataset, each with what its partition tells of its rows."""
+    tasks = list(table.scan().plan_files())
+    schema = table.schema().as_arrow()
+    if any(task.delete_files for task in tasks):  # ours have none; another engine may have left some
+        return table.scan().to_arrow()
+    if not tasks:
+        return schema.empty_table()
+    filesystem, _ = located(table, tasks[0].file.file_path)
+    form = ds.ParquetFileFormat()
+    fragments = [
+        form.make_fragment(located(table, task.file.file_path)[1], filesystem, _known(table, task, schema))
+        for task in tasks
+    ]
+    return ds.FileSystemDataset(fragments, schema, form, filesystem)
+
+
+def located(table: Table, address: str) -> tuple[Any, str]:
+    """The file system of an address, and the path there."""
+    from pyiceberg.io.pyarrow import PyArrowFileIO
+
+    io = table.io if isinstance(table.io, PyArrowFileIO) else PyArrowFileIO(table.properties)
+    scheme, netloc, path = io.parse_location(address)
+    return io.fs_by_scheme(scheme, netloc), path
+
+
+def _known(table: Table, task: FileScanTask, schema: pa.Schema) -> ds.Expression | None:
+    """What the partition says of every row of a file, so that a query can pass over it."""
+    spec = table.specs()[task.file.spec_id]
+    known: ds.Expression | None = None
+    for at, part in enumerate(spec.fields):
+        value = task.file.partition[at]
+        name = table.schema().find_column_name(part.source_id)
+        if value is None or name is None:
+            continue
+        column = ds.field(name)
+        if str(part.transform) == "identity":
+            said = column == value
+        elif str(part.transform) == "day":
+            start = datetime.combine(_day(value), time(), UTC)
+            kind = schema.field(name).type
+            said = (column >= pa.scalar(start, kind)) & (column < pa.scalar(start + timedelta(days=1), kind))
+        else:
+            continue
+        known = said if known is None else known & said
+    return known
+
+
+def _day(value: Any) -> Any:
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=value)).date() if isinstance(value, int) else value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        text = format(value, "f")
+        return Decimal(text.rstrip("0").rstrip(".") if "." in text else text)
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return value
+
+

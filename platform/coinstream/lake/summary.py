@@ -1,0 +1,68 @@
+"""What tables there are, and how much is in them; read from metadata, not from rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pyarrow.compute as pc
+
+from coinstream.lake.schemas import QUARANTINE
+from coinstream.lake.store import Lake, explained
+from coinstream.messages import MESSAGE_TYPES
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One table. `bytes` of its data files; `newest_event` by the files' statistics."""
+
+    name: str
+    rows: int
+    files: int
+    bytes: int
+    snapshots: int
+    partitions: int
+    newest_event: datetime | None
+    landed_at: datetime | None
+
+
+def summaries(lake: Lake) -> list[Summary]:
+    """All tables of the lake.
+
+    Raises:
+        LakeError: the catalogue or the store fails.
+    """
+    found = ((name, lake.find(name)) for name in lake.names())
+    return [explained(lambda n=n, t=t: summary(n, t), f"look at table {n}") for n, t in found if t is not None]
+
+
+def summary(name: str, table: Table) -> Summary:
+    """One table."""
+    files = [task.file for task in table.scan().plan_files()]
+    snapshot = table.current_snapshot()
+    return Summary(
+        name,
+        rows=sum(file.record_count for file in files),
+        files=len(files),
+        bytes=sum(file.file_size_in_bytes for file in files),
+        snapshots=len(table.snapshots()),
+        partitions=len({(file.spec_id, tuple(file.partition)) for file in files}),
+        newest_event=_newest(name, table) if files else None,
+        landed_at=datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC) if snapshot else None,
+    )
+
+
+def _newest(name: str, table: Table) -> datetime | None:
+    from coinstream.lake.schemas import spec_named
+
+    column = "ingested_at" if name == QUARANTINE else None
+    if name in MESSAGE_TYPES:
+        column = spec_named(name).event_time
+    if column is None:
+        return None
+    bounds = table.inspect.files().column("readable_metrics").combine_chunks()
+    return pc.max(bounds.field(column).field("upper_bound")).as_py()  # type: ignore[no-any-return]
