@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,7 +26,8 @@ Types = Annotated[
 def land(
     types: Types = None,
     hour: Annotated[
-        str | None, typer.Option(help="Land again what the table lacks of this hour (UTC), e.g. 2026-01-05T10.")
+        str | None,
+        typer.Option(help="Land again what the table lacks of this hour (UTC), e.g. 2026-01-05T10."),
     ] = None,
     json: AsJson = False,
 ) -> None:
@@ -59,7 +59,9 @@ def tables(json: AsJson = False) -> None:
     if json:
         print_json({"tables": found})
         return
-    shown = Table("table", "rows", "files", "MB", "snapshots", "partitions", "newest event", "landed", box=None)
+    shown = Table(
+        "table", "rows", "files", "MB", "snapshots", "partitions", "newest event", "landed", box=None
+    )
     for one in found:
         shown.add_row(
             one.name,
@@ -120,38 +122,6 @@ def compact(
     console.print(shown)
 
 
-@app.command("candles")
-def candles(json: AsJson = False) -> None:
-    """Build the candles of what was landed since the last time, and produce them to crypto-ohlcv."""
-    from coinstream.client import RedpandaClient
-    from coinstream.lake.candles import build_candles
-    from coinstream.lake.store import Lake
-
-    with broker() as settings, RedpandaClient(settings) as client:
-        report = build_candles(Lake(), client)
-    if json:
-        print_json(report)
-        return
-    console.print(
-        f"{report.rows:,} new rows, {report.windows:,} windows touched, {report.produced:,} candles produced, "
-        f"{report.open:,} still open, {report.revised:,} revised"
-    )
-
-
-@app.command("report")
-def report(
-    to: Annotated[Path, typer.Option(help="The file that is written.")] = Path("coinstream-report.html"),
-    hours: Annotated[float, typer.Option(help="How far to look back from the newest row.", min=0.01)] = 24.0,
-    json: AsJson = False,
-) -> None:
-    """Write one HTML page with charts of price, spread, latency and landing lag. It needs no network."""
-    from coinstream.lake.report import write_report
-    from coinstream.lake.store import Lake
-
-    written = write_report(Lake(), to, hours=hours)
-    print_json(written) if json else console.print(f"{written.path}: {written.charts} charts")
-
-
 def _specs(types: Sequence[str] | None) -> Any:
     from coinstream.lake.schemas import spec_named
     from coinstream.lake.store import known_specs
@@ -185,7 +155,9 @@ def _render(reports: Sequence[TableReport]) -> None:
     for one in reports:
         broken = [f"{o.name} {o.failed:,}" for o in one.outcomes if not o.passed]
         numbers = f"{one.messages:,}", f"{one.rows:,}", f"{one.refused:,}"
-        shown.add_row(one.table, *numbers, f"{one.seconds:.1f}", f"{one.rate:,.0f}", ", ".join(broken) or "all met")
+        shown.add_row(
+            one.table, *numbers, f"{one.seconds:.1f}", f"{one.rate:,.0f}", ", ".join(broken) or "all met"
+        )
     console.print(shown)
     for one in reports:
         for topic, count in one.lost.items():

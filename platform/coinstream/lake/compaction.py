@@ -46,7 +46,8 @@ class Compaction:
 def compact(lake: Lake, name: str, *, now: datetime | None = None) -> Compaction | None:
     """Compact one table, expire its snapshots, remove its leftovers; None where it does not exist.
 
-    Rows and landed offsets stay as they are. Landing may go on meanwhile: of two commits that meet, one is tried again.
+    Rows and landed offsets stay as they are. Landing may go on meanwhile: of two commits that meet, one is
+    tried again.
 
     Raises:
         LakeError: the catalogue or the store fails, or other writers were faster too many times.
@@ -67,7 +68,9 @@ def compact(lake: Lake, name: str, *, now: datetime | None = None) -> Compaction
     def expire() -> Committed:
         current = lake.find(name)
         assert current is not None
-        done.snapshots_expired = _expire(current, moment - timedelta(hours=lake.settings.keep_snapshots_hours))
+        done.snapshots_expired = _expire(
+            current, moment - timedelta(hours=lake.settings.keep_snapshots_hours)
+        )
         return Committed(0, 0, landed_positions(current))
 
     contended(lake, f"expire snapshots of {name}", expire)
@@ -81,6 +84,11 @@ def compact(lake: Lake, name: str, *, now: datetime | None = None) -> Compaction
 def table_names() -> list[str]:
     """The tables that are compacted."""
     return [*(spec.name for spec in known_specs()), QUARANTINE]
+
+
+def partition_of(file: DataFile) -> tuple[Any, ...]:
+    """What tells the partition of a file from others."""
+    return (file.spec_id, *(file.partition[at] for at in range(len(file.partition))))
 
 
 def _files(table: Table) -> list[DataFile]:
@@ -114,7 +122,7 @@ def _bins(files: Iterable[DataFile], settings: LakeSettings) -> Iterator[list[Da
     partitions: dict[Any, list[DataFile]] = {}
     for file in files:
         if file.file_size_in_bytes < settings.compact_below_bytes:
-            partitions.setdefault((file.spec_id, tuple(file.partition)), []).append(file)
+            partitions.setdefault(partition_of(file), []).append(file)
     for small in partitions.values():
         chosen: list[DataFile] = []
         size = rows = 0
@@ -164,13 +172,15 @@ def _expire(table: Table, before: datetime) -> int:
 
 
 def _remove_leftovers(table: Table, now: datetime) -> int:
-    """Remove files of the table that no snapshot refers to: of expired snapshots, or of runs that were killed."""
+    """Remove files that no snapshot refers to: of expired snapshots, or of runs that were killed."""
     needed = set()
     for snapshot in table.snapshots():
         needed.add(snapshot.manifest_list)
         for manifest in snapshot.manifests(table.io):
             needed.add(manifest.manifest_path)
-            needed |= {e.data_file.file_path for e in manifest.fetch_manifest_entry(table.io, discard_deleted=False)}
+            needed |= {
+                e.data_file.file_path for e in manifest.fetch_manifest_entry(table.io, discard_deleted=False)
+            }
     filesystem, _ = located(table, table.location())
     kept = {located(table, address)[1] for address in needed}
     removed = 0

@@ -113,6 +113,7 @@ def land(
     report = TableReport(spec.name)
     run = run_id or uuid.uuid4().hex
     chosen = judge or Lenient()
+    lake.quarantine()  # so that it can be queried, also while it is empty
     with TopicReader(brokers, lake.settings) as reader:
         report.topics = tuple(reader.topics_of(topic or spec.kind.topic))
         plan = reader.plan(report.topics, landed_positions(lake.table(spec)))

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import duckdb
@@ -70,7 +71,7 @@ def database(lake: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
         for name in lake.names():
             table = lake.find(name)
             if table is not None:
-                connection.register(name, explained(lambda table=table: as_dataset(table), f"read table {name}"))
+                connection.register(name, explained(partial(as_dataset, table), f"read table {name}"))
         connection.execute("SET lock_configuration = true")
         yield connection
     finally:
@@ -138,7 +139,9 @@ def _known(table: Table, task: FileScanTask, schema: pa.Schema) -> ds.Expression
 
 
 def _day(value: Any) -> Any:
-    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=value)).date() if isinstance(value, int) else value
+    return (
+        (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=value)).date() if isinstance(value, int) else value
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -148,5 +151,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     return value
-
-

@@ -39,9 +39,9 @@ def land_again(
 ) -> TableReport:
     """Land the messages with record timestamps from `since` to before `until` that the table lacks.
 
-    Rows were lacking because they had been deleted, or were refused by a rule that is mended. What the table has is
-    left
-    alone, and so are messages that were never landed: `land` does those. Doing it twice changes nothing.
+    Rows were lacking because they had been deleted, or were refused by a rule that is mended. What the table
+    has is left alone, and so are messages that were never landed: `land` does those. Doing it twice
+    changes nothing.
 
     Raises:
         As `land`.
@@ -92,15 +92,10 @@ def _commit_missing(
 
 def _present(table: Table, batch: Batch) -> Mask:
     """Which rows of the batch the table has."""
-    from pyiceberg.expressions import And, GreaterThanOrEqual, LessThanOrEqual
-
     stamps = pl.from_arrow(batch.rows.select(["record_timestamp"]))
     assert isinstance(stamps, pl.DataFrame)
     first, last = stamps["record_timestamp"].min(), stamps["record_timestamp"].max()
-    span = And(
-        GreaterThanOrEqual("record_timestamp", first.isoformat()),  # type: ignore[union-attr]
-        LessThanOrEqual("record_timestamp", last.isoformat()),  # type: ignore[union-attr]
-    )
+    span = f"record_timestamp >= '{_iso(first)}' and record_timestamp <= '{_iso(last)}'"
     found = pl.from_arrow(table.scan(row_filter=span, selected_fields=_PLACE).to_arrow())
     mine = pl.from_arrow(batch.rows.select(list(_PLACE)))
     assert isinstance(found, pl.DataFrame)
@@ -109,6 +104,11 @@ def _present(table: Table, batch: Batch) -> Mask:
     joined = mine.join(known, on=_PLACE, how="left", maintain_order="left")
     present: Mask = joined["here"].fill_null(False).to_numpy()
     return present
+
+
+def _iso(moment: object) -> str:
+    assert isinstance(moment, datetime)
+    return moment.isoformat()
 
 
 def _ms(moment: datetime) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
+from coinstream.lake.compaction import partition_of
 from coinstream.lake.schemas import QUARANTINE
 from coinstream.lake.store import Lake, explained
 from coinstream.messages import MESSAGE_TYPES
@@ -37,7 +39,11 @@ def summaries(lake: Lake) -> list[Summary]:
         LakeError: the catalogue or the store fails.
     """
     found = ((name, lake.find(name)) for name in lake.names())
-    return [explained(lambda n=n, t=t: summary(n, t), f"look at table {n}") for n, t in found if t is not None]
+    return [
+        explained(partial(summary, name, table), f"look at table {name}")
+        for name, table in found
+        if table is not None
+    ]
 
 
 def summary(name: str, table: Table) -> Summary:
@@ -50,7 +56,7 @@ def summary(name: str, table: Table) -> Summary:
         files=len(files),
         bytes=sum(file.file_size_in_bytes for file in files),
         snapshots=len(table.snapshots()),
-        partitions=len({(file.spec_id, tuple(file.partition)) for file in files}),
+        partitions=len({partition_of(file) for file in files}),
         newest_event=_newest(name, table) if files else None,
         landed_at=datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC) if snapshot else None,
     )
