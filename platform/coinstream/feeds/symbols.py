@@ -19,7 +19,21 @@ QUOTES: Final = (
 )
 """Quote currencies by which a joined symbol such as `BTCUSDT` is split, longest first."""
 
+_OVERLAPPING: Final = {"TUSD": "USD", "GUSD": "USD", "BUSD": "USD", "BKRW": "KRW"}
+"""Quote currencies that end in another one: `OMGUSD` is OMG/USD, not OM/GUSD."""
+_ENDING_ALIKE: Final = frozenset(
+    (
+        *("USDT", "XBT", "DOT", "BAT", "GRT", "ANT", "FTT", "LPT", "OXT", "BTT", "BNT", "QNT", "HOT", "LIT"),
+        *("SNT", "GMT", "VET", "FET", "JST", "APT", "NFT", "DENT", "MDT", "NOT", "PNUT", "GOAT", "UST"),
+        *("BIT", "ALT", "MINT", "DNT", "AST", "FLT", "HFT", "ACT", "CVT", "RLT", "CAT", "STPT", "WAXT"),
+        *("BNB", "SHIB", "OKB", "TLB", "RLB"),
+        *("OMG", "ENG", "STG", "YGG", "DOG", "RPG", "WING", "LONG", "PSG"),
+    )
+)
+"""Currencies whose last letter and a shorter quote currency look like a longer one."""
+
 _ALIASES: Final = {"XBT": "BTC", "XDG": "DOGE"}
+_SHORTEST: Final = 3
 _LONGEST_FIRST: Final = sorted(QUOTES, key=len, reverse=True)
 
 
@@ -29,8 +43,18 @@ def split_joined(joined: str) -> str | None:
     upper = joined.upper()
     for quote in _LONGEST_FIRST:
         if upper.endswith(quote) and len(upper) > len(quote):
+            shorter = _OVERLAPPING.get(quote)
+            if shorter is not None and _is_meant(upper, quote, shorter):
+                quote = shorter
             return f"{_plain(upper[: -len(quote)])}/{_plain(quote)}"
     return None
+
+
+def _is_meant(joined: str, longer: str, shorter: str) -> bool:
+    if joined[: -len(shorter)] in _ENDING_ALIKE:
+        return True
+    # Currencies of two letters are traded against BUSD, hardly against the others.
+    return longer != "BUSD" and len(joined) - len(longer) < _SHORTEST
 
 
 @lru_cache(maxsize=65_536)

@@ -10,14 +10,23 @@ from typing import Final
 from coinstream.errors import FeedError
 from coinstream.feeds.parsers.base import Frame, Gap, Parsed, Parser, account_for
 from coinstream.feeds.parsers.binance import BinanceParser, is_usdm
+from coinstream.feeds.parsers.bitfinex import BitfinexParser
+from coinstream.feeds.parsers.bitmex import BitmexParser
 from coinstream.feeds.parsers.bitstamp import BitstampParser
 from coinstream.feeds.parsers.bybit import BybitParser
 from coinstream.feeds.parsers.coinbase import CoinbaseParser
 from coinstream.feeds.parsers.coingecko import CoingeckoParser
+from coinstream.feeds.parsers.cryptocom import CryptocomParser
+from coinstream.feeds.parsers.deribit import DeribitParser
+from coinstream.feeds.parsers.ftx import FtxParser
 from coinstream.feeds.parsers.gate import GateParser
 from coinstream.feeds.parsers.gemini import GeminiParser
+from coinstream.feeds.parsers.hitbtc import HitbtcParser
+from coinstream.feeds.parsers.huobi import HuobiParser
 from coinstream.feeds.parsers.kraken import KrakenParser
+from coinstream.feeds.parsers.kucoin import KucoinParser
 from coinstream.feeds.parsers.lean import LeanParser
+from coinstream.feeds.parsers.okx import OkxParser
 
 __all__ = [
     "PARSERS",
@@ -43,6 +52,7 @@ __all__ = [
 PARSERS: Final[dict[str, Callable[[], Parser]]] = {
     "binance": BinanceParser,
     "binanceus": lambda: BinanceParser("binanceus"),
+    "binancecoinm": lambda: BinanceParser("binancecoinm"),
     "binanceusdm": lambda: BinanceParser("binanceusdm"),
     "bitstamp": BitstampParser,
     "bybit": BybitParser,
@@ -53,12 +63,27 @@ PARSERS: Final[dict[str, Callable[[], Parser]]] = {
     "gemini": GeminiParser,
     "kraken": KrakenParser,
     "lean": LeanParser,
+    "bequant": lambda: HitbtcParser("bequant"),
+    "bitfinex": BitfinexParser,
+    "bitmex": BitmexParser,
+    "cryptocom": CryptocomParser,
+    "deribit": DeribitParser,
+    "fmfw": lambda: HitbtcParser("fmfw"),
+    "ftx": FtxParser,
+    "ftxus": lambda: FtxParser("ftxus"),
+    "hitbtc": HitbtcParser,
+    "htx": HuobiParser,
+    "kucoin": KucoinParser,
+    "okcoin": lambda: OkxParser("okcoin"),
+    "okx": OkxParser,
 }
 """Parsers by exchange id (ccxt's names)."""
 
 HOSTS: Final[dict[str, str]] = {
     "fstream.binance.com": "binanceusdm",
     "fapi.binance.com": "binanceusdm",
+    "dstream.binance.com": "binancecoinm",
+    "dapi.binance.com": "binancecoinm",
     "binance.us": "binanceus",
     "binance.com": "binance",
     "binance.vision": "binance",
@@ -72,6 +97,22 @@ HOSTS: Final[dict[str, str]] = {
     "gateio.ws": "gate",
     "gemini.com": "gemini",
     "kraken.com": "kraken",
+    "bequant.io": "bequant",
+    "bitfinex.com": "bitfinex",
+    "bitmex.com": "bitmex",
+    "crypto.com": "cryptocom",
+    "deribit.com": "deribit",
+    "fmfw.io": "fmfw",
+    "ftx.com": "ftx",
+    "ftx.us": "ftxus",
+    "hitbtc.com": "hitbtc",
+    "huobi.pro": "htx",
+    "hbdm.com": "htx",
+    "htx.com": "htx",
+    "kucoin.com": "kucoin",
+    "okcoin.com": "okcoin",
+    "okex.com": "okx",
+    "okx.com": "okx",
 }
 """Exchange by the end of its host names; the first that fits counts."""
 

@@ -1,4 +1,4 @@
-"""Binance's protocol: spot, Binance.US and USD-M futures; websocket streams and REST replies.
+"""Binance's protocol: spot, Binance.US, USD-M and COIN-M futures; websocket streams and REST replies.
 
 Facts from the exchange's API documentation ("Web Socket Streams for Binance" and "USDS-M Futures"):
 a spot bookTicker carries no event time, so the receipt time stands for it; `u` is the order-book update
@@ -120,7 +120,7 @@ class BinanceParser:
 
     def __init__(self, exchange: str = "binance") -> None:
         self.exchange = exchange
-        self._suffix = {"binanceusdm": ":USDT"}.get(exchange, "")
+        self._settles = {"binanceusdm": "quote", "binancecoinm": "base"}.get(exchange, "")
         self._updates: dict[str, int] = {}
         self._trades: dict[tuple[str, bool], int] = {}
         self._trades_before: dict[tuple[str, bool], int] = {}
@@ -175,10 +175,13 @@ class BinanceParser:
         return rejected(Reason.UNKNOWN, "neither event nor reply")
 
     def _symbol(self, joined: str) -> str | None:
-        symbol = split_joined(joined)
-        if symbol is None or not self._suffix:
+        pair, _, detail = joined.partition("_")
+        symbol = split_joined(pair)
+        if symbol is None or not self._settles:
             return symbol
-        return f"{symbol}:{symbol.partition('/')[2]}"
+        # `BTCUSDT`, `BTCUSD_PERP`; dated contracts as `BTCUSDT_240628`.
+        settled = f"{symbol}:{symbol.split('/')[self._settles == 'quote']}"
+        return f"{settled}-{detail}" if detail and detail != "PERP" else settled
 
     def _on_book_ticker(self, body: msgspec.Raw | bytes, frame: Frame) -> Parsed:
         quote = read(_book_ticker, body)
