@@ -9,7 +9,7 @@ import dagster as dg
 from pydantic import Field
 
 from assets.interrupting import in_order
-from assets.topics import FEEDS_KEY, OWNERS, SPECS, topic_key, topics
+from assets.topics import FEEDS_KEY, OWNERS, SPECS, STREAM, topic_key, topics
 from coinstream.feeds.lease import FeedLease
 from coinstream.feeds.registry import DEFAULT, Options, entries, open_feed
 from coinstream.feeds.runner import FeedReport, Quantiles
@@ -117,7 +117,7 @@ def market_data(
             # Also when the run is terminated: what it brought lies in the topics all the same.
             ends = _observe(context, admin, redpanda.delivered)
         _observe_exchange(context, report)
-        return dg.MaterializeResult(metadata=_metadata(report, redpanda.delivered, ends))
+        return dg.MaterializeResult(metadata=_metadata(report, redpanda.delivered, ends), data_version=STREAM)
 
 
 def _observe(context: dg.AssetExecutionContext, admin: AdminResource, delivered: Counts) -> Counts:

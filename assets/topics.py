@@ -15,6 +15,8 @@ from resources.admin import AdminResource
 
 OWNERS: Final = ["team:market-data"]
 FEEDS_KEY: Final = dg.AssetKey(["feeds", "market_data"])
+STREAM: Final = dg.DataVersion("stream")
+"""A stream always goes on: new messages do not put what reads it out of sync."""
 SPECS: Final = {spec.name: spec for spec in catalogue(HomeSettings().exchange_topics)}
 
 
