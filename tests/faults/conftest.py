@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from coinstream.local_broker import LocalBroker, Node
+from coinstream.local_broker import Listener, LocalBroker, Node
 from tests.faults.judge import Sent as SentMessage
 from tests.faults.judge import franz_program, judge, read_all, read_all_with_franz
+from tests.faults.slow import SlowNetwork
 from tests.support import wait_until
 
 Check = Callable[[str, list[SentMessage]], None]
@@ -39,6 +42,39 @@ class Watch:
         """Wait until the cluster is whole again."""
         self.cluster.wait_ready()
         wait_until(lambda: self.replicas_in(topic), 60, f"all replicas of {topic} are in sync")
+
+
+@pytest.fixture(scope="package")
+def network() -> Iterator[SlowNetwork]:
+    """A second way to each node of `cluster3`, through a network that can be made slow."""
+    slow = SlowNetwork(3)
+    yield slow
+    slow.close()
+
+
+@pytest.fixture(scope="package")
+def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | None]:
+    """The data folder of the third node on a small file system of its own, where that is permitted."""
+    data = tmp_path_factory.getbasetemp() / "cluster" / "nodes-3" / "node-3" / "data"
+    data.mkdir(parents=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=192m", "tmpfs", data], capture_output=True, check=False
+    )
+    yield data if mounted.returncode == 0 else None
+    if mounted.returncode == 0:
+        subprocess.run(["umount", data], check=True)
+
+
+@pytest.fixture(scope="package")
+def cluster3(
+    tmp_path_factory: pytest.TempPathFactory, network: SlowNetwork, small_disk: Path | None
+) -> Iterator[LocalBroker]:
+    """One cluster for all fault tests: each leaves it whole."""
+    slow = Listener("SLOW", "PLAINTEXT", advertised_ports=network.ports)
+    home = tmp_path_factory.getbasetemp() / "cluster"
+    with LocalBroker(home, nodes=3, port=0, heap_mb=384, listeners=[slow]) as cluster:
+        network.lead({node.node_id: node.plan.ports["SLOW"] for node in cluster.nodes})
+        yield cluster
 
 
 @pytest.fixture(scope="module")

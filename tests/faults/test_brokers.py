@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
 from coinstream.client import RedpandaClient
 from coinstream.errors import CoinstreamError
 from coinstream.local_broker import LocalBroker
@@ -10,6 +15,7 @@ from tests.conftest import TopicFactory
 from tests.faults.conftest import Check, Watch
 from tests.faults.judge import Sent
 from tests.faults.load import EXCHANGE, KEPT, Load, message, numbered, outcomes
+from tests.faults.slow import SlowNetwork, Weather
 from tests.support import wait_until
 
 MORE = 1000
@@ -98,3 +104,48 @@ def test_two_of_three_down(cluster3: LocalBroker, topic3: TopicFactory, watch: W
     assert not refused
     client.close()
     check(topic, sorted(before | after))
+
+
+def test_slow_and_lossy_network(
+    cluster3: LocalBroker, topic3: TopicFactory, network: SlowNetwork, check: Check
+) -> None:
+    topic = topic3("slow", partitions=6, config=KEPT)
+    with Load(network.bootstrap, topic) as load:
+        wait_for_more(load)
+        network.weather = Weather(delay_s=0.02, stall=0.05, cut=0.01)
+        try:
+            wait_for_more(load)
+            wait_until(lambda: network.cuts and network.stalls, what="the network has shown its faults")
+        finally:
+            network.weather = Weather()
+        wait_for_more(load)
+        acknowledged = load.finish()
+    check(topic, acknowledged)
+
+
+def test_full_disk_under_load(
+    cluster3: LocalBroker, topic3: TopicFactory, watch: Watch, small_disk: Path | None, check: Check
+) -> None:
+    if small_disk is None:
+        pytest.skip("mounting a small file system is not permitted here")
+    topic = topic3("full", partitions=6, config=KEPT)
+    node, balloon = cluster3.nodes[2], small_disk / "balloon"
+    with Load(cluster3.bootstrap, topic) as load:
+        wait_for_more(load)
+        fill(balloon)
+        wait_until(lambda: node.died, 60, "the node with the full disk has stopped")
+        assert "no space is left" in node.obituary()
+        wait_for_more(load)
+        balloon.unlink()
+        node.start()
+        watch.restored(topic)
+        wait_for_more(load)
+        acknowledged = load.finish()
+    check(topic, acknowledged)
+
+
+def fill(balloon: Path) -> None:
+    """Write until the disk is full."""
+    with balloon.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))

@@ -23,6 +23,8 @@ class Listener:
     """`PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`."""
     properties: Mapping[str, str] = field(default_factory=dict)
     """Settings of this listener alone; each becomes `listener.name.<name>.<key>`."""
+    advertised_ports: Mapping[int, int] = field(default_factory=dict)
+    """Ports that clients are told instead of the real ones, by node id: of a proxy in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,10 @@ def _listener_properties(
     protocols = {CLIENT_LISTENER: "PLAINTEXT", _CONTROLLER_LISTENER: "PLAINTEXT"}
     protocols.update({listener.name: listener.protocol for listener in listeners})
     voters = (f"{node.node_id}@{node.address(_CONTROLLER_LISTENER)}" for node in cluster)
-    open_to_clients = [name for name in protocols if name != _CONTROLLER_LISTENER]
+    told = {CLIENT_LISTENER: plan.address()}
+    for listener in listeners:
+        port = listener.advertised_ports.get(plan.node_id, plan.ports[listener.name])
+        told[listener.name] = f"{HOST}:{port}"
     own = {
         f"listener.name.{listener.name.lower()}.{key}": value
         for listener in listeners
@@ -103,7 +108,7 @@ def _listener_properties(
     }
     return {
         "listeners": ",".join(f"{name}://{plan.address(name)}" for name in protocols),
-        "advertised.listeners": ",".join(f"{name}://{plan.address(name)}" for name in open_to_clients),
+        "advertised.listeners": ",".join(f"{name}://{address}" for name, address in told.items()),
         "listener.security.protocol.map": ",".join(f"{name}:{kind}" for name, kind in protocols.items()),
         "inter.broker.listener.name": CLIENT_LISTENER,
         "controller.listener.names": _CONTROLLER_LISTENER,
