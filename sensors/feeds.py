@@ -109,11 +109,12 @@ def _look(instance: dg.DagsterInstance, feed: str, known: dict[str, Any]) -> tup
 
 
 def _request(feed: str, now: float) -> dg.RunRequest:
+    config = {"duration_s": TIMING.run_s, "loop": True, "take_over": True}
     return dg.RunRequest(
         run_key=f"{feed}/{now:.3f}",
         partition_key=feed,
         tags={SUPERVISED: feed},
-        run_config={"ops": {"feeds__market_data": {"config": {"duration_s": TIMING.run_s, "loop": True}}}},
+        run_config={"ops": {"feeds__market_data": {"config": config}}},
     )
 
 

@@ -10,7 +10,7 @@ import typer
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from coinstream.cli.observe import Interval, asked_broker, duration, per_second, repeat, styled, watch
+from coinstream.cli.observe import Interval, asked_broker, duration, per_second, stream, styled, watch
 from coinstream.cli.output import AsJson, console, print_json
 from coinstream.observing.lag import AgeSource, GroupLag, LagMonitor, PartitionLag
 
@@ -51,8 +51,7 @@ def lag(
     if not watching:
         print_json(_as_dict(monitor, group)) if json else console.print(_render(monitor, group, every))
     elif json:
-        for _ in repeat(interval):
-            print_json(_as_dict(monitor, group))
+        stream(lambda: _as_dict(monitor, group), interval)
     else:
         watch(lambda: _render(monitor, group, every), interval)
 

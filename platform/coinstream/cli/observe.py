@@ -11,7 +11,8 @@ from rich.console import RenderableType
 from rich.live import Live
 
 from coinstream.brokers import require_broker
-from coinstream.cli.output import console
+from coinstream.cli.output import console, print_json
+from coinstream.errors import CoinstreamError
 from coinstream.observing.health import Status
 from coinstream.observing.verdicts import Verdict
 from coinstream.settings import BrokerSettings, HomeSettings
@@ -75,15 +76,37 @@ def repeat(interval_s: float) -> Iterator[None]:
         time.sleep(max(interval_s - (time.monotonic() - started), 0.05))
 
 
+def stream(look: Callable[[], object], interval_s: float) -> None:
+    """Print what `look` gives as a line of JSON, again and again, until Ctrl-C; an error is a line too."""
+    try:
+        for _ in repeat(interval_s):
+            try:
+                print_json(look())
+            except CoinstreamError as error:
+                print_json({"error": str(error)})
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
 def watch(look: Callable[[], RenderableType], interval_s: float) -> None:
-    """Show what `look` gives, again and again, until Ctrl-C: in place on a terminal, one by one in a pipe."""
+    """Show what `look` gives, again and again, until Ctrl-C: in place on a terminal, one by one in a pipe.
+
+    An error is shown and the watch goes on: the broker may come back.
+    """
     try:
         if not console.is_terminal:
             for _ in repeat(interval_s):
-                console.print(look())
+                console.print(_look(look))
             return
-        with Live(look(), console=console, auto_refresh=False, screen=False) as live:
+        with Live(_look(look), console=console, auto_refresh=False, screen=False) as live:
             for _ in repeat(interval_s):
-                live.update(look(), refresh=True)
+                live.update(_look(look), refresh=True)
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
+
+
+def _look(look: Callable[[], RenderableType]) -> RenderableType:
+    try:
+        return look()
+    except CoinstreamError as error:
+        return f"[red]error:[/] {error}"

@@ -133,6 +133,25 @@ class ClusterReader:
         low, high = self._offsets(lows), self._offsets(highs)
         return {place: Watermarks(low[place], high[place]) for place in low.keys() & high.keys()}
 
+    def newest(self, places: Iterable[Place]) -> dict[str, float]:
+        """Timestamp of each topic's newest record, in seconds since the epoch.
+
+        Topics without records are left out, and all of them where the broker does not know the question.
+        """
+        parts = [TopicPartition(topic, number) for topic, number in places]
+        if not parts:
+            return {}
+        asked = self._admin.list_offsets({part: OffsetSpec.max_timestamp() for part in parts})  # type: ignore[no-untyped-call]
+        found: dict[str, float] = {}
+        for part, future in asked.items():
+            try:
+                at_ms = future.result(self._timeout * 2).timestamp
+            except KafkaException:
+                continue
+            if at_ms >= 0:
+                found[part.topic] = max(found.get(part.topic, 0.0), at_ms / 1000)
+        return found
+
     def _offsets(self, futures: Mapping[TopicPartition, Future[Any]]) -> dict[Place, int]:
         found: dict[Place, int] = {}
         failures: list[KafkaError] = []
