@@ -1,0 +1,75 @@
+"""Writers and readers of two versions live side by side while a new one is rolled out."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from datetime import UTC, datetime
+
+import msgspec
+
+from coinstream.client import RedpandaClient
+from coinstream.codec import Decoder, Encoder
+from coinstream.consuming import GroupOptions, Received
+from coinstream.messages import Message, Price
+from coinstream.settings import BrokerSettings
+from coinstream.wire import compile_encoder
+from tests.conftest import TopicFactory
+from tests.support import unique, wait_until
+
+
+class NextPrice(Message, forbid_unknown_fields=True, frozen=True):
+    """`Price` of the next version: one more field, which may be missing."""
+
+    exchange_id: str
+    symbol: str
+    usd_price: float
+    last_updated: datetime
+    volume_24h: float | None = msgspec.field(default=None, name="volume24h")
+    price_change_24h: float | None = msgspec.field(default=None, name="priceChange24h")
+    market_cap: float | None = None
+    trades_24h: int | None = msgspec.field(default=None, name="trades24h")
+
+
+AT = datetime(2026, 11, 1, tzinfo=UTC)
+OLD = Price(exchange_id="kraken", symbol="BTC-USD", usd_price=64_000.5, volume_24h=12.5, last_updated=AT)
+NEW = NextPrice(
+    exchange_id="kraken", symbol="BTC-USD", usd_price=64_000.5, volume_24h=12.5, last_updated=AT, trades_24h=7
+)
+write_new = compile_encoder(NextPrice, Counter())
+
+
+def test_old_reader_with_new_field() -> None:
+    decoded = Decoder().decode(write_new(NEW), topic="crypto-prices")
+    assert decoded.message == OLD
+    assert decoded.unknown == {"trades24h": 7}
+
+
+def test_new_reader_with_old_message() -> None:
+    value, _ = Encoder().encode(OLD)
+    read = msgspec.json.decode(value, type=NextPrice)
+    assert read.trades_24h is None
+    assert (read.symbol, read.usd_price, read.last_updated) == (OLD.symbol, OLD.usd_price, OLD.last_updated)
+
+
+def test_writers_of_both_versions_on_one_topic(broker_settings: BrokerSettings, topic: TopicFactory) -> None:
+    name, seen = topic("crypto-prices"), list[Received]()
+    stop = threading.Event()
+    with RedpandaClient(broker_settings) as client:
+        for _ in range(10):
+            client.produce(name, [OLD])
+            client.send(name, b"kraken-BTC-USD", write_new(NEW))
+        client.flush()
+        reading = threading.Thread(
+            target=client.consume,
+            args=([name], seen.append),
+            kwargs={"group": unique("old"), "stop": stop, "options": GroupOptions(offset_reset="earliest")},
+        )
+        reading.start()
+        try:
+            wait_until(lambda: len(seen) == 20, what="all messages of both versions are read")
+        finally:
+            stop.set()
+            reading.join()
+    assert all(received.message == OLD for received in seen)
+    assert Counter(bool(received.unknown) for received in seen) == {True: 10, False: 10}
