@@ -1,0 +1,236 @@
+"""Milliseconds from produce to handler at a steady rate, beside bare clients at the same rate.
+
+Producer and consumer are processes of their own, for the platform as for the bare clients. Each message
+carries the time at which it was due, not that at which it was sent, so that a producer that falls behind
+shows. The platform's processes run with their metrics endpoint up.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Consumer, Producer
+
+from benchmarks.common import bench_broker, bench_topic, interleaved, machine
+from coinstream.client import RedpandaClient
+from coinstream.consuming import GroupOptions, Received
+from coinstream.messages import LEVEL1, Level1, Message
+from coinstream.observing.exporter import exporter
+from coinstream.producing.config import latency_profile, producer_config
+from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
+
+TICK_S = 0.002
+PARTITIONS = 48
+SYMBOLS = 200
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(
+    rate: int = 50_000, seconds: float = 10.0, warmup: float = 4.0, repetitions: int = 3
+) -> dict[str, Any]:
+    """Median over the repetitions of the p50 and p99 of each.
+
+    Args:
+        rate: messages per second.
+        seconds: measured, of each turn.
+        warmup: seconds before that, not measured.
+        repetitions: turns that count.
+    """
+    found: dict[str, list[dict[str, float]]] = {"ours": [], "raw": []}
+    with bench_broker() as brokers:
+
+        def turn(who: str) -> Callable[[], float]:
+            def go() -> float:
+                found[who].append(_turn(brokers, who, rate, seconds, warmup))
+                return found[who][-1]["p99"]
+
+            return go
+
+        interleaved(repetitions, {who: turn(who) for who in found})
+    # The first turn of each warmed the broker.
+    ours, raw = found["ours"][1:], found["raw"][1:]
+    ratios = [mine["p99"] / bare["p99"] for mine, bare in zip(ours, raw, strict=True)]
+    return {
+        "messages_per_second": round(_median(ours, "rate")),
+        "raw_messages_per_second": round(_median(raw, "rate")),
+        "p50_ms": round(_median(ours, "p50"), 2),
+        "p99_ms": round(_median(ours, "p99"), 2),
+        "raw_p50_ms": round(_median(raw, "p50"), 2),
+        "raw_p99_ms": round(_median(raw, "p99"), 2),
+        "ratio": round(statistics.median(ratios), 3),
+        "ratios": [round(ratio, 3) for ratio in ratios],
+        "rate": rate,
+        "machine": machine(),
+    }
+
+
+def _median(turns: Sequence[dict[str, float]], figure: str) -> float:
+    return statistics.median(turn[figure] for turn in turns)
+
+
+def _turn(brokers: BrokerSettings, who: str, rate: int, seconds: float, warmup: float) -> dict[str, float]:
+    count, skipped = int(rate * (seconds + warmup)), int(rate * warmup)
+    with bench_topic(brokers, f"{LEVEL1.topic}-latency", PARTITIONS) as topic:
+        arguments = [brokers.brokers, topic, str(rate), str(count), str(skipped)]
+        reader = _child(f"{who}-consume", arguments)
+        assert reader.stdout is not None
+        _probe(brokers, topic)
+        if reader.stdout.readline().strip() != b"ready":
+            raise RuntimeError("the consumer did not start")
+        writer = _child(f"{who}-produce", arguments)
+        if writer.wait(count / rate * 3 + 60):
+            raise RuntimeError("the producer failed")
+        output, _ = reader.communicate(timeout=60)
+    result: dict[str, float] = json.loads(output)
+    return result
+
+
+def _child(role: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "benchmarks.latency", role, *arguments]
+    return subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE)
+
+
+def _probe(brokers: BrokerSettings, topic: str) -> None:
+    # One message to every partition; its number says that it is none of the measured ones.
+    producer = Producer({"bootstrap.servers": brokers.brokers})
+    for partition in range(PARTITIONS):
+        producer.produce(topic, _bare_value(0.0, -1), b"probe", partition)
+    producer.flush(30)
+
+
+def _bare_value(due: float, number: int) -> bytes:
+    # A valid quote, so that both kinds of consumer read the same.
+    return (
+        b'{"exchangeId":"bench","symbol":"COIN/USDT","bestBid":60000.25,"bestAsk":60000.5,"bidSize":%.6f,'
+        b'"askSize":%d.0,"timestamp":"2026-01-01T00:00:00.000Z","lastUpdated":"2026-01-01T00:00:00.000Z"}'
+        % (due, abs(number) if number >= 0 else 10**9)
+    )
+
+
+class Samples:
+    """Latencies of the measured messages; complete when the last number has come."""
+
+    def __init__(self, count: int, skipped: int) -> None:
+        self.complete = False
+        self.is_ready = False
+        # Counting with `+=` would lose some: several threads handle messages.
+        self._seen = itertools.count(1)
+        self._count, self._skipped = count, skipped
+        self._latencies: list[float] = []
+        self._first = self._last = 0.0
+
+    def add(self, due: float, number: float) -> None:
+        if number >= 10**9:
+            if not self.is_ready:
+                self.is_ready = True
+                print("ready", flush=True)
+            return
+        if next(self._seen) >= self._count:
+            self.complete = True
+        if number >= self._skipped:
+            now = time.time()
+            self._latencies.append(now - due)
+            self._first = self._first or now
+            self._last = now
+
+    def report(self) -> str:
+        ordered = sorted(self._latencies)
+        return json.dumps(
+            {
+                "p50": ordered[len(ordered) // 2] * 1000,
+                "p99": ordered[len(ordered) * 99 // 100] * 1000,
+                "rate": len(ordered) / (self._last - self._first),
+            }
+        )
+
+
+def _ticks(rate: int, count: int) -> Iterator[tuple[float, range]]:
+    """When each handful of messages is due, and their numbers; waits until then."""
+    each = max(int(rate * TICK_S), 1)
+    start = time.time() + 0.1
+    for first in range(0, count, each):
+        due = start + first / rate
+        if (left := due - time.time()) > 0:
+            time.sleep(left)
+        yield due, range(first, min(first + each, count))
+
+
+def ours_produce(brokers: BrokerSettings, topic: str, rate: int, count: int) -> None:
+    exchange = topic.removeprefix(f"{LEVEL1.topic}-")
+    symbols = [f"COIN{number}/USDT" for number in range(SYMBOLS)]
+    with exporter(), RedpandaClient(brokers) as client:
+        for due, numbers in _ticks(rate, count):
+            at = datetime.now(UTC)
+            tick: list[Message] = [
+                Level1(exchange, symbols[n % SYMBOLS], 60_000.25, 60_000.5, due, float(n), at, at)
+                for n in numbers
+            ]
+            client.publish(tick)
+
+
+def raw_produce(brokers: BrokerSettings, topic: str, rate: int, count: int) -> None:
+    settings = ProducerSettings()
+    config = producer_config(brokers, settings, latency_profile(settings), "bare")
+    producer = Producer(config | {"enable.idempotence": True, "statistics.interval.ms": 0})
+    keys = [b"COIN%d/USDT" % number for number in range(SYMBOLS)]
+    for due, numbers in _ticks(rate, count):
+        for n in numbers:
+            producer.produce(topic, _bare_value(due, n), keys[n % SYMBOLS], -1)
+        producer.poll(0)
+    producer.flush(60)
+
+
+def ours_consume(brokers: BrokerSettings, topic: str, samples: Samples) -> None:
+    def handle(received: Received) -> None:
+        message = received.message
+        assert isinstance(message, Level1)
+        samples.add(message.bid_size, message.ask_size)
+
+    name, settings = f"bench-{uuid.uuid4().hex[:8]}", ConsumerSettings(offset_reset="earliest")
+    with (
+        exporter(),
+        RedpandaClient(brokers, consumer=settings) as client,
+        client.create_consumer_group(
+            f"bench-{uuid.uuid4().hex[:8]}", [topic], handle, GroupOptions()
+        ) as group,
+    ):
+        while not samples.complete and not group.wait(0.2):
+            pass
+
+
+def raw_consume(brokers: BrokerSettings, topic: str, samples: Samples) -> None:
+    config = {"bootstrap.servers": brokers.brokers, "group.id": f"bare-{uuid.uuid4().hex[:8]}"}
+    consumer = Consumer(config | {"auto.offset.reset": "earliest", "fetch.wait.max.ms": 100})
+    consumer.subscribe([topic])
+    while not samples.complete:
+        for record in consumer.consume(500, 0.004):
+            value = record.value() or b""
+            at = value.index(b'"bidSize":') + 10
+            end = value.index(b",", at)
+            number = value[end + 11 : value.index(b",", end + 1)]
+            samples.add(float(value[at:end]), float(number))
+    consumer.close()
+
+
+def main(role: str, bootstrap: str, topic: str, rate: str, count: str, skipped: str) -> None:
+    brokers = BrokerSettings(brokers=bootstrap)
+    if role.endswith("produce"):
+        (ours_produce if role.startswith("ours") else raw_produce)(brokers, topic, int(rate), int(count))
+        return
+    samples = Samples(int(count), int(skipped))
+    (ours_consume if role.startswith("ours") else raw_consume)(brokers, topic, samples)
+    print(samples.report())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
