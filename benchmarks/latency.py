@@ -200,9 +200,7 @@ def ours_consume(brokers: BrokerSettings, topic: str, samples: Samples) -> None:
     with (
         exporter(),
         RedpandaClient(brokers, consumer=settings) as client,
-        client.create_consumer_group(
-            f"bench-{uuid.uuid4().hex[:8]}", [topic], handle, GroupOptions()
-        ) as group,
+        client.create_consumer_group(name, [topic], handle, GroupOptions()) as group,
     ):
         while not samples.complete and not group.wait(0.2):
             pass
