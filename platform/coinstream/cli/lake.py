@@ -122,6 +122,24 @@ def compact(
     console.print(shown)
 
 
+@app.command("candles")
+def candles(json: AsJson = False) -> None:
+    """Build the candles of what was landed since the last time, and produce them to crypto-ohlcv."""
+    from coinstream.client import RedpandaClient
+    from coinstream.lake.candles import build_candles
+    from coinstream.lake.store import Lake
+
+    with broker() as settings, RedpandaClient(settings) as client:
+        report = build_candles(Lake(), client)
+    if json:
+        print_json(report)
+        return
+    console.print(
+        f"{report.rows:,} new rows, {report.windows:,} windows touched, {report.produced:,} candles produced, "
+        f"{report.open:,} still open, {report.revised:,} revised"
+    )
+
+
 def _specs(types: Sequence[str] | None) -> Any:
     from coinstream.lake.schemas import spec_named
     from coinstream.lake.store import known_specs

@@ -64,6 +64,10 @@ class Lake:
         """The table of messages that broke a rule."""
         return self._ensured(QUARANTINE, QUARANTINE_SCHEMA, None)
 
+    def other(self, name: str, schema: pa.Schema) -> Table:
+        """A table of the lake's own that holds no messages; made when it is not there."""
+        return self._ensured(name, schema, None)
+
     def find(self, name: str) -> Table | None:
         """A table if it exists."""
         from pyiceberg.exceptions import NoSuchTableError
@@ -192,6 +196,7 @@ def _iceberg_type(kind: pa.DataType) -> Any:
         pa.binary(): types.BinaryType(),
         pa.bool_(): types.BooleanType(),
         pa.int32(): types.IntegerType(),
+        pa.float64(): types.DoubleType(),
         pa.int64(): types.LongType(),
         TIME: types.TimestamptzType(),
     }
