@@ -135,7 +135,7 @@ def candles(json: AsJson = False) -> None:
         print_json(report)
         return
     console.print(
-        f"{report.rows:,} new rows, {report.windows:,} windows touched, {report.produced:,} candles produced, "
+        f"{report.rows:,} new rows, {report.windows:,} windows touched, {report.produced:,} produced, "
         f"{report.open:,} still open, {report.revised:,} revised"
     )
 
