@@ -9,7 +9,10 @@ from typing import Final
 
 import dagster as dg
 
+import assets.candles
 import assets.feeds
+import assets.lake
+import assets.quality
 import assets.topic_checks
 import assets.topic_health
 import assets.topics
@@ -20,12 +23,16 @@ import sensors.health
 from resources.admin import AdminResource
 from resources.alerts import AlertsResource
 from resources.client import RedpandaResource
+from resources.lake import LakeResource
 
 MODULES: Final = (
     assets.topics,
     assets.topic_checks,
     assets.feeds,
     assets.topic_health,
+    assets.lake,
+    assets.quality,
+    assets.candles,
     sensors.health,
     sensors.feeds,
     sensors.failures,
@@ -50,7 +57,12 @@ def _linked(location: dg.Definitions) -> dg.Definitions:
 defs: Final = dg.Definitions.merge(
     *(_linked(module.defs) for module in MODULES),
     dg.Definitions(
-        resources={"admin": _admin, "alerts": AlertsResource(), "client": RedpandaResource(admin=_admin)},
+        resources={
+            "admin": _admin,
+            "alerts": AlertsResource(),
+            "client": RedpandaResource(admin=_admin),
+            "lake": LakeResource(),
+        },
         # Runs here have few, short steps: a process for each would cost more than the step.
         executor=dg.in_process_executor,
     ),

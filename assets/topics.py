@@ -6,7 +6,7 @@ from typing import Final
 import dagster as dg
 
 from assets.presenting import columns, plan_table, settings_table
-from coinstream.messages import type_for_topic
+from coinstream.messages import OHLCV, type_for_topic
 from coinstream.provisioning import ActualTopic, TopicPlan
 from coinstream.sampling import count_messages
 from coinstream.settings import HomeSettings
@@ -15,6 +15,7 @@ from resources.admin import AdminResource
 
 OWNERS: Final = ["team:market-data"]
 FEEDS_KEY: Final = dg.AssetKey(["feeds", "market_data"])
+CANDLES_KEY: Final = dg.AssetKey("candles")
 STREAM: Final = dg.DataVersion("stream")
 """A stream always goes on: new messages do not put what reads it out of sync."""
 SPECS: Final = {spec.name: spec for spec in catalogue(HomeSettings().exchange_topics)}
@@ -36,7 +37,7 @@ def _asset(spec: TopicSpec) -> dg.AssetSpec:
     days = spec.retention_ms / 86_400_000
     return dg.AssetSpec(
         topic_key(spec.name),
-        deps=[] if supporting else [FEEDS_KEY],
+        deps=[] if supporting else [FEEDS_KEY, *([CANDLES_KEY] if spec.name == OHLCV.topic else [])],
         description=f"The topic `{spec.name}` holds {holds}: {spec.partitions} partitions, "
         f"kept {days:.3g} day(s).\n\nMaterializing it plans the difference between this specification and "
         "the cluster, and applies what is safe: it creates, adds partitions and changes settings, and never "

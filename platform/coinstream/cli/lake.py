@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -138,6 +139,20 @@ def candles(json: AsJson = False) -> None:
         f"{report.rows:,} new rows, {report.windows:,} windows touched, {report.produced:,} produced, "
         f"{report.open:,} still open, {report.revised:,} revised"
     )
+
+
+@app.command("report")
+def report(
+    to: Annotated[str, typer.Option(help="The file that is written.")] = "coinstream-report.html",
+    hours: Annotated[float, typer.Option(help="How far to look back from the newest row.", min=0.01)] = 24.0,
+    json: AsJson = False,
+) -> None:
+    """Write one HTML page with charts of price, spread, latency and landing lag. It needs no network."""
+    from coinstream.lake.report import write_report
+    from coinstream.lake.store import Lake
+
+    written = write_report(Lake(), Path(to), hours=hours)
+    print_json(written) if json else console.print(f"{written.path}: {written.charts} charts")
 
 
 def _specs(types: Sequence[str] | None) -> Any:

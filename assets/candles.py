@@ -1,0 +1,92 @@
+"""Candles from the landed quotes and prices, produced to crypto-ohlcv."""
+
+from typing import Any
+
+import dagster as dg
+
+from assets.lake import table_key
+from assets.topics import CANDLES_KEY, OWNERS
+from coinstream.lake import statistics
+from coinstream.lake.candles import SCHEMA, build_candles
+from coinstream.lake.store import Lake
+from resources.client import RedpandaResource
+from resources.lake import LakeResource
+
+
+@dg.asset(
+    key=CANDLES_KEY,
+    deps=[table_key("level1"), table_key("price")],
+    group_name="candles",
+    kinds={"polars", "iceberg", "redpanda"},
+    owners=OWNERS,
+    tags={"system": "lake"},
+    metadata={
+        "dagster/column_schema": dg.TableSchema([dg.TableColumn(f.name, str(f.type)) for f in SCHEMA]),
+        "dagster/table_name": "market.candles",
+    },
+)
+def candles(client: RedpandaResource, lake: LakeResource) -> dg.MaterializeResult[None]:
+    """Candles of 1 m, 5 m and 1 h, recomputed where rows are new, and produced when they are over.
+
+    Late messages make a candle be produced again. The exchanges are called `…-quotes` and
+    `…-prices`, so that these candles never mix with those that an exchange publishes.
+    """
+    opened = lake.open()
+    with client.open() as redpanda:
+        report = build_candles(opened, redpanda)
+    return dg.MaterializeResult(
+        metadata={
+            "new_rows": report.rows,
+            "computed": report.windows,
+            "produced": report.produced,
+            "revised": report.revised,
+            "open": report.open,
+            "exchanges": _exchanges(opened),
+            "dagster/column_lineage": _lineage(),
+        }
+    )
+
+
+def _lineage() -> dg.TableColumnLineage:
+    ticks = [
+        dg.TableColumnDep(table_key("level1"), "best_bid"),
+        dg.TableColumnDep(table_key("level1"), "best_ask"),
+        dg.TableColumnDep(table_key("price"), "usd_price"),
+    ]
+    times = [
+        dg.TableColumnDep(table_key("level1"), "timestamp"),
+        dg.TableColumnDep(table_key("price"), "last_updated"),
+    ]
+    prices = {f"{name}_price": ticks for name in ("open", "high", "low", "close")}
+    return dg.TableColumnLineage({**prices, "open_time": times, "close_time": times})
+
+
+def _exchanges(lake: Lake) -> dg.MetadataValue:
+    found = statistics.exchange_statistics(lake)
+    records = [dg.TableRecord(_plain(one)) for one in found]
+    return dg.MetadataValue.table(records) if records else dg.MetadataValue.md("There are no quotes yet.")
+
+
+def _plain(one: statistics.ExchangeStatistics) -> dict[str, Any]:
+    return {
+        name: round(value, 3) if isinstance(value, float) else value
+        for name in one.__dataclass_fields__
+        for value in (getattr(one, name),)
+    }
+
+
+build_candles_job = dg.define_asset_job(
+    "build_candles",
+    selection=dg.AssetSelection.assets(candles),
+    description="Bring the candles up to date with the tables and produce them to crypto-ohlcv.",
+    tags={"system": "lake"},
+)
+candles_schedule = dg.ScheduleDefinition(
+    job=build_candles_job,
+    cron_schedule="2-59/5 * * * *",
+    name="candles_schedule",
+    description="Build candles every five minutes, after the landing.",
+    tags={"system": "lake"},
+)
+
+defs = dg.Definitions(assets=[candles], jobs=[build_candles_job], schedules=[candles_schedule])

@@ -1,0 +1,237 @@
+"""Tables as assets: materializing one lands what its topics hold; a past hour can be landed again."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import dagster as dg
+from pydantic import Field
+
+from assets.topics import OWNERS, SPECS, topic_key
+from coinstream.expectations.judge import ExpectationJudge
+from coinstream.lake import statistics
+from coinstream.lake.charts import as_markdown, line_chart
+from coinstream.lake.compaction import compact, table_names
+from coinstream.lake.landing import TableReport, land
+from coinstream.lake.relanding import land_again
+from coinstream.lake.schemas import TableSpec
+from coinstream.lake.store import known_specs
+from coinstream.lake.summary import summary
+from coinstream.messages import type_for_topic
+from coinstream.topics import DEAD_LETTER_SUFFIX
+from resources.admin import AdminResource
+from resources.lake import LakeResource
+
+HOURS: Final = dg.HourlyPartitionsDefinition(start_date="2026-01-01-00:00", timezone="UTC", end_offset=1)
+"""Hours of record timestamps. The hour that is under way is a partition too."""
+COMPACTION_KEY: Final = dg.AssetKey(["tables", "compaction"])
+
+
+def table_key(name: str) -> dg.AssetKey:
+    """The asset of a table."""
+    return dg.AssetKey(["tables", name])
+
+
+def topics_of(spec: TableSpec) -> list[str]:
+    """The topics that land in a table."""
+    return [
+        name for name in SPECS if not name.endswith(DEAD_LETTER_SUFFIX) and type_for_topic(name) is spec.kind
+    ]
+
+
+class LandingConfig(dg.Config):
+    """What a run lands besides what is new."""
+
+    again: bool | None = Field(
+        default=None,
+        description="Look the partition's hour through again and land what the table lacks of it. "
+        "None: only when the hour is over, as in a backfill.",
+    )
+
+
+def _table(spec: TableSpec) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=table_key(spec.name),
+        deps=[topic_key(topic) for topic in topics_of(spec)],
+        partitions_def=HOURS,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        group_name="tables",
+        kinds={"iceberg", "python"},
+        owners=OWNERS,
+        tags={"system": "lake"},
+        metadata={"dagster/column_schema": _column_schema(spec), "dagster/table_name": f"market.{spec.name}"},
+        description=f"Iceberg table `{spec.name}`, by day and exchange. Materializing any hour lands all "
+        "that the topics hold and the table does not, exactly once; an hour that is over is looked through "
+        "again for what the table lacks. Every message is checked; offenders go to the table `quarantine`.",
+    )
+    def table(
+        context: dg.AssetExecutionContext, config: LandingConfig, admin: AdminResource, lake: LakeResource
+    ) -> dg.MaterializeResult[None]:
+        opened, brokers = lake.open(), admin.settings()
+        judge = ExpectationJudge(spec, opened.settings)
+        report = land(opened, brokers, spec, judge, run_id=context.run.run_id)
+        window = context.partition_time_window
+        again = None
+        if config.again or (config.again is None and window.end <= datetime.now(UTC)):
+            again = land_again(
+                opened,
+                brokers,
+                spec,
+                window.start,
+                window.end,
+                ExpectationJudge(spec, opened.settings),
+                run_id=context.run.run_id,
+            )
+        for topic, count in report.lost.items():
+            context.log.warning(f"retention removed {count} messages of {topic} before they were landed")
+        landed = summary(spec.name, opened.table(spec))
+        return dg.MaterializeResult(
+            metadata={
+                **_counts(report, again),
+                "dagster/row_count": landed.rows,
+                "files": landed.files,
+                "bytes": landed.bytes,
+                "dagster/column_lineage": _lineage(spec, report),
+                **_plots(spec, lake),
+            }
+        )
+
+    return table
+
+
+def _counts(report: TableReport, again: TableReport | None) -> dict[str, Any]:
+    counts: dict[str, Any] = {
+        "messages": report.messages,
+        "landed": report.rows,
+        "refused": report.refused,
+        "with_unknown_fields": report.extra,
+        "landed_by_others": report.duplicates,
+        "commits": report.commits,
+        "seconds": round(report.seconds, 3),
+        "rows_per_second": round(report.rate, 1),
+        "lost_to_retention": sum(report.lost.values()),
+    }
+    if again is not None:
+        counts |= {"landed_again": again.rows, "looked_through_again": again.messages}
+    return counts
+
+
+def _column_schema(spec: TableSpec) -> dg.TableSchema:
+    wires = {column.name: column.wire for column in spec.columns}
+    return dg.TableSchema(
+        [
+            dg.TableColumn(
+                field.name,
+                str(field.type),
+                f"`{wires[field.name]}` on the wire" if field.name in wires else None,
+                dg.TableColumnConstraints(nullable=field.nullable),
+            )
+            for field in spec.schema
+        ]
+    )
+
+
+def _lineage(spec: TableSpec, report: TableReport) -> dg.TableColumnLineage:
+    known = [topic for topic in report.topics if topic in SPECS]
+    return dg.TableColumnLineage(
+        {
+            column.name: [dg.TableColumnDep(topic_key(topic), column.wire) for topic in known]
+            for column in spec.columns
+        }
+    )
+
+
+def _plots(spec: TableSpec, lake: LakeResource) -> Mapping[str, dg.MetadataValue]:
+    if spec.name != "level1":
+        return {}
+    opened = lake.open()
+    wanted = {
+        "price": ("Middle of bid and ask", "quote currency", statistics.price_series(opened)),
+        "spread": ("Spread", "basis points", statistics.spread_series(opened)),
+        "landing_lag": ("Receipt to table", "s", statistics.lag_series(opened)),
+    }
+    return {
+        name: dg.MetadataValue.md(as_markdown(line_chart(*chart), name)) for name, chart in wanted.items()
+    }
+
+
+TABLES: Final = [_table(spec) for spec in known_specs()]
+
+
+@dg.asset(
+    key=COMPACTION_KEY,
+    deps=[table_key(spec.name) for spec in known_specs()],
+    group_name="tables",
+    kinds={"iceberg"},
+    owners=OWNERS,
+    tags={"system": "lake"},
+)
+def compaction(lake: LakeResource) -> dg.MaterializeResult[None]:
+    """Small files merged, old snapshots expired, leftover files removed. Rows stay as they are."""
+    opened = lake.open()
+    done = [found for name in table_names() if (found := compact(opened, name)) is not None]
+    return dg.MaterializeResult(
+        metadata={
+            "files_removed": sum(one.files_removed for one in done),
+            "tables": dg.MetadataValue.table(
+                [
+                    dg.TableRecord(
+                        {
+                            "table": one.table,
+                            "rows": one.rows,
+                            "files_before": one.files_before,
+                            "files_after": one.files_after,
+                            "snapshots_expired": one.snapshots_expired,
+                            "files_removed": one.files_removed,
+                        }
+                    )
+                    for one in done
+                ]
+            )
+            if done
+            else dg.MetadataValue.md("There are no tables yet."),
+        }
+    )
+
+
+land_topics = dg.define_asset_job(
+    "land_topics",
+    selection=dg.AssetSelection.assets(*TABLES),
+    description="Land what the topics hold and the tables do not, and show what the checks found.",
+    tags={"system": "lake"},
+)
+compact_tables = dg.define_asset_job(
+    "compact_tables",
+    selection=dg.AssetSelection.assets(compaction),
+    description="Merge small files, expire old snapshots, remove leftovers.",
+    tags={"system": "lake"},
+)
+
+
+@dg.schedule(
+    job=land_topics,
+    cron_schedule="*/5 * * * *",
+    name="landing_schedule",
+    description="Land all topics every five minutes.",
+    tags={"system": "lake"},
+)
+def landing_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """A run for the hour that is under way; it lands what is new and looks nothing through again."""
+    hour = context.scheduled_execution_time.astimezone(UTC)
+    ops = {table.op.name: {"config": {"again": False}} for table in TABLES}
+    return dg.RunRequest(partition_key=f"{hour:%Y-%m-%d-%H:00}", run_config={"ops": ops})
+
+
+compaction_schedule = dg.ScheduleDefinition(
+    job=compact_tables,
+    cron_schedule="17 * * * *",
+    name="compaction_schedule",
+    description="Compact the tables every hour.",
+    tags={"system": "lake"},
+)
+
+defs = dg.Definitions(
+    assets=[*TABLES, compaction],
+    jobs=[land_topics, compact_tables],
+    schedules=[landing_schedule, compaction_schedule],
+)

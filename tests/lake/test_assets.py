@@ -1,0 +1,125 @@
+"""Tables, checks and candles as Dagster runs them, on the real broker."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from assets.lake import HOURS, TABLES, landing_schedule
+from coinstream.lake.query import query
+from coinstream.lake.schemas import spec_named
+from coinstream.lake.store import Lake
+from coinstream.provisioning import Provisioner
+from coinstream.settings import BrokerSettings
+from coinstream.topics import catalogue
+from definitions import defs
+from tests.lake.support import iso, level1, price, send
+
+SPEC = spec_named("level1")
+
+
+@pytest.fixture
+def brokers(home: Path, broker_settings: BrokerSettings, monkeypatch: pytest.MonkeyPatch) -> BrokerSettings:
+    """The broker with all topics, for runs that find it in the environment, and a lake of the test's own."""
+    monkeypatch.setenv("REDPANDA_BROKERS", broker_settings.brokers)
+    provisioner = Provisioner(broker_settings)
+    provisioner.apply(provisioner.plan(catalogue()))
+    return broker_settings
+
+
+def run(job: str, **options: object) -> dg.ExecuteInProcessResult:
+    return defs.resolve_job_def(job).execute_in_process(
+        instance=dg.DagsterInstance.ephemeral(), raise_on_error=True, **options
+    )
+
+
+def checks(result: dg.ExecuteInProcessResult, table: str) -> dict[str, dg.AssetCheckEvaluation]:
+    evaluations = result.get_asset_check_evaluations()
+    return {one.check_name: one for one in evaluations if one.asset_key == dg.AssetKey(["tables", table])}
+
+
+def test_a_run_lands_checks_and_shows_the_offenders(brokers: BrokerSettings) -> None:
+    lake = Lake()
+    before = run("land_topics", partition_key=HOURS.get_last_partition_key())
+    assert before.success
+    now = datetime.now(UTC)
+    quotes = [
+        level1(
+            timestamp=iso(now + timedelta(milliseconds=i)), lastUpdated=iso(now + timedelta(milliseconds=i))
+        )
+        for i in range(50)
+    ]
+    quotes[20]["bestBid"] = 70_000.5
+    send(brokers.brokers, "crypto-level1", quotes)
+    result = run("land_topics", partition_key=HOURS.get_last_partition_key())
+    [event] = result.asset_materializations_for_node("tables__level1")
+    assert (event.metadata["landed"].value, event.metadata["refused"].value) == (49, 1)
+    assert "data:image/svg+xml" in str(event.metadata["price"].value)
+    found = checks(result, "level1")
+    crossed = found["bid_at_most_ask"]
+    assert (crossed.passed, crossed.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert crossed.metadata["checked"].value == 50
+    assert crossed.metadata["offenders"].value == 1
+    [shown] = crossed.metadata["newest_offenders"].value.records
+    assert "70000.5" in str(shown.data["message"])
+    assert found["price_precision"].passed
+    assert found["sizes_positive"].metadata["checked"].value == 50
+    kept = "SELECT count(*) FROM quarantine WHERE NOT landed AND list_contains(rules, 'bid_at_most_ask')"
+    assert query(lake, kept).rows == [(1,)]
+    nothing = checks(run("land_topics", partition_key=HOURS.get_last_partition_key()), "level1")
+    assert set(nothing) == set(found)
+
+
+def test_a_past_hour_is_landed_again(brokers: BrokerSettings) -> None:
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)
+    stamp = int(hour.timestamp() * 1000) + 60_000
+    send(brokers.brokers, "crypto-prices", [price(i) for i in range(20)], timestamp=stamp)
+    key = f"{hour:%Y-%m-%d-%H:00}"
+    run("land_topics", partition_key=key)
+    table = Lake().table(spec_named("price"))
+    count = table.scan().count()
+    table.delete("exchange_id == 'kraken'")
+    result = run("land_topics", partition_key=key)
+    [event] = result.asset_materializations_for_node("tables__price")
+    assert event.metadata["landed_again"].value >= 20
+    assert Lake().table(spec_named("price")).scan().count() == count
+
+
+def test_candles_and_compaction_run(brokers: BrokerSettings) -> None:
+    now = datetime.now(UTC)
+    send(
+        brokers.brokers,
+        "crypto-prices",
+        [price(lastUpdated=iso(now - timedelta(seconds=s))) for s in range(600, 0, -5)],
+    )
+    run("land_topics", partition_key=HOURS.get_last_partition_key())
+    built = run("build_candles")
+    [event] = built.asset_materializations_for_node("candles")
+    assert event.metadata["produced"].value > 0
+    landed = run("land_topics", partition_key=HOURS.get_last_partition_key())
+    [event] = landed.asset_materializations_for_node("tables__ohlcv")
+    assert event.metadata["landed"].value > 0
+    compacted = run("compact_tables")
+    [event] = compacted.asset_materializations_for_node("tables__compaction")
+    assert {record.data["table"] for record in event.metadata["tables"].value.records} >= {"price", "ohlcv"}
+
+
+def test_the_schedule_asks_for_the_hour_under_way() -> None:
+    moment = datetime(2026, 3, 1, 17, 35, tzinfo=UTC)
+    request = landing_schedule(dg.build_schedule_context(scheduled_execution_time=moment))
+    assert isinstance(request, dg.RunRequest)
+    assert request.partition_key == "2026-03-01-17:00"
+    assert set(request.run_config["ops"]) == {table.op.name for table in TABLES}
+
+
+def test_lineage_leads_from_the_exchange_to_the_candles() -> None:
+    graph = defs.resolve_asset_graph()
+    candles = dg.AssetKey("candles")
+    level1_table = dg.AssetKey(["tables", "level1"])
+    assert level1_table in graph.get(candles).parent_keys
+    assert dg.AssetKey(["topics", "crypto-level1"]) in graph.get(level1_table).parent_keys
+    assert candles in graph.get(dg.AssetKey(["topics", "crypto-ohlcv"])).parent_keys
+    assert dg.AssetKey(["topics", "crypto-ohlcv"]) in graph.get(dg.AssetKey(["tables", "ohlcv"])).parent_keys
