@@ -23,14 +23,17 @@ from confluent_kafka import Producer
 
 from benchmarks.common import bench_broker, bench_topic, compare, interleaved, machine
 from coinstream.client import RedpandaClient
-from coinstream.feeds.live import DirectFeed
+from coinstream.feeds.live import CcxtFeed, DirectFeed
 from coinstream.feeds.live.dialects import new_dialect
 from coinstream.feeds.runner import FeedReport, run_feed
 from coinstream.feeds.simulated.binance import book_ticker
+from coinstream.feeds.simulated.clients import ccxt_options
 from coinstream.feeds.simulated.market import Market, RandomWalk
 from coinstream.messages import LEVEL1
 from coinstream.producing.config import producer_config, profile_chooser
+from coinstream.provisioning import Provisioner
 from coinstream.settings import BrokerSettings, ProducerSettings
+from coinstream.topics import catalogue
 
 ROOT = Path(__file__).resolve().parents[1]
 SYMBOLS = ("BTC/USDT", "ETH/USDT", "SOL/USDT", "XRP/USDT", "ADA/USDT", "DOGE/USDT")
@@ -48,7 +51,11 @@ class BookTicker(msgspec.Struct):
 
 
 def run(
-    seconds: float = 8.0, rate: float = 60_000.0, repetitions: int = 3, partitions: int = 24
+    seconds: float = 8.0,
+    rate: float = 100_000.0,
+    repetitions: int = 3,
+    partitions: int = 24,
+    ccxt_rate_offered: float = 2_000.0,
 ) -> dict[str, Any]:
     """Rates of both in the same run, in turns.
 
@@ -57,6 +64,7 @@ def run(
         rate: quotes per second that the exchange offers; it waits for a slower reader, so nothing is lost.
         repetitions: turns that count.
         partitions: of the topic.
+        ccxt_rate_offered: quotes per second offered to ccxt. Flooded, it reads without ever handing out.
     """
     settings = ProducerSettings(throughput_topics=("*",))
     reports: list[FeedReport] = []
@@ -74,9 +82,13 @@ def run(
                 repetitions,
                 {"ours": ours, "raw": lambda: bare_rate(brokers, settings, topic, exchange, frames)},
             )
+        with simulator(ccxt_rate_offered) as address:
+            by_ccxt = ccxt_rate(brokers, settings, address, seconds)
     receipt = [report.receipt_to_produce for report in reports if report.receipt_to_produce is not None]
     return compare(figures["ours"], figures["raw"]) | {
         "messages": sum(report.messages for report in reports),
+        "ccxt_messages_per_second": round(by_ccxt),
+        "ccxt_offered_per_second": ccxt_rate_offered,
         "offered_per_second": rate,
         "receipt_to_produce_p50_ms": round(min(found.p50_ms for found in receipt), 2),
         "receipt_to_produce_p99_ms": round(min(found.p99_ms for found in receipt), 2),
@@ -117,6 +129,17 @@ def feed_rate(
     if delivered != report.messages:
         raise AssertionError(f"{delivered} of {report.messages} messages were acknowledged")
     return report
+
+
+def ccxt_rate(brokers: BrokerSettings, settings: ProducerSettings, address: str, seconds: float) -> float:
+    """The same by ccxt's client: what it hands out of the same stream, to the general topics."""
+    base = f"{address}/{EXCHANGE}"
+    options = ccxt_options(EXCHANGE, base, base.replace("http", "ws", 1))
+    feed = CcxtFeed(EXCHANGE, SYMBOLS, ("level1",), options=options)
+    provisioner = Provisioner(brokers)
+    provisioner.apply(provisioner.plan(catalogue([])))
+    with RedpandaClient(brokers, settings) as client:
+        return run_feed(feed, client, duration_s=seconds).rate
 
 
 def bare_rate(

@@ -138,6 +138,13 @@ def test_a_run_that_fails_gives_its_lease_back(brokers: BrokerSettings, tmp_path
         assert free.token == 2
 
 
+def test_a_bounded_run_that_never_got_through_is_an_error(brokers: BrokerSettings) -> None:
+    with SimulatedExchange(BOTH) as gone:
+        feed = direct(gone, "binance", BOTH)
+    with RedpandaClient(brokers) as client, pytest.raises(FeedError, match="nothing was received; last: "):
+        run_feed(feed, client, duration_s=0.5)
+
+
 def test_prices_are_of_the_exchange(brokers: BrokerSettings, exchange: SimulatedExchange) -> None:
     prices = Since(brokers, "crypto-prices")
     with RedpandaClient(brokers) as client:

@@ -84,6 +84,7 @@ class Account:
         rejected: frames without a message, by reason.
         entries: entries of accepted frames that gave no message, by reason.
         flags: remarkable messages and events, by kind.
+        trouble: what kept a live feed from its source last; None while all is well.
         clock_ahead_ms: how far the exchange's clock runs ahead of this machine's; None: not measured.
     """
 
@@ -94,6 +95,7 @@ class Account:
     flags: Counter[Flag] = field(default_factory=Counter)
     dead: deque[DeadLetter] = field(default_factory=deque)
     clock_ahead_ms: float | None = None
+    trouble: str | None = None
 
     @property
     def is_balanced(self) -> bool:

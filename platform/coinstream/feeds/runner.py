@@ -133,7 +133,7 @@ def run_feed(
 
     Raises:
         LeaseError: another run holds the lease.
-        FeedError: the feed failed.
+        FeedError: the feed failed, or was kept from its source until the end and gave nothing.
         ProduceError: a message was not acknowledged, or some remained when the time was up.
     """
     if lease is not None:
@@ -157,6 +157,9 @@ def run_feed(
             if lease is not None:
                 lease.release(note)
     run.settle()
+    account = feed.account
+    if account.trouble is not None and not account.frames:
+        raise FeedError(f"feed {feed.name}: nothing was received; last: {account.trouble}")
     return run.report()
 
 

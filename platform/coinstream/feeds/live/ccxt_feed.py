@@ -116,8 +116,11 @@ class CcxtFeed(LiveFeed):
                     f"{self.patience.give_up_after_s:g} s; last: {str(error)[:300]}"
                 )
             wait_s = backoff.next_s()
-            log.warning("feed %s: %s; again in %.1f s", self.name, str(error)[:300], wait_s)
+            self.account.trouble = str(error)[:300]
+            log.warning("feed %s: %s; again in %.1f s", self.name, self.account.trouble, wait_s)
             await asyncio.sleep(wait_s)
+            # Requests that were under way beside the one that failed have opened a session since.
+            await client.close()
 
     def _client(self) -> Any:
         import ccxt.async_support
@@ -278,6 +281,7 @@ class CcxtFeed(LiveFeed):
         account_for(parsed, Frame(received_ns, payload), self.exchange, self.account)
         if parsed.messages:
             self._data += 1
+            self.account.trouble = None
             self._seen[parsed.messages[0].symbol] = time.monotonic()  # type: ignore[attr-defined]
             self._inbox.put(parsed.messages)
 

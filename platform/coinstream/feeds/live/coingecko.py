@@ -75,11 +75,13 @@ class CoingeckoFeed(LiveFeed):
                         error = f"HTTP {reply.status_code}, no figures in the reply"
                 if error is None:
                     backoff.reset()
+                    self.account.trouble = None
                     last_alive = time.monotonic()
                     await asyncio.sleep(self.patience.poll_every_s)
                     continue
                 if time.monotonic() - last_alive > self.patience.give_up_after_s:
                     raise FeedError(f"feed {self.name}: nothing from {self._urls[0]}; last: {error}")
+                self.account.trouble = error
                 wait_s = max(pause_s, backoff.next_s())
                 log.warning("feed %s: %s; again in %.1f s", self.name, error, wait_s)
                 await asyncio.sleep(wait_s)

@@ -97,6 +97,7 @@ class DirectFeed(LiveFeed):
                     f"{self.patience.give_up_after_s:g} s; last: {error}"
                 )
             wait_s = max(pause_s, backoff.next_s())
+            self.account.trouble = error
             log.warning("feed %s: connection lost (%s); again in %.1f s", self.name, error, wait_s)
             await asyncio.sleep(wait_s)
 
@@ -131,6 +132,7 @@ class DirectFeed(LiveFeed):
             account_for(parsed, frame, exchange, account)
             if parsed.messages:
                 self._data += 1
+                account.trouble = None
                 seen[parsed.messages[0].symbol] = time.monotonic()  # type: ignore[attr-defined]
                 inbox.put(parsed.messages)
             if parsed.gap is not None:
