@@ -20,6 +20,7 @@ import sensors.cleanup
 import sensors.failures
 import sensors.feeds
 import sensors.health
+import sensors.lag
 from resources.admin import AdminResource
 from resources.alerts import AlertsResource
 from resources.client import RedpandaResource
@@ -33,6 +34,7 @@ MODULES: Final = (
     assets.lake,
     assets.quality,
     assets.candles,
+    sensors.lag,
     sensors.health,
     sensors.feeds,
     sensors.failures,
