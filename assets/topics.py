@@ -77,6 +77,7 @@ def topics(context: dg.AssetExecutionContext, admin: AdminResource) -> Iterator[
             yield dg.MaterializeResult(
                 asset_key=topic_key(topic.name),
                 metadata=_metadata(topic, actual[topic.name], messages[topic.name]),
+                data_version=STREAM,
             )
 
 

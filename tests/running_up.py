@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import termios
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -18,10 +21,15 @@ START_S = 400.0
 STOP_S = 60.0
 
 
+def _take_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 class RunningUp:
     """A platform that was started with `coinstream up`, on ports and in a home of its own."""
 
-    def __init__(self, home: Path, *arguments: str) -> None:
+    def __init__(self, home: Path, *arguments: str, terminal: int | None = None) -> None:
+        """Start it, with the terminal of that file descriptor, or with a file for its output."""
         self.home = home
         home.mkdir(parents=True)
         self.output = home / "output.txt"
@@ -35,11 +43,13 @@ class RunningUp:
         with self.output.open("wb") as output:
             self.process = psutil.Popen(
                 [sys.executable, "-m", "coinstream", "up", "--port", "0", *arguments],
-                stdout=output,
+                stdin=terminal,
+                stdout=output if terminal is None else terminal,
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
                 env=self.environment,
                 start_new_session=True,
+                preexec_fn=None if terminal is None else _take_terminal,
             )
 
     def wait_for(self, text: str, timeout: float = START_S) -> str:
@@ -73,9 +83,13 @@ class RunningUp:
 
     def end_by(self, number: signal.Signals) -> int:
         """Send it a signal, and wait until nothing of it is left; its exit code."""
+        return self.end_with(lambda: self.process.send_signal(number))
+
+    def end_with(self, action: Callable[[], object]) -> int:
+        """Do what should end it, and wait until nothing of it is left; its exit code."""
         before = self.processes()
         assert len(before) > 1, "nothing was started yet"
-        self.process.send_signal(number)
+        action()
         code = self.process.wait(STOP_S)
         _, left = psutil.wait_procs([*before, *self.processes()], timeout=STOP_S)
         assert not left, f"left behind: {[process.cmdline() for process in left]}"

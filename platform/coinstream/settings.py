@@ -19,6 +19,9 @@ KafkaConfig = dict[str, Any]
 
 
 class _Settings(BaseSettings):
+    # The text under a field is its description, also in Dagster's launchpad.
+    model_config = SettingsConfigDict(use_attribute_docstrings=True)
+
     def __init__(self, **values: Any) -> None:
         try:
             super().__init__(**values)

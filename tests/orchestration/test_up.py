@@ -1,5 +1,7 @@
 """`coinstream up` from outside: what it shows, and that nothing of it is left, however it ends."""
 
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -78,9 +80,14 @@ def test_ctrl_c_while_it_starts_leaves_nothing(other: RunningUp) -> None:
     assert other.end_by(signal.SIGINT) == 0
 
 
-def test_a_closed_terminal_leaves_nothing(other: RunningUp) -> None:
-    other.wait_ready().close()
-    assert other.end_by(signal.SIGHUP) == 0
+def test_a_closed_terminal_leaves_nothing(tmp_path: Path) -> None:
+    master, slave = pty.openpty()
+    running = RunningUp(tmp_path / "home", "--no-feed", terminal=slave)
+    os.close(slave)
+    said = b""
+    while b"Ready: " not in said:
+        said += os.read(master, 4096)
+    running.end_with(lambda: os.close(master))
 
 
 def test_a_kill_amid_a_feed_run_leaves_nothing(other: RunningUp) -> None:

@@ -8,7 +8,7 @@ import sys
 import time
 import webbrowser
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated, Final
 
 import typer
@@ -66,7 +66,13 @@ def up(
                 sys.stdout.flush()
                 platform.watch()
     except _Stop:
-        say("stopped")
+        _tell_if_heard("stopped")
+
+
+def _tell_if_heard(text: str) -> None:
+    # Of a terminal that was closed nothing is left to write to.
+    with suppress(OSError):
+        progress_console.print(text)
 
 
 def _first_feed() -> str:
@@ -93,7 +99,7 @@ def _stoppable() -> Iterator[None]:
     def stop(number: int, frame: object) -> None:
         for each in _SIGNALS:
             signal.signal(each, signal.SIG_IGN)
-        progress_console.print("stopping …")
+        _tell_if_heard("stopping …")
         raise _Stop
 
     kept = {number: signal.signal(number, stop) for number in _SIGNALS}

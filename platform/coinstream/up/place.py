@@ -63,17 +63,12 @@ class Place:
             PlatformError: the home cannot be written.
         """
         server = {"host": HOST, "port": code_port, "location_name": "coinstream"}
-        try:
+        with self._writing():
             self.logs.mkdir(parents=True, exist_ok=True)
             self.dagster_home.mkdir(parents=True, exist_ok=True)
             settings = (self.root / "dagster.yaml").read_text()
             (self.dagster_home / "dagster.yaml").write_text(settings)
             self.workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
-        except OSError as error:
-            raise PlatformError(
-                f"cannot write {self.home}: {error.strerror}; make room, or set COINSTREAM_HOME to "
-                "another folder"
-            ) from error
 
     def environment(self) -> Mapping[str, str]:
         """What the processes are given besides this process's environment."""
@@ -93,9 +88,10 @@ class Place:
         """Hold this home for the block; gives the file that tells others the address of the web UI.
 
         Raises:
-            PlatformError: another `coinstream up` holds it. Names its address.
+            PlatformError: another `coinstream up` holds it (names its address), or it cannot be written.
         """
-        self.home.mkdir(parents=True, exist_ok=True)
+        with self._writing():
+            self.home.mkdir(parents=True, exist_ok=True)
         path = self.home / "up.lock"
         with path.open("a+") as file:
             try:
@@ -110,6 +106,16 @@ class Place:
             path.write_text("")
             yield path
             path.write_text("")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise PlatformError(
+                f"cannot write {self.home}: {error.strerror}; make room, or set COINSTREAM_HOME to "
+                "another folder"
+            ) from error
 
 
 def place() -> Place:
