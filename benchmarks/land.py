@@ -69,7 +69,11 @@ def run(
 def fill(brokers: BrokerSettings, topic: str, messages: int) -> None:
     """Put the messages into the topic."""
     encoder = Encoder()
-    prepared = [(quote.symbol.encode(), encoder.encode(quote)[0]) for quote in quotes("binance", PREPARED)]
+    prepared = [
+        (quote.symbol.encode(), encoder.encode(quote)[0])
+        for quote in quotes("binance", PREPARED)
+        if quote.best_bid > 0 and min(quote.bid_size, quote.ask_size) > 0
+    ]
     producer = Producer(
         {**brokers.kafka_config(), "linger.ms": 50, "batch.size": 1_000_000, "compression.type": "lz4"}
     )
