@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -23,6 +23,8 @@ from coinstream.lake.schemas import TableSpec
 from coinstream.lake.source import TopicReader
 from coinstream.lake.store import Lake
 from coinstream.settings import BrokerSettings
+
+T = TypeVar("T")
 
 log = logging.getLogger("coinstream.lake")
 
@@ -121,7 +123,7 @@ def land(
         _warn(report)
         source = batches(
             spec,
-            reader.chunks(plan),
+            ahead(reader.chunks(plan)),
             plan,
             max_rows=lake.settings.batch_rows,
             max_bytes=lake.settings.memory_bytes // MEMORY_PARTS,
@@ -152,9 +154,12 @@ def _land_batch(lake: Lake, batch: Batch, judge: Judge, run: str, report: TableR
     return done.positions
 
 
-def ahead(source: Iterator[Batch]) -> Iterator[Batch]:
-    """The same batches, each being read while the one before is written. Never more than one ahead."""
-    with ThreadPoolExecutor(1, thread_name_prefix="landing-read") as pool:
+def ahead(source: Iterator[T]) -> Iterator[T]:
+    """The same items, each being made in another thread while the one before is used. Never more than one ahead.
+
+    Reading, decoding and writing thus overlap; most of each is spent outside of Python.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="landing") as pool:
         pending = pool.submit(next, source, None)
         while (batch := pending.result()) is not None:
             pending = pool.submit(next, source, None)

@@ -56,7 +56,7 @@ def land_again(
         plan = reader.plan_times(report.topics, _ms(since), _ms(until))
         source = batches(
             spec,
-            reader.chunks(plan),
+            ahead(reader.chunks(plan)),
             plan,
             max_rows=settings.batch_rows,
             max_bytes=settings.memory_bytes // MEMORY_PARTS,

@@ -1,0 +1,160 @@
+"""Topic -> checked on every message -> Iceberg table with its offsets, beside a bare loop to Parquet.
+
+The bare loop consumes, reads the JSON into Arrow with inferred types and writes Parquet files of one codec
+and about the same size: no offsets, no catalogue, no decimals, no checks, nothing that survives a kill.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pyarrow.json as pj
+import pyarrow.parquet as pq
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from benchmarks.common import bench_broker, bench_topic, compare, interleaved, machine, quotes
+from coinstream.codec import Encoder
+from coinstream.expectations.judge import ExpectationJudge
+from coinstream.lake.landing import land
+from coinstream.lake.schemas import spec_named
+from coinstream.lake.source import reader_config
+from coinstream.lake.store import Lake
+from coinstream.settings import BrokerSettings, HomeSettings, LakeSettings
+
+PREPARED = 50_000
+SPEC = spec_named("level1")
+
+
+def run(
+    messages: int = 1_000_000, repetitions: int = 3, partitions: int = 48, memory_mb: int = 512
+) -> dict[str, Any]:
+    """Rates of both in the same run, in turns, and the memory that landing takes.
+
+    Args:
+        messages: in the topic; each turn lands or reads all of them.
+        repetitions: turns that count.
+        partitions: of the topic; 48 as `crypto-level1` has.
+        memory_mb: the landing's memory setting, in MiB.
+    """
+    settings = LakeSettings(memory_bytes=memory_mb * 1_048_576)
+    with bench_broker() as brokers, bench_topic(brokers, "bench-land", partitions) as topic:
+        fill(brokers, topic, messages)
+        # First of all: afterwards the process keeps what the bare loop took.
+        with tempfile.TemporaryDirectory(prefix="coinstream-bench-lake-") as folder:
+            memory = peak_memory(lambda: ours(brokers, settings, topic, messages, Path(folder)))
+        figures = interleaved(
+            repetitions,
+            {
+                "ours": lambda: in_folder(lambda path: ours(brokers, settings, topic, messages, path)),
+                "raw": lambda: in_folder(lambda path: raw(brokers, settings, topic, messages, path)),
+            },
+        )
+    return compare(figures["ours"], figures["raw"]) | {
+        "messages": messages,
+        "memory_setting_mb": memory_mb,
+        **memory,
+        "machine": machine(),
+    }
+
+
+def fill(brokers: BrokerSettings, topic: str, messages: int) -> None:
+    """Put the messages into the topic."""
+    encoder = Encoder()
+    prepared = [
+        (quote.symbol.encode(), encoder.encode(quote)[0])
+        for quote in quotes("binance", PREPARED)
+        if quote.best_bid > 0 and min(quote.bid_size, quote.ask_size) > 0
+    ]
+    producer = Producer(
+        {**brokers.kafka_config(), "linger.ms": 50, "batch.size": 1_000_000, "compression.type": "lz4"}
+    )
+    for key, value in itertools.islice(itertools.cycle(prepared), messages):
+        while True:
+            try:
+                producer.produce(topic, value, key)
+                break
+            except BufferError:
+                producer.poll(0.05)
+    producer.flush()
+
+
+def ours(brokers: BrokerSettings, settings: LakeSettings, topic: str, messages: int, folder: Path) -> float:
+    """Land the topic into an empty lake; rows a second."""
+    lake = Lake(settings, HomeSettings(home=folder))
+    lake.table(SPEC)
+    judge = ExpectationJudge(SPEC, settings)
+    started = time.perf_counter()
+    report = land(lake, brokers, SPEC, judge, topic=topic)
+    seconds = time.perf_counter() - started
+    count = lake.table(SPEC).scan().count()
+    if report.messages != messages or count + report.refused != messages:
+        raise AssertionError(f"{messages} messages, but {report.messages} read, {count} rows")
+    return messages / seconds
+
+
+def raw(brokers: BrokerSettings, settings: LakeSettings, topic: str, messages: int, folder: Path) -> float:
+    """Consume the topic into Parquet files the shortest way; rows a second."""
+    # The same fetch sizes; no ends to watch.
+    consumer = Consumer({**reader_config(brokers, settings), "enable.partition.eof": False})
+    started = time.perf_counter()
+    parts = consumer.list_topics(topic).topics[topic].partitions
+    consumer.assign([TopicPartition(topic, part, 0) for part in parts])
+    read, gathered, files = 0, [], itertools.count()
+    while read < messages:
+        values = [message.value() for message in consumer.consume(10_000, 0.1)]
+        read += len(values)
+        gathered += values
+        if len(gathered) >= settings.batch_rows or read >= messages:
+            table = pj.read_json(pa.BufferReader(b"\n".join(gathered)))
+            pq.write_table(table, folder / f"{next(files)}.parquet", compression="zstd")
+            gathered = []
+    seconds = time.perf_counter() - started
+    consumer.close()
+    return messages / seconds
+
+
+def in_folder(work: Any) -> float:
+    with tempfile.TemporaryDirectory(prefix="coinstream-bench-lake-") as folder:
+        rate: float = work(Path(folder))
+        return rate
+
+
+def peak_memory(work: Any) -> dict[str, float]:
+    """Resident memory before the work, and its peak during it."""
+    # So that what is imported once does not count as the landing's.
+    ExpectationJudge(SPEC, LakeSettings())
+    process = psutil.Process()
+    before = process.memory_info().rss
+    with _watching(process) as peak:
+        work()
+    return {
+        "rss_before_mb": round(before / 1_048_576, 1),
+        "rss_peak_mb": round(peak[0] / 1_048_576, 1),
+        "landing_took_mb": round((peak[0] - before) / 1_048_576, 1),
+    }
+
+
+@contextmanager
+def _watching(process: psutil.Process) -> Iterator[list[int]]:
+    peak, done = [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.01):
+            peak[0] = max(peak[0], process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        watcher.join()
