@@ -18,6 +18,7 @@ from coinstream.errors import CoinstreamError
 BENCHES: Final[dict[str, tuple[str, str]]] = {
     "produce": ("benchmarks.produce", "Messages per second: typed, routed, written, acknowledged."),
     "latency": ("benchmarks.latency", "Milliseconds from produce to handler at a steady rate."),
+    "consume": ("benchmarks.consume", "Messages per second: read, decoded, handled, committed; and peers."),
     "feeds": ("benchmarks.feeds", "Quotes per second: from a websocket into the broker, in one process."),
     "land": ("benchmarks.land", "Rows per second into Iceberg tables, every message checked; memory."),
     "soak": ("benchmarks.soak", "Growth of memory over many millions of messages."),

@@ -1,0 +1,157 @@
+"""A typed handler with manual commit, beside a bare `consume` loop that decodes nothing, and beside peers.
+
+All read the same topic of lz4-compressed book tops from its beginning. The clock runs from the first
+message to the last, so that joining a group counts for nobody. The bare client has the same settings and
+commits nothing. The peers do the same typed work (msgspec into the same definition, commits) in an
+environment of their own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from statistics import median
+from typing import Any
+
+from confluent_kafka import Consumer
+
+from benchmarks.common import bench_broker, bench_topic, compare, interleaved, machine, quotes
+from benchmarks.peers import PEERS, Peer, environment
+from coinstream.client import RedpandaClient
+from coinstream.consuming import GroupOptions, Received
+from coinstream.consuming.config import reader_config
+from coinstream.messages import LEVEL1, Level1
+from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
+
+PREPARED = 50_000
+SETTINGS = ConsumerSettings(offset_reset="earliest")
+
+
+def run(
+    messages: int = 1_000_000,
+    repetitions: int = 3,
+    partitions: int = 48,
+    peers: bool = True,
+    peer_messages: int = 200_000,
+    batch_size: int = 1000,
+) -> dict[str, Any]:
+    """Rates in the same run, in turns.
+
+    Args:
+        messages: read by us and by the bare client in each turn.
+        repetitions: turns that count.
+        partitions: of the topic; 48 as `crypto-level1` has.
+        peers: also run quix-streams, faststream and aiokafka. Their environment is made on first use.
+        peer_messages: read by each peer in each turn (they are slower).
+        batch_size: most messages that the batch handler gets at once.
+    """
+    python = environment() if peers else None
+    with bench_broker() as brokers, bench_topic(brokers, f"{LEVEL1.topic}-bench", partitions) as topic:
+        fill(brokers, topic, messages)
+        candidates = {
+            "ours": lambda: ours(brokers, topic, messages, GroupOptions()),
+            "batches": lambda: ours(
+                brokers, topic, messages, GroupOptions(batch=True, batch_size=batch_size)
+            ),
+            "raw": lambda: raw(brokers, topic, messages),
+        }
+        running = {name: Peer(name, python) for name in PEERS} if python else {}
+        for name, peer in running.items():
+            candidates[name] = _measured(peer, brokers, topic, min(peer_messages, messages))
+        figures = interleaved(repetitions, candidates)
+    result = compare(figures["ours"], figures["raw"])
+    batches = compare(figures["batches"], figures["raw"])
+    result["batch_handler"] = {name: batches[name] for name in ("messages_per_second", "ratio", "ratios")}
+    if running:
+        result["peers"] = {
+            name: {"messages_per_second": round(median(figures[name])), "version": peer.version}
+            for name, peer in running.items()
+        }
+        fastest = max(running, key=lambda name: median(figures[name]))
+        result["fastest_peer"] = fastest
+        result["times_the_fastest_peer"] = round(
+            median(mine / theirs for mine, theirs in zip(figures["ours"], figures[fastest], strict=True)), 2
+        )
+    return result | {"messages": messages, "machine": machine()}
+
+
+def _measured(peer: Peer, brokers: BrokerSettings, topic: str, messages: int) -> Any:
+    return lambda: peer.rate(brokers.brokers, topic, messages)
+
+
+def fill(brokers: BrokerSettings, topic: str, messages: int) -> None:
+    """Book tops of the topic's exchange, in large lz4 batches."""
+    prepared = quotes(topic.removeprefix(f"{LEVEL1.topic}-"), min(PREPARED, messages))
+    with RedpandaClient(brokers, ProducerSettings(throughput_topics=("*",))) as client:
+        client.publish(itertools.islice(itertools.cycle(prepared), messages))
+
+
+class Tally:
+    """A typed handler: looks at the message, counts, and keeps the time of the first and the last."""
+
+    def __init__(self, messages: int) -> None:
+        self._left = itertools.count(messages - 1, -1)
+        self._lock = threading.Lock()
+        self._messages = messages
+        self._seen = 0
+        self.done = threading.Event()
+        self.started = 0.0
+        self.ended = 0.0
+        self.crossed = 0
+
+    def one(self, received: Received) -> None:
+        message = received.message
+        if message.best_bid > message.best_ask:  # type: ignore[attr-defined]
+            self.crossed += 1
+        # A counter of the itertools kind is safe among threads without a lock.
+        left = next(self._left)
+        if not self.started:
+            self.started = time.perf_counter()
+        if not left:
+            self.end()
+
+    def many(self, batch: list[Received]) -> None:
+        if not self.started:
+            self.started = time.perf_counter()
+        for received in batch:
+            message = received.message
+            assert isinstance(message, Level1)
+            if message.best_bid > message.best_ask:
+                self.crossed += 1
+        with self._lock:
+            self._seen += len(batch)
+            if self._seen == self._messages:
+                self.end()
+
+    def end(self) -> None:
+        self.ended = time.perf_counter()
+        self.done.set()
+
+
+def ours(brokers: BrokerSettings, topic: str, messages: int, options: GroupOptions) -> float:
+    """Messages per second through a consumer group with a typed handler."""
+    tally = Tally(messages)
+    handler = tally.many if options.batch else tally.one
+    with RedpandaClient(brokers, consumer=SETTINGS) as client:
+        group = f"bench-{time.time_ns()}"
+        with client.create_consumer_group(group, [topic], handler, options) as manager:
+            while not tally.done.wait(1):
+                manager.raise_error()
+    return messages / (tally.ended - tally.started)
+
+
+def raw(brokers: BrokerSettings, topic: str, messages: int) -> float:
+    """The same settings, and nothing is done with what comes."""
+    consumer = Consumer(reader_config(brokers, SETTINGS, f"bench-{time.time_ns()}"))
+    consumer.subscribe([topic])
+    try:
+        seen, started = 0, 0.0
+        while seen < messages:
+            batch = consumer.consume(10_000, 0.1)
+            if batch and not started:
+                started = time.perf_counter()
+            seen += len(batch)
+        return messages / (time.perf_counter() - started)
+    finally:
+        consumer.close()
