@@ -91,7 +91,8 @@ def test_a_landing_beside_a_compaction_loses_nothing(
     """The landing commits after compaction has read the table and before it commits."""
     from coinstream.lake import compaction
 
-    merge, met = compaction._merged, []
+    merge = compaction._merged
+    met: list[bool] = []
 
     def landing_meanwhile(*arguments: Any) -> Any:
         if not met:

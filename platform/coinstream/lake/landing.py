@@ -155,7 +155,7 @@ def _land_batch(lake: Lake, batch: Batch, judge: Judge, run: str, report: TableR
 
 
 def ahead(source: Iterator[T]) -> Iterator[T]:
-    """The same items, each being made in another thread while the one before is used. Never more than one ahead.
+    """The same items, each made in another thread while its predecessor is used. Never more than one ahead.
 
     Reading, decoding and writing thus overlap; most of each is spent outside of Python.
     """
