@@ -107,7 +107,66 @@ def _wire_struct(cls: type[Message], plan: _Plan) -> type[msgspec.Struct]:
 
 
 def _source(plan: _Plan) -> Iterator[str]:
-    yield "def write(m):"
+    tail = _tail(plan)
+    yield "def write_any(m):" if tail else "def write(m):"
+    yield from _doubts(plan)
+    for name in sorted(plan.prices):
+        yield f"    {name} = m.{name}"
+        yield f"    if {_inexact(plan, name)}: {name} = settle({name!r}, {name})"
+    yield f"    return encode(wire({', '.join(_argument(plan, field.name) for field in plan.fields)}))"
+    if tail:
+        yield "def write(m):"
+        yield from _doubts(plan)
+        for name in sorted(plan.prices):
+            yield f"    {name} = m.{name}"
+            yield f"    if {_inexact(plan, name)}: return write_any(m)"
+        yield from tail
+
+
+def _tail(plan: _Plan) -> list[str]:
+    """Lines that let msgspec write the message itself and cut its microseconds to milliseconds.
+
+    That saves a third of the time, where every time stands at the end of the JSON: fields after the times
+    are optional and absent. Wherever the text has not the one layout that is cut, `write_any` writes it.
+    """
+    fields = list(plan.fields)
+    while fields and not fields[-1].required and _is_number(fields[-1].type):
+        fields.pop()
+    times = []
+    while fields and fields[-1].name in plan.times and fields[-1].required:
+        times.append(fields.pop().encode_name)
+    if not times or len(times) != len(plan.times):
+        return []
+    zulu, end = -3, ""
+    checks, parts = [], ["b'Z\"}'"]
+    for name in times:
+        # `.ffffffZ`: the point, six digits of which three stay, the Z.
+        checks += [f"v[{zulu}] != 90", f"v[{zulu - 7}] != 46"]
+        end = f"{zulu - 3}"
+        # Before it stand the date and time (19), `","name":"`, and the Z of the time before.
+        before = zulu - 7 - 19 - len(name) - 6 - 1
+        parts.insert(0, f"v[{before}:{end}]")
+        zulu = before
+    parts[0] = f"v[:{end}]"
+    return [
+        "    v = encode(m)",
+        f"    if {' or '.join(checks)}: return write_any(m)",
+        f"    return {' + '.join(parts)}",
+    ]
+
+
+def _is_number(hint: Any) -> bool:
+    numbers = (msgspec.inspect.FloatType, msgspec.inspect.IntType, msgspec.inspect.NoneType)
+    return all(isinstance(bare, numbers) for _, bare in _types(hint))
+
+
+def _inexact(plan: _Plan, name: str) -> str:
+    absent = f"{name} is not None and " if name in plan.optional else ""
+    # n / 1e8 is correctly rounded, so equality proves that the price has at most eight decimals.
+    return f"{absent}not (0.0 <= {name} and ({name} * 1e8 + 0.5) // 1.0 / 1e8 == {name})"
+
+
+def _doubts(plan: _Plan) -> Iterator[str]:
     doubts = [f"not m.{name}" for name in sorted(plan.texts)]
     required = sorted(plan.numbers - plan.optional)
     if required:
@@ -118,13 +177,6 @@ def _source(plan: _Plan) -> Iterator[str]:
         negative = f" or m.{name} < 0.0" if name in plan.bounded else ""
         doubts.append(f"m.{name} is not None and (m.{name} * 0.0 != 0.0{negative})")
     yield f"    if {' or '.join(doubts) or 'False'}: refuse(m)"
-    for name in sorted(plan.prices):
-        absent = f"{name} is not None and " if name in plan.optional else ""
-        yield f"    {name} = m.{name}"
-        # n / 1e8 is correctly rounded, so equality proves that the price has at most eight decimals.
-        exact = f"0.0 <= {name} and ({name} * 1e8 + 0.5) // 1.0 / 1e8 == {name}"
-        yield f"    if {absent}not ({exact}): {name} = settle({name!r}, {name})"
-    yield f"    return encode(wire({', '.join(_argument(plan, field.name) for field in plan.fields)}))"
 
 
 def _argument(plan: _Plan, name: str) -> str:

@@ -148,6 +148,29 @@ def test_times_are_utc_milliseconds(naive: datetime, offset: int) -> None:
     assert fields["timestamp"] == utc.strftime("%Y-%m-%dT%H:%M:%S.") + f"{utc.microsecond // 1000:03d}Z"
 
 
+@given(
+    st.lists(
+        st.datetimes(min_value=datetime(1971, 1, 1), max_value=datetime(9999, 1, 1)), min_size=2, max_size=2
+    ),
+    st.lists(st.sampled_from([0, 1, 999, 1000, 937_000, 999_999]), min_size=2, max_size=2),
+    st.sampled_from(["a", '"', "é", '.123456Z"}', ',"lastUpdated":"x']),
+)
+def test_times_are_written_alike_whatever_their_digits(
+    naive: list[datetime], digits: list[int], symbol: str
+) -> None:
+    stamp, updated = (
+        moment.replace(microsecond=micros, tzinfo=UTC) for moment, micros in zip(naive, digits, strict=True)
+    )
+    quote = wire(level1(timestamp=stamp, last_updated=updated, symbol=symbol))
+    assert (quote["timestamp"], quote["lastUpdated"], quote["symbol"]) == (text(stamp), text(updated), symbol)
+    price = wire(Price("x", symbol, 1.5, updated))
+    assert (price["lastUpdated"], price["symbol"]) == (text(updated), symbol)
+
+
+def text(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
 def test_a_naive_time_is_refused() -> None:
     for field in ("timestamp", "last_updated"):
         with pytest.raises(MessageError, match="time zone"):
