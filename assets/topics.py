@@ -26,12 +26,13 @@ def topic_key(topic: str) -> dg.AssetKey:
     return dg.AssetKey(["topics", topic])
 
 
-def _is_supporting(topic: str) -> bool:
+def is_supporting(topic: str) -> bool:
+    """Whether a topic only supports others: dead letters, the probe of health."""
     return topic.endswith(DEAD_LETTER_SUFFIX) or topic == HEALTH_TOPIC
 
 
 def _asset(spec: TopicSpec) -> dg.AssetSpec:
-    supporting = _is_supporting(spec.name)
+    supporting = is_supporting(spec.name)
     kind = None if supporting else type_for_topic(spec.name)
     holds = f"{kind.name} messages" if kind else "what could not be handled, or probes of the broker's health"
     days = spec.retention_ms / 86_400_000

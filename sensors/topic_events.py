@@ -11,12 +11,15 @@ from typing import Any, Final
 import dagster as dg
 
 from assets.topic_health import figures, results, severity
-from assets.topics import SPECS, topic_key
+from assets.topics import SPECS, is_supporting, topic_key
 from coinstream.observing.topic_report import TopicReport
 from coinstream.settings import LagSettings
 
 _AGAIN_S: Final = 3_600.0
 """An evaluation that does not change is repeated after this time, so that it never looks stale."""
+
+_QUIET: Final = 15
+"""A topic where nothing happens, or that only supports others, is told of so many times less often."""
 
 Event = dg.AssetObservation | dg.AssetCheckEvaluation
 
@@ -31,13 +34,31 @@ def topic_events(
     """The events that are due. `notes` keeps, per topic, when the last one was and what the checks said."""
     due = []
     for topic in sorted(reports.keys() & SPECS.keys()):
-        known = notes.setdefault(topic, {"at": 0.0, "checks": {}})
-        if now - known["at"] >= every_s:
-            known["at"] = now
-            due.append(_next(known["checks"], reports[topic], settings, now))
+        known = notes.setdefault(topic, {"at": 0.0, "checks": {}, "shown": None})
+        report = reports[topic]
+        wait = every_s if _is_news(topic, report, known) else every_s * _QUIET
+        if now - known["at"] >= wait or (now - known["at"] >= every_s and _turned(known, report, settings)):
+            known |= {"at": now, "shown": _signature(report)}
+            due.append(_next(known["checks"], report, settings, now))
     for gone in notes.keys() - reports.keys():
         del notes[gone]
     return due
+
+
+def _signature(report: TopicReport) -> list[Any]:
+    return [report.records, report.lag_messages, str(report.verdict), str(report.status)]
+
+
+def _is_news(topic: str, report: TopicReport, known: dict[str, Any]) -> bool:
+    return not is_supporting(topic) and known["shown"] != _signature(report)
+
+
+def _turned(known: dict[str, Any], report: TopicReport, settings: LagSettings) -> bool:
+    """Whether a check would say something else than before; that is never kept back."""
+    return any(
+        known["checks"].get(name, (0.0, None))[1] != passed
+        for name, (passed, _) in results(report, settings).items()
+    )
 
 
 def _next(checks: dict[str, Any], report: TopicReport, settings: LagSettings, now: float) -> Event:

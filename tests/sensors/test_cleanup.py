@@ -1,8 +1,10 @@
 """Old runs are deleted, with their events; those that live are not."""
 
+from datetime import UTC, datetime
+
 import dagster as dg
 
-from sensors.cleanup import clean_up_runs
+from sensors.cleanup import clean_up_runs, delete_old_events
 from tests.sensors.test_failure_alerts import run
 
 
@@ -27,3 +29,16 @@ def test_young_runs_stay(instance: dg.DagsterInstance) -> None:
     run(instance, works=True)
     clean_up_runs.execute_in_process(instance=instance)
     assert len(instance.get_runs()) == 2
+
+
+def test_old_observations_of_sensors_go_and_young_ones_stay(instance: dg.DagsterInstance) -> None:
+    def observations() -> list[str]:
+        found = instance.fetch_observations(dg.AssetKey("a"), limit=10).records
+        return [record.asset_observation.metadata["n"].value for record in found if record.asset_observation]
+
+    instance.report_runless_asset_event(dg.AssetObservation("a", metadata={"n": "old"}))
+    before = datetime.now(UTC)
+    instance.report_runless_asset_event(dg.AssetObservation("a", metadata={"n": "young"}))
+    assert delete_old_events(instance, before) == 1
+    assert observations() == ["young"]
+    assert delete_old_events(instance, before) == 0

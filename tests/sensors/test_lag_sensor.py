@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -150,6 +151,8 @@ def test_at_most_one_event_a_minute_and_asset(
     notes: dict[str, Any] = {}
     by_minute = []
     for second in range(0, 300, 30):
+        growing = replace(reports[LEVEL1.name], records=40 + second)
+        reports[LEVEL1.name] = growing
         events = topic_events(notes, reports, LagSettings(), 1_000_000.0 + second, 60)
         mine = [event for event in events if event.asset_key.path[-1] == LEVEL1.name]
         assert len(mine) <= 1
@@ -159,3 +162,10 @@ def test_at_most_one_event_a_minute_and_asset(
     checks = {one.check_name: one.passed for one in by_minute if isinstance(one, dg.AssetCheckEvaluation)}
     assert checks == {"lag": False, "health": True}
     json.dumps(notes)
+    quiet = [
+        event
+        for second in range(300, 2_400, 30)
+        for event in topic_events(notes, reports, LagSettings(), 1_000_000.0 + second, 60)
+        if event.asset_key.path[-1] == LEVEL1.name
+    ]
+    assert len(quiet) == 3, "the last growth, then every fifteen minutes: nothing happens any more"
