@@ -14,6 +14,7 @@ from coinstream.feeds.lease import FeedLease
 from coinstream.feeds.registry import DEFAULT, Options, entries, open_feed
 from coinstream.feeds.runner import FeedReport, Quantiles
 from coinstream.feeds.runner import run_feed as run
+from coinstream.observing.serving import serving_metrics
 from coinstream.sampling import end_offsets
 from coinstream.settings import HomeSettings
 from resources.admin import AdminResource
@@ -104,7 +105,7 @@ def market_data(
     feed = open_feed(context.partition_key, config.options())
     lease = FeedLease(HomeSettings().home / "leases", feed.name, take_over=config.take_over)
     _ensure_topics(context, admin)
-    with client.open() as redpanda:
+    with serving_metrics({"feed": feed.name}), client.open() as redpanda:
 
         def publish(stop: threading.Event) -> FeedReport:
             return run(

@@ -248,6 +248,17 @@ class AlertSettings(_Settings):
     """Where people reach Dagster's web UI; alerts link to it."""
 
 
+class MetricsSettings(_Settings):
+    """Where processes that produce or consume serve their own metrics."""
+
+    model_config = SettingsConfigDict(env_prefix="COINSTREAM_METRICS_", frozen=True)
+
+    host: str = "127.0.0.1"
+    """Address to listen on. 0.0.0.0 lets other machines scrape."""
+    advertised: str = ""
+    """Under which name Prometheus reaches this machine or container. Empty: `host`."""
+
+
 class WatchSettings(_Settings):
     """How Dagster's sensors watch. Environment: `COINSTREAM_WATCH_INTERVAL_S=10`."""
 

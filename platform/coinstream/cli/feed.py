@@ -16,6 +16,7 @@ from coinstream.client import RedpandaClient
 from coinstream.feeds.lease import FeedLease
 from coinstream.feeds.registry import DEFAULT, Options, entries, open_feed
 from coinstream.feeds.runner import FeedReport, Progress, run_feed
+from coinstream.observing.serving import serving_metrics
 from coinstream.settings import HomeSettings
 
 app = typer.Typer(help="Run feeds and list them.", no_args_is_help=True)
@@ -75,7 +76,13 @@ def run(
     if feed in entries():
         lease = FeedLease(HomeSettings().home / "leases", feed, take_over=take_over)
     stop = threading.Event()
-    with _stopping(stop), broker() as settings, RedpandaClient(settings) as client, _progress(json) as tell:
+    with (
+        _stopping(stop),
+        broker() as settings,
+        serving_metrics({"feed": source.name}),
+        RedpandaClient(settings) as client,
+        _progress(json) as tell,
+    ):
         report = run_feed(
             source, client, duration_s=duration, limit=limit, stop=stop, on_progress=tell, lease=lease
         )
