@@ -92,9 +92,10 @@ def _offenders(lake: Lake, spec: TableSpec, rule: Rule) -> dg.MetadataValue:
         lake,
         f"""
         SELECT topic, partition, "offset", record_timestamp::VARCHAR, landed, reason, left(decode(value), 300)
-        FROM {QUARANTINE} WHERE type = '{spec.name}' AND list_contains(rules, '{rule.name}')
+        FROM {QUARANTINE} WHERE type = $type AND list_contains(rules, $rule)
         ORDER BY ingested_at DESC, "offset" DESC
-        """,
+        """,  # nosec B608
+        {"type": spec.name, "rule": rule.name},
         limit=SAMPLES,
     )
     names = ("topic", "partition", "offset", "record_timestamp", "landed", "reason", "message")

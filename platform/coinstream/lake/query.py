@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
@@ -39,8 +39,8 @@ class Result:
     cut: bool
 
 
-def query(lake: Lake, sql: str, *, limit: int = 1_000) -> Result:
-    """Run one reading statement over the tables, which are its views.
+def query(lake: Lake, sql: str, parameters: Mapping[str, Any] | None = None, *, limit: int = 1_000) -> Result:
+    """Run one reading statement over the tables, which are its views; `$name` stands for a parameter.
 
     Raises:
         LakeError: the SQL is wrong, does more than read, or a table cannot be read.
@@ -48,7 +48,7 @@ def query(lake: Lake, sql: str, *, limit: int = 1_000) -> Result:
     with database(lake) as connection:
         statement = _only_reading(connection, sql)
         try:
-            found = connection.execute(statement)
+            found = connection.execute(statement, parameters)
             columns = [str(column[0]) for column in found.description or ()]
             rows = found.fetchmany(limit + 1)
         except duckdb.Error as error:

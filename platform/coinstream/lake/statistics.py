@@ -9,7 +9,9 @@ from coinstream.lake.charts import Points
 from coinstream.lake.query import query
 from coinstream.lake.store import Lake
 
+# Only constants of this module are put into the text of a statement; what a caller gives is a parameter.
 _SPREAD: Final = "(best_ask - best_bid)::DOUBLE / ((best_ask + best_bid)::DOUBLE / 2) * 10000"
+_RECENT: Final = '"timestamp" >= (SELECT max("timestamp") FROM level1) - to_seconds($seconds)'
 _MOST_POINTS: Final = 400
 _MOST_SERIES: Final = 8
 
@@ -49,9 +51,10 @@ def exchange_statistics(lake: Lake, hours: float = 24.0) -> list[ExchangeStatist
             quantile_cont(date_diff('millisecond', "timestamp", last_updated), 0.99),
             quantile_cont(date_diff('millisecond', last_updated, ingested_at) / 1000.0, 0.5),
             quantile_cont(date_diff('millisecond', last_updated, ingested_at) / 1000.0, 0.99)
-        FROM level1 WHERE "timestamp" >= {_since("level1", "timestamp", hours)}
+        FROM level1 WHERE {_RECENT}
         GROUP BY exchange_id ORDER BY exchange_id
-        """,
+        """,  # nosec B608
+        {"seconds": hours * 3600},
     )
     return [ExchangeStatistics(str(row[0]), int(row[1]), *map(float, row[2:])) for row in found.rows]
 
@@ -84,7 +87,7 @@ def _series(lake: Lake, value: str, name: str, hours: float) -> dict[str, Points
         f"""
         WITH rows AS (
             SELECT {name} AS name, epoch("timestamp") AS moment, {value} AS value
-            FROM level1 WHERE "timestamp" >= {_since("level1", "timestamp", hours)}
+            FROM level1 WHERE {_RECENT}
         ),
         chosen AS (SELECT name FROM rows GROUP BY name ORDER BY count(*) DESC, name LIMIT {_MOST_SERIES}),
         span AS (
@@ -95,14 +98,11 @@ def _series(lake: Lake, value: str, name: str, hours: float) -> dict[str, Points
         )
         SELECT name, start + floor((moment - start) / width) * width AS point, median(value)
         FROM rows, span WHERE name IN (SELECT name FROM chosen) GROUP BY ALL ORDER BY ALL
-        """,
+        """,  # nosec B608
+        {"seconds": hours * 3600},
         limit=(_MOST_POINTS + 1) * _MOST_SERIES,
     )
     series: dict[str, list[tuple[float, float]]] = {}
     for key, at, middle in found.rows:
         series.setdefault(str(key), []).append((float(at), float(middle)))
     return dict(series)
-
-
-def _since(table: str, column: str, hours: float) -> str:
-    return f'(SELECT max("{column}") FROM {table}) - INTERVAL {int(hours * 3600)} SECOND'
