@@ -216,6 +216,14 @@ def test_an_interruption_ends_the_feed_wherever_it_strikes(after: float) -> None
     assert feed.account.is_balanced
 
 
+def test_a_feed_within_an_event_loop_is_one_clear_error(exchange: SimulatedExchange) -> None:
+    async def take() -> None:
+        next(direct(exchange, "binance", BOTH).messages(threading.Event()))
+
+    with pytest.raises(FeedError, match="asyncio.to_thread"):
+        asyncio.run(take())
+
+
 def test_faults_are_set_over_http(exchange: SimulatedExchange) -> None:
     url = f"{exchange.url}/faults"
     told = httpx.get(url, params={"garble": "0.25", "freeze": "1", "vanished": f"{BTC},{ETH}"}).json()

@@ -136,8 +136,14 @@ class LiveFeed(ABC):
         """See `Feed.messages`.
 
         Raises:
-            FeedError: no connection for `give_up_after_s`, or the exchange refuses everything.
+            FeedError: no connection for `give_up_after_s`, the exchange refuses everything, or the calling
+                thread runs an event loop already.
         """
+        if _is_in_a_loop():
+            raise FeedError(
+                f"feed {self.name}: this thread runs an event loop already (asyncio code, or a notebook); "
+                "run the feed in a thread of its own, e.g. `await asyncio.to_thread(run_feed, feed, client)`"
+            )
         loop = asyncio.new_event_loop()
         loop.set_exception_handler(self._on_stray_error)
         try:
@@ -173,6 +179,14 @@ class LiveFeed(ABC):
         else:
             # Raised by a signal handler while a callback ran (so Dagster ends a run): it must not be lost.
             self._interruption = error
+
+
+def _is_in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 async def _ended(loop: asyncio.AbstractEventLoop) -> None:
