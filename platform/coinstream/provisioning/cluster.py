@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
@@ -35,6 +35,7 @@ from coinstream.topics import TopicSpec, fit_to_cluster
 
 log = logging.getLogger(__name__)
 
+_LOOK_AGAIN_S: Final = 0.05
 _OWN_PREFIX: Final = "crypto-"
 _REDPANDA_ONLY: Final = "redpanda."
 """Redpanda reports settings of its own under this prefix on every topic."""
@@ -66,7 +67,7 @@ class Provisioner:
         return plan(fitted, actual, silent_keys=silent, unmanaged=unmanaged)
 
     def apply(self, wanted: Plan, on_done: Callable[[TopicPlan], None] = lambda _: None) -> None:
-        """Create and change what the plan says, then wait until the cluster shows the new topics.
+        """Create and change what the plan says, then wait until the cluster shows it.
 
         Applying a plan twice does nothing the second time: a topic that has been created meanwhile
         is no error.
@@ -75,6 +76,7 @@ class Provisioner:
             TopicError: the broker refused a topic. Names it and says why; the others are applied.
         """
         failures: list[str] = []
+        changed: dict[str, int] = {}
         for topic in wanted.topics:
             try:
                 self._apply_one(topic)
@@ -85,10 +87,12 @@ class Provisioner:
                     ) from None
                 failures.append(f"{topic.name}: {error.args[0].str()}")
             else:
+                if topic.spec is not None and topic.verdict in (Verdict.CREATE, Verdict.CHANGE):
+                    changed[topic.name] = topic.spec.partitions
                 on_done(topic)
+        self._await_visible(changed)
         if failures:
             raise TopicError("the broker refused: " + "; ".join(failures))
-        self._await_visible([t.name for t in wanted.topics if t.verdict is Verdict.CREATE])
 
     def actual(self) -> list[ActualTopic]:
         """Every topic of the cluster but the broker's internal ones, by name."""
@@ -141,14 +145,14 @@ class Provisioner:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
 
-    def _await_visible(self, names: Sequence[str]) -> None:
+    def _await_visible(self, partitions: Mapping[str, int]) -> None:
         deadline = time.monotonic() + self._timeout
-        while missing := set(names) - self._metadata().topics.keys():
+        while missing := _not_shown(self._metadata(), partitions):
             if time.monotonic() > deadline:
                 raise TopicError(
-                    f"created, but not shown by the cluster after {self._timeout:g} s: {sorted(missing)}"
+                    f"applied, but not shown by the cluster after {self._timeout:g} s: {missing}"
                 )
-            time.sleep(0.05)
+            time.sleep(_LOOK_AGAIN_S)
 
     def _metadata(self) -> ClusterMetadata:
         return raise_on_kafka(
@@ -159,20 +163,35 @@ class Provisioner:
 
     def _describe(self, metadata: ClusterMetadata, names: Sequence[str]) -> list[ActualTopic]:
         present = [name for name in names if name in metadata.topics]
-        if not present:
-            return []
-        resources = [ConfigResource(ResourceType.TOPIC, name) for name in present]
-        answers = self._admin.describe_configs(resources, request_timeout=self._timeout)
-        topics = []
-        for resource, future in answers.items():
+        deadline = time.monotonic() + self._timeout
+        found: dict[str, ActualTopic] = {}
+        while missing := [name for name in present if name not in found]:
+            found |= self._described(metadata, missing, is_last=time.monotonic() > deadline)
+            if len(found) < len(present):
+                # The node that was asked has not heard of a new topic, or a topic has just been deleted.
+                time.sleep(_LOOK_AGAIN_S)
+                metadata = self._metadata()
+                present = [name for name in present if name in metadata.topics]
+        return [found[name] for name in present]
+
+    def _described(
+        self, metadata: ClusterMetadata, names: Sequence[str], *, is_last: bool
+    ) -> dict[str, ActualTopic]:
+        """The topics that the node asked knows; all of them, or an error, in the last round."""
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+        found = {}
+        for resource, future in self._admin.describe_configs(
+            resources, request_timeout=self._timeout
+        ).items():
             try:
-                entries = future.result()
+                found[resource.name] = _actual(metadata, resource.name, future.result())
             except KafkaException as error:
+                if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART and not is_last:
+                    continue
                 raise broker_error(
                     error.args[0], f"reading the settings of {resource.name}", self._brokers.brokers
                 ) from None
-            topics.append(_actual(metadata, resource.name, entries))
-        return topics
+        return found
 
     def _silent_keys(self, topics: Iterable[ActualTopic]) -> frozenset[str]:
         # Redpanda is told by the settings it reports, not by configuration that may be wrong.
@@ -180,6 +199,14 @@ class Provisioner:
             name.startswith(_REDPANDA_ONLY) for topic in topics for name in topic.config
         )
         return REDPANDA_SILENT_KEYS | IGNORED_BY_REDPANDA if redpanda else frozenset()
+
+
+def _not_shown(metadata: ClusterMetadata, partitions: Mapping[str, int]) -> list[str]:
+    return sorted(
+        name
+        for name, count in partitions.items()
+        if name not in metadata.topics or len(metadata.topics[name].partitions) < count
+    )
 
 
 def _actual(metadata: ClusterMetadata, name: str, entries: dict[str, ConfigEntry]) -> ActualTopic:
