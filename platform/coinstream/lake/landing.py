@@ -60,6 +60,7 @@ class TableReport:
     """What a run did to one table.
 
     Attributes:
+        planned: offsets that lay between the table and the topics' ends when the run began.
         messages: messages read.
         rows: rows that landed.
         refused: messages that did not land; they are in the quarantine.
@@ -71,6 +72,7 @@ class TableReport:
 
     table: str
     topics: tuple[str, ...] = ()
+    planned: int = 0
     messages: int = 0
     rows: int = 0
     refused: int = 0
@@ -120,6 +122,7 @@ def land(
         report.topics = tuple(reader.topics_of(topic or spec.kind.topic))
         plan = reader.plan(report.topics, landed_positions(lake.table(spec)))
         report.lost, report.recreated = dict(plan.lost), plan.recreated
+        report.planned = sum(stop - start for start, stop in plan.spans.values())
         _warn(report)
         source = batches(
             spec,
