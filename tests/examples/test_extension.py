@@ -47,8 +47,9 @@ from coinstream_example.funding import FundingRate
 
 now = datetime(2026, 1, 2, tzinfo=UTC)
 rate = FundingRate("binance", "BTC/USDT:USDT", 0.0001, now, now)
+absurd = FundingRate("binance", "ETH/USDT:USDT", 0.9, now, now)
 with RedpandaClient(BrokerSettings()) as client:
-    client.publish([rate])
+    client.publish([rate, absurd])
     client.flush()
     assert {topic for topic, _ in client.delivered} == {"crypto-funding"}, client.delivered
     value, headers = client.encoder.encode(rate)
@@ -57,10 +58,11 @@ assert Decoder().decode(value, headers, "crypto-funding").message == rate
 
 
 @pytest.fixture
-def extended(broker: LocalBroker) -> dict[str, str]:
+def extended(broker: LocalBroker, tmp_path: Path) -> dict[str, str]:
     """The environment of a process that has the example's plugins."""
     return os.environ | {
         "REDPANDA_BROKERS": broker.bootstrap,
+        "COINSTREAM_HOME": str(tmp_path / "home"),
         "COINSTREAM_PLUGINS": ",".join(f"coinstream_example.{name}" for name in MODULES),
         "PYTHONPATH": os.pathsep.join([str(ROOT / "platform"), str(ROOT / "examples" / "extension")]),
     }
@@ -82,6 +84,9 @@ def test_a_message_type_an_exchange_and_a_sink_are_one_file_each(
     topics = json.loads(run(extended, "-m", "coinstream", "topics", "list", "--json"))["topics"]
     assert {"crypto-funding", "crypto-funding.dlq"} <= {topic["name"] for topic in topics}
     run(extended, "-c", ROUND_TRIP)
+    landed = json.loads(run(extended, "-m", "coinstream", "lake", "land", "funding", "--json"))["tables"][0]
+    assert (landed["rows"], landed["refused"]) == (1, 1)
+    assert {c["name"]: c["failed"] for c in landed["checks"]}["plausible_rate"] == 1
     # 2. The exchange: a recorded session becomes messages, what cannot is accounted for.
     session = tmp_path / "session.ws"
     lines = [f"{1731000000 + number}.5: {frame}" for number, frame in enumerate(FRAMES)]
@@ -143,7 +148,7 @@ def test_the_exchange_is_connected_to_live(extended: dict[str, str], tmp_path: P
             f"    ws_url: ws://127.0.0.1:{socket.socket.getsockname()[1]}\n"
             f"    rest_url: http://127.0.0.1:{rest.server_address[1]}\n"
         )
-        environment = extended | {"COINSTREAM_FEEDS": str(feeds), "COINSTREAM_HOME": str(tmp_path / "home")}
+        environment = extended | {"COINSTREAM_FEEDS": str(feeds)}
         report = json.loads(
             run(environment, "-m", "coinstream", "feed", "run", "bitvavo-live", "--limit", "20", "--json")
         )
