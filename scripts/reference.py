@@ -60,6 +60,11 @@ def classes() -> list[type[BaseSettings]]:
     ]
 
 
+def known_variables() -> set[str]:
+    """The names of all variables that are read."""
+    return {name for cls in classes() for name, _, _ in _rows(cls)} | OTHERS.keys()
+
+
 def _rows(cls: type[BaseSettings]) -> Iterator[tuple[str, str, str]]:
     prefix = cls.model_config.get("env_prefix", "")
     for name, field in cls.model_fields.items():

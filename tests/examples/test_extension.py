@@ -26,7 +26,10 @@ SUBSCRIBED = '{"event":"subscribed","subscriptions":{"ticker24h":["BTC-USDC","ET
 
 def ticker(market: str, bid: str, ask: str) -> str:
     told = {"market": market, "bid": bid, "bidSize": "1.5", "ask": ask, "askSize": "0.2", "last": ask}
-    return json.dumps({"event": "ticker24h", "data": [told | {"open": "1", "timestamp": 1731000000123}]})
+    return json.dumps(
+        {"event": "ticker24h", "data": [told | {"open": "1", "timestamp": 1731000000123}]},
+        separators=(",", ":"),
+    )
 
 
 FRAMES = [
