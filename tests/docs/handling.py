@@ -1,4 +1,4 @@
-"""How the commands of the documentation are run: those not named here to their end, which must be a success."""
+"""How the commands of the documentation are run: those not named here to their end, which must be well."""
 
 from __future__ import annotations
 

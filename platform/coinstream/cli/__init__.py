@@ -92,9 +92,14 @@ def _add(root: typer.Typer, name: str, text: str, *, load: bool) -> None:
     is_single = len(commands) == 1 and not app.registered_groups and app.registered_callback is None
     if is_single and commands[0].callback is not None:
         only = commands[0]
-        root.command(name, help=only.help, epilog=only.epilog, context_settings=only.context_settings)(
-            commands[0].callback
-        )
+        root.command(
+            name,
+            help=only.help,
+            # One line that is whole; the first sentence of the help would be cut off.
+            short_help=text,
+            epilog=only.epilog,
+            context_settings=only.context_settings,
+        )(commands[0].callback)
     else:
         root.add_typer(app, name=name)
 
