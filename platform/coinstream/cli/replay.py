@@ -16,7 +16,7 @@ from coinstream.consuming.span import Span
 app = typer.Typer(help="Send a range of a topic again.")
 
 _EXAMPLES = """
-Example:
+Examples:
 
 coinstream replay crypto-prices --since 2026-11-01T00:00:00Z --until 2026-11-02T00:00:00Z --to prices-again
 """
