@@ -33,6 +33,7 @@ LASTING: Final = (
     r"coinstream top(?!ics)(?!.*--once)",
     r"coinstream lag .*--watch",
     r"coinstream metrics(?!.*--once)",
+    r"coinstream lake docs",
     r"coinstream tail(?!.*(--limit|--no-follow))",
     r"coinstream feed run$",
     r"coinstream feed run (?!.*--(limit|duration)).*--loop",
@@ -48,8 +49,8 @@ EXITS: Final[dict[str, set[int]]] = {
 }
 """Exit codes other than 0 that are an answer, not a failure."""
 
-FOREIGN: Final = r"export REDPANDA_"
-"""A cluster of somebody else: its name must be a setting, and the pages' own broker is used."""
+FOREIGN: Final = r"export (REDPANDA|COINSTREAM_LAKE)_"
+"""A cluster or a store of somebody else: the name must be a setting, and what the test has is used."""
 
 PLACES: Final[dict[str, str]] = {
     r"\bGROUP\b": "coinstream-landing",
@@ -58,6 +59,7 @@ PLACES: Final[dict[str, str]] = {
     r"(?<=127\.0\.0\.1:)8765\b|(?<=--port )8765\b": "{simulated}",
     r"^(coinstream simulate)\b": r"\1 --port {simulated}",
     r"\b8080\b": "{webhook}",
+    r"^(coinstream lake docs)\b": r"\1 --port {docs}",
     r"\b9108\b": "{metrics}",
 }
 """What stands for something of the reader's own, and ports that may be taken where the test runs."""

@@ -105,7 +105,7 @@ class Reader:
         self.environment = dict(environment)
         self.exported: dict[str, str] = {}
         self.running: subprocess.Popen[bytes] | None = None
-        names = ("simulated", "webhook", "metrics")
+        names = ("simulated", "webhook", "metrics", "docs")
         self.places = dict(zip(names, map(str, free_ports(len(names))), strict=True))
         self.places["recording"] = str(sample_path("binance-spot.gz"))
         for name in ("examples", "deploy", "docs"):

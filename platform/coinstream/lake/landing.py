@@ -60,7 +60,6 @@ class TableReport:
     """What a run did to one table.
 
     Attributes:
-        planned: offsets that lay between the table and the topics' ends when the run began.
         messages: messages read.
         rows: rows that landed.
         refused: messages that did not land; they are in the quarantine.
@@ -68,11 +67,11 @@ class TableReport:
         extra: rows that hold fields unknown to their type.
         lost: messages that retention removed from the topic before any run came.
         recreated: topics that were deleted and made anew since they were landed.
+        planned: offsets between the table and the topics' ends when the run began.
     """
 
     table: str
     topics: tuple[str, ...] = ()
-    planned: int = 0
     messages: int = 0
     rows: int = 0
     refused: int = 0
@@ -80,6 +79,7 @@ class TableReport:
     extra: int = 0
     commits: int = 0
     seconds: float = 0.0
+    planned: int = 0
     lost: dict[str, int] = field(default_factory=dict)
     recreated: tuple[str, ...] = ()
     outcomes: list[Outcome] = field(default_factory=list)
