@@ -39,7 +39,8 @@ faults: $(VENV)/.dev ## kill, pause, fill and slow down real brokers and process
 audit: $(VENV)/.dev ## known vulnerabilities of what is locked; asks the index, so it needs the network
 	$(BIN)/pip-audit --disable-pip --no-deps -r requirements.lock $(ARGS)
 
-docs: $(DOCS)/.installed ## the documentation site, in site/
+docs: $(DOCS)/.installed $(VENV)/.runtime ## the documentation site, in site/
+	@$(BIN)/python scripts/reference.py docs/reference
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet --site-dir site $(ARGS)
 
 bench: $(VENV)/.dev ## every benchmark, measured beside the bare client in the same run
@@ -53,7 +54,7 @@ lock: $(VENV)/.dev ## write the locks anew; ARGS="--upgrade" takes newer version
 	$(UV_COMPILE) $(ARGS) --group docs -o requirements-docs.lock
 
 clean: ## remove what was made here; data under ~/.coinstream stays
-	rm -rf $(VENV) $(DOCS) site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis platform/coinstream.egg-info
+	rm -rf $(VENV) $(DOCS) docs/reference/settings.md docs/reference/commands.md site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis platform/coinstream.egg-info
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed, and none is on the PATH" >&2; exit 1; }

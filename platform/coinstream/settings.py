@@ -73,18 +73,29 @@ class BrokerSettings(_Settings):
     brokers: str = ""
     """Bootstrap servers, `host:port` separated by commas. Empty: the local broker."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """Whether the connection is encrypted (SSL) and signed in (SASL)."""
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = None
+    """How to sign in, with `SASL_PLAINTEXT` and `SASL_SSL`."""
     sasl_username: str | None = None
+    """User for PLAIN and SCRAM."""
     sasl_password: SecretStr | None = None
+    """Password for PLAIN and SCRAM."""
     oauth_token_url: str | None = None
     """Token endpoint for OAUTHBEARER with the OIDC client-credentials grant."""
     oauth_client_id: str | None = None
+    """Client that asks the token endpoint."""
     oauth_client_secret: SecretStr | None = None
+    """That client's secret."""
     oauth_scope: str | None = None
+    """Scope of the token, if the endpoint wants one."""
     ssl_ca_location: Path | None = None
+    """File with the certificates that may sign a broker's. None: the system's."""
     ssl_certificate_location: Path | None = None
+    """The client's own certificate, where the cluster wants one (mTLS)."""
     ssl_key_location: Path | None = None
+    """Private key of the client's certificate."""
     ssl_key_password: SecretStr | None = None
+    """Password of that key."""
     admin_url: str | None = None
     """Redpanda's Admin API, e.g. `http://host:9644`. Absent on other brokers."""
     request_timeout_ms: int = Field(default=10_000, ge=100)
@@ -124,25 +135,37 @@ class ProducerSettings(_Settings):
     model_config = SettingsConfigDict(env_prefix="REDPANDA_PRODUCER_", frozen=True)
 
     max_in_flight: int = Field(default=5, ge=1, le=5)
+    """Requests on their way to a broker, of the bare and transactional configurations."""
     batch_bytes: int = Field(default=16_384, ge=1)
+    """Largest batch of the latency profile."""
     linger_ms: float = Field(default=5.0, ge=0)
+    """Longest wait of a batch for more messages, latency profile."""
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "lz4"
+    """How batches are compressed."""
     acks: Literal["all", "1", "0"] = "all"
+    """Who must have a message before it counts as acknowledged. The pool is idempotent: always all."""
     retries: int = Field(default=3, ge=0)
+    """Retries of the bare and transactional configurations. The pool's end with the delivery timeout."""
     retry_backoff_ms: int = Field(default=100, ge=1)
+    """Wait before a request is sent again."""
     buffer_bytes: int = Field(default=33_554_432, ge=1024)
     """Memory for messages that are not yet acknowledged, over the whole pool."""
     max_block_ms: int = Field(default=60_000, ge=0)
     """Longest wait of `produce` for room in the buffer."""
     pool_size: int = Field(default=5, ge=1)
+    """Producers of the pool. A key always goes through the same one."""
     pool_max_in_flight: int = Field(default=1, ge=1, le=5)
+    """Requests on their way for each producer of the pool."""
     transaction_timeout_ms: int = Field(default=30_000, ge=1000)
+    """After so long the cluster undoes an open transaction."""
     delivery_timeout_ms: int = Field(default=120_000, ge=1)
     """Longest wait of a message for its acknowledgement, retries included; then it is reported as lost."""
     throughput_topics: Annotated[tuple[str, ...], NoDecode] = ()
     """Topics sent in large batches instead of soon: shell patterns, comma-separated in the environment."""
     throughput_batch_bytes: int = Field(default=1_048_576, ge=1)
+    """Largest batch of the throughput profile."""
     throughput_linger_ms: float = Field(default=50.0, ge=0)
+    """Longest wait of a batch for more messages, throughput profile."""
     statistics_interval_ms: int = Field(default=1_000, ge=0)
     """How often librdkafka reports the counters behind the metrics. 0: never."""
     topics_refresh_ms: int = Field(default=30_000, ge=100)
@@ -160,18 +183,27 @@ class ConsumerSettings(_Settings):
     model_config = SettingsConfigDict(env_prefix="REDPANDA_CONSUMER_", frozen=True)
 
     session_timeout_ms: int = Field(default=30_000, ge=1000)
+    """A member not heard of for so long is dead, and its partitions go to others."""
     max_poll_interval_ms: int = Field(default=60_000, ge=1000)
+    """Longest pause between two polls. A slow handler does not cause one: polling goes on beside it."""
     heartbeat_interval_ms: int = Field(default=3_000, ge=100)
+    """How often a member says that it lives."""
     fetch_min_bytes: int = Field(default=1, ge=1)
+    """A fetch is answered as soon as there is so much."""
     fetch_max_bytes: int = Field(default=10_485_760, ge=1)
     """Largest fetch in all (10 MiB)."""
     partition_fetch_bytes: int = Field(default=1_048_576, ge=1)
     """Largest fetch per partition (1 MiB)."""
     fetch_wait_ms: int = Field(default=100, ge=0)
+    """Longest wait of the broker for that much."""
     concurrent_partitions: int = Field(default=4, ge=1)
+    """Partitions handled at the same time, each in order."""
     offset_reset: Literal["latest", "earliest", "error"] = "latest"
+    """Where a group without a committed offset begins."""
     retries: int = Field(default=8, ge=0)
+    """How often a message whose handler failed is tried again, before it is a dead letter."""
     retry_backoff_ms: int = Field(default=100, ge=1)
+    """Wait before the first retry; it doubles from there."""
 
 
 class LagSettings(_Settings):
@@ -188,6 +220,7 @@ class LagSettings(_Settings):
     batch_groups: Annotated[tuple[str, ...], NoDecode] = ("coinstream-landing",)
     """Groups that jobs move now and then, without members: they may be silent for `batch_silence_s`."""
     batch_silence_s: float = Field(default=1_800.0, ge=0)
+    """How long those groups may be silent."""
     degraded_messages: int = Field(default=1_000, ge=1)
     """Total lag of a group from which it is degraded (section 11)."""
     unhealthy_messages: int = Field(default=10_000, ge=1)
@@ -215,6 +248,7 @@ class LakeSettings(_Settings):
     properties: dict[str, str] = Field(default_factory=dict, repr=False)
     """Further properties of the catalogue and its object store (`s3.endpoint` …), as JSON; may be secret."""
     namespace: str = Field(default="market", pattern=r"^[a-z][a-z0-9_]*$")
+    """Iceberg namespace of the tables."""
     memory_bytes: int = Field(default=536_870_912, ge=67_108_864)
     """Memory that landing may take beyond what the loaded libraries take."""
     batch_rows: int = Field(default=200_000, ge=1)
@@ -283,6 +317,7 @@ class WatchSettings(_Settings):
     feed_backoff_s: float = Field(default=10.0, ge=0)
     """Wait before a crashed feed is started again; doubles with every crash in a row."""
     feed_backoff_max_s: float = Field(default=600.0, ge=0)
+    """Longest of these waits."""
     runs_kept_days: float = Field(default=14.0, gt=0)
     """Finished runs older than this are deleted, with their events."""
 

@@ -118,5 +118,5 @@ def test_a_file_that_is_no_recording_is_an_error_that_names_it(tmp_path: Path, c
 
 
 def test_an_unknown_feed_is_an_error_that_lists_the_known() -> None:
-    with pytest.raises(FeedError, match=r"no feed and no recording 'nosuch'; feeds: .*binance"):
+    with pytest.raises(FeedError, match=r"no feed and no recording 'nosuch'; .*`coinstream feed list`"):
         open_feed("nosuch")

@@ -1,5 +1,6 @@
-"""A message type of its own: the funding rate of a perpetual contract, with its topic."""
+"""A message type of its own: the funding rate of a perpetual contract, with its topic and an expectation."""
 
+from coinstream.expectations.rules import Rule, register_rule
 from coinstream.messages import Message, MessageType, Moment, Text, register
 from coinstream.topics import TopicSpec, register_topic
 
@@ -27,3 +28,15 @@ TOPIC = register_topic(
     )
 )
 FUNDING = register(MessageType("funding", FundingRate, told_by="fundingRate", topic=TOPIC.name))
+register_rule(
+    FUNDING.name,
+    Rule(
+        "plausible_rate",
+        "a funding rate is at most 4 per cent, either way",
+        "ExpectColumnValuesToBeBetween",
+        {"column": "funding_rate", "min_value": -0.04, "max_value": 0.04},
+        columns=("funding_rate",),
+        severity="error",
+        blocking=True,
+    ),
+)

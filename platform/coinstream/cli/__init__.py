@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+from collections.abc import Collection
 from typing import Annotated, Final
 
 import typer
@@ -43,21 +45,30 @@ coinstream tail crypto-level1 --from-beginning --limit 5   (look at them)
 coinstream topics plan   (what would change on the cluster)
 
 REDPANDA_BROKERS=host:9092 coinstream health   (ask another cluster than this machine's)
+
+Exit codes: 0 well, 1 an error or something unhealthy, 2 wrong usage, 3 not (yet) as asked for
+(`broker status`: none runs; `topics plan --exit-code`: something would change), 130 interrupted.
 """
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 well, 1 an error, 2 wrong usage, 130 interrupted."""
+    """Run the command line and exit: 0 well, 1 an error, 2 wrong usage, 3 not as asked, 130 interrupted."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
         load_plugins()
-        _root(words)(args=words, prog_name="coinstream")
+        root_app(words or _half_typed())(args=words, prog_name="coinstream")
     except CoinstreamError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
 
 
-def _root(words: list[str]) -> typer.Typer:
+def _half_typed() -> list[str]:
+    """The words so far when it is a shell that asks, for completion: bash, then zsh, fish and PowerShell."""
+    return (os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")).split()[1:]
+
+
+def root_app(words: Collection[str] = ()) -> typer.Typer:
+    """The whole command line; only the first command named in `words` is imported, `*` imports all."""
     root = typer.Typer(
         help="Crypto market data on Redpanda: feeds, topics, lag, health, tables.",
         epilog=_EXAMPLES,
@@ -67,7 +78,7 @@ def _root(words: list[str]) -> typer.Typer:
     root.callback()(_options)
     chosen = next((word for word in words if not word.startswith("-")), None)
     for name, text in GROUPS.items():
-        _add(root, name, text, load=name == chosen)
+        _add(root, name, text, load=chosen in (name, "*"))
     return root
 
 
@@ -81,9 +92,14 @@ def _add(root: typer.Typer, name: str, text: str, *, load: bool) -> None:
     is_single = len(commands) == 1 and not app.registered_groups and app.registered_callback is None
     if is_single and commands[0].callback is not None:
         only = commands[0]
-        root.command(name, help=only.help, epilog=only.epilog, context_settings=only.context_settings)(
-            commands[0].callback
-        )
+        root.command(
+            name,
+            help=only.help,
+            # One line that is whole; the first sentence of the help would be cut off.
+            short_help=text,
+            epilog=only.epilog,
+            context_settings=only.context_settings,
+        )(commands[0].callback)
     else:
         root.add_typer(app, name=name)
 

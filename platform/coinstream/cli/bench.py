@@ -14,6 +14,7 @@ from rich.table import Table
 
 from coinstream.cli.output import AsJson, console, print_json, progress_console
 from coinstream.errors import CoinstreamError
+from coinstream.suggesting import did_you_mean
 
 BENCHES: Final[dict[str, tuple[str, str]]] = {
     "produce": ("benchmarks.produce", "Messages per second: typed, routed, written, acknowledged."),
@@ -27,10 +28,18 @@ BENCHES: Final[dict[str, tuple[str, str]]] = {
 
 _CHECKOUT: Final = Path(__file__).resolve().parents[3]
 
+_EXAMPLES: Final = """
+Examples:
+
+coinstream bench   (the benches there are)
+
+coinstream bench produce --messages 1000000 --json
+"""
+
 app = typer.Typer(help="Measure against the bare client in the same run.")
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(epilog=_EXAMPLES, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def bench(
     context: typer.Context,
     name: Annotated[str | None, typer.Argument(help="The bench; leave it out to list them.")] = None,
@@ -60,7 +69,7 @@ def _list(json: bool) -> None:
 
 def _load(name: str) -> Callable[..., dict[str, Any]]:
     if name not in BENCHES:
-        raise typer.BadParameter(f"{name!r} is no bench; there are {', '.join(BENCHES)}", param_hint="NAME")
+        raise typer.BadParameter(f"{name!r} is no bench; {did_you_mean(name, BENCHES)}", param_hint="NAME")
     if not (_CHECKOUT / "benchmarks").is_dir():
         raise CoinstreamError(
             "the benches are part of the repository, not of the installed package: "

@@ -19,7 +19,9 @@ app = typer.Typer(help="Start, stop and inspect the local broker.", no_args_is_h
 _NOT_RUNNING = 3
 
 
-@app.command()
+@app.command(
+    epilog="Examples:\n\ncoinstream broker start\n\ncoinstream broker start --nodes 3 --port 0 --json"
+)
 def start(
     nodes: Annotated[int, typer.Option(help="1, or 3 with replication factor 3.")] = 1,
     port: Annotated[
@@ -47,7 +49,7 @@ def start(
     _show(broker_status(home), json)
 
 
-@app.command()
+@app.command(epilog="Examples:\n\ncoinstream broker stop")
 def stop(json: AsJson = False) -> None:
     """Stop what `coinstream broker start` started, and wait until it is gone. The data stays."""
     home = broker_home(HomeSettings())
@@ -58,7 +60,9 @@ def stop(json: AsJson = False) -> None:
         console.print("stopped" if stopped else "the local broker does not run")
 
 
-@app.command()
+@app.command(
+    epilog="Examples:\n\ncoinstream broker status\n\ncoinstream broker status --json | jq -r .bootstrap"
+)
 def status(json: AsJson = False) -> None:
     """Tell what runs: nodes, ports, processes, size of the data. Exits with 3 when none runs."""
     found = broker_status(broker_home(HomeSettings()))

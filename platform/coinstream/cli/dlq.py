@@ -9,7 +9,9 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from coinstream.cli.completion import topic_names
 from coinstream.cli.output import AsJson, broker, console, print_json
+from coinstream.cli.progress import progress
 from coinstream.consuming.letterbox import MOST_REPLAYS, LetterBox, LetterFilter, StoredLetter
 from coinstream.errors import CoinstreamError
 
@@ -20,10 +22,15 @@ Examples:
 
 coinstream dlq list crypto-level1 --error DecodeError
 
+coinstream dlq show crypto-level1 --partition 3 --offset 1200
+
 coinstream dlq replay crypto-level1 --since 2026-11-01T00:00:00Z --dry-run
 """
 
-Topic = Annotated[str, typer.Argument(help="The topic whose messages failed, e.g. crypto-level1.")]
+Topic = Annotated[
+    str,
+    typer.Argument(help="The topic whose messages failed, e.g. crypto-level1.", autocompletion=topic_names),
+]
 Error = Annotated[str | None, typer.Option("--error", help="Only where the error contains this.")]
 Key = Annotated[str | None, typer.Option("--key", help="Only messages of this key.")]
 Since = Annotated[str | None, typer.Option("--since", help="Only those that failed at this time or later.")]
@@ -119,7 +126,14 @@ def replay_letters(
             count = count if limit is None else min(count, limit)
             print_json({"would_replay": count}) if json else console.print(f"Would replay {count}.")
             return
-        done = box.replay(wanted, to=to, most_replays=most, limit=limit)
+        with progress(f"replaying {box.letters_in}", quiet=json, unit="letters") as tell:
+            done = box.replay(
+                wanted,
+                to=to,
+                most_replays=most,
+                limit=limit,
+                on_progress=lambda at, total: tell(float(at), total),
+            )
     if json:
         print_json(done)
         return

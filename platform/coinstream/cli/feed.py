@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from coinstream.cli.output import AsJson, broker, console, print_json, progress_console
+from coinstream.cli.completion import feed_names
+from coinstream.cli.output import AsJson, broker, console, print_json
+from coinstream.cli.progress import Tell, progress
+from coinstream.cli.signals import stopping
 from coinstream.client import RedpandaClient
 from coinstream.feeds.lease import FeedLease
 from coinstream.feeds.registry import DEFAULT, Options, entries, open_feed
@@ -21,8 +22,18 @@ from coinstream.settings import HomeSettings
 
 app = typer.Typer(help="Run feeds and list them.", no_args_is_help=True)
 
+_EXAMPLES = """
+Examples:
 
-@app.command("list")
+coinstream feed run binance --duration 30   (a recording, as it happened)
+
+coinstream feed run binance --speed max --limit 100000 --json
+
+coinstream feed run path/to/recording.gz --exchange kraken
+"""
+
+
+@app.command("list", epilog="Examples:\n\ncoinstream feed list\n\ncoinstream feed list --json")
 def show_feeds(json: AsJson = False) -> None:
     """List the feeds that can be run by name."""
     found = list(entries().values())
@@ -47,9 +58,11 @@ def show_feeds(json: AsJson = False) -> None:
     console.print(table)
 
 
-@app.command("run")
+@app.command("run", epilog=_EXAMPLES)
 def run(
-    feed: Annotated[str, typer.Argument(help="A feed's name, or the path of a recording.")] = DEFAULT,
+    feed: Annotated[
+        str, typer.Argument(help="A feed's name, or the path of a recording.", autocompletion=feed_names)
+    ] = DEFAULT,
     duration: Annotated[float | None, typer.Option(help="Stop after so many seconds.", min=0)] = None,
     limit: Annotated[int | None, typer.Option(help="Stop after so many messages.", min=1)] = None,
     speed: Annotated[str, typer.Option(help="Of a replay: 1 as it happened, N times faster, or max.")] = "1",
@@ -77,14 +90,20 @@ def run(
         lease = FeedLease(HomeSettings().home / "leases", feed, take_over=take_over)
     stop = threading.Event()
     with (
-        _stopping(stop),
+        stopping(stop),
         broker() as settings,
         serving_metrics({"feed": source.name}),
         RedpandaClient(settings) as client,
-        _progress(json) as tell,
+        progress(f"feed {source.name}", quiet=json) as tell,
     ):
         report = run_feed(
-            source, client, duration_s=duration, limit=limit, stop=stop, on_progress=tell, lease=lease
+            source,
+            client,
+            duration_s=duration,
+            limit=limit,
+            stop=stop,
+            on_progress=_teller(tell, duration, limit),
+            lease=lease,
         )
     print_json(report) if json else _render(report)
 
@@ -101,49 +120,16 @@ def _speed(text: str) -> float | None:
     return speed
 
 
-@contextmanager
-def _stopping(stop: threading.Event) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM ends the run in order; a second one breaks it off."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+def _teller(tell: Tell, duration_s: float | None, limit: int | None) -> Callable[[Progress], None]:
+    """A run ends with whichever bound comes first; that one tells the time left."""
 
-    def ask(number: int, _: object) -> None:
-        stop.set()
-        signal.signal(number, kept[signal.Signals(number)])
+    def on_progress(now: Progress) -> None:
+        note = "  ".join(f"{kind} {count:,}" for kind, count in now.by_type.items())
+        bounds = [(now.seconds, duration_s), (float(now.messages), limit)]
+        done, total = max(bounds, key=lambda bound: bound[0] / bound[1] if bound[1] else -1.0)
+        tell(done, total, now.messages, note)
 
-    for number in kept:
-        signal.signal(number, ask)
-    try:
-        yield
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
-    if quiet:
-        yield None
-        return
-    if not progress_console.is_terminal:
-        yield _lines()
-        return
-    with progress_console.status("connecting …") as status:
-        yield lambda progress: status.update(
-            f"[bold]{progress.messages:,}[/] messages  {progress.rate:,.0f}/s  "
-            + "  ".join(f"{kind} {count:,}" for kind, count in progress.by_type.items())
-        )
-
-
-def _lines() -> Callable[[Progress], None]:
-    next_at = 5.0
-
-    def tell(progress: Progress) -> None:
-        nonlocal next_at
-        if progress.seconds >= next_at:
-            next_at = progress.seconds + 5.0
-            progress_console.print(f"{progress.messages} messages, {progress.rate:.0f}/s")
-
-    return tell
+    return on_progress
 
 
 def _render(report: FeedReport) -> None:

@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 
 from coinstream.cli.output import AsJson, broker, console, print_json, progress_console
+from coinstream.cli.progress import progress
 
 if TYPE_CHECKING:
     from coinstream.lake.landing import TableReport
@@ -23,7 +24,11 @@ Types = Annotated[
 ]
 
 
-@app.command("land")
+@app.command(
+    "land",
+    epilog="Examples:\n\ncoinstream lake land\n\ncoinstream lake land level1 price\n\n"
+    "coinstream lake land level1 --hour 2026-01-05T10",
+)
 def land(
     types: Types = None,
     hour: Annotated[
@@ -46,11 +51,20 @@ def land(
             if since is not None:
                 reports.append(land_again(lake, settings, spec, since, since + timedelta(hours=1), judge))
                 continue
-            reports.append(land_table(lake, settings, spec, judge, on_progress=None if json else _tell))
+            with progress(f"land {spec.name}", quiet=json) as tell:
+                reports.append(
+                    land_table(
+                        lake,
+                        settings,
+                        spec,
+                        judge,
+                        on_progress=lambda now, tell=tell: tell(float(now.messages), now.planned),
+                    )
+                )
     print_json({"tables": [_as_object(report) for report in reports]}) if json else _render(reports)
 
 
-@app.command("tables")
+@app.command("tables", epilog="Examples:\n\ncoinstream lake tables")
 def tables(json: AsJson = False) -> None:
     """List the tables: rows, files, snapshots, and how far they are landed."""
     from coinstream.lake.store import Lake
@@ -77,16 +91,18 @@ def tables(json: AsJson = False) -> None:
     console.print(shown if found else "There are no tables yet: run [bold]coinstream lake land[/].")
 
 
-@app.command("sql")
+@app.command(
+    "sql",
+    epilog="Examples:\n\n"
+    'coinstream lake sql "SELECT symbol, max(best_bid) FROM level1 GROUP BY symbol"\n\n'
+    'coinstream lake sql "SELECT * FROM quarantine" --limit 5 --json',
+)
 def sql(
     statement: Annotated[str, typer.Argument(help="One SELECT; each table is a view of its name.")],
     limit: Annotated[int, typer.Option(help="Rows shown at most.", min=1)] = 1_000,
     json: AsJson = False,
 ) -> None:
-    """Query the tables with DuckDB. Only reads, and only the tables.
-
-    Example: coinstream lake sql "SELECT symbol, max(best_bid) FROM level1 GROUP BY symbol"
-    """
+    """Query the tables with DuckDB. Only reads, and only the tables."""
     from coinstream.lake.query import query
     from coinstream.lake.store import Lake
 
@@ -102,7 +118,7 @@ def sql(
         progress_console.print(f"There are more rows than {limit}: see --limit.")
 
 
-@app.command("compact")
+@app.command("compact", epilog="Examples:\n\ncoinstream lake compact\n\ncoinstream lake compact level1")
 def compact(
     names: Annotated[list[str] | None, typer.Argument(help="Tables. None: all.")] = None, json: AsJson = False
 ) -> None:
@@ -123,7 +139,7 @@ def compact(
     console.print(shown)
 
 
-@app.command("candles")
+@app.command("candles", epilog="Examples:\n\ncoinstream lake candles")
 def candles(json: AsJson = False) -> None:
     """Build the candles of what was landed since the last time, and produce them to crypto-ohlcv."""
     from coinstream.client import RedpandaClient
@@ -141,7 +157,7 @@ def candles(json: AsJson = False) -> None:
     )
 
 
-@app.command("report")
+@app.command("report", epilog="Examples:\n\ncoinstream lake report --to report.html --hours 6")
 def report(
     to: Annotated[str, typer.Option(help="The file that is written.")] = "coinstream-report.html",
     hours: Annotated[float, typer.Option(help="How far to look back from the newest row.", min=0.01)] = 24.0,
@@ -169,10 +185,6 @@ def _hour(text: str) -> datetime:
         )
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no hour such as 2026-01-05T10", param_hint="--hour") from None
-
-
-def _tell(report: TableReport) -> None:
-    progress_console.print(f"{report.table}: {report.rows:,} rows, {report.rate:,.0f}/s")
 
 
 def _as_object(report: TableReport) -> dict[str, Any]:

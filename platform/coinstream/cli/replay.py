@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from coinstream.cli.completion import topic_names
 from coinstream.cli.dlq import moment
-from coinstream.cli.output import AsJson, broker, console, print_json, progress_console
+from coinstream.cli.output import AsJson, broker, console, print_json
+from coinstream.cli.progress import progress
 from coinstream.consuming import replay as replaying
 from coinstream.consuming.span import Span
 
 app = typer.Typer(help="Send a range of a topic again.")
 
 _EXAMPLES = """
-Example:
+Examples:
 
 coinstream replay crypto-prices --since 2026-11-01T00:00:00Z --until 2026-11-02T00:00:00Z --to prices-again
 """
@@ -23,7 +24,7 @@ coinstream replay crypto-prices --since 2026-11-01T00:00:00Z --until 2026-11-02T
 
 @app.command(epilog=_EXAMPLES)
 def replay(
-    topic: Annotated[str, typer.Argument(help="The topic to read.")],
+    topic: Annotated[str, typer.Argument(help="The topic to read.", autocompletion=topic_names)],
     to: Annotated[str, typer.Option("--to", help="The topic to send to. It must exist.")],
     since: Annotated[str | None, typer.Option("--since", help="From this record time, ISO-8601.")] = None,
     until: Annotated[str | None, typer.Option("--until", help="Before this record time.")] = None,
@@ -49,23 +50,9 @@ def replay(
         to_offset,
         tuple(partition) if partition else None,
     )
-    columns = (
-        TextColumn(f"{topic} -> {to}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]:,.0f}/s"),
-        TimeRemainingColumn(),
-    )
-    with broker() as settings, Progress(*columns, console=progress_console, disable=json) as shown:
-        task = shown.add_task("", total=None, rate=0.0)
+    with broker() as settings, progress(f"{topic} -> {to}", quiet=json, unit="offsets") as tell:
         report = replaying.copy(
-            settings,
-            topic,
-            to,
-            span,
-            on_progress=lambda now: shown.update(
-                task, completed=now.read, total=now.total, rate=now.per_second
-            ),
+            settings, topic, to, span, on_progress=lambda now: tell(float(now.read), now.total)
         )
     if json:
         print_json(report)

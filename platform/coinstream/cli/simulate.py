@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from coinstream.cli.output import AsJson, console, print_json
+from coinstream.cli.signals import stopping
 
 app = typer.Typer(help="A local exchange that speaks the real protocols, with faults on demand.")
 
 if TYPE_CHECKING:
     from coinstream.feeds.simulated import Recorded
 
+_EXAMPLES = """
+Examples:
+
+coinstream simulate --rate 5000 --recording binance
+
+coinstream simulate -f gap=0.01 -f skew_ms=1200 --duration 60
+"""
 DEFAULT_PORT = 8765
 
 
-@app.command("simulate")
+@app.command("simulate", epilog=_EXAMPLES)
 def simulate(
     symbol: Annotated[
         list[str] | None, typer.Option("--symbol", "-s", help="A symbol such as BTC/USDT. May be repeated.")
@@ -50,11 +57,12 @@ def simulate(
     faults.update(dict(_pair(text) for text in fault or ()))
     source = _recorded(recording, symbol) if recording else None
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    with SimulatedExchange(
-        symbol or DEFAULT_SYMBOLS, rate, source=source, seed=seed, port=port, faults=faults
-    ) as exchange:
+    with (
+        stopping(stop),
+        SimulatedExchange(
+            symbol or DEFAULT_SYMBOLS, rate, source=source, seed=seed, port=port, faults=faults
+        ) as exchange,
+    ):
         urls = {
             name: {"rest": exchange.http_url(name), "websocket": exchange.ws_url(name)}
             for name in ("binance", "kraken", "coinbase")

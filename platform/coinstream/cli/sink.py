@@ -8,16 +8,19 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from coinstream.cli.output import AsJson, broker, console, print_json, progress_console
+from coinstream.cli.completion import sink_names, topic_names
+from coinstream.cli.output import AsJson, broker, console, print_json
+from coinstream.cli.progress import progress
 from coinstream.cli.signals import stopping
 from coinstream.client import RedpandaClient
 from coinstream.consuming import GroupOptions
+from coinstream.provisioning import Provisioner
 from coinstream.sinks import SINKS, open_sink, run_sink
 
 app = typer.Typer(help="Write topics to somewhere else.", no_args_is_help=True)
 
 
-@app.command("list")
+@app.command("list", epilog="Examples:\n\ncoinstream sink list")
 def show_sinks(json: AsJson = False) -> None:
     """List the sinks that can be run by name."""
     entries = sorted(SINKS.values(), key=lambda entry: entry.name)
@@ -30,11 +33,21 @@ def show_sinks(json: AsJson = False) -> None:
     console.print(table)
 
 
-@app.command("run", epilog="Example: coinstream sink run jsonl quotes.jsonl --topic crypto-level1 --idle 5")
+@app.command(
+    "run", epilog="Examples:\n\ncoinstream sink run jsonl quotes.jsonl --topic crypto-level1 --idle 5"
+)
 def run(
-    name: Annotated[str, typer.Argument(help="The sink's name, as `coinstream sink list` shows it.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="The sink's name, as `coinstream sink list` shows it.", autocompletion=sink_names
+        ),
+    ],
     target: Annotated[str, typer.Argument(help="Where to: a path or an address, as the sink says.")],
-    topic: Annotated[list[str], typer.Option("--topic", "-t", help="Read this topic. May be repeated.")],
+    topic: Annotated[
+        list[str],
+        typer.Option("--topic", "-t", help="Read this topic. May be repeated.", autocompletion=topic_names),
+    ],
     group: Annotated[
         str | None, typer.Option(help="Consumer group that remembers what was written. Default: sink-NAME.")
     ] = None,
@@ -54,8 +67,10 @@ def run(
         stopping(stop),
         broker() as settings,
         RedpandaClient(settings) as client,
-        progress_console.status("connecting …") as status,
+        progress(f"sink {name}", quiet=json) as tell,
     ):
+        # A group waits for a topic that may come; here it is a slip of the finger.
+        Provisioner(settings).require(topic)
         report = run_sink(
             sink,
             client,
@@ -64,7 +79,7 @@ def run(
             options=options,
             stop=stop,
             idle_s=idle,
-            on_progress=lambda count: status.update(f"[bold]{count:,}[/] messages written to {target}"),
+            on_progress=lambda count: tell(float(count), None),
         )
     if json:
         print_json({"written": report.handled, "dead_letters": report.dead_letters})

@@ -12,6 +12,7 @@ import msgspec
 import typer
 from confluent_kafka import Message as Record
 
+from coinstream.cli.completion import topic_names
 from coinstream.cli.output import broker, progress_console
 from coinstream.cli.signals import stopping
 from coinstream.codec import Decoder
@@ -49,7 +50,7 @@ class Line(msgspec.Struct, rename="camel", omit_defaults=True):
     "coinstream tail crypto-level1.dlq --from-beginning --no-follow | wc -l"
 )
 def tail(
-    topic: Annotated[str, typer.Argument(help="The topic.")],
+    topic: Annotated[str, typer.Argument(help="The topic.", autocompletion=topic_names)],
     from_beginning: Annotated[
         bool, typer.Option("--from-beginning", help="Begin with the oldest message instead of the next one.")
     ] = False,

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from coinstream.cli.output import AsJson, broker, console, print_json, progress_console
+from coinstream.cli.progress import progress
 from coinstream.provisioning import Plan, Provisioner, TopicPlan, Verdict
 from coinstream.settings import HomeSettings
 from coinstream.topics import TopicSpec, catalogue
@@ -30,7 +31,11 @@ _MARKS: Final = {
 _PENDING: Final = 3
 
 
-@app.command("plan")
+@app.command(
+    "plan",
+    epilog="Examples:\n\ncoinstream topics plan -e binance -e kraken\n\n"
+    "coinstream topics plan --exit-code || echo something would change",
+)
 def show_plan(
     exchange: Exchanges = None,
     json: AsJson = False,
@@ -46,7 +51,9 @@ def show_plan(
         raise typer.Exit(_PENDING)
 
 
-@app.command("apply")
+@app.command(
+    "apply", epilog="Examples:\n\ncoinstream topics apply\n\ncoinstream topics apply -e binance --json"
+)
 def apply_plan(exchange: Exchanges = None, json: AsJson = False) -> None:
     """Create and change topics as planned. Never deletes, never shrinks."""
     with broker() as settings:
@@ -54,7 +61,17 @@ def apply_plan(exchange: Exchanges = None, json: AsJson = False) -> None:
         wanted = provisioner.plan(_specs(exchange))
         if not json:
             _render(wanted)
-        provisioner.apply(wanted, lambda topic: None if json else _report(topic))
+        with progress("applying", quiet=json, unit="topics") as tell:
+            done = 0
+
+            def on_done(topic: TopicPlan) -> None:
+                nonlocal done
+                done += 1
+                tell(done, len(wanted.topics), note=topic.name)
+                if not json:
+                    _report(topic)
+
+            provisioner.apply(wanted, on_done)
     if json:
         print_json(_as_dict(wanted))
     elif stuck := [topic.name for topic in wanted.topics if topic.verdict is Verdict.CANNOT]:
@@ -63,7 +80,7 @@ def apply_plan(exchange: Exchanges = None, json: AsJson = False) -> None:
         console.print("Nothing to do.")
 
 
-@app.command("list")
+@app.command("list", epilog="Examples:\n\ncoinstream topics list --json | jq -r .topics[].name")
 def show_topics(json: AsJson = False) -> None:
     """List the topics of the cluster with their main settings."""
     with broker() as settings:
@@ -78,7 +95,7 @@ def show_topics(json: AsJson = False) -> None:
     console.print(table)
 
 
-@app.command("delete")
+@app.command("delete", epilog="Examples:\n\ncoinstream topics delete crypto-prices-oldexchange --yes")
 def delete_topics(
     names: Annotated[list[str], typer.Argument(help="Full names of topics, with all their messages.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,

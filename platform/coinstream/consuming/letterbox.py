@@ -7,7 +7,7 @@ the second fences the first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -137,6 +137,7 @@ class LetterBox:
         to: str | None = None,
         most_replays: int = MOST_REPLAYS,
         limit: int | None = None,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> LetterReplay:
         """Send the letters that match to their topic again (or to `to`), once each, at most `limit`.
 
@@ -149,7 +150,8 @@ class LetterBox:
         producer = self._open()
         replayed = already = exhausted = 0
         chunk: list[StoredLetter] = []
-        for stored in list(self.read(wanted)):
+        letters = list(self.read(wanted))
+        for looked, stored in enumerate(letters, 1):
             if stored.is_replayed:
                 already += 1
             elif stored.letter.replays >= most_replays:
@@ -159,6 +161,7 @@ class LetterBox:
             if len(chunk) == _CHUNK:
                 replayed += self._send(producer, chunk, to)
                 chunk = []
+                on_progress(looked, len(letters))
         replayed += self._send(producer, chunk, to)
         return LetterReplay(replayed, already, exhausted)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Collection, Iterator
 from types import TracebackType
@@ -15,6 +14,7 @@ from coinstream.consuming.config import reader_config
 from coinstream.errors import TopicError
 from coinstream.kafka import AUTHENTICATION, broker_error
 from coinstream.settings import BrokerSettings, ConsumerSettings
+from coinstream.suggesting import no_such_topic
 
 _MOST: Final = 500
 _PAUSE_S: Final = 0.1
@@ -97,16 +97,10 @@ class LiveReader:
     def _numbers(self) -> list[int]:
         topics = self._consumer.list_topics(timeout=self._timeout).topics
         if self._topic not in topics:
-            raise TopicError(_no_such_topic(self._topic, topics, self._brokers.brokers))
+            raise TopicError(no_such_topic(self._topic, topics, self._brokers.brokers))
         there = topics[self._topic].partitions.keys()
         if strange := sorted(self._wanted - there):
             raise TopicError(
                 f"{self._topic} has no partition {strange[0]}; it has {len(there)}, from 0 to {max(there)}"
             )
         return sorted(self._wanted or there)
-
-
-def _no_such_topic(topic: str, there: Collection[str], brokers: str) -> str:
-    near = difflib.get_close_matches(topic, [name for name in there if not name.startswith("__")], n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else "`coinstream topics list` shows those that do."
-    return f"topic {topic} does not exist at {brokers}; {hint}"

@@ -16,6 +16,7 @@ from coinstream.consuming.received import offset_of
 from coinstream.errors import BrokerError, ConsumeError, TopicError
 from coinstream.kafka import broker_error
 from coinstream.settings import BrokerSettings, ConsumerSettings
+from coinstream.suggesting import no_such_topic
 
 MOST_RECORDS: Final = 5_000
 SILENCE_S: Final = 30.0
@@ -145,7 +146,8 @@ class SpanReader:
     def _locate(self) -> None:
         found = self._consumer.list_topics(self._topic, timeout=self._timeout).topics[self._topic]
         if found.error is not None:
-            raise TopicError(f"topic {self._topic} does not exist at {self._brokers.brokers}")
+            there = self._consumer.list_topics(timeout=self._timeout).topics
+            raise TopicError(no_such_topic(self._topic, there, self._brokers.brokers))
         wanted = self._span.partitions or tuple(sorted(found.partitions))
         if strange := sorted(set(wanted) - found.partitions.keys()):
             raise TopicError(f"{self._topic} has no partition {strange}; it has {len(found.partitions)}")

@@ -53,7 +53,22 @@ def rules_for(name: str, settings: LakeSettings | None = None) -> tuple[Rule, ..
     """The rules of a message type; of a type without rules of its own those that hold of every message."""
     chosen = settings or LakeSettings()
     own = _OWN.get(name)
-    return (*_every_message(chosen), *(own(chosen) if own else ()))
+    return (*_every_message(chosen), *(own(chosen) if own else ()), *_ADDED.get(name, {}).values())
+
+
+def register_rule(name: str, rule: Rule) -> Rule:
+    """Add an expectation to a message type, the four or one of your own.
+
+    Its columns are those of the message that hold numbers, and what `Evidence` knows besides.
+
+    Raises:
+        ValueError: the type has another rule of that name.
+    """
+    taken = {known.name: known for known in rules_for(name)}.get(rule.name, rule)
+    if taken != rule:
+        raise ValueError(f"message type {name!r} has another rule {rule.name!r} already")
+    _ADDED.setdefault(name, {})[rule.name] = rule
+    return rule
 
 
 def _every_message(settings: LakeSettings) -> Iterator[Rule]:
@@ -158,6 +173,9 @@ _OWN: Final[dict[str, Callable[[LakeSettings], Iterator[Rule]]]] = {
     "ohlcv": _ohlcv,
     "analytics": _analytics,
 }
+
+_ADDED: Final[dict[str, dict[str, Rule]]] = {}
+"""Rules of plugins, by message type and name."""
 
 _Asked = tuple[str, dict[str, Any]]
 

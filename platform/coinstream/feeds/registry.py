@@ -22,6 +22,7 @@ from coinstream.feeds.config import (
     load,
 )
 from coinstream.feeds.replay import ReplayFeed
+from coinstream.suggesting import did_you_mean
 
 LIVE: Final = "live"
 """The value of FEEDS in the environment with which the real exchanges are the default."""
@@ -96,7 +97,10 @@ def open_feed(name: str, options: Options | None = None) -> Feed:
         return known[name].open(options)
     path = Path(name)
     if not path.is_file():
-        raise FeedError(f"no feed and no recording {name!r}; feeds: {', '.join(sorted(known))}")
+        raise FeedError(
+            f"no feed and no recording {name!r}; {did_you_mean(name, known)} "
+            "`coinstream feed list` shows the feeds"
+        )
     return ReplayFeed(
         path,
         speed=options.speed,

@@ -67,6 +67,7 @@ class TableReport:
         extra: rows that hold fields unknown to their type.
         lost: messages that retention removed from the topic before any run came.
         recreated: topics that were deleted and made anew since they were landed.
+        planned: offsets between the table and the topics' ends when the run began.
     """
 
     table: str
@@ -78,6 +79,7 @@ class TableReport:
     extra: int = 0
     commits: int = 0
     seconds: float = 0.0
+    planned: int = 0
     lost: dict[str, int] = field(default_factory=dict)
     recreated: tuple[str, ...] = ()
     outcomes: list[Outcome] = field(default_factory=list)
@@ -120,6 +122,7 @@ def land(
         report.topics = tuple(reader.topics_of(topic or spec.kind.topic))
         plan = reader.plan(report.topics, landed_positions(lake.table(spec)))
         report.lost, report.recreated = dict(plan.lost), plan.recreated
+        report.planned = sum(stop - start for start, stop in plan.spans.values())
         _warn(report)
         source = batches(
             spec,

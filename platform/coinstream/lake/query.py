@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import pyarrow.dataset as ds
 
 from coinstream.errors import LakeError
 from coinstream.lake.store import Lake, explained
+from coinstream.suggesting import did_you_mean
 
 if TYPE_CHECKING:
     from pyiceberg.table import FileScanTask, Table
@@ -27,6 +29,7 @@ _LOCKED: Final = {
     "autoload_known_extensions": "false",
     "allow_community_extensions": "false",
 }
+_NO_TABLE: Final = re.compile(r"Table with name (\S+) does not exist")
 _READING: Final = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
 
@@ -52,8 +55,18 @@ def query(lake: Lake, sql: str, parameters: Mapping[str, Any] | None = None, *, 
             columns = [str(column[0]) for column in found.description or ()]
             rows = found.fetchmany(limit + 1)
         except duckdb.Error as error:
-            raise LakeError(f"query: {error}") from None
+            raise LakeError(f"query: {_explain(error, lake)}") from None
     return Result(columns, [tuple(map(_plain, row)) for row in rows[:limit]], cut=len(rows) > limit)
+
+
+def _explain(error: duckdb.Error, lake: Lake) -> str:
+    missing = _NO_TABLE.search(str(error))
+    if missing is None:
+        return str(error)
+    # DuckDB would propose tables of its own catalogue, which nobody means here.
+    names = lake.names()
+    hint = did_you_mean(missing[1], names) if names else "`coinstream lake land` makes the tables"
+    return f"there is no table {missing[1]}; {hint}"
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from coinstream.errors import LakeError
 from coinstream.messages import MESSAGE_TYPES, MessageType, price_fields
+from coinstream.suggesting import did_you_mean
 
 SCALE: Final = 18
 NUMBER: Final = pa.decimal128(38, SCALE)
@@ -134,7 +135,7 @@ def spec_named(name: str) -> TableSpec:
     """
     kind = MESSAGE_TYPES.get(name)
     if kind is None:
-        raise LakeError(f"no table {name!r}; tables: {', '.join(MESSAGE_TYPES)}")
+        raise LakeError(f"no table {name!r}; {did_you_mean(name, MESSAGE_TYPES)}")
     return table_spec(kind)
 
 

@@ -26,6 +26,7 @@ from coinstream.observing.growth import GrowthHistory
 from coinstream.observing.verdicts import Rules, Verdict, worst
 from coinstream.observing.windows import GroupWindows, Judged, Seen
 from coinstream.settings import BrokerSettings, LagSettings
+from coinstream.suggesting import did_you_mean
 
 
 class AgeSource(StrEnum):
@@ -149,7 +150,8 @@ class LagMonitor:
         if not state.exists and not committed and not named:
             raise GroupNotFoundError(
                 f"there is no consumer group {group} at {self.cluster.brokers.brokers}: "
-                "it has no member and never committed. `coinstream lag` lists the groups."
+                f"it has no member and never committed; {did_you_mean(group, self.cluster.group_names())} "
+                "`coinstream lag` lists the groups."
             )
         topics = {topic for topic, _ in committed} | {topic for topic, _ in state.owned} | named
         deleted = tuple(sorted(topics - partitions.keys()))

@@ -31,6 +31,7 @@ from coinstream.provisioning.plan import (
     plan,
 )
 from coinstream.settings import BrokerSettings
+from coinstream.suggesting import no_such_topic
 from coinstream.topics import TopicSpec, fit_to_cluster
 
 log = logging.getLogger(__name__)
@@ -100,12 +101,25 @@ class Provisioner:
         names = sorted(name for name in metadata.topics if not name.startswith("__"))
         return self._describe(metadata, names)
 
+    def require(self, names: Sequence[str]) -> None:
+        """Make sure that topics exist.
+
+        Raises:
+            TopicError: one does not. Names those that are called much the same.
+            BrokerError: the cluster cannot be asked.
+        """
+        there = self._metadata().topics
+        for name in names:
+            if name not in there:
+                raise TopicError(no_such_topic(name, there, self._brokers.brokers))
+
     def delete(self, names: Sequence[str]) -> None:
         """Delete topics, each asked for by its full name.
 
         Raises:
-            TopicError: one does not exist or was refused.
+            TopicError: one does not exist, and then none is deleted; or one was refused.
         """
+        self.require(names)
         for name, future in self._admin.delete_topics(list(names), operation_timeout=self._timeout).items():
             try:
                 future.result()

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from coinstream.consuming import Received
 from coinstream.errors import SinkError
+from coinstream.suggesting import did_you_mean
 
 
 class Sink(Protocol):
@@ -59,7 +60,7 @@ def open_sink(name: str, target: str) -> Sink:
     """
     entry = SINKS.get(name)
     if entry is None:
-        raise SinkError(f"no sink {name!r}; sinks: {', '.join(sorted(SINKS))}")
+        raise SinkError(f"no sink {name!r}; {did_you_mean(name, SINKS)}")
     try:
         return entry.open(target)
     except OSError as error:

@@ -174,7 +174,18 @@ class KrakenDialect:
 
 
 DIALECTS: Final[dict[str, Callable[..., Dialect]]] = {"binance": BinanceDialect, "kraken": KrakenDialect}
-"""Exchanges of the direct path."""
+"""Exchanges of the direct path. Add one with `register_dialect`."""
+
+
+def register_dialect(exchange: str, make: Callable[..., Dialect]) -> None:
+    """Make an exchange known to `source: direct`; `make` is given types and the two addresses, or None.
+
+    Raises:
+        ValueError: the exchange has another dialect.
+    """
+    if DIALECTS.get(exchange, make) is not make:
+        raise ValueError(f"exchange {exchange!r} has a dialect already")
+    DIALECTS[exchange] = make
 
 
 def new_dialect(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from coinstream.errors import SettingsError
+from coinstream.suggesting import did_you_mean
 
 _HALF: Final = 2
 
@@ -53,7 +54,7 @@ class Faults:
         known = {item.name: getattr(self, item.name) for item in fields(self)}
         for name, text in values.items():
             if name not in known:
-                raise SettingsError(f"unknown fault {name!r}; known: {', '.join(known)}")
+                raise SettingsError(f"unknown fault {name!r}; {did_you_mean(name, known)}")
             try:
                 setattr(self, name, _parse(text, known[name]))
             except ValueError:

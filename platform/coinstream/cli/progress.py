@@ -1,0 +1,85 @@
+"""Long work shown: a bar with rate and time left on a terminal, a line every few seconds in a pipe."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Protocol
+
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+from coinstream.cli.observe import duration
+from coinstream.cli.output import progress_console
+
+LINE_EVERY_S: Final = 5.0
+"""How often a line is printed where no terminal can show a bar."""
+
+
+class Tell(Protocol):
+    """Told how far the work is.
+
+    Args:
+        done: in the unit that bounds the work: messages, offsets, seconds.
+        total: where it ends; None if nobody knows.
+        count: what to count and to rate, where it is not `done`.
+        note: anything else to say.
+    """
+
+    def __call__(self, done: float, total: float | None, count: int | None = None, note: str = "") -> None:
+        """Show it."""
+
+
+@contextmanager
+def progress(title: str, *, quiet: bool = False, unit: str = "messages") -> Iterator[Tell]:
+    """Show work for as long as the block runs, on standard error; nothing when `quiet`."""
+    if quiet:
+        yield lambda done, total, count=None, note="": None
+        return
+    clock = _Clock(title, unit)
+    if not progress_console.is_terminal:
+        yield clock.lines()
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
+    with Progress(*columns, console=progress_console, transient=True) as bar:
+        task = bar.add_task(title, total=None, text="")
+
+        def tell(done: float, total: float | None, count: int | None = None, note: str = "") -> None:
+            bar.update(task, completed=done, total=total, text=clock.text(done, total, count, note))
+
+        yield tell
+
+
+class _Clock:
+    def __init__(self, title: str, unit: str) -> None:
+        self._title, self._unit = title, unit
+        self._started = time.monotonic()
+
+    def text(self, done: float, total: float | None, count: int | None, note: str) -> str:
+        """Count, rate, time left and the note."""
+        seconds = max(time.monotonic() - self._started, 1e-6)
+        counted = done if count is None else count
+        parts = [f"{counted:,.0f} {self._unit}", f"{counted / seconds:,.0f}/s"]
+        if total is not None and count is None:
+            parts[0] = f"{counted:,.0f} of {total:,.0f} {self._unit}"
+        if total is not None and done:
+            parts.append(f"{duration(max(total - done, 0) * seconds / done)} left")
+        return "  ".join([*parts, *filter(None, [note])])
+
+    def lines(self) -> Tell:
+        """The same as a line, when the last one is long enough ago."""
+        next_at = self._started + LINE_EVERY_S
+
+        def tell(done: float, total: float | None, count: int | None = None, note: str = "") -> None:
+            nonlocal next_at
+            if time.monotonic() >= next_at:
+                next_at = time.monotonic() + LINE_EVERY_S
+                line = f"{self._title}: {self.text(done, total, count, note)}"
+                progress_console.print(line, soft_wrap=True, markup=False)
+
+        return tell

@@ -1,0 +1,87 @@
+"""How the commands of the documentation are run: those not named here to their end, which must be well."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+ELSEWHERE: Final[dict[str, str]] = {
+    r"git clone ": "there is no repository to clone from in a test",
+    r"(\S+=\S+ )*make (up|shell|test|lint|bench|docs|faults|audit|lock|format|clean)\b": (
+        "targets of the Makefile: they install, or run what other tests run; that they exist is tested"
+    ),
+    r"source \.venv": "the environment of the tests is active already",
+    r"(\S+=\S+ )*coinstream up\b": "tests/orchestration/test_up.py starts, uses and stops it",
+    r"(\S+=\S+ )*dagster dev": "what `coinstream up` runs; tests/orchestration",
+    r"coinstream broker (start|stop)": "tests/local_broker does; one runs for these pages already",
+    r"coinstream bench \w": "measures for minutes; `make bench` runs it",
+    r"FEEDS=live ": "needs the network of the real exchanges",
+    r"coinstream feed run \S+-live\b": "needs the network of the real exchanges",
+    r"(docker|helm|kubectl|rpk) ": "needs a container engine or a cluster of containers; tests/deploy",
+    r"cd deploy/prometheus && promtool": "Prometheus's own tool; tests/observing/test_prometheus.py",
+    r"pip install ": "changes the environment of the tests; tests/examples runs what it installs",
+    r"(\S+=\S+ )*pytest ": "tests that start tests",
+    r"python -m coinstream.local_broker.relock": "writes the lock of the jars anew, from the network",
+    r"python docs/screenshots.py": "takes pictures of a running web UI",
+    r"apt-get ": "changes the machine",
+}
+"""Not run, and why. They are still looked at: options must exist, and so must targets and files."""
+
+LASTING: Final = (
+    r"python examples/webhook.py",
+    r"coinstream simulate(?!.*--duration)",
+    r"coinstream top(?!ics)(?!.*--once)",
+    r"coinstream lag .*--watch",
+    r"coinstream metrics(?!.*--once)",
+    r"coinstream lake docs",
+    r"coinstream tail(?!.*(--limit|--no-follow))",
+    r"coinstream feed run$",
+    r"coinstream feed run (?!.*--(limit|duration)).*--loop",
+    r"coinstream feed run (?!.*--(limit|duration)).*--take-over",
+    r"coinstream feed run path/to/recording.gz$",
+)
+"""They run until Ctrl-C: started, heard of, and interrupted."""
+
+EXITS: Final[dict[str, set[int]]] = {
+    r"coinstream topics plan .*--exit-code": {0, 3},
+    r"coinstream broker status": {3},
+    r"coinstream health": {0, 1},
+}
+"""Exit codes other than 0 that are an answer, not a failure."""
+
+FOREIGN: Final = r"export (REDPANDA|COINSTREAM_LAKE)_"
+"""A cluster or a store of somebody else: the name must be a setting, and what the test has is used."""
+
+PLACES: Final[dict[str, str]] = {
+    r"\bGROUP\b": "coinstream-landing",
+    r"\bTOPIC\b": "crypto-level1",
+    r"path/to/recording\.gz( --exchange kraken)?": "{recording}",
+    r"(?<=127\.0\.0\.1:)8765\b|(?<=--port )8765\b": "{simulated}",
+    r"^(coinstream simulate)\b": r"\1 --port {simulated}",
+    r"\b8080\b": "{webhook}",
+    r"^(coinstream lake docs)\b": r"\1 --port {docs}",
+    r"\b9108\b": "{metrics}",
+}
+"""What stands for something of the reader's own, and ports that may be taken where the test runs."""
+
+
+def why_elsewhere(command: str) -> str | None:
+    """Why this one is not run; None: it is."""
+    return next((reason for pattern, reason in ELSEWHERE.items() if re.match(pattern, command)), None)
+
+
+def is_lasting(command: str) -> bool:
+    """Whether it runs until Ctrl-C."""
+    return any(re.match(pattern, command) for pattern in LASTING)
+
+
+def allowed_exits(command: str) -> set[int]:
+    """Exit codes that are well."""
+    return next((codes for pattern, codes in EXITS.items() if re.match(pattern, command)), {0})
+
+
+def in_place(command: str, places: dict[str, str]) -> str:
+    """The command with what the reader would put in."""
+    for pattern, text in PLACES.items():
+        command = re.sub(pattern, text, command)
+    return re.sub(r"\{(\w+)\}", lambda found: places.get(found[1], found[0]), command)
