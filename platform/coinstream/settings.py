@@ -246,6 +246,8 @@ class AlertSettings(_Settings):
     """Channels as apprise URLs, separated by commas or spaces. Empty: alerts show in the web UI only."""
     ui_url: str = "http://127.0.0.1:3000"
     """Where people reach Dagster's web UI; alerts link to it."""
+    runbook_url: str = "docs/runbook.md"
+    """Where people read the runbook; alerts link to its sections."""
 
 
 class MetricsSettings(_Settings):
