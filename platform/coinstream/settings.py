@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableError
 
 from coinstream.errors import SettingsError
 
@@ -27,6 +28,10 @@ class _Settings(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             raise SettingsError(_explain(self.model_config.get("env_prefix", ""), error)) from None
+        except UnreadableError as error:
+            # Names the field and nothing of its value.
+            prefix = self.model_config.get("env_prefix", "")
+            raise SettingsError(f"bad setting of {prefix}…: {error}; it must be JSON") from None
 
 
 def _explain(prefix: str, error: ValidationError) -> str:
