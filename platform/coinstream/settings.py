@@ -213,11 +213,11 @@ class LakeSettings(_Settings):
 
     catalogue_type: str = "sql"
     """Kind of Iceberg catalogue as pyiceberg names it: `sql`, `rest`, `glue`, `hive`."""
-    catalogue_uri: str | None = None
-    """The catalogue's address. None: an SQLite file in the home folder."""
+    catalogue_uri: SecretStr | None = None
+    """The catalogue's address, which may hold a password. None: an SQLite file in the home folder."""
     warehouse: str | None = None
     """Where data files go: a folder or an address such as `s3://bucket/lake`. None: the home folder."""
-    properties: dict[str, str] = Field(default_factory=dict, repr=False)
+    properties: dict[str, str] = Field(default_factory=dict, repr=False, exclude=True)
     """Further properties of the catalogue and its object store (`s3.endpoint` …), as JSON; may be secret."""
     namespace: str = Field(default="market", pattern=r"^[a-z][a-z0-9_]*$")
     memory_bytes: int = Field(default=536_870_912, ge=67_108_864)

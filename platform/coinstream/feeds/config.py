@@ -199,6 +199,7 @@ def read(path: Path) -> FeedsFile:
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: cannot be read ({error}); {USER_FILE} names it") from error
     try:
+        _refuse_aliases(text, path)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         _refuse_doubles(root, path)
         return FeedsFile.model_validate(yaml.safe_load(text) or {})
@@ -235,6 +236,14 @@ def _find(root: Any, location: Sequence[str | int]) -> tuple[int, list[str]]:
                 if part == location[-1]:
                     names.append(str(part))
     return line, names
+
+
+def _refuse_aliases(text: str, path: Path) -> None:
+    """A few lines of aliases to aliases unfold to gigabytes."""
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            line = event.start_mark.line + 1
+            raise SettingsError(f"{path}:{line}: *{event.anchor}: aliases are not read here; write it out")
 
 
 def _refuse_doubles(node: Any, path: Path) -> None:

@@ -103,10 +103,11 @@ class Lake:
         from pyiceberg.catalog import load_catalog
 
         chosen = self.settings
-        uri = chosen.catalogue_uri
-        if uri is None or chosen.warehouse is None:
+        secret = chosen.catalogue_uri
+        if secret is None or chosen.warehouse is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-        uri = uri or f"sqlite:///{self.folder / 'catalogue.db'}?timeout=30"
+        own = f"sqlite:///{self.folder / 'catalogue.db'}?timeout=30"
+        uri = own if secret is None else secret.get_secret_value()
         given = {"type": chosen.catalogue_type, "uri": uri, "warehouse": self._warehouse_address()}
         catalogue = load_catalog("coinstream", **{**given, **chosen.properties})
         catalogue.create_namespace_if_not_exists(chosen.namespace)
