@@ -39,8 +39,9 @@ def kept(tmp_path: Path, warehouse: Path) -> Lake:
 def landed(kept: Lake, broker_settings: BrokerSettings, topic: TopicFactory, tmp_path: Path) -> str:
     """A topic that was landed before the state folder was lost, and that has grown since."""
     name = topic("level1-lost", partitions=3, config={"retention.ms": "-1"})
-    send(broker_settings.brokers, name, map(level1, range(FIRST)))
-    assert land(kept, broker_settings, SPEC, topic=name).rows == FIRST
+    for _ in range(2):
+        send(broker_settings.brokers, name, map(level1, range(FIRST // 2)))
+        assert land(kept, broker_settings, SPEC, topic=name).rows == FIRST // 2
     shutil.rmtree(tmp_path / "home")
     send(broker_settings.brokers, name, map(level1, range(SECOND)))
     return name
@@ -98,7 +99,7 @@ def test_a_version_whose_files_are_gone_gives_way_to_the_one_before(
     youngest.unlink()
     lake = anew(kept)
     (table,) = [table for table in recover(lake) if table.table == SPEC.name]
-    assert 0 < table.rows < FIRST
+    assert table.rows == FIRST // 2
     assert any(youngest.name in reason for reason in table.passed_over)
     assert land(lake, broker_settings, SPEC, topic=landed).rows == FIRST + SECOND - table.rows
     counts = places(lake, SPEC.name)

@@ -242,7 +242,7 @@ def _refuse_aliases(text: str, path: Path) -> None:
     """A few lines of aliases to aliases unfold to gigabytes."""
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
-            line = event.start_mark.line + 1
+            line = event.start_mark.line + 1 if event.start_mark is not None else 1
             raise SettingsError(f"{path}:{line}: *{event.anchor}: aliases are not read here; write it out")
 
 
