@@ -36,8 +36,8 @@ format: $(VENV)/.dev ## let ruff put the code in order
 faults: $(VENV)/.dev ## kill, pause, fill and slow down real brokers and processes, and judge what is stored
 	$(BIN)/python -m pytest tests/faults $(ARGS)
 
-audit: $(VENV)/.dev ## known vulnerabilities of what is locked; asks the index, so it needs the network
-	$(BIN)/pip-audit --disable-pip --no-deps -r requirements.lock $(ARGS)
+audit: $(VENV)/.dev ## known vulnerabilities of what is locked; needs the network; ARGS="-s osv" asks OSV
+	$(BIN)/python scripts/audit.py requirements.lock requirements-deploy.lock -- $(ARGS)
 
 docs: $(DOCS)/.installed $(VENV)/.runtime ## the documentation site, in site/
 	@$(BIN)/python scripts/reference.py docs/reference

@@ -97,10 +97,10 @@ def run(
 
 
 @contextmanager
-def simulator(rate: float) -> Iterator[str]:
+def simulator(rate: float, symbols: Sequence[str] = SYMBOLS) -> Iterator[str]:
     """A simulated exchange in a process of its own; its address."""
     command = [sys.executable, "-m", "coinstream", "simulate", "--port", "0", "--rate", str(rate), "--json"]
-    for symbol in SYMBOLS:
+    for symbol in symbols:
         command += ["--symbol", symbol]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'platform'}{os.pathsep}{ROOT}"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
@@ -114,17 +114,23 @@ def simulator(rate: float) -> Iterator[str]:
 
 
 def feed_rate(
-    brokers: BrokerSettings, settings: ProducerSettings, address: str, exchange: str, seconds: float
+    brokers: BrokerSettings,
+    settings: ProducerSettings,
+    address: str,
+    exchange: str,
+    seconds: float | None = None,
+    symbols: Sequence[str] = SYMBOLS,
+    limit: int | None = None,
 ) -> FeedReport:
     """A run of the direct feed. Every quote received must have been acknowledged."""
     base = f"{address}/{EXCHANGE}"
     feed = DirectFeed(
-        new_dialect(EXCHANGE, ("level1",), base.replace("http", "ws", 1), base), SYMBOLS, "bench"
+        new_dialect(EXCHANGE, ("level1",), base.replace("http", "ws", 1), base), symbols, "bench"
     )
     # The bench's topic is that of an exchange of this name.
     feed.exchange = feed._parser.exchange = exchange
     with RedpandaClient(brokers, settings) as client:
-        report = run_feed(feed, client, duration_s=seconds)
+        report = run_feed(feed, client, duration_s=seconds, limit=limit)
         delivered = sum(client.delivered.values())
     if delivered != report.messages:
         raise AssertionError(f"{delivered} of {report.messages} messages were acknowledged")

@@ -9,6 +9,7 @@ import dagster as dg
 from dagster._core.scheduler.instigation import InstigatorState, TickStatus
 
 from coinstream.observing.alerts import Alert, Kind
+from coinstream.observing.runbook import Section
 from coinstream.observing.transitions import Change, Damping
 from coinstream.settings import WatchSettings
 from resources.alerts import AlertsResource
@@ -29,6 +30,7 @@ class Outcome(NamedTuple):
     at: float
     detail: str
     page: str
+    section: Section
 
 
 @dg.sensor(
@@ -82,7 +84,7 @@ def _runs(instance: dg.DagsterInstance, since: float) -> Iterator[Outcome]:
         subject = f"run of {run.job_name}" + (f" ({partition})" if partition else "")
         bad = run.status is dg.DagsterRunStatus.FAILURE
         detail = _why(instance, run.run_id) if bad else "it succeeded"
-        yield Outcome(subject, bad, at, detail, f"runs/{run.run_id}")
+        yield Outcome(subject, bad, at, detail, f"runs/{run.run_id}", Section.RUN)
 
 
 def _why(instance: dg.DagsterInstance, run_id: str) -> str:
@@ -111,7 +113,9 @@ def _ticks(instance: dg.DagsterInstance, since: float) -> Iterator[Outcome]:
             if tick.timestamp > since:
                 bad = tick.status is TickStatus.FAILURE
                 detail = str(tick.error.message).strip()[:500] if tick.error is not None else "it ticks again"
-                yield Outcome(_name(instigator), bad, tick.timestamp, detail, "automation")
+                yield Outcome(
+                    _name(instigator), bad, tick.timestamp, detail, "automation", Section.AUTOMATION
+                )
 
 
 def _name(instigator: InstigatorState) -> str:
@@ -119,7 +123,7 @@ def _name(instigator: InstigatorState) -> str:
 
 
 def _alert(outcome: Outcome, change: Change, since: float, alerts: AlertsResource) -> Alert:
-    where = (alerts.page(outcome.page),)
+    where = (alerts.page(outcome.page), outcome.section.address)
     if change is Change.RAISED:
         return Alert(Kind.FAILURE, f"{outcome.subject} failed", since, outcome.detail, where)
     return Alert(Kind.RECOVERY, f"{outcome.subject} works again", since, outcome.detail, where)

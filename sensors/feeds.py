@@ -7,7 +7,7 @@ from typing import Any, Final
 import dagster as dg
 
 from assets.feeds import FEEDS
-from coinstream.feeds.registry import DEFAULT
+from coinstream.feeds.registry import DEFAULT, parts_of
 from coinstream.settings import WatchSettings
 from sensors.supervision import Failures, FeedRun, Timing, counted, needs_run
 
@@ -65,12 +65,12 @@ def feed_supervisor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
 
 
 def enabled_feeds() -> tuple[str, ...]:
-    """The feeds that are to run.
+    """The feeds that are to run. The name of a sharded feed stands for all of its shards.
 
     Raises:
         ValueError: one is unknown. Names it and those that there are.
     """
-    wanted = WATCH.feeds or (DEFAULT,)
+    wanted = [part for name in WATCH.feeds or (DEFAULT,) for part in parts_of(name)]
     unknown = [feed for feed in wanted if feed not in FEEDS]
     if unknown:
         raise ValueError(

@@ -9,6 +9,7 @@ import dagster as dg
 from coinstream.errors import CoinstreamError
 from coinstream.observing.alerts import Alert, Kind
 from coinstream.observing.health import ClusterHealth, ProducerHealth, Status, check_cluster
+from coinstream.observing.runbook import Section
 from coinstream.observing.transitions import Change
 from coinstream.settings import WatchSettings
 from resources.admin import AdminResource
@@ -18,6 +19,7 @@ from sensors.watching import impatient, lag_monitor, producer_probe
 
 WATCH: Final = WatchSettings()
 _REMEDY: Final = ("coinstream health", "coinstream broker status")
+_SECTIONS: Final = {"cluster": Section.CLUSTER, "producer": Section.PRODUCER}
 
 Healths = dict[str, tuple[Status, str]]
 
@@ -63,7 +65,8 @@ def _healths(cluster: ClusterHealth, producer: ProducerHealth) -> Healths:
 def _alert(subject: str, change: Change, since: float, detail: str, alerts: AlertsResource) -> Alert:
     page = alerts.page("sensors")
     if change is Change.RAISED:
-        return Alert(Kind.FAILURE, f"the {subject} is unhealthy", since, detail, (*_REMEDY, page))
+        where = (*_REMEDY, _SECTIONS[subject].address, page)
+        return Alert(Kind.FAILURE, f"the {subject} is unhealthy", since, detail, where)
     lasted = f"it lasted {time.time() - since:.0f} s; now {detail}"
     return Alert(Kind.RECOVERY, f"the {subject} is well again", since, lasted, (_REMEDY[0], page))
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from coinstream.observing.alerts import Alert, Kind
 from coinstream.observing.lag import GroupLag, PartitionLag
+from coinstream.observing.runbook import section_of
 from coinstream.observing.topic_report import is_alarming
 from coinstream.observing.transitions import Alarm, Change
 from coinstream.observing.verdicts import Verdict
@@ -92,4 +93,4 @@ def _amount(lag: GroupLag) -> str:
 
 def _where(lag: GroupLag, ui: str) -> tuple[str, ...]:
     pages = [f"{ui}/assets/topics/{topic}" for topic in lag.topics[:3]]
-    return (f"coinstream lag {lag.group}", *pages)
+    return (f"coinstream lag {lag.group}", section_of(lag.verdict).address, *pages)

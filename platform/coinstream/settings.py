@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableError
 
 from coinstream.errors import SettingsError
 
@@ -27,6 +28,10 @@ class _Settings(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             raise SettingsError(_explain(self.model_config.get("env_prefix", ""), error)) from None
+        except UnreadableError as error:
+            # Names the field and nothing of its value.
+            prefix = self.model_config.get("env_prefix", "")
+            raise SettingsError(f"bad setting of {prefix}…: {error}; it must be JSON") from None
 
 
 def _explain(prefix: str, error: ValidationError) -> str:
@@ -241,11 +246,11 @@ class LakeSettings(_Settings):
 
     catalogue_type: str = "sql"
     """Kind of Iceberg catalogue as pyiceberg names it: `sql`, `rest`, `glue`, `hive`."""
-    catalogue_uri: str | None = None
-    """The catalogue's address. None: an SQLite file in the home folder."""
+    catalogue_uri: SecretStr | None = None
+    """The catalogue's address, which may hold a password. None: an SQLite file in the home folder."""
     warehouse: str | None = None
     """Where data files go: a folder or an address such as `s3://bucket/lake`. None: the home folder."""
-    properties: dict[str, str] = Field(default_factory=dict, repr=False)
+    properties: dict[str, str] = Field(default_factory=dict, repr=False, exclude=True)
     """Further properties of the catalogue and its object store (`s3.endpoint` …), as JSON; may be secret."""
     namespace: str = Field(default="market", pattern=r"^[a-z][a-z0-9_]*$")
     """Iceberg namespace of the tables."""
@@ -280,6 +285,8 @@ class AlertSettings(_Settings):
     """Channels as apprise URLs, separated by commas or spaces. Empty: alerts show in the web UI only."""
     ui_url: str = "http://127.0.0.1:3000"
     """Where people reach Dagster's web UI; alerts link to it."""
+    runbook_url: str = "docs/runbook.md"
+    """Where people read the runbook; alerts link to its sections."""
 
 
 class MetricsSettings(_Settings):

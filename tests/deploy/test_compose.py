@@ -158,38 +158,17 @@ def test_image_holds_what_it_runs() -> None:
     assert last == "USER 10001:10001"
 
 
-def test_dockerfile_satisfies_hadolint() -> None:
-    program = shutil.which("hadolint")
-    if program is None:
-        pytest.skip("no hadolint here")
-    done = subprocess.run(
-        [program, DEPLOY / "Dockerfile"], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stdout
-
-
-def test_secrets_are_sound_kubernetes() -> None:
-    program = shutil.which("kubeconform")
-    if program is None:
-        pytest.skip("no kubeconform here")
-    path = DEPLOY / "helm" / "secrets.example.yaml"
-    done = subprocess.run([program, "-strict", path], capture_output=True, text=True, timeout=60, check=False)
-    if "failed downloading schema" in done.stdout + done.stderr:
-        pytest.skip("kubeconform cannot fetch the schemas here")
-    assert done.returncode == 0, done.stdout
-
-
 def test_example_holds_no_secret() -> None:
     for document in yaml.safe_load_all((DEPLOY / "helm" / "secrets.example.yaml").read_text()):
         secrets = {
-            name: value for name, value in document["stringData"].items() if "password" in name.lower()
+            name: value
+            for name, value in document["stringData"].items()
+            if "password" in name.lower() or name.endswith("_URI")
         }
         assert secrets
         assert set(secrets.values()) == {""}
 
 
-def test_every_feed_is_a_pod() -> None:
+def test_every_run_is_a_job_of_its_own() -> None:
     values = yaml.safe_load((DEPLOY / "helm" / "dagster-values.yaml").read_text())
     assert values["runLauncher"]["type"] == "K8sRunLauncher"
-    launcher = values["runLauncher"]["config"]["k8sRunLauncher"]
-    assert launcher["runK8sConfig"]["podSpecConfig"]["securityContext"]["runAsNonRoot"] is True

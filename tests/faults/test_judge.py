@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.faults.judge import Sent, Stored, judge
+import pytest
+
+from tests.faults.judge import Sent, Stored, franz_program, judge
 
 A = [Sent("A", number) for number in range(4)]
 B = [Sent("B", number) for number in range(2)]
@@ -39,3 +41,10 @@ def test_finds_reordered() -> None:
 
 def test_finds_a_market_in_two_partitions() -> None:
     assert judge(A, stored(*A[:2]) + stored(*A[2:], partition=1)).reordered == {"A"}
+
+
+def test_the_second_judge_sits_too() -> None:
+    program = franz_program()
+    if isinstance(program, str):
+        pytest.skip(program)
+    assert program.is_file()

@@ -50,7 +50,7 @@ def test_killed_producer(broker: LocalBroker, topic: TopicFactory) -> None:
     name = topic("killed-producer", partitions=PARTITIONS, config=KEPT)
     producer = process("-m", "tests.faults.load", broker.bootstrap, name)
     assert producer.stdout is not None
-    told = [producer.stdout.readline() for _ in range(1000)]
+    told = [producer.stdout.readline() for _ in range(500)]
     producer.kill()
     # What it said before it died, whole lines only: the last may be cut.
     told += [line for line in producer.stdout if line.endswith("\n")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from contextlib import suppress
+from pathlib import Path
 
 import lz4.frame
 import pytest
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from coinstream.client import RedpandaClient
 from coinstream.codec import MAX_DECOMPRESSED, Decoder
-from coinstream.errors import DecodeError, MessageTooLargeError
+from coinstream.errors import DecodeError, MessageTooLargeError, SettingsError
+from coinstream.feeds.config import read
 from coinstream.settings import BrokerSettings
 from tests.conftest import TopicFactory
 
@@ -57,3 +59,20 @@ def test_too_large_to_send(broker_settings: BrokerSettings, topic: TopicFactory)
             client.send(name, "key", bytes(3_000_000))
         # The client goes on.
         assert client.send(name, "key", b"small").result(20).offset == 0
+
+
+def test_aliases_of_aliases_are_refused(tmp_path: Path) -> None:
+    """Nine lines that would unfold to a thousand million entries."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    path = tmp_path / "feeds.yaml"
+    path.write_text("\n".join(lines))
+    with pytest.raises(SettingsError, match=r"feeds\.yaml:2: \*a0: aliases are not read here"):
+        read(path)
+
+
+def test_tags_that_make_objects_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "feeds.yaml"
+    path.write_text("feeds: !!python/object/apply:os.system ['touch /tmp/never']\n")
+    with pytest.raises(SettingsError, match=r"feeds\.yaml: not YAML: .*python/object"):
+        read(path)

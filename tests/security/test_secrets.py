@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+from pydantic import SecretStr
 
-from coinstream.errors import SettingsError
-from coinstream.settings import BrokerSettings
+from coinstream.errors import LakeError, SettingsError
+from coinstream.lake.store import Lake
+from coinstream.settings import AlertSettings, BrokerSettings, HomeSettings, LakeSettings
 
 SECRET = "Secret-never-shown"
 SECRET_FIELDS = ("sasl_password", "oauth_client_secret", "ssl_key_password")
@@ -27,6 +30,31 @@ def test_settings_hide_them(settings: BrokerSettings) -> None:
     assert all(getattr(settings, name).get_secret_value() == SECRET for name in SECRET_FIELDS)
     for text in (repr(settings), str(settings), settings.model_dump_json(), str(settings.model_dump())):
         assert SECRET not in text
+
+
+def test_settings_of_lake_and_alerts_hide_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COINSTREAM_LAKE_CATALOGUE_URI", f"postgresql://lake:{SECRET}@host/lake")
+    monkeypatch.setenv("COINSTREAM_LAKE_PROPERTIES", json.dumps({"s3.secret-access-key": SECRET}))
+    monkeypatch.setenv("COINSTREAM_ALERTS", f"json://user:{SECRET}@host/hook")
+    for settings in (LakeSettings(), AlertSettings()):
+        for text in (repr(settings), str(settings), settings.model_dump_json(), str(settings.model_dump())):
+            assert SECRET not in text
+
+
+@pytest.mark.parametrize("scheme", ["postgresql+psycopg2", "nosuch"])
+def test_a_catalogue_out_of_reach_is_told_without_them(tmp_path: Path, scheme: str) -> None:
+    uri = f"{scheme}://lake:{SECRET}@127.0.0.1:1/lake"
+    lake = Lake(LakeSettings(catalogue_uri=SecretStr(uri)), HomeSettings(home=tmp_path))
+    with pytest.raises(LakeError, match="cannot open the lake's catalogue") as raised:
+        lake.names()
+    assert SECRET not in str(raised.value)
+
+
+def test_settings_that_are_no_json_are_named_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COINSTREAM_LAKE_PROPERTIES", SECRET)
+    with pytest.raises(SettingsError, match=r"COINSTREAM_LAKE_.*properties.*JSON") as raised:
+        LakeSettings()
+    assert SECRET not in str(raised.value)
 
 
 def test_errors_of_settings_hide_values(monkeypatch: pytest.MonkeyPatch) -> None:

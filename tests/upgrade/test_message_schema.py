@@ -5,17 +5,24 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
+from pyiceberg.types import LongType
 
 from coinstream.client import RedpandaClient
 from coinstream.codec import Decoder, Encoder
 from coinstream.consuming import GroupOptions, Received
+from coinstream.lake.landing import land
+from coinstream.lake.schemas import spec_named
 from coinstream.messages import Message, Price
 from coinstream.settings import BrokerSettings
 from coinstream.wire import compile_encoder
 from tests.conftest import TopicFactory
+from tests.lake.conftest import lake_at
 from tests.support import unique, wait_until
+
+SPEC = spec_named("price")
 
 
 class NextPrice(Message, forbid_unknown_fields=True, frozen=True):
@@ -72,4 +79,26 @@ def test_writers_of_both_versions_on_one_topic(broker_settings: BrokerSettings, 
             stop.set()
             reading.join()
     assert all(received.message == OLD for received in seen)
+    # A reader of the next version takes both as well.
+    newer = [msgspec.json.decode(received.record.value() or b"", type=NextPrice) for received in seen]
+    assert Counter(message.trades_24h for message in newer) == {None: 10, 7: 10}
     assert Counter(bool(received.unknown) for received in seen) == {True: 10, False: 10}
+
+
+def test_tables_serve_both_versions(
+    broker_settings: BrokerSettings, topic: TopicFactory, tmp_path: Path
+) -> None:
+    """The next version lands first and widens the table; then this one lands again, as after a rollback."""
+    name, lake = topic("crypto-prices", config={"retention.ms": "-1"}), lake_at(tmp_path)
+    table = lake.table(SPEC)
+    with table.update_schema() as change:
+        change.add_column("trades_24h", LongType())
+    with RedpandaClient(broker_settings) as client:
+        client.produce(name, [OLD])
+        client.send(name, b"kraken-BTC-USD", write_new(NEW))
+        client.flush()
+    assert land(lake, broker_settings, SPEC, topic=name).rows == 2
+    rows = lake.table(SPEC).scan().to_arrow()
+    assert rows["trades_24h"].null_count == 2
+    # What this version does not know is kept beside its columns until it does.
+    assert sorted(rows["extra"].to_pylist(), key=str) == [None, '{"trades24h":7}']

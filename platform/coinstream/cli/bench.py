@@ -22,6 +22,7 @@ BENCHES: Final[dict[str, tuple[str, str]]] = {
     "consume": ("benchmarks.consume", "Messages per second: read, decoded, handled, committed; and peers."),
     "feeds": ("benchmarks.feeds", "Quotes per second: from a websocket into the broker, in one process."),
     "land": ("benchmarks.land", "Rows per second into Iceberg tables, every message checked; memory."),
+    "scale": ("benchmarks.scale", "Processor time a message against partitions, symbols, members, shards."),
     "soak": ("benchmarks.soak", "Growth of memory over many millions of messages."),
 }
 """Every bench: its module, whose `run(**options)` gives one object, and its one-line help."""

@@ -19,6 +19,7 @@ from coinstream.feeds.registry import DEFAULT, Options, entries, open_feed
 from coinstream.feeds.runner import FeedReport, Progress, run_feed
 from coinstream.observing.serving import serving_metrics
 from coinstream.settings import HomeSettings
+from coinstream.sharding import Shard
 
 app = typer.Typer(help="Run feeds and list them.", no_args_is_help=True)
 
@@ -73,6 +74,10 @@ def run(
     exchange: Annotated[
         str | None, typer.Option(help="Whose frames a recording holds, where it does not tell.")
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(help="Only this part of the symbols, e.g. 2/4: other processes run 1/4, 3/4 and 4/4."),
+    ] = None,
     take_over: Annotated[
         bool,
         typer.Option("--take-over", help="Take over from a run of this feed without a gap; it ends then."),
@@ -83,11 +88,12 @@ def run(
 
     Only one run of a feed by name produces at a time: a second one is refused, or takes over.
     """
-    options = Options(_speed(speed), loop, not original_times, exchange)
+    part = Shard.parse(shard) if shard else None
+    options = Options(_speed(speed), loop, not original_times, exchange, part)
     source = open_feed(feed, options)
     lease = None
     if feed in entries():
-        lease = FeedLease(HomeSettings().home / "leases", feed, take_over=take_over)
+        lease = FeedLease(HomeSettings().home / "leases", source.name, take_over=take_over)
     stop = threading.Event()
     with (
         stopping(stop),

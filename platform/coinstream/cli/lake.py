@@ -139,6 +139,28 @@ def compact(
     console.print(shown)
 
 
+@app.command("recover", epilog="Examples:\n\ncoinstream lake recover")
+def recover(json: AsJson = False) -> None:
+    """Bring back tables that lie in the warehouse while the catalogue was lost.
+
+    Landing then goes on where it was.
+    """
+    from coinstream.lake.recovery import recover as recover_tables
+    from coinstream.lake.store import Lake
+
+    found = recover_tables(Lake())
+    if json:
+        print_json({"tables": found})
+        return
+    shown = Table("table", "rows", "version", box=None)
+    for one in found:
+        shown.add_row(one.table, f"{one.rows:,}", one.metadata.rpartition("/")[2])
+    console.print(shown if found else "The catalogue knows every table of the warehouse.")
+    for one in found:
+        for reason in one.passed_over:
+            console.print(f"[yellow]{one.table}: passed over a newer version: {reason}[/]")
+
+
 @app.command("candles", epilog="Examples:\n\ncoinstream lake candles")
 def candles(json: AsJson = False) -> None:
     """Build the candles of what was landed since the last time, and produce them to crypto-ohlcv."""

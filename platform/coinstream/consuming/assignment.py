@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from coinstream.consuming.lane import Lane
 from coinstream.consuming.received import RunDecoder
 from coinstream.consuming.scheduler import Scheduler
+from coinstream.sharding import Shard
 
 log = logging.getLogger("coinstream.consuming")
 
@@ -30,8 +31,11 @@ class Assignment:
         lost: how often partitions were lost: others may already handle what was in work here.
     """
 
-    def __init__(self, group: str, scheduler: Scheduler, drain_timeout_s: float) -> None:
+    def __init__(
+        self, group: str, scheduler: Scheduler, drain_timeout_s: float, shard: Shard | None = None
+    ) -> None:
         self._group = group
+        self._shard = shard
         self._scheduler = scheduler
         self.drain_timeout_s = drain_timeout_s
         self._decoders: dict[str, RunDecoder] = {}
@@ -47,7 +51,7 @@ class Assignment:
         consumer.incremental_assign(partitions)
         for part in partitions:
             place = (part.topic, part.partition)
-            decoder = self._decoders.setdefault(part.topic, RunDecoder(part.topic))
+            decoder = self._decoders.setdefault(part.topic, RunDecoder(part.topic, self._shard))
             lane = self.lanes[place] = Lane(part.topic, part.partition, decoder)
             old = self._old.pop(place, None)
             if old is not None:

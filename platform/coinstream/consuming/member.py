@@ -63,7 +63,7 @@ class Member:
         self._next_commit = 0.0
         self._next_look = 0.0
         self.watch = Watch(group, meter, options.stuck_after_s, options.on_stuck)
-        self.assignment = Assignment(group, scheduler, options.drain_timeout_s)
+        self.assignment = Assignment(group, scheduler, options.drain_timeout_s, options.shard)
         self.error: CoinstreamError | None = None
         self.joined = threading.Event()
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from coinstream.consuming.retry import RetrySchedule
 from coinstream.settings import ConsumerSettings
+from coinstream.sharding import Shard
 
 _MIB = 1_048_576
 
@@ -49,6 +50,9 @@ class GroupOptions:
         backlog_bytes: most bytes fetched and not yet handled, over all partitions.
         partition_backlog_bytes: the same for one partition; more pauses it.
         instance_id: static membership (`group.instance.id`): a restart does not rebalance.
+        shard: handle only the messages whose key belongs to this shard, and pass over the others before they
+            are decoded. Every shard reads all partitions, as a group of its own: `{group}-2-of-4`. So a key
+            is handled by the same process in every topic, whatever its partition there.
     """
 
     batch: bool = False
@@ -66,6 +70,7 @@ class GroupOptions:
     backlog_bytes: int = 64 * _MIB
     partition_backlog_bytes: int = 8 * _MIB
     instance_id: str | None = None
+    shard: Shard | None = None
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "commit_interval_ms", "backlog_bytes", "partition_backlog_bytes"):

@@ -13,6 +13,7 @@ from confluent_kafka import Message as Record
 from coinstream.codec import Decoder, Headers
 from coinstream.errors import DecodeError
 from coinstream.messages import Message, type_for_topic
+from coinstream.sharding import Shard
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _ENVELOPE: Final = 512
@@ -71,16 +72,23 @@ class Undecodable(NamedTuple):
 
 
 class RunDecoder:
-    """Decodes runs of records of one topic; the common case costs no Python code per message."""
+    """Decodes runs of records of one topic; the common case costs no Python code per message.
 
-    def __init__(self, topic: str) -> None:
+    With a shard it passes over the records of other shards; one without a key counts as an empty key.
+    """
+
+    def __init__(self, topic: str, shard: Shard | None = None) -> None:
         self._topic = topic
+        self._shard = shard
         kind = type_for_topic(topic)
         self._strict = msgspec.json.Decoder(kind.cls).decode if kind else None
         self._careful = Decoder()
 
     def decode(self, records: Sequence[Record]) -> tuple[list[Received], list[Undecodable]]:
         """The messages in order, and the records that are none."""
+        if self._shard is not None:
+            owns = self._shard.owns
+            records = [record for record in records if owns(record.key() or b"")]
         if self._strict is None or any(map(Record.headers, records)):
             return self._one_by_one(records)
         try:

@@ -14,11 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from coinstream.errors import SettingsError
 from coinstream.feeds.live.base import Patience
 from coinstream.feeds.live.dialects import DIALECTS
+from coinstream.sharding import Shard
 
 USER_FILE: Final = "COINSTREAM_FEEDS"
 """The environment variable that names the user's file."""
 
 Symbol = Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s:]+(:[^/\s]+)?$")]
+Shards = Annotated[int, Field(ge=1, le=1000)]
+"""In how many parts a feed runs, each a feed of its own with some of the symbols."""
 
 
 class _Feed(BaseModel):
@@ -44,6 +47,7 @@ class DirectSpec(_Feed):
     types: Annotated[tuple[Literal["level1", "price"], ...], Field(min_length=1)] = ("level1", "price")
     ws_url: str | None = None
     rest_url: str | None = None
+    shards: Shards = 1
     patience: Patience = Patience()
 
     @field_validator("exchange")
@@ -63,6 +67,7 @@ class CcxtSpec(_Feed):
     types: Annotated[tuple[Literal["level1", "price", "ohlcv"], ...], Field(min_length=1)]
     timeframe: str = "1m"
     options: dict[str, Any] = {}
+    shards: Shards = 1
     patience: Patience = Patience()
 
 
@@ -77,6 +82,7 @@ class SimulatedSpec(_Feed):
     rate: Annotated[float, Field(gt=0)] = 100.0
     seed: int = 1
     url: str | None = None
+    shards: Shards = 1
     patience: Patience = Patience()
 
 
@@ -108,11 +114,12 @@ class FeedsFile(BaseModel):
 
 
 class FeedsConfig(BaseModel):
-    """All files together."""
+    """All files together. A feed with `shards` is there by its parts, whose names are in `parts`."""
 
     default: str
     live: str
     feeds: dict[str, FeedSpec]
+    parts: dict[str, tuple[str, ...]] = {}
 
 
 def load() -> FeedsConfig:
@@ -128,17 +135,57 @@ def load() -> FeedsConfig:
     merged: dict[str, FeedSpec | None] = {}
     for file in files:
         merged |= file.feeds
-    feeds = {name: spec for name, spec in merged.items() if spec is not None}
+    feeds, parts = _in_parts({name: spec for name, spec in merged.items() if spec is not None})
     chosen = {
         word: next(value for file in reversed(files) if (value := getattr(file, word)) is not None)
         for word in ("default", "live")
     }
     for word, name in chosen.items():
+        if name in parts:
+            raise SettingsError(
+                f"feeds: `{word}` names {name!r}, which runs in parts; name one of {', '.join(parts[name])}"
+            )
         if name not in feeds:
             raise SettingsError(
                 f"feeds: `{word}` names {name!r}, which is no feed; feeds: {', '.join(sorted(feeds))}"
             )
-    return FeedsConfig.model_construct(feeds=feeds, **chosen)
+    return FeedsConfig.model_construct(feeds=feeds, parts=parts, **chosen)
+
+
+def part_of(spec: FeedSpec, shard: Shard) -> FeedSpec | None:
+    """The feed with the shard's symbols alone; None when it has none of them.
+
+    Raises:
+        SettingsError: the feed has no symbols that could be dealt out.
+    """
+    if isinstance(spec, (ReplaySpec, CoingeckoSpec)):
+        raise SettingsError(f"a feed with source {spec.source} has no list of symbols to deal out to shards")
+    symbols = shard.among(spec.symbols)
+    if not symbols:
+        return None
+    fewer: dict[str, Any] = {"symbols": symbols, "shards": 1}
+    if spec.description:
+        fewer["description"] = f"{spec.description} (shard {shard})"
+    if isinstance(spec, SimulatedSpec):
+        # The rate is that of all symbols together.
+        fewer["rate"] = spec.rate * len(symbols) / len(spec.symbols)
+    return spec.model_copy(update=fewer)
+
+
+def _in_parts(feeds: Mapping[str, FeedSpec]) -> tuple[dict[str, FeedSpec], dict[str, tuple[str, ...]]]:
+    """Each sharded feed replaced by its parts that have symbols; and their names, by that of the whole."""
+    found: dict[str, FeedSpec] = {}
+    parts: dict[str, tuple[str, ...]] = {}
+    for name, spec in feeds.items():
+        count = getattr(spec, "shards", 1)
+        if count == 1:
+            found[name] = spec
+            continue
+        dealt = {shard.name(name): part_of(spec, shard) for shard in Shard.all(count)}
+        mine = {part: fewer for part, fewer in dealt.items() if fewer is not None}
+        found |= mine
+        parts[name] = tuple(mine)
+    return found, parts
 
 
 def read(path: Path) -> FeedsFile:
@@ -152,6 +199,7 @@ def read(path: Path) -> FeedsFile:
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: cannot be read ({error}); {USER_FILE} names it") from error
     try:
+        _refuse_aliases(text, path)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         _refuse_doubles(root, path)
         return FeedsFile.model_validate(yaml.safe_load(text) or {})
@@ -188,6 +236,14 @@ def _find(root: Any, location: Sequence[str | int]) -> tuple[int, list[str]]:
                 if part == location[-1]:
                     names.append(str(part))
     return line, names
+
+
+def _refuse_aliases(text: str, path: Path) -> None:
+    """A few lines of aliases to aliases unfold to gigabytes."""
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            line = event.start_mark.line + 1 if event.start_mark is not None else 1
+            raise SettingsError(f"{path}:{line}: *{event.anchor}: aliases are not read here; write it out")
 
 
 def _refuse_doubles(node: Any, path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -20,8 +20,10 @@ from coinstream.feeds.config import (
     ReplaySpec,
     SimulatedSpec,
     load,
+    part_of,
 )
 from coinstream.feeds.replay import ReplayFeed
+from coinstream.sharding import Shard
 from coinstream.suggesting import did_you_mean
 
 LIVE: Final = "live"
@@ -38,12 +40,14 @@ class Options:
         loop: a replay starts over at its end.
         rebase: a replay's times are moved to now.
         exchange: whose frames a recording holds, where it does not tell.
+        shard: only this part of the feed's symbols.
     """
 
     speed: float | None = 1.0
     loop: bool = False
     rebase: bool = True
     exchange: str | None = None
+    shard: Shard | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,23 +88,37 @@ def default_feed() -> str:
     return config.live if os.environ.get("FEEDS", "").lower() == LIVE else config.default
 
 
+def parts_of(name: str) -> tuple[str, ...]:
+    """The feeds that a name of `feeds.yaml` stands for: its shards, else itself.
+
+    Raises:
+        SettingsError: as `entries`.
+    """
+    return load().parts.get(name, (name,))
+
+
 def open_feed(name: str, options: Options | None = None) -> Feed:
     """The feed of that name, or a replay of the recording at that path.
 
     Raises:
-        FeedError: there is neither; or the recording cannot be read.
+        FeedError: there is neither; or the recording cannot be read, or the shard has no symbols.
         SettingsError: as `entries`.
     """
     options = options or Options()
-    known = entries()
+    config = load()
+    known = entries(config)
     if name in known:
         return known[name].open(options)
+    if name in config.parts:
+        raise FeedError(f"feed {name} runs in parts; name one of {', '.join(config.parts[name])}")
     path = Path(name)
     if not path.is_file():
         raise FeedError(
             f"no feed and no recording {name!r}; {did_you_mean(name, known)} "
             "`coinstream feed list` shows the feeds"
         )
+    if options.shard is not None:
+        raise FeedError(f"{name}: a recording has no list of symbols to deal out to shards")
     return ReplayFeed(
         path,
         speed=options.speed,
@@ -129,6 +147,11 @@ def _describe(spec: FeedSpec) -> str:
 
 
 def _open(name: str, spec: FeedSpec, options: Options) -> Feed:
+    if options.shard is not None:
+        part = part_of(spec, options.shard)
+        if part is None:
+            raise FeedError(f"feed {name}: shard {options.shard} gets none of its symbols; run fewer shards")
+        return _open(options.shard.name(name), part, replace(options, shard=None))
     match spec:
         case ReplaySpec():
             return ReplayFeed(

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from coinstream.errors import LakeError
 from coinstream.lake.schemas import QUARANTINE, QUARANTINE_SCHEMA, TIME, TableSpec, spec_named
+from coinstream.lake.warehouse import Warehouse
 from coinstream.messages import MESSAGE_TYPES
 from coinstream.settings import HomeSettings, LakeSettings
 
@@ -88,27 +89,52 @@ class Lake:
         found = explained(lambda: catalogue.list_tables(self.settings.namespace), "list the tables")
         return sorted(identifier[-1] for identifier in found)
 
+    def warehouse(self) -> Warehouse:
+        """Where the files of the tables lie."""
+        address = f"{self._warehouse_address()}/{self.settings.namespace}"
+        properties = self.catalogue.properties
+        return explained(lambda: Warehouse(address, properties), "reach the warehouse")
+
+    def _warehouse_address(self) -> str:
+        chosen = self.settings.warehouse
+        return (self.folder / "warehouse").as_uri() if chosen is None else _as_address(chosen).rstrip("/")
+
     def _open(self) -> Catalog:
         from pyiceberg.catalog import load_catalog
 
         chosen = self.settings
-        uri, warehouse = chosen.catalogue_uri, chosen.warehouse
-        if uri is None or warehouse is None:
+        secret = chosen.catalogue_uri
+        if secret is None or chosen.warehouse is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-        uri = uri or f"sqlite:///{self.folder / 'catalogue.db'}?timeout=30"
-        warehouse = warehouse or (self.folder / "warehouse").as_uri()
-        given = {"type": chosen.catalogue_type, "uri": uri, "warehouse": _as_address(warehouse)}
+        own = f"sqlite:///{self.folder / 'catalogue.db'}?timeout=30"
+        uri = own if secret is None else secret.get_secret_value()
+        given = {"type": chosen.catalogue_type, "uri": uri, "warehouse": self._warehouse_address()}
         catalogue = load_catalog("coinstream", **{**given, **chosen.properties})
         catalogue.create_namespace_if_not_exists(chosen.namespace)
         return catalogue
 
     def _ensured(self, name: str, schema: pa.Schema, event_time: str | None) -> Table:
-        table = self.find(name) or self._create(name, schema, event_time)
+        table = self.find(name) or self._forgotten(name) or self._create(name, schema, event_time)
         known = {field.name for field in table.schema().fields}
         missing = [field for field in schema if field.name not in known]
         if missing or table.properties.get("commit.retry.num-retries") != "0":
             table = explained(lambda: _widened(table, missing), f"widen table {name}")
         return table
+
+    def _forgotten(self, name: str) -> Table | None:
+        """Refuse to make a table anew whose rows lie in the warehouse: no query would see them any more."""
+        versions = self.warehouse().versions(name)
+        # A first version may be that of another process which makes the table at this moment.
+        if not versions or versions[0].version == 0:
+            return None
+        found = self.find(name)
+        if found is None:
+            raise LakeError(
+                f"table {name} is in {self._warehouse_address()} but not in the catalogue, which was lost or "
+                "is another one (COINSTREAM_LAKE_CATALOGUE_URI). `coinstream lake recover` brings it back; "
+                "if you have dropped the table, remove its folder too"
+            )
+        return found
 
     def _create(self, name: str, schema: pa.Schema, event_time: str | None) -> Table:
         from pyiceberg.exceptions import TableAlreadyExistsError

@@ -1,0 +1,90 @@
+"""Tables found again in the warehouse after the catalogue was lost.
+
+An Iceberg table describes itself: every commit leaves a metadata file that names all of its data files, and
+ours carry the offsets that were landed. So a lost catalogue loses neither rows nor places, and landing goes
+on exactly once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from coinstream.errors import LakeError
+from coinstream.lake.store import Lake, explained
+from coinstream.lake.warehouse import MetadataFile, Warehouse
+
+if TYPE_CHECKING:
+    from pyiceberg.table import StaticTable
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """A table that the catalogue knows again.
+
+    Attributes:
+        metadata: the version that it has now.
+        passed_over: newer versions that are not whole, each with what is wrong. What they had landed is
+            landed again, as long as the topics still hold it.
+    """
+
+    table: str
+    rows: int
+    metadata: str
+    passed_over: tuple[str, ...] = ()
+
+
+def recover(lake: Lake) -> list[Recovered]:
+    """Register every table of the warehouse that the catalogue does not know, at its newest whole version.
+
+    Tables that the catalogue knows stay as they are, so it may be called at any time.
+
+    Raises:
+        LakeError: the catalogue or the store fails, or a table has no whole version.
+    """
+    known = set(lake.names())
+    store = lake.warehouse()
+    lost = [name for name in explained(store.tables, "list the warehouse") if name not in known]
+    found = [_recovered(lake, store, name) for name in lost]
+    return [table for table in found if table is not None]
+
+
+def _recovered(lake: Lake, store: Warehouse, name: str) -> Recovered | None:
+    versions = explained(partial(store.versions, name), f"list the versions of table {name}")
+    passed_over = []
+    for version in versions:
+        try:
+            table = explained(partial(_opened, version, lake), f"read {version.address}")
+            rows = explained(partial(_whole, table, store), f"use {version.address}")
+        except LakeError as error:
+            passed_over.append(str(error))
+            continue
+        explained(
+            partial(lake.catalogue.register_table, lake.identifier(name), version.address),
+            f"register table {name}",
+        )
+        return Recovered(name, rows, version.address, tuple(passed_over))
+    if versions:
+        raise LakeError(
+            f"table {name} has no whole version in {store.address}: {passed_over[0]} Its files must lie "
+            "at the address at which they were written."
+        )
+    return None
+
+
+def _opened(version: MetadataFile, lake: Lake) -> StaticTable:
+    from pyiceberg.table import StaticTable
+
+    return StaticTable.from_metadata(version.address, lake.catalogue.properties)
+
+
+def _whole(table: StaticTable, store: Warehouse) -> int:
+    """The rows of a table none of whose files is missing."""
+    files = [task.file for task in table.scan().plan_files()]
+    missing = store.missing([file.file_path for file in files])
+    if missing:
+        raise LakeError(
+            f"{table.metadata_location}: {len(missing)} data file(s) are missing, first {missing[0]}."
+        )
+    return sum(file.record_count for file in files)

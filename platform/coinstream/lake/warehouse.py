@@ -1,0 +1,71 @@
+"""What lies in the warehouse, whatever the catalogue says."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow.fs as pafs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_METADATA: Final = re.compile(r"(\d+)-[0-9a-f-]{36}\.metadata\.json")
+
+
+@dataclass(frozen=True)
+class MetadataFile:
+    """One version of a table. Two may have the same number: of two writers that met, one gave up."""
+
+    version: int
+    written: float
+    address: str
+
+
+class Warehouse:
+    """The folder or bucket of the tables of one namespace.
+
+    Args:
+        address: of the namespace, such as `s3://bucket/lake/market`.
+        properties: of the catalogue, which say how the store is reached.
+    """
+
+    def __init__(self, address: str, properties: Mapping[str, str]) -> None:
+        from pyiceberg.io.pyarrow import PyArrowFileIO
+
+        self.address = address.rstrip("/")
+        io = PyArrowFileIO(dict(properties))
+        scheme, netloc, self._path = io.parse_location(self.address)
+        self._files: pafs.FileSystem = io.fs_by_scheme(scheme, netloc)
+
+    def tables(self) -> list[str]:
+        """The names of the tables that have a folder here."""
+        return sorted(info.base_name for info in self._list("") if info.type is pafs.FileType.Directory)
+
+    def versions(self, table: str) -> list[MetadataFile]:
+        """The versions of a table, the newest first."""
+        found = []
+        for info in self._list(f"/{table}/metadata"):
+            match = _METADATA.fullmatch(info.base_name)
+            if match is not None:
+                written = info.mtime.timestamp() if info.mtime is not None else 0.0
+                address = f"{self.address}/{table}/metadata/{info.base_name}"
+                found.append(MetadataFile(int(match[1]), written, address))
+        return sorted(found, key=lambda one: (one.version, one.written), reverse=True)
+
+    def missing(self, addresses: list[str]) -> list[str]:
+        """Those of the files that are not there."""
+        from pyiceberg.io.pyarrow import PyArrowFileIO
+
+        paths = [PyArrowFileIO.parse_location(address)[2] for address in addresses]
+        infos = self._files.get_file_info(paths)
+        return [
+            address
+            for address, info in zip(addresses, infos, strict=True)
+            if info.type is not pafs.FileType.File
+        ]
+
+    def _list(self, below: str) -> list[Any]:
+        selector = pafs.FileSelector(self._path + below, allow_not_found=True)
+        return list(self._files.get_file_info(selector))

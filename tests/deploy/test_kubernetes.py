@@ -1,0 +1,142 @@
+"""What Kubernetes gets: manifests and the jobs of runs, against its own schemas, and the image's recipe."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+HELM = Path(__file__).parents[2] / "deploy" / "helm"
+DOCKERFILE = HELM.parent / "Dockerfile"
+VERSIONS = ("1.31", "1.37")
+"""The oldest and the newest Kubernetes that is checked."""
+VALUES = yaml.safe_load((HELM / "dagster-values.yaml").read_text())
+DEPLOYMENT = VALUES["dagster-user-deployments"]["deployments"][0]
+
+
+def manifests(name: str) -> list[dict[str, Any]]:
+    return [document for document in yaml.safe_load_all((HELM / name).read_text()) if document]
+
+
+SECRETS = {document["metadata"]["name"]: document for document in manifests("secrets.example.yaml")}
+CLAIMS = {document["metadata"]["name"] for document in manifests("storage.yaml")}
+
+
+@pytest.fixture(scope="module")
+def run_of_a_feed() -> dict[str, Any]:
+    """The job that Dagster's own launcher makes of the chart's values, for one run."""
+    import kubernetes
+    from dagster_k8s import K8sRunLauncher  # noqa: F401 - the launcher that the values name exists
+    from dagster_k8s.container_context import K8sContainerContext
+    from dagster_k8s.job import DagsterK8sJobConfig, construct_dagster_k8s_job
+
+    launcher = VALUES["runLauncher"]["config"]["k8sRunLauncher"]
+    own = launcher["runK8sConfig"]
+    context = K8sContainerContext.create_from_config(
+        {
+            "k8s": {
+                "image_pull_policy": launcher["imagePullPolicy"],
+                "env_secrets": [secret["name"] for secret in DEPLOYMENT["envSecrets"]],
+                "volumes": DEPLOYMENT["volumes"],
+                "volume_mounts": DEPLOYMENT["volumeMounts"],
+                "run_k8s_config": {
+                    "container_config": own["containerConfig"],
+                    "pod_spec_config": own["podSpecConfig"],
+                    "job_spec_config": own["jobSpecConfig"],
+                },
+            }
+        }
+    )
+    image = DEPLOYMENT["image"]
+    config = DagsterK8sJobConfig(
+        job_image=f"{image['repository']}:{image['tag']}", dagster_home="/opt/dagster"
+    )
+    words = ["dagster", "api", "execute_run"]
+    job = construct_dagster_k8s_job(config, words, "dagster-run-1", context.run_k8s_config)
+    found: dict[str, Any] = kubernetes.client.ApiClient().sanitize_for_serialization(job)
+    return found
+
+
+def refused(manifest: dict[str, Any], version: str) -> str | None:
+    """What a Kubernetes of this version would say against a manifest. Unknown fields count."""
+    from kubernetes_validate import ValidationError, validate
+
+    try:
+        validate(manifest, version, strict=True)
+    except ValidationError as error:
+        return f"{manifest['kind']} {manifest['metadata']['name']}: {error.message}"
+    return None
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_manifests_are_sound(version: str) -> None:
+    for name in ("secrets.example.yaml", "storage.yaml"):
+        for manifest in manifests(name):
+            assert refused(manifest, version) is None
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_run_is_a_sound_job(run_of_a_feed: dict[str, Any], version: str) -> None:
+    assert refused(run_of_a_feed, version) is None
+
+
+def test_the_schemas_find_faults(run_of_a_feed: dict[str, Any]) -> None:
+    spec = run_of_a_feed["spec"] | {"ttlSecondsAfterFinish": 3600}
+    assert "ttlSecondsAfterFinish" in str(refused(run_of_a_feed | {"spec": spec}, VERSIONS[-1]))
+    secret = {**SECRETS["coinstream-lake"], "stringData": {"A": 1}}
+    assert "1 is not of type" in str(refused(secret, VERSIONS[-1]))
+
+
+def test_a_run_is_a_pod_without_rights(run_of_a_feed: dict[str, Any]) -> None:
+    pod = run_of_a_feed["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["restartPolicy"] == "Never"
+    (container,) = pod["containers"]
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert container["securityContext"]["capabilities"]["drop"] == ["ALL"]
+    assert container["resources"]["limits"]["memory"]
+
+
+def test_a_run_has_what_it_needs(run_of_a_feed: dict[str, Any]) -> None:
+    pod = run_of_a_feed["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert {source["secretRef"]["name"] for source in container["envFrom"]} <= SECRETS.keys()
+    places = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert (
+        str(Path(SECRETS["coinstream-redpanda"]["stringData"]["REDPANDA_SSL_CA_LOCATION"]).parent) in places
+    )
+    assert "/var/lib/coinstream" in places, "leases are seen by all pods"
+    claims = {
+        volume["persistentVolumeClaim"]["claimName"]
+        for volume in pod["volumes"]
+        if "persistentVolumeClaim" in volume
+    }
+    assert claims == CLAIMS
+
+
+def test_no_state_lies_in_a_pod() -> None:
+    lake = SECRETS["coinstream-lake"]["stringData"]
+    assert {"COINSTREAM_LAKE_CATALOGUE_URI", "COINSTREAM_LAKE_WAREHOUSE"} <= lake.keys()
+    assert "://" in lake["COINSTREAM_LAKE_WAREHOUSE"]
+
+
+def test_settings_in_secrets_exist() -> None:
+    from coinstream.settings import BrokerSettings, LakeSettings
+
+    for settings, secret in ((BrokerSettings, "coinstream-redpanda"), (LakeSettings, "coinstream-lake")):
+        prefix = str(settings.model_config["env_prefix"])
+        names = {name.removeprefix(prefix).lower() for name in SECRETS[secret]["stringData"]}
+        assert names <= settings.model_fields.keys()
+
+
+def test_dockerfile_satisfies_hadolint() -> None:
+    program = shutil.which("hadolint", path=str(Path(sys.executable).parent)) or shutil.which("hadolint")
+    if program is None:
+        pytest.skip("no hadolint here: PyPI has it for Linux on x86-64 only")
+    done = subprocess.run([program, DOCKERFILE], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout
