@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 class Webhook(BaseHTTPRequestHandler):
     """Takes what apprise's `json://` channel posts."""
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         """Print title and text."""
         told = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         print(f"{told['type']}: {told['title']}\n{told['message']}\n", flush=True)

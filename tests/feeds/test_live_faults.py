@@ -221,7 +221,7 @@ def test_a_feed_within_an_event_loop_is_one_clear_error(exchange: SimulatedExcha
     async def take() -> None:
         next(direct(exchange, "binance", BOTH).messages(threading.Event()))
 
-    with pytest.raises(FeedError, match="asyncio.to_thread"):
+    with pytest.raises(FeedError, match=r"asyncio\.to_thread"):
         asyncio.run(take())
 
 
