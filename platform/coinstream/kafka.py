@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -59,6 +60,7 @@ def admin_client(brokers: BrokerSettings) -> AdminClient:
     Raises:
         SettingsError: the settings cannot be used, e.g. a certificate file is missing.
     """
+    _stranded.clear()
     config = {
         **base_config(brokers, "coinstream-admin"),
         "socket.timeout.ms": brokers.request_timeout_ms,
@@ -95,14 +97,35 @@ def refusal(error: KafkaError) -> KafkaError | None:
     return None
 
 
+_stranded: Final[list[AdminClient]] = []
+"""Clients that were let go in a thread of librdkafka's; the next call of `admin_client` frees them."""
+
+
+class _Heard:
+    """What a client was refused for. No part of the client, which would then refer to itself."""
+
+    def __init__(self) -> None:
+        self.refused: KafkaError | None = None
+
+    def __call__(self, error: KafkaError) -> None:
+        self.refused = refusal(error) or self.refused
+
+
 class _Admin(AdminClient):
     """librdkafka says "transport failure" when it is refused, and the reason only to `error_cb`."""
 
     def __init__(self, config: KafkaConfig, brokers: BrokerSettings) -> None:
         self._brokers = brokers
-        self._refused: KafkaError | None = None
-        own: dict[str, Any] = {**config, "error_cb": self._note}
+        self._heard = _Heard()
+        own: dict[str, Any] = {**config, "error_cb": self._heard}
         super().__init__(own)
+
+    def __del__(self) -> None:
+        # librdkafka aborts the process when a client is destroyed in a thread of its own. Answers to admin
+        # requests come in such a thread, and Python may collect garbage there: the frames of an exception,
+        # with a client in them. Python names threads that it has not started so.
+        if threading.current_thread().name.startswith("Dummy-"):
+            _stranded.append(self)
 
     def list_topics(self, topic: str | None = None, timeout: float = -1, **_: Any) -> ClusterMetadata:
         """As of `AdminClient`, but fails as soon as the broker refuses, with its reason."""
@@ -110,19 +133,16 @@ class _Admin(AdminClient):
         patience = 0.5
         while True:
             left = max(deadline - time.monotonic(), 0.01)
-            self._refused = None
+            self._heard.refused = None
             try:
                 return super().list_topics(topic, timeout=min(patience, left))
             except KafkaException:
                 self.poll(0)
-                if self._refused is not None:
-                    raise KafkaException(self._with_reason(self._refused)) from None
+                if self._heard.refused is not None:
+                    raise KafkaException(self._with_reason(self._heard.refused)) from None
                 if patience >= left:
                     raise
             patience *= 4
-
-    def _note(self, error: KafkaError) -> None:
-        self._refused = refusal(error) or self._refused
 
     def _with_reason(self, error: KafkaError) -> KafkaError:
         from coinstream.certificates import why_not_trusted

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -280,12 +280,23 @@ class Lane:
         self._generation += 1
         config: dict[str, Any] = {
             **self._config,
-            "error_cb": partial(self._on_error, self._generation),
+            "error_cb": self._listener(self._generation),
             "delivery.report.only.error": not self._tracked,
         }
         if self._on_statistics is not None:
             config["stats_cb"] = self._on_statistics
         return checked(lambda: Producer(config))
+
+    def _listener(self, generation: int) -> Callable[[KafkaError], None]:
+        # Without a reference to the lane: a producer in a reference cycle is freed by the garbage collector,
+        # which may run in a thread of librdkafka's, and there that aborts the process.
+        lane = weakref.ref(self)
+
+        def hear(error: KafkaError) -> None:
+            if (alive := lane()) is not None:
+                alive._on_error(generation, error)
+
+        return hear
 
     def _on_error(self, generation: int, error: KafkaError) -> None:
         if _is_fatal(error):
