@@ -9,6 +9,7 @@ import platform
 import random
 import statistics
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -57,10 +58,12 @@ def bench_topic(brokers: BrokerSettings, prefix: str, partitions: int, **config:
 
 
 def _wait_for_leaders(admin: AdminClient, topic: str, partitions: int) -> None:
-    for _ in range(600):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
         found = admin.list_topics(topic, timeout=10).topics[topic].partitions
         if len(found) == partitions and all(part.leader >= 0 for part in found.values()):
             return
+        time.sleep(0.02)
     raise TimeoutError(f"topic {topic} has no leaders")
 
 

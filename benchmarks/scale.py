@@ -127,7 +127,7 @@ def producing(
     """The cost of routing, writing and sending a message, beside sending bytes made beforehand."""
     with _topics(brokers, exchanges, partitions) as topics:
         names = [topic.removeprefix(f"{LEVEL1.topic}-") for topic in topics]
-        prepared = _prepared(names, symbols)
+        prepared = _prepared(names, symbols, min(messages, 50_000))
         # Exchanges take turns, as their messages come in.
         mixed = list(itertools.chain.from_iterable(zip(*prepared, strict=True)))
         written = [encode_all(topic, of) for topic, of in zip(topics, prepared, strict=True)]
@@ -139,9 +139,9 @@ def producing(
     return _beside(ours, bare)
 
 
-def _prepared(exchanges: Sequence[str], symbols: int) -> list[list[Level1]]:
+def _prepared(exchanges: Sequence[str], symbols: int, messages: int) -> list[list[Level1]]:
     each = max(symbols // len(exchanges), 1)
-    count = max(each, 50_000 // len(exchanges))
+    count = max(each, messages // len(exchanges))
     return [quotes(exchange, count, symbols=each) for exchange in exchanges]
 
 
