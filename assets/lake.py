@@ -39,6 +39,11 @@ def topics_of(spec: TableSpec) -> list[str]:
     ]
 
 
+def hour_of(moment: datetime) -> str:
+    """The partition of a time."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d-%H:00}"
+
+
 class LandingConfig(dg.Config):
     """What a run lands besides what is new."""
 
@@ -70,9 +75,8 @@ def _table(spec: TableSpec) -> dg.AssetsDefinition:
         opened, brokers = lake.open(), admin.settings()
         judge = ExpectationJudge(spec, opened.settings)
         report = land(opened, brokers, spec, judge, run_id=context.run.run_id)
-        window = context.partition_time_window
         again = None
-        if config.again or (config.again is None and window.end <= datetime.now(UTC)):
+        if (window := _hours_again(context, config)) is not None:
             again = land_again(
                 opened,
                 brokers,
@@ -97,6 +101,15 @@ def _table(spec: TableSpec) -> dg.AssetsDefinition:
         )
 
     return table
+
+
+def _hours_again(context: dg.AssetExecutionContext, config: LandingConfig) -> dg.TimeWindow | None:
+    """The hours that the run looks through again; none when it was launched without a partition."""
+    if not (context.has_partition_key or context.has_partition_key_range):
+        return None
+    window = context.partition_time_window
+    is_over = window.end <= datetime.now(UTC)
+    return window if config.again or (config.again is None and is_over) else None
 
 
 def _counts(report: TableReport, again: TableReport | None) -> dict[str, Any]:
@@ -217,9 +230,9 @@ compact_tables = dg.define_asset_job(
 )
 def landing_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """A run for the hour that is under way; it lands what is new and looks nothing through again."""
-    hour = context.scheduled_execution_time.astimezone(UTC)
     ops = {table.op.name: {"config": {"again": False}} for table in TABLES}
-    return dg.RunRequest(partition_key=f"{hour:%Y-%m-%d-%H:00}", run_config={"ops": ops})
+    hour = hour_of(context.scheduled_execution_time)
+    return dg.RunRequest(partition_key=hour, run_config={"ops": ops})
 
 
 compaction_schedule = dg.ScheduleDefinition(

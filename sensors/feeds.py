@@ -49,15 +49,7 @@ def feed_supervisor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         alive, failures = _look(context.instance, feed, known)
         if needs_run(alive, failures, now, TIMING):
             requests.append(_request(feed, now))
-        waiting = max(failures.at + failures.wait(TIMING) - now, 0.0)
-        said.append(
-            f"{feed}: {len(alive)} run(s)"
-            + (
-                f", {failures.count} crash(es) in a row, next start in {waiting:.0f} s"
-                if failures.count
-                else ""
-            )
-        )
+        said.append(_about(feed, alive, failures, now))
     cursor = json.dumps({feed: notes[feed] for feed in enabled_feeds()})
     return dg.SensorResult(
         run_requests=requests, skip_reason=None if requests else "; ".join(said), cursor=cursor
@@ -79,11 +71,11 @@ def enabled_feeds() -> tuple[str, ...]:
     return tuple(dict.fromkeys(wanted))
 
 
-def _about(failures: Failures, now: float) -> str:
+def _about(feed: str, alive: list[FeedRun], failures: Failures, now: float) -> str:
     if not failures.count:
-        return ""
+        return f"{feed}: {len(alive)} run(s)"
     waiting = max(failures.at + failures.wait(TIMING) - now, 0.0)
-    return f", {failures.count} crash(es) in a row, next start in {waiting:.0f} s"
+    return f"{feed}: {len(alive)} run(s), {failures.count} crash(es) in a row, next start in {waiting:.0f} s"
 
 
 def _look(instance: dg.DagsterInstance, feed: str, known: dict[str, Any]) -> tuple[list[FeedRun], Failures]:
