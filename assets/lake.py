@@ -7,7 +7,8 @@ from typing import Any, Final
 import dagster as dg
 from pydantic import Field
 
-from assets.topics import OWNERS, SPECS, topic_key
+from assets.presenting import MEANINGS
+from assets.topics import OWNERS, SPECS, group_of, topic_key
 from coinstream.expectations.judge import ExpectationJudge
 from coinstream.lake import statistics
 from coinstream.lake.charts import as_markdown, line_chart
@@ -60,7 +61,7 @@ def _table(spec: TableSpec) -> dg.AssetsDefinition:
         deps=[topic_key(topic) for topic in topics_of(spec)],
         partitions_def=HOURS,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        group_name="tables",
+        group_name=group_of(spec.kind, "tables"),
         kinds={"iceberg", "python"},
         owners=OWNERS,
         tags={"system": "lake"},
@@ -136,12 +137,19 @@ def _column_schema(spec: TableSpec) -> dg.TableSchema:
             dg.TableColumn(
                 field.name,
                 str(field.type),
-                f"`{wires[field.name]}` on the wire" if field.name in wires else None,
+                _meaning(field.name, wires.get(field.name)),
                 dg.TableColumnConstraints(nullable=field.nullable),
             )
             for field in spec.schema
         ]
     )
+
+
+def _meaning(column: str, wire: str | None) -> str | None:
+    if wire is None:
+        return MEANINGS.get(column)
+    said = MEANINGS.get(wire, "")
+    return f"{said} `{wire}` on the wire.".strip()
 
 
 def _lineage(spec: TableSpec, report: TableReport) -> dg.TableColumnLineage:
@@ -174,7 +182,7 @@ TABLES: Final = [_table(spec) for spec in known_specs()]
 @dg.asset(
     key=COMPACTION_KEY,
     deps=[table_key(spec.name) for spec in known_specs()],
-    group_name="tables",
+    group_name="maintenance",
     kinds={"iceberg"},
     owners=OWNERS,
     tags={"system": "lake"},
