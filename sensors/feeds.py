@@ -34,10 +34,11 @@ _ENDED: Final = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.Da
     job_name="run_feed",
     name="feed_supervisor",
     minimum_interval_seconds=min(WATCH.interval_s, 10),
-    default_status=dg.DefaultSensorStatus.STOPPED,
-    description="Turn it on to keep the feeds of COINSTREAM_WATCH_FEEDS running for ever "
-    f"(default: `{DEFAULT}`). Each run lasts {WATCH.feed_run_s:g} s and hands over to its successor without "
-    "a gap; a crashed one is started again, at once and then after longer and longer waits.",
+    # Who names feeds to be kept alive need not turn the sensor on as well.
+    default_status=dg.DefaultSensorStatus.RUNNING if WATCH.feeds else dg.DefaultSensorStatus.STOPPED,
+    description="Keeps the feeds of COINSTREAM_WATCH_FEEDS running for ever, and is on when that is set; "
+    f"otherwise turn it on to keep `{DEFAULT}` running. Each run lasts {WATCH.feed_run_s:g} s and hands over "
+    "to its successor without a gap; a crashed one is started again, at once and then after longer waits.",
 )
 def feed_supervisor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """One tick: look at each feed's runs, launch what is missing."""
