@@ -31,6 +31,7 @@ GROUP: Final = "quotes-to-db"
 _RUNS: Final = "{ runsOrError(limit: 50) { ... on Runs { results { tags { key value } } } } }"
 SETTLE_MS: Final = 3_000
 """What the page draws after its data has come."""
+LINEAGE_MS: Final = 20_000
 
 
 def main(url: str) -> None:
@@ -39,8 +40,6 @@ def main(url: str) -> None:
     bootstrap = require_broker(BrokerSettings(), HomeSettings()).brokers
     stop_a_consumer(bootstrap)
     runs = [publish(web, speed) for speed in (2.0, 5.0, 20.0)]
-    send(bootstrap, "crypto-level1", crossed())
-    land(web)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--force-device-scale-factor=1"]
@@ -53,10 +52,13 @@ def main(url: str) -> None:
         take(page, f"/runs/{runs[-1]}", "run", "RUN_SUCCESS")
         take(page, "/assets/topics/crypto-level1", "topic", "bestBid")
         take(page, "/automation", "automation", "feed_schedule")
-        checks(page)
-        report(page)
         alert(page, web)
         lag(page)
+        # After the catch-up of the alert, which would land the quote before.
+        send(bootstrap, "crypto-level1", crossed())
+        land(web)
+        checks(page)
+        report(page)
         browser.close()
     web.close()
 
@@ -120,7 +122,11 @@ def lineage(page: Page) -> None:
     expanded = "%2C".join(f"global%40global%3A{group}" for group in GROUPS)
     page.goto(f"/asset-groups?expanded={expanded}")
     page.get_by_text("market_data", exact=True).first.wait_for()
+    page.get_by_text("Hide navigation").click()
+    # The states of the assets come after the graph.
+    page.wait_for_timeout(LINEAGE_MS)
     shoot(page, "lineage")
+    page.evaluate("localStorage.clear()")
 
 
 def plots(page: Page) -> None:
