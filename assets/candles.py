@@ -5,7 +5,8 @@ from typing import Any
 import dagster as dg
 
 from assets.lake import table_key
-from assets.topics import CANDLES_KEY, OWNERS
+from assets.presenting import MEANINGS
+from assets.topics import CANDLES_GROUP, CANDLES_KEY, OWNERS
 from coinstream.lake import statistics
 from coinstream.lake.candles import SCHEMA, build_candles
 from coinstream.lake.store import Lake
@@ -16,12 +17,14 @@ from resources.lake import LakeResource
 @dg.asset(
     key=CANDLES_KEY,
     deps=[table_key("level1"), table_key("price")],
-    group_name="candles",
+    group_name=CANDLES_GROUP,
     kinds={"polars", "iceberg", "redpanda"},
     owners=OWNERS,
     tags={"system": "lake"},
     metadata={
-        "dagster/column_schema": dg.TableSchema([dg.TableColumn(f.name, str(f.type)) for f in SCHEMA]),
+        "dagster/column_schema": dg.TableSchema(
+            [dg.TableColumn(field.name, str(field.type), MEANINGS.get(field.name)) for field in SCHEMA]
+        ),
         "dagster/table_name": "market.candles",
     },
 )

@@ -102,6 +102,8 @@ def market_data(
     or `limit` messages, or when it is terminated; however it ends, what was taken is flushed, and the
     run fails if a message remains.
     """
+    if not context.has_partition_key:
+        raise dg.Failure(f"No feed was chosen: select it as the partition. The feeds are {', '.join(FEEDS)}.")
     feed = open_feed(context.partition_key, config.options())
     lease = FeedLease(HomeSettings().home / "leases", feed.name, take_over=config.take_over)
     _ensure_topics(context, admin)

@@ -7,7 +7,8 @@ from typing import Any, Final
 import dagster as dg
 from pydantic import Field
 
-from assets.topics import OWNERS, SPECS, topic_key
+from assets.presenting import MEANINGS
+from assets.topics import OWNERS, SPECS, group_of, topic_key
 from coinstream.expectations.judge import ExpectationJudge
 from coinstream.lake import statistics
 from coinstream.lake.charts import as_markdown, line_chart
@@ -39,6 +40,11 @@ def topics_of(spec: TableSpec) -> list[str]:
     ]
 
 
+def hour_of(moment: datetime) -> str:
+    """The partition of a time."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d-%H:00}"
+
+
 class LandingConfig(dg.Config):
     """What a run lands besides what is new."""
 
@@ -55,7 +61,7 @@ def _table(spec: TableSpec) -> dg.AssetsDefinition:
         deps=[topic_key(topic) for topic in topics_of(spec)],
         partitions_def=HOURS,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        group_name="tables",
+        group_name=group_of(spec.kind, "tables"),
         kinds={"iceberg", "python"},
         owners=OWNERS,
         tags={"system": "lake"},
@@ -70,9 +76,8 @@ def _table(spec: TableSpec) -> dg.AssetsDefinition:
         opened, brokers = lake.open(), admin.settings()
         judge = ExpectationJudge(spec, opened.settings)
         report = land(opened, brokers, spec, judge, run_id=context.run.run_id)
-        window = context.partition_time_window
         again = None
-        if config.again or (config.again is None and window.end <= datetime.now(UTC)):
+        if (window := _hours_again(context, config)) is not None:
             again = land_again(
                 opened,
                 brokers,
@@ -99,6 +104,15 @@ def _table(spec: TableSpec) -> dg.AssetsDefinition:
     return table
 
 
+def _hours_again(context: dg.AssetExecutionContext, config: LandingConfig) -> dg.TimeWindow | None:
+    """The hours that the run looks through again; none when it was launched without a partition."""
+    if not (context.has_partition_key or context.has_partition_key_range):
+        return None
+    window = context.partition_time_window
+    is_over = window.end <= datetime.now(UTC)
+    return window if config.again or (config.again is None and is_over) else None
+
+
 def _counts(report: TableReport, again: TableReport | None) -> dict[str, Any]:
     counts: dict[str, Any] = {
         "messages": report.messages,
@@ -123,12 +137,19 @@ def _column_schema(spec: TableSpec) -> dg.TableSchema:
             dg.TableColumn(
                 field.name,
                 str(field.type),
-                f"`{wires[field.name]}` on the wire" if field.name in wires else None,
+                _meaning(field.name, wires.get(field.name)),
                 dg.TableColumnConstraints(nullable=field.nullable),
             )
             for field in spec.schema
         ]
     )
+
+
+def _meaning(column: str, wire: str | None) -> str | None:
+    if wire is None:
+        return MEANINGS.get(column)
+    said = MEANINGS.get(wire, "")
+    return f"{said} `{wire}` on the wire.".strip()
 
 
 def _lineage(spec: TableSpec, report: TableReport) -> dg.TableColumnLineage:
@@ -161,7 +182,7 @@ TABLES: Final = [_table(spec) for spec in known_specs()]
 @dg.asset(
     key=COMPACTION_KEY,
     deps=[table_key(spec.name) for spec in known_specs()],
-    group_name="tables",
+    group_name="maintenance",
     kinds={"iceberg"},
     owners=OWNERS,
     tags={"system": "lake"},
@@ -217,9 +238,9 @@ compact_tables = dg.define_asset_job(
 )
 def landing_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """A run for the hour that is under way; it lands what is new and looks nothing through again."""
-    hour = context.scheduled_execution_time.astimezone(UTC)
     ops = {table.op.name: {"config": {"again": False}} for table in TABLES}
-    return dg.RunRequest(partition_key=f"{hour:%Y-%m-%d-%H:00}", run_config={"ops": ops})
+    hour = hour_of(context.scheduled_execution_time)
+    return dg.RunRequest(partition_key=hour, run_config={"ops": ops})
 
 
 compaction_schedule = dg.ScheduleDefinition(

@@ -1,5 +1,6 @@
 """How values of coinstream look in Dagster's tables."""
 
+import re
 from collections.abc import Mapping
 from typing import Final, get_type_hints
 
@@ -9,6 +10,47 @@ import msgspec
 from coinstream.messages import MessageType
 from coinstream.provisioning import TopicPlan
 
+_ON_THE_WIRE: Final = {
+    "exchangeId": "The exchange, or the source of analytics.",
+    "symbol": "Base and quote currency, like BTC/USDT.",
+    "usdPrice": "Last price in US dollars, or in a quote currency pegged to them.",
+    "volume24h": "Volume of the last 24 hours.",
+    "priceChange24h": "Change of the price in the last 24 hours, in per cent.",
+    "marketCap": "Market capitalization in US dollars.",
+    "timeframe": "Length of the candle: 1m, 5m, 1h, …",
+    "openTime": "First moment of the candle.",
+    "closeTime": "First moment after the candle.",
+    "openPrice": "First price of the candle.",
+    "highPrice": "Highest price of the candle.",
+    "lowPrice": "Lowest price of the candle.",
+    "closePrice": "Last price of the candle.",
+    "volume": "Volume traded in the candle, in the base currency.",
+    "totalMarketCap": "Market capitalization of the whole market in US dollars.",
+    "totalVolume": "Volume of the whole market in 24 hours, in US dollars.",
+    "btcDominance": "Bitcoin's part of the market capitalization, in per cent.",
+    "ethDominance": "Ether's part of the market capitalization, in per cent.",
+    "activeCryptocurrencies": "How many currencies the source counts.",
+    "bestBid": "Highest price that somebody pays.",
+    "bestAsk": "Lowest price that somebody sells at.",
+    "bidSize": "Quantity at the best bid, in the base currency.",
+    "askSize": "Quantity at the best ask, in the base currency.",
+    "timestamp": "When it was so, by the exchange's clock.",
+    "lastUpdated": "When the source or the platform last saw it so; the time of the record.",
+}
+_IN_TABLES: Final = {
+    "topic": "Topic that the row comes from.",
+    "partition": "Partition of the topic.",
+    "offset": "Offset in the partition: no two rows share topic, partition and offset.",
+    "record_timestamp": "Time of the record in the topic.",
+    "ingested_at": "When the row was landed.",
+    "extra": "Fields that the message type does not know, as one JSON object.",
+    "ticks": "Rows that the candle was built from.",
+    "final": "Whether the candle was over, and so produced, when it was last computed.",
+}
+_IN_PYTHON: Final = {re.sub("([A-Z])", r"_\1", name).lower(): text for name, text in _ON_THE_WIRE.items()}
+MEANINGS: Final = _ON_THE_WIRE | _IN_PYTHON | _IN_TABLES
+"""What the fields of messages and the columns of tables hold."""
+
 
 def columns(kind: MessageType) -> dg.TableSchema:
     """The fields of a message, as they stand on the wire."""
@@ -17,6 +59,7 @@ def columns(kind: MessageType) -> dg.TableSchema:
         [
             dg.TableColumn(
                 field.encode_name,
+                description=MEANINGS.get(field.encode_name),
                 type=str(getattr(hints[field.name], "__name__", hints[field.name])).removesuffix(" | None"),
                 constraints=dg.TableColumnConstraints(nullable=not field.required),
             )

@@ -70,7 +70,8 @@ def _result(
     lake: Lake, spec: TableSpec, rule: Rule, counts: Mapping[str, tuple[int, int]]
 ) -> dg.AssetCheckResult:
     checked, failed = counts.get(rule.name, (0, 0))
-    passed = failed == 0 and not (rule.name == ROW_COUNT and checked == 0)
+    # A table that nothing ever landed in is no batch without messages.
+    passed = failed == 0 and not (rule.name == ROW_COUNT and counts and checked == 0)
     metadata: dict[str, Any] = {"checked": checked, "offenders": failed}
     if failed:
         metadata["newest_offenders"] = _offenders(lake, spec, rule)
@@ -82,7 +83,7 @@ def _result(
         check_name=rule.name,
         passed=passed,
         severity=_SEVERITY[rule.severity],
-        description=text if checked else "Nothing was landed.",
+        description=text if checked else "Nothing was landed yet.",
         metadata=metadata,
     )
 

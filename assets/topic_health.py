@@ -11,7 +11,7 @@ import dagster as dg
 from assets.topics import SPECS, topic_key
 from coinstream.observing.health import Status
 from coinstream.observing.lag import LagMonitor
-from coinstream.observing.topic_report import TopicReport, report_topics
+from coinstream.observing.topic_report import ReaderLag, TopicReport, is_alarming, report_topics
 from coinstream.observing.topic_stats import TopicWatch
 from coinstream.settings import LagSettings
 from resources.admin import AdminResource
@@ -27,12 +27,22 @@ _DESCRIPTIONS: Final = {
 
 def lag_result(report: TopicReport, settings: LagSettings) -> tuple[bool, str]:
     """Whether the check passes, and why."""
-    behind = [reader for reader in report.readers if reader.messages]
-    text = (
-        ", ".join(f"{one.group}: {one.messages:,} message(s), {one.verdict}" for one in behind)
-        or "every group has handled everything"
-    )
-    return not report.is_behind(settings), text if report.readers else "no group reads this topic"
+    if not report.readers:
+        return True, "no group reads this topic"
+    if behind := report.behind(settings):
+        return False, "; ".join(_trouble(one, settings) for one in behind)
+    waiting = [f"{one.group}: {one.messages:,} message(s)" for one in report.readers if one.messages]
+    return True, f"keeps up; {', '.join(waiting)}" if waiting else "every group has handled everything"
+
+
+def _trouble(reader: ReaderLag, settings: LagSettings) -> str:
+    age = "" if reader.seconds is None else f", the oldest {reader.seconds:,.0f} s old"
+    text = f"{reader.group}: {reader.messages:,} message(s) unhandled{age}"
+    if is_alarming(reader.verdict):
+        return f"{text}; verdict {reader.verdict}"
+    if reader.group in settings.batch_groups:
+        return f"{text}; {settings.batch_silence_s:,.0f} s are too many"
+    return f"{text}; {settings.unhealthy_messages:,} are too many"
 
 
 def health_result(report: TopicReport) -> tuple[bool, str]:

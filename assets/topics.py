@@ -6,7 +6,7 @@ from typing import Final
 import dagster as dg
 
 from assets.presenting import columns, plan_table, settings_table
-from coinstream.messages import OHLCV, type_for_topic
+from coinstream.messages import OHLCV, MessageType, type_for_topic
 from coinstream.provisioning import ActualTopic, TopicPlan
 from coinstream.sampling import count_messages
 from coinstream.settings import HomeSettings
@@ -16,6 +16,7 @@ from resources.admin import AdminResource
 OWNERS: Final = ["team:market-data"]
 FEEDS_KEY: Final = dg.AssetKey(["feeds", "market_data"])
 CANDLES_KEY: Final = dg.AssetKey("candles")
+CANDLES_GROUP: Final = "candles"
 STREAM: Final = dg.DataVersion("stream")
 """A stream always goes on: new messages do not put what reads it out of sync."""
 SPECS: Final = {spec.name: spec for spec in catalogue(HomeSettings().exchange_topics)}
@@ -31,6 +32,14 @@ def is_supporting(topic: str) -> bool:
     return topic.endswith(DEAD_LETTER_SUFFIX) or topic == HEALTH_TOPIC
 
 
+def group_of(kind: MessageType | None, otherwise: str) -> str:
+    """The group of the topic or the table of a kind of message.
+
+    Candles are built from tables, and land in one: a group of their own keeps the circle out of the lineage.
+    """
+    return CANDLES_GROUP if kind is OHLCV else otherwise
+
+
 def _asset(spec: TopicSpec) -> dg.AssetSpec:
     supporting = is_supporting(spec.name)
     kind = None if supporting else type_for_topic(spec.name)
@@ -43,7 +52,7 @@ def _asset(spec: TopicSpec) -> dg.AssetSpec:
         f"kept {days:.3g} day(s).\n\nMaterializing it plans the difference between this specification and "
         "the cluster, and applies what is safe: it creates, adds partitions and changes settings, and never "
         "deletes or shrinks.",
-        group_name="supporting_topics" if supporting else "topics",
+        group_name="supporting_topics" if supporting else group_of(kind, "topics"),
         kinds={"redpanda"},
         owners=OWNERS,
         tags={"system": "topics"},

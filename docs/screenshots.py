@@ -1,40 +1,45 @@
 """Takes the pictures of docs/images anew.
 
-Usage, with a home of its own, because it writes a faulty record:
+Usage, with a home of its own, because it writes a faulty record and stops a consumer:
 
     COINSTREAM_HOME=/tmp/pictures coinstream up        (and in another terminal)
     COINSTREAM_HOME=/tmp/pictures python docs/screenshots.py http://127.0.0.1:3000
 """
 
-import re
+import json
 import shutil
 import sys
+import time
+from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer
 from playwright.sync_api import Page, sync_playwright
 
 from coinstream.brokers import require_broker
+from coinstream.lake.report import write_report
+from coinstream.lake.store import Lake
 from coinstream.settings import BrokerSettings, HomeSettings
 from coinstream.up.web import Web
 
 IMAGES: Final = Path(__file__).parent / "images"
 CHROMIUM: Final = shutil.which("chromium") or shutil.which("google-chrome")
 GROUPS: Final = ("feeds", "topics", "tables", "candles")
-FAULTY: Final = b'{"exchangeId": "coingecko", "totalMarketCap": "a lot"}'
+GROUP: Final = "quotes-to-db"
+_RUNS: Final = "{ runsOrError(limit: 50) { ... on Runs { results { tags { key value } } } } }"
 SETTLE_MS: Final = 3_000
 """What the page draws after its data has come."""
+LINEAGE_MS: Final = 20_000
 
 
 def main(url: str) -> None:
     """Bring the platform into the state that the pictures show, and take them."""
     web = Web(url, lambda: None)
-    runs = [publish(web, speed) for speed in (2.0, 5.0, 20.0)]
     bootstrap = require_broker(BrokerSettings(), HomeSettings()).brokers
-    producer = Producer({"bootstrap.servers": bootstrap})
-    producer.produce("crypto-analytics", FAULTY)
-    producer.flush(30)
+    stop_a_consumer(bootstrap)
+    runs = [publish(web, speed) for speed in (2.0, 5.0, 20.0)]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--force-device-scale-factor=1"]
@@ -45,9 +50,15 @@ def main(url: str) -> None:
         take(page, "/assets/feeds/market_data", "feed", "messages_per_second")
         plots(page)
         take(page, f"/runs/{runs[-1]}", "run", "RUN_SUCCESS")
-        take(page, "/assets/topics/crypto-level1", "topic", "retention.ms")
+        take(page, "/assets/topics/crypto-level1", "topic", "bestBid")
         take(page, "/automation", "automation", "feed_schedule")
+        alert(page, web)
+        lag(page)
+        # After the catch-up of the alert, which would land the quote before.
+        send(bootstrap, "crypto-level1", crossed())
+        land(web)
         checks(page)
+        report(page)
         browser.close()
     web.close()
 
@@ -58,6 +69,39 @@ def publish(web: Web, speed: float) -> str:
     run_id = web.launch("run_feed", config=config, tags={"dagster/partition": "binance"})
     web.wait_run(run_id, 300)
     return run_id
+
+
+def land(web: Web) -> None:
+    """Bring what was published into the tables."""
+    hour = f"{datetime.now(UTC):%Y-%m-%d-%H:00}"
+    web.wait_run(web.launch("land_topics", config={}, tags={"dagster/partition": hour}), 300)
+
+
+def crossed() -> bytes:
+    """A quote whose bid is above its ask."""
+    at = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.000Z}"
+    sizes = {"bestBid": 61_020.5, "bestAsk": 61_002.1, "bidSize": 0.4, "askSize": 1.2}
+    return json.dumps(
+        {"exchangeId": "binance", "symbol": "BTC/USDT", **sizes, "timestamp": at, "lastUpdated": at}
+    ).encode()
+
+
+def send(bootstrap: str, topic: str, value: bytes) -> None:
+    """Past the client, which would refuse it."""
+    producer = Producer({"bootstrap.servers": bootstrap})
+    producer.produce(topic, value)
+    producer.flush(30)
+
+
+def stop_a_consumer(bootstrap: str) -> None:
+    """A group that handled some messages and went away; a lag is measured and an alert raised."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": GROUP, "auto.offset.reset": "earliest"})
+    consumer.subscribe(["crypto-level1"])
+    deadline = time.monotonic() + 60
+    while not consumer.consume(100, 1.0) and time.monotonic() < deadline:
+        pass
+    consumer.commit(asynchronous=False)
+    consumer.close()
 
 
 def take(page: Page, path: str, name: str, text: str) -> None:
@@ -78,7 +122,11 @@ def lineage(page: Page) -> None:
     expanded = "%2C".join(f"global%40global%3A{group}" for group in GROUPS)
     page.goto(f"/asset-groups?expanded={expanded}")
     page.get_by_text("market_data", exact=True).first.wait_for()
+    page.get_by_text("Hide navigation").click()
+    # The states of the assets come after the graph.
+    page.wait_for_timeout(LINEAGE_MS)
     shoot(page, "lineage")
+    page.evaluate("localStorage.clear()")
 
 
 def plots(page: Page) -> None:
@@ -90,12 +138,48 @@ def plots(page: Page) -> None:
 
 
 def checks(page: Page) -> None:
-    """A check that fails."""
-    page.goto("/assets/topics/crypto-analytics?view=checks")
-    page.get_by_text("schema", exact=True).first.click()
-    page.get_by_role("button").filter(has_text=re.compile("^Execute$")).click()
-    page.get_by_text("not so:").first.wait_for()
+    """A check of a table that failed, with the message that is to blame."""
+    page.goto("/assets/tables/level1?view=checks")
+    page.get_by_text("bid_at_most_ask", exact=True).first.click()
+    page.get_by_text("do not meet it").first.wait_for()
     shoot(page, "checks")
+
+
+def report(page: Page) -> None:
+    """The page of `coinstream lake report`."""
+    with TemporaryDirectory() as folder:
+        written = write_report(Lake(), Path(folder) / "report.html", hours=24)
+        page.goto(Path(written.path).resolve().as_uri())
+        shoot(page, "report")
+
+
+def alert(page: Page, web: Web) -> None:
+    """The tick that alerted, with its text."""
+    deadline = time.monotonic() + 300
+    while not any(GROUP in run for run in catch_ups(web)):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"no alert on the group {GROUP} within five minutes")
+        time.sleep(2)
+    page.goto("/locations/coinstream/sensors/lag_sensor?status=SUCCESS")
+    page.get_by_text("1 run requested").first.wait_for()
+    page.locator("tr").filter(has_text="1 run requested").get_by_text("View logs").first.click()
+    page.get_by_text(GROUP).first.wait_for()
+    shoot(page, "alert")
+
+
+def catch_ups(web: Web) -> list[str]:
+    """The groups that catch-ups were launched for."""
+    found = web.ask(_RUNS)["runsOrError"]["results"]
+    return [tag["value"] for run in found for tag in run["tags"] if tag["key"] == "coinstream/catch_up"]
+
+
+def lag(page: Page) -> None:
+    """The plots of a topic, on which the lag of its slowest group is one."""
+    page.goto("/assets/topics/crypto-level1")
+    page.get_by_role("button", name="Plots").first.click()
+    page.get_by_text("lag_messages", exact=True).first.wait_for()
+    page.get_by_role("button", name="Plots").first.evaluate("button => button.scrollIntoView()")
+    shoot(page, "lag")
 
 
 if __name__ == "__main__":

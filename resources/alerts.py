@@ -1,14 +1,10 @@
 """The alert channels, as sensors are given them."""
 
-import logging
-
 import dagster as dg
 from pydantic import Field
 
 from coinstream.observing.alerts import Alert, AlertChannels
 from coinstream.settings import AlertSettings
-
-log = logging.getLogger(__name__)
 
 
 class AlertsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -26,7 +22,6 @@ class AlertsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             SettingsError: COINSTREAM_ALERTS holds a URL of no known form.
             AlertError: a channel failed; says which and how many were reached.
         """
-        log.warning("%s\n%s", alert.title, alert.body)
         return AlertChannels().send(alert)
 
     def page(self, path: str) -> str:

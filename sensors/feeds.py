@@ -34,10 +34,11 @@ _ENDED: Final = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.Da
     job_name="run_feed",
     name="feed_supervisor",
     minimum_interval_seconds=min(WATCH.interval_s, 10),
-    default_status=dg.DefaultSensorStatus.STOPPED,
-    description="Turn it on to keep the feeds of COINSTREAM_WATCH_FEEDS running for ever "
-    f"(default: `{DEFAULT}`). Each run lasts {WATCH.feed_run_s:g} s and hands over to its successor without "
-    "a gap; a crashed one is started again, at once and then after longer and longer waits.",
+    # Who names feeds to be kept alive need not turn the sensor on as well.
+    default_status=dg.DefaultSensorStatus.RUNNING if WATCH.feeds else dg.DefaultSensorStatus.STOPPED,
+    description="Keeps the feeds of COINSTREAM_WATCH_FEEDS running for ever, and is on when that is set; "
+    f"otherwise turn it on to keep `{DEFAULT}` running. Each run lasts {WATCH.feed_run_s:g} s and hands over "
+    "to its successor without a gap; a crashed one is started again, at once and then after longer waits.",
 )
 def feed_supervisor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """One tick: look at each feed's runs, launch what is missing."""
@@ -49,15 +50,7 @@ def feed_supervisor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         alive, failures = _look(context.instance, feed, known)
         if needs_run(alive, failures, now, TIMING):
             requests.append(_request(feed, now))
-        waiting = max(failures.at + failures.wait(TIMING) - now, 0.0)
-        said.append(
-            f"{feed}: {len(alive)} run(s)"
-            + (
-                f", {failures.count} crash(es) in a row, next start in {waiting:.0f} s"
-                if failures.count
-                else ""
-            )
-        )
+        said.append(_about(feed, alive, failures, now))
     cursor = json.dumps({feed: notes[feed] for feed in enabled_feeds()})
     return dg.SensorResult(
         run_requests=requests, skip_reason=None if requests else "; ".join(said), cursor=cursor
@@ -79,11 +72,11 @@ def enabled_feeds() -> tuple[str, ...]:
     return tuple(dict.fromkeys(wanted))
 
 
-def _about(failures: Failures, now: float) -> str:
+def _about(feed: str, alive: list[FeedRun], failures: Failures, now: float) -> str:
     if not failures.count:
-        return ""
+        return f"{feed}: {len(alive)} run(s)"
     waiting = max(failures.at + failures.wait(TIMING) - now, 0.0)
-    return f", {failures.count} crash(es) in a row, next start in {waiting:.0f} s"
+    return f"{feed}: {len(alive)} run(s), {failures.count} crash(es) in a row, next start in {waiting:.0f} s"
 
 
 def _look(instance: dg.DagsterInstance, feed: str, known: dict[str, Any]) -> tuple[list[FeedRun], Failures]:

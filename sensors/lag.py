@@ -2,10 +2,12 @@
 
 import logging
 import time
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import dagster as dg
 
+from assets.lake import hour_of
 from coinstream.errors import CoinstreamError
 from coinstream.observing.lag import GroupLag, LagMonitor
 from coinstream.observing.topic_report import TopicReport, report_topics
@@ -88,6 +90,8 @@ def _restore(dumped: dict[str, Any], monitor: LagMonitor) -> None:
 def _catch_up(lag: GroupLag) -> dg.RunRequest:
     return dg.RunRequest(
         run_key=run_key(lag),
+        # Any hour lands all that is new; it shows on the page of the one that is under way.
+        partition_key=hour_of(datetime.now(UTC)),
         tags={
             "coinstream/catch_up": lag.group,
             "coinstream/lag_messages": str(lag.messages),

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from coinstream.observing.alerts import Alert, Kind
 from coinstream.observing.lag import GroupLag, PartitionLag
 from coinstream.observing.runbook import section_of
-from coinstream.observing.topic_report import is_alarming
+from coinstream.observing.topic_report import is_alarming, is_far_behind
 from coinstream.observing.transitions import Alarm, Change
 from coinstream.observing.verdicts import Verdict
 from coinstream.settings import LagSettings
@@ -22,8 +22,8 @@ _SAYS = {
 
 def is_in_trouble(lag: GroupLag, settings: LagSettings, *, raised: bool) -> bool:
     """Whether a group is in trouble. Once raised, it is out of it only well below the threshold."""
-    limit = settings.degraded_messages if raised else settings.unhealthy_messages
-    return lag.messages >= limit or is_alarming(lag.verdict)
+    far = is_far_behind(lag.group, lag.messages, lag.seconds, settings, raised=raised)
+    return far or is_alarming(lag.verdict)
 
 
 def watch_groups(

@@ -89,9 +89,10 @@ class WatchState:
         self.pending = [*self.pending, alert][-_PENDING_KEPT:]
 
     def deliver(self, sender: Sender, log: logging.Logger) -> None:
-        """Send what waits. What reaches no channel waits for the next tick; every failure is logged."""
+        """Send what waits, and note it in the tick's log. What reaches no channel waits for the next tick."""
         waiting, self.pending = self.pending, []
         for number, alert in enumerate(waiting):
+            log.warning("%s\n%s", alert.title, alert.body)
             try:
                 sender.send(alert)
             except AlertError as error:

@@ -96,10 +96,10 @@ def _has_leaders(admin: AdminClient, topic: str, partitions: int) -> bool:
 
 @pytest.fixture(scope="session")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningUp]:
-    """One `coinstream up` for the session, ready, with its first run behind it."""
+    """One `coinstream up` for the session, ready, with its first runs behind it."""
     running = RunningUp(tmp_path_factory.mktemp("up") / "home")
     try:
-        running.wait_ready().close()
+        running.wait_for("tables and candles hold them too")
         yield running
     finally:
         if running.process.is_running():

@@ -1,6 +1,8 @@
 """What a user does in the web UI, done in a browser."""
 
+import json
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,6 +13,8 @@ from coinstream.brokers import require_broker
 from coinstream.settings import BrokerSettings, HomeSettings
 from coinstream.up.web import Web
 from tests.browser.conftest import WAIT_MS
+from tests.orchestration.test_assets import counted
+from tests.orchestration.test_termination import TOPICS, reported
 from tests.running_up import RunningUp
 from tests.support import wait_until
 
@@ -39,6 +43,22 @@ def wait_new_run(web: Web, before: list[Run], status: str) -> Run:
     run = wait_until(found, WAIT_MS / 1000, what=f"a new run with status {status}")
     assert run is not None
     return run
+
+
+def brokers(up: RunningUp) -> str:
+    return require_broker(BrokerSettings(), HomeSettings(home=up.home)).brokers
+
+
+def counts(up: RunningUp) -> dict[str, int]:
+    """Records by topic."""
+    return {topic: counted(brokers(up), topic) for topic in TOPICS}
+
+
+def produce(up: RunningUp, topic: str, value: bytes) -> None:
+    """Past our client, which refuses what is wrong."""
+    producer = Producer({"bootstrap.servers": brokers(up)})
+    producer.produce(topic, value)
+    assert producer.flush(60) == 0
 
 
 def test_the_graph_shows_exchange_feed_and_topics(page: Page) -> None:
@@ -81,8 +101,10 @@ def test_the_schedule_is_turned_on_and_off(page: Page, web: Web) -> None:
     wait_until(lambda: status() == "STOPPED", WAIT_MS / 1000, what="the schedule is off")
 
 
-def test_a_partition_is_launched_and_its_run_terminated(page: Page, web: Web) -> None:
-    before = runs(web)
+def test_a_feed_is_launched_and_terminated_and_nothing_acknowledged_is_lost(
+    page: Page, web: Web, up: RunningUp
+) -> None:
+    before, at_first = runs(web), counts(up)
     page.goto("/assets/feeds/market_data")
     page.get_by_role("button", name="Materialize").first.click()
     page.get_by_text("Select a partition or create one").click()
@@ -92,19 +114,41 @@ def test_a_partition_is_launched_and_its_run_terminated(page: Page, web: Web) ->
     page.get_by_role("button", name="Launch 1 run").click()
     run = wait_new_run(web, before, "STARTED")
     assert {"key": "dagster/partition", "value": "binance"} in run["tags"]
+    wait_until(lambda: counts(up) != at_first, WAIT_MS / 1000, what="messages flow")
 
     page.goto(f"/runs/{run['runId']}")
     page.get_by_role("button", name="Terminate").click()
     page.get_by_role("button", name="Terminate 1 run").click()
     wait_new_run(web, before, "CANCELED")
+    after = counts(up)
+    brought = {topic: after[topic] - at_first[topic] for topic in TOPICS if after[topic] > at_first[topic]}
+    assert reported(web, run["runId"]) == brought
+
+
+def test_an_hour_is_landed_and_its_quarantined_quote_is_read_in_a_failed_check(
+    page: Page, web: Web, up: RunningUp
+) -> None:
+    at = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.000Z}"
+    crossed = {"bestBid": 2.0, "bestAsk": 1.0, "bidSize": 1.0, "askSize": 1.0}
+    quote = {"exchangeId": "binance", "symbol": "BTC/USDT", **crossed, "timestamp": at, "lastUpdated": at}
+    produce(up, "crypto-level1", json.dumps(quote).encode())
+    before = runs(web)
+    page.goto("/assets/tables/level1")
+    page.get_by_role("button", name="Materialize").first.click()
+    page.get_by_role("button", name="Latest").click()
+    page.get_by_role("button", name=re.compile("^Launch")).last.click()
+    run = wait_new_run(web, before, "SUCCESS")
+    assert run["assetSelection"] == [{"path": ["tables", "level1"]}]
+
+    page.goto("/assets/tables/level1?view=checks")
+    page.get_by_text("bid_at_most_ask", exact=True).first.click()
+    expect(page.get_by_text("Expected: the bid is at most the ask")).to_be_visible(timeout=WAIT_MS)
+    expect(page.get_by_text(re.compile("1 of .* messages do not meet it"))).to_be_visible(timeout=WAIT_MS)
+    expect(page.get_by_text("Failed").first).to_be_visible()
 
 
 def test_a_failed_check_says_what_is_wrong(page: Page, up: RunningUp) -> None:
-    broker = require_broker(BrokerSettings(), HomeSettings(home=up.home))
-    bad = Producer({"bootstrap.servers": broker.brokers})
-    bad.produce("crypto-analytics", b'{"exchangeId": "coingecko", "totalMarketCap": "a lot"}')
-    assert bad.flush(60) == 0
-
+    produce(up, "crypto-analytics", b'{"exchangeId": "coingecko", "totalMarketCap": "a lot"}')
     page.goto("/assets/topics/crypto-analytics?view=checks")
     page.get_by_text("schema", exact=True).first.click()
     page.get_by_role("button").filter(has_text=re.compile("^Execute$")).click()

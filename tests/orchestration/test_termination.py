@@ -44,7 +44,7 @@ def test_a_terminated_feed_run_loses_nothing(up: RunningUp, web: Web) -> None:
     wait_until(lambda: _status(web, run_id) == "CANCELED", 100, what="the run is canceled")
 
     after = counts()
-    assert _reported(web, run_id) == {
+    assert reported(web, run_id) == {
         topic: after[topic] - before[topic] for topic in TOPICS if after[topic] > before[topic]
     }
 
@@ -53,7 +53,7 @@ def _status(web: Web, run_id: str) -> str:
     return str(web.ask(_STATUS, id=run_id)["runOrError"]["status"])
 
 
-def _reported(web: Web, run_id: str) -> dict[str, int]:
+def reported(web: Web, run_id: str) -> dict[str, int]:
     """Messages by topic, as the run observed them."""
     events: list[dict[str, Any]] = web.ask(_EVENTS, id=run_id)["logsForRun"]["events"]
     return {

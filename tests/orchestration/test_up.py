@@ -50,14 +50,16 @@ def test_the_page_answers_and_the_first_run_left_its_marks(web: Web) -> None:
     nodes = {"/".join(node["assetKey"]["path"]): node for node in web.ask(_ASSETS)["assetNodes"]}
     (feed,) = nodes["feeds/market_data"]["assetMaterializations"]
     assert feed["partition"] == "binance"
-    assert all(nodes[f"topics/crypto-{name}"]["assetMaterializations"] for name in ("prices", "level1"))
+    followed = ("topics/crypto-prices", "topics/crypto-level1", "tables/level1", "tables/price", "candles")
+    assert all(nodes[name]["assetMaterializations"] for name in followed)
 
 
 def test_the_first_run_left_green_checks(web: Web) -> None:
     nodes = {"/".join(node["assetKey"]["path"]): node for node in web.ask(_CHECKS)["assetNodes"]}
-    checks = nodes["topics/crypto-level1"]["assetChecksOrError"]["checks"]
-    assert checks
-    assert {check["executionForLatestMaterialization"]["status"] for check in checks} == {"SUCCEEDED"}
+    for name in ("topics/crypto-level1", "tables/level1"):
+        checks = nodes[name]["assetChecksOrError"]["checks"]
+        assert checks
+        assert {check["executionForLatestMaterialization"]["status"] for check in checks} == {"SUCCEEDED"}
 
 
 def test_a_second_up_in_the_same_home_is_refused(up: RunningUp, web: Web) -> None:

@@ -1,8 +1,5 @@
 """End to end by Dagster's own daemon: a consumer stops, people hear of it, the catch-up runs, they hear."""
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,44 +11,23 @@ from confluent_kafka import Consumer, Producer
 from coinstream.local_broker import LocalBroker
 from tests.conftest import TopicFactory
 from tests.observing.webhook import Webhook
+from tests.sensors.daemon import daemon as running_daemon
 from tests.support import unique, wait_until
 
-ROOT = Path(__file__).parents[2]
 PATIENCE_S = 90.0
 
 
 @pytest.fixture
 def daemon(tmp_path: Path, broker: LocalBroker, hook: Webhook) -> Iterator[dg.DagsterInstance]:
     """The daemon, with the sensor's default to run; gives its instance."""
-    home = tmp_path / "dagster"
-    home.mkdir()
-    (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
-    environment = os.environ | {
-        "DAGSTER_HOME": str(home),
+    environment = {
         "REDPANDA_BROKERS": broker.bootstrap,
         "COINSTREAM_ALERTS": hook.url,
         "COINSTREAM_WATCH_INTERVAL_S": "1",
         "COINSTREAM_LAG_SILENCE_S": "3",
     }
-    log = (tmp_path / "daemon.log").open("w")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dagster._daemon", "run", "-m", "tests.sensors.daemon_location"],
-        cwd=ROOT,
-        env=environment,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-    )
-    try:
-        with dg.DagsterInstance.from_config(str(home)) as instance:
-            yield instance
-    finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(30)
-        log.close()
+    with running_daemon(tmp_path / "dagster", "tests.sensors.daemon_location", environment) as instance:
+        yield instance
 
 
 def consume(broker: LocalBroker, group: str, topic: str, count: int) -> None:

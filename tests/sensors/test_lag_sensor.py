@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
+import definitions
 from assets.topic_health import figures
 from coinstream.local_broker import LocalBroker
 from coinstream.observing.lag import LagMonitor
@@ -21,7 +22,7 @@ from coinstream.provisioning import Provisioner
 from coinstream.settings import BrokerSettings, LagSettings
 from coinstream.topics import LEVEL1
 from resources.admin import AdminResource
-from sensors.lag import lag_sensor
+from sensors.lag import CATCH_UP_JOB, lag_sensor
 from sensors.topic_events import topic_events
 from tests.conftest import TopicFactory
 from tests.observing.webhook import Webhook
@@ -62,6 +63,9 @@ def test_an_alert_a_catch_up_and_a_recovery_once_each(
     assert mine(tick()) == [], "one bad tick convinces nobody"
     (request,) = mine(tick())
     assert request.run_key == f"catch-up/{group}/{name}/0/10-30"
+    job = definitions.defs.get_job_def(CATCH_UP_JOB)
+    assert job.partitions_def is not None
+    assert job.partitions_def.has_partition_key(str(request.partition_key)), "the job takes it"
     (alert,) = told()
     assert alert["title"] == f"[coinstream] Alert: group {group} has stopped on {name}"
     for part in (

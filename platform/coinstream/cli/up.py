@@ -9,6 +9,7 @@ import time
 import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from typing import Annotated, Final
 
 import typer
@@ -23,7 +24,10 @@ app = typer.Typer()
 
 RECORDED: Final = "binance"
 FIRST_JOB: Final = "publish_and_check"
-_FIRST_CONFIG: Final = {"ops": {"feeds__market_data": {"config": {"duration_s": 8.0, "speed": 10.0}}}}
+LANDING_JOB: Final = "land_topics"
+CANDLES_JOB: Final = "build_candles"
+# Eighty seconds of the recording, so that there is a whole minute for a candle.
+_FIRST_CONFIG: Final = {"ops": {"feeds__market_data": {"config": {"duration_s": 5.0, "speed": 16.0}}}}
 _FIRST_RUN_S: Final = 180.0
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -59,11 +63,12 @@ def up(
                 say(f"web UI at {web.url}")
                 if open_browser:
                     webbrowser.open(web.url)
-                if not no_feed:
-                    _first_run(web, feed or _first_feed(), say)
+                has_quotes = not no_feed and _first_run(web, feed or _first_feed(), say)
                 # The one line that goes to standard output, for scripts that wait for it.
                 typer.echo(f"Ready: {web.url} — Ctrl-C stops everything.")
                 sys.stdout.flush()
+                if has_quotes:
+                    _fill_tables(web, say)
                 platform.watch()
     except _Stop:
         _tell_if_heard("stopped")
@@ -80,16 +85,29 @@ def _first_feed() -> str:
     return DEFAULT if os.environ.get("FEEDS", "").lower() == LIVE else RECORDED
 
 
-def _first_run(web: Web, feed: str, say: Callable[[str], None]) -> None:
-    """Publish some quotes, so that there is something to see. Whether it succeeds is told, not more."""
+def _first_run(web: Web, feed: str, say: Callable[[str], None]) -> bool:
+    """Publish some quotes, so that there is something to see; whether that succeeded."""
     try:
         run_id = web.launch(FIRST_JOB, config=_FIRST_CONFIG, tags={"dagster/partition": feed})
         say(f"first run: some seconds of the feed {feed}, see {web.url}/runs/{run_id}")
         web.wait_run(run_id, _FIRST_RUN_S)
     except WebError as error:
         say(f"[yellow]first run:[/] {error}")
+        return False
+    say("first run succeeded; try `coinstream tail crypto-level1`")
+    return True
+
+
+def _fill_tables(web: Web, say: Callable[[str], None]) -> None:
+    """Carry the first quotes on to tables and candles, while the user looks around already."""
+    hour = f"{datetime.now(UTC):%Y-%m-%d-%H:00}"
+    try:
+        web.wait_run(web.launch(LANDING_JOB, config={}, tags={"dagster/partition": hour}), _FIRST_RUN_S)
+        web.wait_run(web.launch(CANDLES_JOB, config={}, tags={}), _FIRST_RUN_S)
+    except WebError as error:
+        say(f"[yellow]tables and candles:[/] {error}")
     else:
-        say("first run succeeded; try `coinstream tail crypto-level1`")
+        say('tables and candles hold them too; try `coinstream lake sql "SELECT * FROM level1 LIMIT 5"`')
 
 
 @contextmanager

@@ -60,7 +60,28 @@ class TopicReport:
 
     def is_behind(self, settings: LagSettings) -> bool:
         """Whether somebody should look: a group lags too much, or has stopped."""
-        return self.lag_messages >= settings.unhealthy_messages or is_alarming(self.verdict)
+        return bool(self.behind(settings))
+
+    def behind(self, settings: LagSettings) -> list[ReaderLag]:
+        """The groups that somebody should look after."""
+        return [
+            one
+            for one in self.readers
+            if is_alarming(one.verdict) or is_far_behind(one.group, one.messages, one.seconds, settings)
+        ]
+
+
+def is_far_behind(
+    group: str, messages: int, seconds: float | None, settings: LagSettings, *, raised: bool = False
+) -> bool:
+    """Whether a group lags too much; once an alarm is raised, until it is well below the threshold.
+
+    A group that jobs move now and then has, between two of them, as many unhandled messages as came
+    meanwhile: what counts is how long the oldest waits.
+    """
+    if group in settings.batch_groups:
+        return messages > 0 and (seconds or 0.0) >= settings.batch_silence_s
+    return messages >= (settings.degraded_messages if raised else settings.unhealthy_messages)
 
 
 def is_alarming(verdict: Verdict) -> bool:

@@ -52,11 +52,12 @@ class Platform:
             code_port = free_ports(1)[0]
             self._place.prepare(code_port)
             # Loading Dagster takes the longest: it begins while the broker starts.
-            self._start_code_server(code_port)
+            url = f"http://{HOST}:{web_port}"
+            self._start_code_server(code_port, url)
             self._start_broker()
             self._wait_listening(code_port)
             self._start_dagster(web_port)
-            web = Web(f"http://{HOST}:{web_port}", self.check)
+            web = Web(url, self.check)
             stack.callback(web.close)
             web.wait_ready(_READY_S)
             yield web
@@ -94,12 +95,14 @@ class Platform:
         taken = "" if port or not home.broker_port else f" (port {home.broker_port} is taken)"
         self._say(f"broker at {self._local.bootstrap}{taken}")
 
-    def _start_code_server(self, port: int) -> None:
+    def _start_code_server(self, port: int, url: str) -> None:
         served = ["--module-name", "definitions", "--location-name", "coinstream"]
         where = ["--host", HOST, "--port", str(port), "--working-directory", str(self._place.root)]
         instance = ["--inject-env-vars-from-instance", "--log-level", "warning"]
         command = _dagster("api", "grpc", *where, *served, *instance)
-        self._children.append(self._child("code server", command, self._place.environment()))
+        # Alerts lead to this web UI, unless the user says where people reach it.
+        environment = {"COINSTREAM_UI_URL": url} | dict(self._place.environment())
+        self._children.append(self._child("code server", command, environment))
 
     def _start_dagster(self, web_port: int) -> None:
         environment = self._place.environment()

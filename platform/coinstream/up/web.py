@@ -96,7 +96,8 @@ class Web:
         """
         try:
             reply = self._http.post("/graphql", json={"query": query, "variables": variables})
-            reply.raise_for_status()
+            if reply.status_code != httpx.codes.BAD_REQUEST:  # Its body says what is wrong with the query.
+                reply.raise_for_status()
         except httpx.HTTPError as error:
             raise NoAnswerError(f"{self.url} does not answer: {error}") from error
         body = reply.json()
