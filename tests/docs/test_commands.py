@@ -29,6 +29,8 @@ from tests.docs.pages import ROOT, Page, pages
 from tests.support import wait_until
 
 ALL = {page.name: page for page in pages()}
+# The first of them waits for the broker and for everything that is put into it.
+pytestmark = pytest.mark.timeout(600)
 _SHELL = re.compile(r"[|&;<>$`]|^\w+=")
 _ANSWER = b"y\n"
 _PRELUDE = """
