@@ -185,9 +185,18 @@ def raw_produce(brokers: BrokerSettings, topic: str, rate: int, count: int) -> N
     keys = [b"COIN%d/USDT" % number for number in range(SYMBOLS)]
     for due, numbers in _ticks(rate, count):
         for n in numbers:
-            producer.produce(topic, _bare_value(due, n), keys[n % SYMBOLS], -1)
+            _produce(producer, topic, _bare_value(due, n), keys[n % SYMBOLS])
         producer.poll(0)
     producer.flush(60)
+
+
+def _produce(producer: Producer, topic: str, value: bytes, key: bytes) -> None:
+    while True:
+        try:
+            producer.produce(topic, value, key, -1)
+            return
+        except BufferError:
+            producer.poll(0.01)
 
 
 def ours_consume(brokers: BrokerSettings, topic: str, samples: Samples) -> None:

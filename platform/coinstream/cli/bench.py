@@ -23,6 +23,7 @@ BENCHES: Final[dict[str, tuple[str, str]]] = {
     "feeds": ("benchmarks.feeds", "Quotes per second: from a websocket into the broker, in one process."),
     "land": ("benchmarks.land", "Rows per second into Iceberg tables, every message checked; memory."),
     "scale": ("benchmarks.scale", "Processor time a message against partitions, symbols, members, shards."),
+    "peers": ("benchmarks.peers.bench", "The same produce, consume and land work by other libraries."),
     "soak": ("benchmarks.soak", "Growth of memory over many millions of messages."),
 }
 """Every bench: its module, whose `run(**options)` gives one object, and its one-line help."""

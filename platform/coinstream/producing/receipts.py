@@ -58,6 +58,8 @@ class Receipts:
         self.new: deque[Receipt] = deque()
         self._metrics: Final = metrics
         self._lock = threading.Lock()
+        # Whoever asks must not see receipts that another thread has taken up and not yet counted.
+        self._counting = threading.Lock()
         self._delivered: Counter[Partition] = Counter()
 
     def delivered(self) -> Mapping[Partition, int]:
@@ -67,7 +69,11 @@ class Receipts:
             return dict(self._delivered)
 
     def count(self) -> None:
-        """Count the new receipts."""
+        """Count the new receipts; when this returns, all that were new are counted."""
+        with self._counting:
+            self._count()
+
+    def _count(self) -> None:
         targets: Counter[Target] = Counter()
         while self.new:
             receipt = self.new.popleft()
