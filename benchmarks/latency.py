@@ -24,6 +24,7 @@ from confluent_kafka import Consumer, Producer
 from benchmarks.common import bench_broker, bench_topic, interleaved, machine
 from coinstream.client import RedpandaClient
 from coinstream.consuming import GroupOptions, Received
+from coinstream.consuming.config import reader_config
 from coinstream.messages import LEVEL1, Level1, Message
 from coinstream.observing.exporter import exporter
 from coinstream.producing.config import latency_profile, producer_config
@@ -216,8 +217,8 @@ def ours_consume(brokers: BrokerSettings, topic: str, samples: Samples) -> None:
 
 
 def raw_consume(brokers: BrokerSettings, topic: str, samples: Samples) -> None:
-    config = {"bootstrap.servers": brokers.brokers, "group.id": f"bare-{uuid.uuid4().hex[:8]}"}
-    consumer = Consumer(config | {"auto.offset.reset": "earliest", "fetch.wait.max.ms": 100})
+    settings = ConsumerSettings(offset_reset="earliest")
+    consumer = Consumer(reader_config(brokers, settings, f"bare-{uuid.uuid4().hex[:8]}"))
     consumer.subscribe([topic])
     while not samples.complete:
         for record in consumer.consume(500, 0.004):

@@ -8,6 +8,7 @@ tops: msgspec into and out of one definition, keys, record timestamps, lz4, ackn
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -17,6 +18,7 @@ from benchmarks import consume
 from benchmarks.chart import bars
 from benchmarks.common import Repetition, bench_broker, bench_topic, compare, interleaved, machine
 from benchmarks.peers import OURS, PEERS, REFERENCE, Kind, Peer, environment, quotes_file
+from coinstream.errors import CoinstreamError
 from coinstream.messages import LEVEL1
 from coinstream.settings import BrokerSettings
 
@@ -27,6 +29,7 @@ def run(
     messages: int = 500_000,
     repetitions: int = 3,
     partitions: int = 48,
+    only: str = "",
     chart: str = "",
 ) -> dict[str, Any]:
     """Rates of all at each kind of work in the same run.
@@ -35,11 +38,15 @@ def run(
         messages: by each library in each turn. Many, as each has read ahead when its clock starts.
         repetitions: turns that count.
         partitions: of the topics; 48 as `crypto-level1` has.
+        only: these libraries, separated by commas, beside ours and confluent-kafka; all when left out.
         chart: a file for the results as bars (SVG).
     """
-    python = environment()
+    chosen = _chosen(only)
     own = Path(sys.executable)
-    everyone = [Peer(OURS, own), Peer(REFERENCE, own), *(Peer(name, python) for name in PEERS)]
+    everyone = [Peer(OURS, own), Peer(REFERENCE, own)]
+    if chosen:
+        python = environment()
+        everyone += [Peer(name, python) for name in chosen]
     with bench_broker() as brokers:
         result: dict[str, Any] = {
             kind: _work(kind, brokers, everyone, partitions, repetitions, messages) for kind in KINDS
@@ -67,13 +74,27 @@ def _work(
                 peer.name: partial(peer.rate, kind, brokers, topic, messages, prepared) for peer in everyone
             }
             figures = interleaved(repetitions, candidates)
-    fastest = max(PEERS, key=lambda name: median(figures[name]))
-    times = [mine / theirs for mine, theirs in zip(figures[OURS], figures[fastest], strict=True)]
-    return compare(figures[OURS], figures[REFERENCE]) | {
-        "peers": {name: {"messages_per_second": round(median(figures[name]))} for name in PEERS},
+    return compare(figures[OURS], figures[REFERENCE]) | _beside(figures)
+
+
+def _beside(figures: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    theirs = {name: figures[name] for name in PEERS if name in figures}
+    if not theirs:
+        return {"peers": {}}
+    fastest = max(theirs, key=lambda name: median(theirs[name]))
+    times = [mine / other for mine, other in zip(figures[OURS], theirs[fastest], strict=True)]
+    return {
+        "peers": {name: {"messages_per_second": round(median(rates))} for name, rates in theirs.items()},
         "fastest_peer": fastest,
         "times_the_fastest_peer": round(median(times), 2),
     }
+
+
+def _chosen(only: str) -> tuple[str, ...]:
+    words = [word.strip() for word in only.split(",") if word.strip()]
+    if strange := set(words) - {OURS, REFERENCE, *PEERS}:
+        raise CoinstreamError(f"{', '.join(sorted(strange))}: there are {', '.join((REFERENCE, *PEERS))}")
+    return tuple(name for name in PEERS if name in words) if words else PEERS
 
 
 def _chart(result: dict[str, Any]) -> str:

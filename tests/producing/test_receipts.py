@@ -22,7 +22,7 @@ def test_who_asks_waits_for_a_count_that_is_under_way(monkeypatch: pytest.Monkey
         go_on.wait(10)
 
     monkeypatch.setattr(metrics.producer_latency, "observe", slow)
-    target = Target(None, "t", b"k", 3)
+    target = Target(None, "t", b"k", 3, bytes)
     receipts.new.append(Receipt(1.0, [target] * 5, []))
     counter = threading.Thread(target=receipts.count)
     counter.start()

@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from coinstream.codec import Writer
 from coinstream.observing.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -24,13 +25,14 @@ Partition = tuple[str, int]
 class Target:
     """Where the messages of one market go. Compared by identity, so that counting is cheap."""
 
-    __slots__ = ("key", "lane", "partition", "topic")
+    __slots__ = ("key", "lane", "partition", "topic", "write")
 
-    def __init__(self, lane: Lane, topic: str, key: bytes, partition: int) -> None:
+    def __init__(self, lane: Lane, topic: str, key: bytes, partition: int, write: Writer) -> None:
         self.lane = lane
         self.topic = topic
         self.key = key
         self.partition = partition
+        self.write = write
 
 
 class Receipt(NamedTuple):
