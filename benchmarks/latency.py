@@ -15,6 +15,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -83,22 +84,29 @@ def _turn(brokers: BrokerSettings, who: str, rate: int, seconds: float, warmup: 
     count, skipped = int(rate * (seconds + warmup)), int(rate * warmup)
     with bench_topic(brokers, f"{LEVEL1.topic}-latency", PARTITIONS) as topic:
         arguments = [brokers.brokers, topic, str(rate), str(count), str(skipped)]
-        reader = _child(f"{who}-consume", arguments)
-        assert reader.stdout is not None
-        _probe(brokers, topic)
-        if reader.stdout.readline().strip() != b"ready":
-            raise RuntimeError("the consumer did not start")
-        writer = _child(f"{who}-produce", arguments)
-        if writer.wait(count / rate * 3 + 60):
-            raise RuntimeError("the producer failed")
-        output, _ = reader.communicate(timeout=60)
+        with _child(f"{who}-consume", arguments) as reader:
+            assert reader.stdout is not None
+            _probe(brokers, topic)
+            if reader.stdout.readline().strip() != b"ready":
+                raise RuntimeError("the consumer did not start")
+            with _child(f"{who}-produce", arguments) as writer:
+                if writer.wait(count / rate * 3 + 60):
+                    raise RuntimeError("the producer failed")
+            output, _ = reader.communicate(timeout=60)
     result: dict[str, float] = json.loads(output)
     return result
 
 
-def _child(role: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+@contextmanager
+def _child(role: str, arguments: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "benchmarks.latency", role, *arguments]
-    return subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE)
+    child = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE)
+    try:
+        yield child
+    finally:
+        # Whatever failed, nobody is left behind waiting for messages.
+        child.kill()
+        child.wait()
 
 
 def _probe(brokers: BrokerSettings, topic: str) -> None:
