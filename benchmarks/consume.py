@@ -33,17 +33,15 @@ def run(
     repetitions: int = 3,
     partitions: int = 48,
     peers: bool = True,
-    peer_messages: int = 200_000,
     batch_size: int = 1000,
 ) -> dict[str, Any]:
     """Rates in the same run, in turns.
 
     Args:
-        messages: read by us and by the bare client in each turn.
+        messages: read by each in each turn. Many, as each has read ahead when its clock starts.
         repetitions: turns that count.
         partitions: of the topic; 48 as `crypto-level1` has.
         peers: also run quix-streams, faststream and aiokafka. Their environment is made on first use.
-        peer_messages: read by each peer in each turn (they are slower).
         batch_size: most messages that the batch handler gets at once.
     """
     python = environment() if peers else None
@@ -58,7 +56,7 @@ def run(
         }
         running = {name: Peer(name, python) for name in PEERS} if python else {}
         for name, peer in running.items():
-            candidates[name] = _measured(peer, brokers, topic, min(peer_messages, messages))
+            candidates[name] = _measured(peer, brokers, topic, messages)
         figures = interleaved(repetitions, candidates)
     result = compare(figures["ours"], figures["raw"])
     batches = compare(figures["batches"], figures["raw"])
@@ -77,7 +75,7 @@ def run(
 
 
 def _measured(peer: Peer, brokers: BrokerSettings, topic: str, messages: int) -> Any:
-    return lambda: peer.rate(brokers.brokers, topic, messages)
+    return lambda: peer.rate("consume", brokers, topic, messages)
 
 
 def fill(brokers: BrokerSettings, topic: str, messages: int) -> None:

@@ -15,6 +15,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from confluent_kafka import Consumer, Producer
 from benchmarks.common import bench_broker, bench_topic, interleaved, machine
 from coinstream.client import RedpandaClient
 from coinstream.consuming import GroupOptions, Received
+from coinstream.consuming.config import reader_config
 from coinstream.messages import LEVEL1, Level1, Message
 from coinstream.observing.exporter import exporter
 from coinstream.producing.config import latency_profile, producer_config
@@ -82,22 +84,29 @@ def _turn(brokers: BrokerSettings, who: str, rate: int, seconds: float, warmup: 
     count, skipped = int(rate * (seconds + warmup)), int(rate * warmup)
     with bench_topic(brokers, f"{LEVEL1.topic}-latency", PARTITIONS) as topic:
         arguments = [brokers.brokers, topic, str(rate), str(count), str(skipped)]
-        reader = _child(f"{who}-consume", arguments)
-        assert reader.stdout is not None
-        _probe(brokers, topic)
-        if reader.stdout.readline().strip() != b"ready":
-            raise RuntimeError("the consumer did not start")
-        writer = _child(f"{who}-produce", arguments)
-        if writer.wait(count / rate * 3 + 60):
-            raise RuntimeError("the producer failed")
-        output, _ = reader.communicate(timeout=60)
+        with _child(f"{who}-consume", arguments) as reader:
+            assert reader.stdout is not None
+            _probe(brokers, topic)
+            if reader.stdout.readline().strip() != b"ready":
+                raise RuntimeError("the consumer did not start")
+            with _child(f"{who}-produce", arguments) as writer:
+                if writer.wait(count / rate * 3 + 60):
+                    raise RuntimeError("the producer failed")
+            output, _ = reader.communicate(timeout=60)
     result: dict[str, float] = json.loads(output)
     return result
 
 
-def _child(role: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+@contextmanager
+def _child(role: str, arguments: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "benchmarks.latency", role, *arguments]
-    return subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE)
+    child = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE)
+    try:
+        yield child
+    finally:
+        # Whatever failed, nobody is left behind waiting for messages.
+        child.kill()
+        child.wait()
 
 
 def _probe(brokers: BrokerSettings, topic: str) -> None:
@@ -185,9 +194,18 @@ def raw_produce(brokers: BrokerSettings, topic: str, rate: int, count: int) -> N
     keys = [b"COIN%d/USDT" % number for number in range(SYMBOLS)]
     for due, numbers in _ticks(rate, count):
         for n in numbers:
-            producer.produce(topic, _bare_value(due, n), keys[n % SYMBOLS], -1)
+            _produce(producer, topic, _bare_value(due, n), keys[n % SYMBOLS])
         producer.poll(0)
     producer.flush(60)
+
+
+def _produce(producer: Producer, topic: str, value: bytes, key: bytes) -> None:
+    while True:
+        try:
+            producer.produce(topic, value, key, -1)
+            return
+        except BufferError:
+            producer.poll(0.01)
 
 
 def ours_consume(brokers: BrokerSettings, topic: str, samples: Samples) -> None:
@@ -207,8 +225,8 @@ def ours_consume(brokers: BrokerSettings, topic: str, samples: Samples) -> None:
 
 
 def raw_consume(brokers: BrokerSettings, topic: str, samples: Samples) -> None:
-    config = {"bootstrap.servers": brokers.brokers, "group.id": f"bare-{uuid.uuid4().hex[:8]}"}
-    consumer = Consumer(config | {"auto.offset.reset": "earliest", "fetch.wait.max.ms": 100})
+    settings = ConsumerSettings(offset_reset="earliest")
+    consumer = Consumer(reader_config(brokers, settings, f"bare-{uuid.uuid4().hex[:8]}"))
     consumer.subscribe([topic])
     while not samples.complete:
         for record in consumer.consume(500, 0.004):

@@ -22,6 +22,9 @@ MAX_DECOMPRESSED: Final = 16 * 1024 * 1024
 """A compressed payload that unpacks to more bytes than this is refused."""
 
 Headers = list[tuple[str, bytes]]
+Writer = Callable[[Any], bytes]
+UNWRITABLE: Final = (TypeError, msgspec.ValidationError)
+"""What a writer raises for a value of a wrong type."""
 _COMPRESSED: Final[Headers] = [(COMPRESSED_HEADER, b"true")]
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -43,7 +46,7 @@ class Encoder:
 
     def __init__(self) -> None:
         self.lossy_prices: Counter[str] = Counter()
-        self._writers: dict[type, Callable[[Any], bytes]] = {}
+        self._writers: dict[type, Writer] = {}
 
     def encode(self, message: Message) -> tuple[bytes, Headers | None]:
         """The payload and the headers it needs, if any.
@@ -52,20 +55,34 @@ class Encoder:
             MessageError: a value is not finite, negative where it may not be, empty, or of a
                 wrong type; or the object is no registered message.
         """
-        writer = self._writers.get(type(message)) or self._writer(message)
         try:
-            value = writer(message)
-        except (TypeError, msgspec.ValidationError) as error:
-            raise MessageError(f"cannot write {message!r}: {error}") from None
-        if len(value) <= COMPRESS_ABOVE:
-            return value, None
-        return lz4.frame.compress(value), _COMPRESSED.copy()
+            value = self.writer(type(message))(message)
+        except UNWRITABLE as error:
+            raise unwritable(message, error) from None
+        return (value, None) if len(value) <= COMPRESS_ABOVE else compressed(value)
 
-    def _writer(self, message: Message) -> Callable[[Any], bytes]:
-        cls = type(message)
+    def writer(self, cls: type[Message]) -> Writer:
+        """The function that writes one type as JSON, for whoever writes many; it compresses nothing.
+
+        Raises:
+            MessageError: it is no registered type. The function raises one too, or one of `UNWRITABLE`.
+        """
+        found = self._writers.get(cls)
+        if found is not None:
+            return found
         if not any(kind.cls is cls for kind in MESSAGE_TYPES.values()):
             raise MessageError(f"{cls.__name__} is not a registered message type")
         return self._writers.setdefault(cls, compile_encoder(cls, self.lossy_prices))
+
+
+def unwritable(message: Message, error: Exception) -> MessageError:
+    """What to raise for a message that a writer could not write."""
+    return MessageError(f"cannot write {message!r}: {error}")
+
+
+def compressed(value: bytes) -> tuple[bytes, Headers]:
+    """The payload as an lz4 frame, and the header that says so."""
+    return lz4.frame.compress(value), _COMPRESSED.copy()
 
 
 class Decoder:

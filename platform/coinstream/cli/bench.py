@@ -23,9 +23,12 @@ BENCHES: Final[dict[str, tuple[str, str]]] = {
     "feeds": ("benchmarks.feeds", "Quotes per second: from a websocket into the broker, in one process."),
     "land": ("benchmarks.land", "Rows per second into Iceberg tables, every message checked; memory."),
     "scale": ("benchmarks.scale", "Processor time a message against partitions, symbols, members, shards."),
+    "peers": ("benchmarks.peers.bench", "The same produce, consume and land work by other libraries."),
     "soak": ("benchmarks.soak", "Growth of memory over many millions of messages."),
 }
 """Every bench: its module, whose `run(**options)` gives one object, and its one-line help."""
+
+ALL: Final = "all"
 
 _CHECKOUT: Final = Path(__file__).resolve().parents[3]
 
@@ -43,7 +46,7 @@ app = typer.Typer(help="Measure against the bare client in the same run.")
 @app.command(epilog=_EXAMPLES, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def bench(
     context: typer.Context,
-    name: Annotated[str | None, typer.Argument(help="The bench; leave it out to list them.")] = None,
+    name: Annotated[str | None, typer.Argument(help="The bench, or `all`; none: a list.")] = None,
     json: AsJson = False,
 ) -> None:
     """Run a bench. Its own options follow its name, e.g. `coinstream bench produce --messages 1000000`.
@@ -53,9 +56,25 @@ def bench(
     if name is None:
         _list(json)
         return
+    if name == ALL:
+        _all(context.args, json)
+        return
     run = _load(name)
     result = run(**_options(name, run, context.args))
     print_json(result) if json else _render(name, result)
+
+
+def _all(words: list[str], json: bool) -> None:
+    if words:
+        raise typer.BadParameter(f"`bench {ALL}` takes no options; got {' '.join(words)}")
+    results = {}
+    for name in BENCHES:
+        progress_console.print(f"bench {name} …")
+        results[name] = _load(name)()
+        if not json:
+            _render(name, results[name])
+    if json:
+        print_json(results)
 
 
 def _list(json: bool) -> None:

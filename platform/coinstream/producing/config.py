@@ -14,6 +14,11 @@ from coinstream.settings import BrokerSettings, KafkaConfig, ProducerSettings
 RETRY_UNTIL_TIMEOUT: Final = 2_147_483_647
 """librdkafka's largest count of retries."""
 
+THROUGHPUT_SHARE: Final = 0.75
+"""The part of the buffer that the throughput profile has where both are used. Its batches fill while each
+producer's one request is on its way, so with less room it sends smaller ones."""
+_EVERYTHING: Final = "*"
+
 _EXPECTED_WARNING: Final = "enable.gapless.guarantee is experimental"
 
 
@@ -95,8 +100,7 @@ def pooled_config(
     Retries are bounded by the delivery timeout alone: librdkafka fails a batch whose retries are used up
     without stopping those behind it, which would pass it. `retries` then bounds the single connections.
     """
-    profiles = 2 if settings.throughput_topics else 1
-    share = settings.buffer_bytes // (settings.pool_size * profiles)
+    share = int(settings.buffer_bytes * _share(settings, profile)) // settings.pool_size
     return producer_config(brokers, settings, profile, name) | {
         "enable.idempotence": True,
         "enable.gapless.guarantee": True,
@@ -105,6 +109,14 @@ def pooled_config(
         "max.in.flight.requests.per.connection": settings.pool_max_in_flight,
         "queue.buffering.max.kbytes": max(share // 1024, 1),
     }
+
+
+def _share(settings: ProducerSettings, profile: Profile) -> float:
+    """The part of the buffer that the producers of a profile have together; all parts make one."""
+    if not settings.throughput_topics or _EVERYTHING in settings.throughput_topics:
+        return 1.0  # the other profile is never used
+    large = profile == throughput_profile(settings)
+    return THROUGHPUT_SHARE if large else 1 - THROUGHPUT_SHARE
 
 
 def transactional_config(

@@ -8,7 +8,7 @@ from typing import Final
 
 from confluent_kafka import KafkaException
 
-from coinstream.codec import Encoder
+from coinstream.codec import COMPRESS_ABOVE, UNWRITABLE, Encoder, Headers, compressed, unwritable
 from coinstream.messages import Message
 from coinstream.producing.delivery import Chunk, Ledger
 from coinstream.producing.pool import ProducerPool
@@ -50,7 +50,7 @@ class Publisher:
         return count
 
     def _send(self, chunk: Sequence[Message], topic: str | None) -> None:
-        encode, targets = self._encoder.encode, self._targets
+        targets = self._targets
         token = Chunk(
             next(self._ledger.sequence), chunk, Encoder().encode, self._pool.find, self._ledger.receipts
         )
@@ -59,7 +59,14 @@ class Publisher:
             for message in chunk:
                 place = (type(message), message.exchange_id, getattr(message, "symbol", None), topic)
                 target = targets.get(place) or self._target(place, message)
-                value, headers = encode(message)
+                # `Encoder.encode`, without its call and its search for the writer.
+                headers: Headers | None = None
+                try:
+                    value = target.write(message)
+                except UNWRITABLE as error:
+                    raise unwritable(message, error) from None
+                if len(value) > COMPRESS_ABOVE:
+                    value, headers = compressed(value)
                 at_ms = record_time_ms(message)
                 try:
                     target.lane.produce(target.topic, value, target.key, -1, token, None, at_ms, headers)
@@ -82,7 +89,7 @@ class Publisher:
         else:
             key = message_key(message, topic)
         partition = partition_of(key, self._topics.require(topic, key))
-        target = Target(self._pool.find(topic, key), topic, key, partition)
+        target = Target(self._pool.find(topic, key), topic, key, partition, self._encoder.writer(place[0]))
         if len(targets) < MAX_CACHED_ROUTES:
             targets[place] = target
         return target

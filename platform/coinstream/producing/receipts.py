@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from coinstream.codec import Writer
 from coinstream.observing.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -24,13 +25,14 @@ Partition = tuple[str, int]
 class Target:
     """Where the messages of one market go. Compared by identity, so that counting is cheap."""
 
-    __slots__ = ("key", "lane", "partition", "topic")
+    __slots__ = ("key", "lane", "partition", "topic", "write")
 
-    def __init__(self, lane: Lane, topic: str, key: bytes, partition: int) -> None:
+    def __init__(self, lane: Lane, topic: str, key: bytes, partition: int, write: Writer) -> None:
         self.lane = lane
         self.topic = topic
         self.key = key
         self.partition = partition
+        self.write = write
 
 
 class Receipt(NamedTuple):
@@ -58,6 +60,8 @@ class Receipts:
         self.new: deque[Receipt] = deque()
         self._metrics: Final = metrics
         self._lock = threading.Lock()
+        # Whoever asks must not see receipts that another thread has taken up and not yet counted.
+        self._counting = threading.Lock()
         self._delivered: Counter[Partition] = Counter()
 
     def delivered(self) -> Mapping[Partition, int]:
@@ -67,7 +71,11 @@ class Receipts:
             return dict(self._delivered)
 
     def count(self) -> None:
-        """Count the new receipts."""
+        """Count the new receipts; when this returns, all that were new are counted."""
+        with self._counting:
+            self._count()
+
+    def _count(self) -> None:
         targets: Counter[Target] = Counter()
         while self.new:
             receipt = self.new.popleft()
