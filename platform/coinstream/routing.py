@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from coinstream.messages import Message, classify, type_named, type_of
@@ -119,6 +120,7 @@ def murmur2(key: bytes) -> int:
     return h ^ (h >> 15)
 
 
+@lru_cache(maxsize=MAX_CACHED_ROUTES)
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition that Java, librdkafka's `murmur2_random` and kafkajs choose for a key.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Final
 
 import mmh3
@@ -14,6 +15,7 @@ from coinstream.producing.config import Profile, pooled_config, profile_chooser
 from coinstream.producing.delivery import Ledger
 from coinstream.producing.lane import Lane
 from coinstream.producing.statistics import BatchSizes
+from coinstream.routing import partition_of
 from coinstream.settings import BrokerSettings, ProducerSettings
 
 BUSY_S: Final = 0.004
@@ -24,14 +26,27 @@ IDLE_S: Final = 0.1
 class ProducerPool:
     """`pool_size` lanes per profile, made when first used, each an idempotent producer.
 
-    Order holds per key: the lane of a key is `mmh3(key) % pool_size`, for one topic always in the
-    same profile, also after a producer was replaced.
+    Order holds per key: a key always goes through the same lane, for one topic always in the same
+    profile, also after a producer was replaced. The keys of a partition share a lane, so that one producer
+    fills its batches: spread by key alone, each of five producers would serve every partition with batches of
+    a fifth of the size. The partitions of a topic take the lanes in turn, from where mmh3 of its name says.
+
+    Args:
+        partitions_of: how many partitions a topic has; raises when it does not exist.
     """
 
-    def __init__(self, brokers: BrokerSettings, settings: ProducerSettings, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        brokers: BrokerSettings,
+        settings: ProducerSettings,
+        ledger: Ledger,
+        partitions_of: Callable[[str], int],
+    ) -> None:
         self._brokers = brokers
         self._settings = settings
         self._ledger = ledger
+        self._partitions_of = partitions_of
+        self._first_seen: dict[str, int] = {}
         self.profile_of = profile_chooser(settings)
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._lock = threading.Lock()
@@ -51,8 +66,17 @@ class ProducerPool:
         return tuple(self._lanes.values())
 
     def find(self, topic: str, key: bytes) -> Lane:
-        """The lane of a key."""
-        return self._lane(self.profile_of(topic), mmh3.hash(key, signed=False) % self._settings.pool_size)
+        """The lane of a key.
+
+        Raises:
+            TopicError: the topic does not exist.
+        """
+        partitions = self._first_seen.get(topic)
+        if partitions is None:
+            # As first seen: a topic that gains partitions must not part a key from what it has under way.
+            partitions = self._first_seen.setdefault(topic, self._partitions_of(topic))
+        number = (_hash_of(topic) + partition_of(key, partitions)) % self._settings.pool_size
+        return self._lane(self.profile_of(topic), number)
 
     def get_producer(self, topic: str = "") -> Lane:
         """The next lane, round-robin: for messages without a key, whose order is nobody's."""
@@ -113,3 +137,8 @@ class ProducerPool:
     def _pauses(self) -> Iterator[float]:
         while not self._stopping.is_set():
             yield BUSY_S if len(self) else IDLE_S
+
+
+@lru_cache(maxsize=10_000)
+def _hash_of(topic: str) -> int:
+    return mmh3.hash(topic, signed=False)
