@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import pyarrow as pa
 
@@ -17,9 +17,7 @@ from coinstream.lake.batch import Batch, Mask
 from coinstream.lake.positions import OFFSETS, Positions, landed_positions
 from coinstream.lake.schemas import INGESTED, TIME
 from coinstream.lake.store import Lake
-
-if TYPE_CHECKING:
-    from pyiceberg.table import Table
+from coinstream.lake.writing import append
 
 log = logging.getLogger("coinstream.lake")
 
@@ -89,12 +87,6 @@ def contended(lake: Lake, doing: str, attempt: Callable[[], Committed]) -> Commi
         except Exception as error:
             raise LakeError(f"cannot {doing}: {type(error).__name__}: {error}") from error
     raise AssertionError("unreachable")
-
-
-def append(table: Table, rows: pa.Table, properties: dict[str, str]) -> None:
-    """Add rows and properties as one snapshot, or nothing; also no rows, for the sake of the properties."""
-    with table.transaction() as change:
-        change.append(rows, snapshot_properties=properties)
 
 
 def landable(batch: Batch, mask: Mask, ingested: datetime) -> pa.Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,6 +17,7 @@ from coinstream.lake.positions import OFFSETS, landed_positions
 from coinstream.lake.query import located
 from coinstream.lake.schemas import QUARANTINE
 from coinstream.lake.store import Lake, explained, known_specs
+from coinstream.lake.writing import write_files
 from coinstream.settings import LakeSettings
 
 if TYPE_CHECKING:
@@ -139,9 +139,7 @@ def _bins(files: Iterable[DataFile], settings: LakeSettings) -> Iterator[list[Da
 
 
 def _merged(table: Table, small: Sequence[DataFile]) -> Iterable[DataFile]:
-    from pyiceberg.io.pyarrow import write_file
     from pyiceberg.partitioning import PartitionFieldValue, PartitionKey
-    from pyiceberg.table import WriteTask
 
     schema, spec = table.schema(), table.specs()[small[0].spec_id]
     rows = _read(table, small, schema.as_arrow())
@@ -149,8 +147,7 @@ def _merged(table: Table, small: Sequence[DataFile]) -> Iterable[DataFile]:
     if spec.fields:
         values = [PartitionFieldValue(field, small[0].partition[at]) for at, field in enumerate(spec.fields)]
         key = PartitionKey(values, spec, schema)
-    task = WriteTask(uuid.uuid4(), 0, schema, rows.to_batches(), partition_key=key)
-    return write_file(table.io, table.metadata, iter([task]))
+    return write_files(table, rows, key)
 
 
 def _read(table: Table, files: Sequence[DataFile], schema: pa.Schema) -> pa.Table:

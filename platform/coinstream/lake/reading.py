@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -130,23 +132,27 @@ class Reading:
 
     def take(self, messages: list[Message]) -> Chunk:
         """The messages that lie before their partition's stop, as columns."""
-        count, index = len(messages), self._index
-        topic = np.fromiter((index[m.topic()] for m in messages), np.int64, count)  # type: ignore[index]
-        partition = np.fromiter((m.partition() for m in messages), np.int64, count)
-        offset = np.fromiter((m.offset() for m in messages), np.int64, count)
+        count = len(messages)
+        topic = np.fromiter(map(self._index.__getitem__, map(Message.topic, messages)), np.int64, count)
+        partition = np.fromiter(map(Message.partition, messages), np.int64, count)
+        offset = np.fromiter(map(Message.offset, messages), np.int64, count)
         wanted = offset < self._stops[topic, partition]
         if not wanted.all():
             messages = [messages[at] for at in np.flatnonzero(wanted)]
             topic, partition, offset = topic[wanted], partition[wanted], offset[wanted]
         self._note(topic, partition, offset)
+        stamps = map(itemgetter(1), map(Message.timestamp, messages))
+        headers = list(map(Message.headers, messages))
         return Chunk(
             self.topics,
             topic,
             partition,
             offset,
-            np.fromiter((m.timestamp()[1] for m in messages), np.int64, len(messages)),
-            [m.value() for m in messages],
-            [at for at, m in enumerate(messages) if m.headers() and _is_compressed(m)],
+            np.fromiter(stamps, np.int64, len(messages)),
+            list(map(Message.value, messages)),
+            [at for at, found in enumerate(headers) if found and _says_compressed(found)]
+            if any(headers)
+            else [],
         )
 
     def _note(self, topic: Ints, partition: Ints, offset: Ints) -> None:
@@ -157,9 +163,8 @@ class Reading:
             self.at_end((self.topics[at], part))
 
 
-def _is_compressed(message: Message) -> bool:
-    headers = message.headers()
-    return is_compressed(list(headers.items()) if isinstance(headers, dict) else headers or ())
+def _says_compressed(headers: Any) -> bool:
+    return is_compressed(list(headers.items()) if isinstance(headers, dict) else headers)
 
 
 def reached_by(chunk: Chunk, ids: Mapping[str, str | None]) -> Positions:
