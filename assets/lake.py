@@ -9,6 +9,7 @@ from pydantic import Field
 
 from assets.presenting import MEANINGS
 from assets.topics import OWNERS, SPECS, group_of, topic_key
+from coinstream.expectations.docs import DataDocs
 from coinstream.expectations.judge import ExpectationJudge
 from coinstream.lake import statistics
 from coinstream.lake.charts import as_markdown, line_chart
@@ -87,12 +88,17 @@ def _table(spec: TableSpec) -> dg.AssetsDefinition:
                 ExpectationJudge(spec, opened.settings),
                 run_id=context.run.run_id,
             )
+        docs = DataDocs(opened.settings)
+        for done in (report, again):
+            if done is not None and done.messages:
+                docs.publish(spec.name, done.outcomes, done.run, datetime.now(UTC))
         for topic, count in report.lost.items():
             context.log.warning(f"retention removed {count} messages of {topic} before they were landed")
         landed = summary(spec.name, opened.table(spec))
         return dg.MaterializeResult(
             metadata={
                 **_counts(report, again),
+                **docs_link(docs, spec, context.run.run_id),
                 "dagster/row_count": landed.rows,
                 "files": landed.files,
                 "bytes": landed.bytes,
@@ -111,6 +117,15 @@ def _hours_again(context: dg.AssetExecutionContext, config: LandingConfig) -> dg
     window = context.partition_time_window
     is_over = window.end <= datetime.now(UTC)
     return window if config.again or (config.again is None and is_over) else None
+
+
+def docs_link(docs: DataDocs, spec: TableSpec, run: str) -> Mapping[str, dg.MetadataValue]:
+    """Where Data Docs show a run's landing, or the newest: a link, or a path where nothing serves them."""
+    page = docs.page(spec.name, run)
+    if page is None:
+        return {}
+    address = docs.address(page)
+    return {"data_docs": dg.MetadataValue.url(address) if address else dg.MetadataValue.path(str(page))}
 
 
 def _counts(report: TableReport, again: TableReport | None) -> dict[str, Any]:

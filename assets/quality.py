@@ -10,7 +10,8 @@ from typing import Any, Final
 import dagster as dg
 import msgspec
 
-from assets.lake import table_key
+from assets.lake import docs_link, table_key
+from coinstream.expectations.docs import DataDocs
 from coinstream.expectations.rules import ROW_COUNT, Rule, rules_for
 from coinstream.lake.landing import CHECKS, RUN
 from coinstream.lake.query import query
@@ -42,10 +43,11 @@ def _checks(spec: TableSpec) -> dg.AssetChecksDefinition:
     def quality(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> Iterator[dg.AssetCheckResult]:
         opened = lake.open()
         counts = landed_counts(opened, spec, context.run.run_id)
+        link = docs_link(DataDocs(opened.settings), spec, context.run.run_id)
         wanted = {key.name for key in context.selected_asset_check_keys}
         for rule in rules:
             if rule.name in wanted:
-                yield _result(opened, spec, rule, counts)
+                yield _result(opened, spec, rule, counts, link)
 
     return quality
 
@@ -67,12 +69,16 @@ def landed_counts(lake: Lake, spec: TableSpec, run_id: str) -> Mapping[str, tupl
 
 
 def _result(
-    lake: Lake, spec: TableSpec, rule: Rule, counts: Mapping[str, tuple[int, int]]
+    lake: Lake,
+    spec: TableSpec,
+    rule: Rule,
+    counts: Mapping[str, tuple[int, int]],
+    link: Mapping[str, dg.MetadataValue],
 ) -> dg.AssetCheckResult:
     checked, failed = counts.get(rule.name, (0, 0))
     # A table that nothing ever landed in is no batch without messages.
     passed = failed == 0 and not (rule.name == ROW_COUNT and counts and checked == 0)
-    metadata: dict[str, Any] = {"checked": checked, "offenders": failed}
+    metadata: dict[str, Any] = {"checked": checked, "offenders": failed, "blocking": rule.blocking, **link}
     if failed:
         metadata["newest_offenders"] = _offenders(lake, spec, rule)
     text = (

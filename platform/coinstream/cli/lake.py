@@ -38,29 +38,31 @@ def land(
     json: AsJson = False,
 ) -> None:
     """Land what the topics hold and the tables do not, once each, after checking every message."""
+    from coinstream.expectations.docs import DataDocs
     from coinstream.expectations.judge import ExpectationJudge
     from coinstream.lake.landing import land as land_table
     from coinstream.lake.relanding import land_again
     from coinstream.lake.store import Lake
 
-    lake, reports = Lake(), []
+    lake, docs, reports = Lake(), DataDocs(), []
     since = _hour(hour) if hour else None
     with broker() as settings:
         for spec in _specs(types):
             judge = ExpectationJudge(spec, lake.settings)
             if since is not None:
-                reports.append(land_again(lake, settings, spec, since, since + timedelta(hours=1), judge))
-                continue
-            with progress(f"land {spec.name}", quiet=json) as tell:
-                reports.append(
-                    land_table(
+                report = land_again(lake, settings, spec, since, since + timedelta(hours=1), judge)
+            else:
+                with progress(f"land {spec.name}", quiet=json) as tell:
+                    report = land_table(
                         lake,
                         settings,
                         spec,
                         judge,
                         on_progress=lambda now, tell=tell: tell(float(now.messages), now.planned),
                     )
-                )
+            reports.append(report)
+            if report.messages:
+                docs.publish(spec.name, report.outcomes, report.run, datetime.now(UTC))
     print_json({"tables": [_as_object(report) for report in reports]}) if json else _render(reports)
 
 
@@ -159,6 +161,20 @@ def recover(json: AsJson = False) -> None:
     for one in found:
         for reason in one.passed_over:
             console.print(f"[yellow]{one.table}: passed over a newer version: {reason}[/]")
+
+
+@app.command("docs", epilog="Examples:\n\ncoinstream lake docs")
+def docs(
+    port: Annotated[int, typer.Option(help="Where to listen; 0 takes a free port.", min=0)] = 3010,
+    host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines look.")] = "127.0.0.1",
+) -> None:
+    """Serve Data Docs: what Great Expectations expects, and found in each landing. Ctrl-C stops."""
+    from coinstream.expectations.docs import DataDocs
+    from coinstream.expectations.serving import serve
+
+    with serve(DataDocs().site, host, port) as server:
+        console.print(f"Data Docs at http://{host}:{server.server_port} - Ctrl-C stops", soft_wrap=True)
+        server.serve_forever()
 
 
 @app.command("candles", epilog="Examples:\n\ncoinstream lake candles")

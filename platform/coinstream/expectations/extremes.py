@@ -27,7 +27,9 @@ _PAIR: Final = "ExpectColumnPairValuesAToBeGreaterThanB"
 
 def asked_columns(rule: Rule) -> list[str]:
     """The columns of the evidence that a rule looks at."""
-    return [str(rule.arguments[name]) for name in ("column", "column_A", "column_B") if name in rule.arguments]
+    return [
+        str(rule.arguments[name]) for name in ("column", "column_A", "column_B") if name in rule.arguments
+    ]
 
 
 def is_decided_by_extremes(rule: Rule) -> bool:
@@ -42,6 +44,8 @@ def telling_rows(frame: pd.DataFrame, rules: Iterable[Rule]) -> Rows:
     asked = {(rule.kind, *asked_columns(rule)): rule for rule in rules if asked_columns(rule)}
     places: set[int] = set()
     for rule in asked.values():
+        if any(column not in frame.columns for column in asked_columns(rule)):
+            continue  # Great Expectations says so
         measured = _measured(rule, frame)
         known = np.flatnonzero(~np.isnan(measured))
         if len(known):

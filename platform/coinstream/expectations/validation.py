@@ -1,6 +1,6 @@
 """Great Expectations at work: a suite a message type, one validation a batch.
 
-The suite is asked of the rows that decide it; of every row, with the offenders' places, where it does not hold.
+The suite is asked of the rows that decide it; where it does not hold, of every row, for the offenders.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ class Validator:
         return [rule for rule in self._by_extremes if not results[rule.name].success]
 
     def _every_row(self, frame: pd.DataFrame, rules: list[Rule]) -> dict[str, ExpectationValidationResult]:
-        looked_at = list(dict.fromkeys(column for rule in rules for column in asked_columns(rule)))
+        asked = {column for rule in rules for column in asked_columns(rule)}
+        looked_at = [column for column in frame.columns if column in asked]
         return self._ask(frame[looked_at] if looked_at else frame, suite_of(self._name, rules), _FORMAT)
 
     def _ask(

@@ -60,6 +60,7 @@ class TableReport:
     """What a run did to one table.
 
     Attributes:
+        run: the landing's id, which its snapshots carry.
         messages: messages read.
         rows: rows that landed.
         refused: messages that did not land; they are in the quarantine.
@@ -71,6 +72,7 @@ class TableReport:
     """
 
     table: str
+    run: str = ""
     topics: tuple[str, ...] = ()
     messages: int = 0
     rows: int = 0
@@ -114,8 +116,8 @@ def land(
         LakeError: the catalogue or the store fails, or the table and the topics contradict each other.
     """
     started = time.monotonic()
-    report = TableReport(spec.name)
     run = run_id or uuid.uuid4().hex
+    report = TableReport(spec.name, run)
     chosen = judge or Lenient()
     lake.quarantine()  # so that it can be queried, also while it is empty
     with TopicReader(brokers, lake.settings) as reader:

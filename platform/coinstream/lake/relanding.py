@@ -48,8 +48,8 @@ def land_again(
         As `land`.
     """
     started = time.monotonic()
-    report = TableReport(spec.name)
     run = run_id or uuid.uuid4().hex
+    report = TableReport(spec.name, run)
     chosen = judge or Lenient()
     settings = lake.settings
     with TopicReader(brokers, settings) as reader:

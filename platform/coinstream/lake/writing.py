@@ -1,4 +1,4 @@
-"""Rows into data files, one a partition: what pyiceberg's append does, without a copy where there is one partition."""
+"""Rows into data files, one a partition: as pyiceberg's append, without a copy where there is only one."""
 
 from __future__ import annotations
 
