@@ -7,10 +7,11 @@ and about the same size: no offsets, no catalogue, no decimals, no checks, nothi
 from __future__ import annotations
 
 import itertools
+import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import pyarrow.json as pj
 import pyarrow.parquet as pq
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from benchmarks.common import bench_broker, bench_topic, compare, interleaved, machine, quotes
+from benchmarks.common import Repetition, bench_broker, bench_topic, compare, interleaved, machine, quotes
 from coinstream.codec import Encoder
 from coinstream.expectations.judge import ExpectationJudge
 from coinstream.lake.landing import land
@@ -51,14 +52,17 @@ def run(
         # First of all: afterwards the process keeps what the bare loop took.
         with tempfile.TemporaryDirectory(prefix="coinstream-bench-lake-") as folder:
             memory = peak_memory(lambda: ours(brokers, settings, topic, messages, Path(folder)))
+        costs: dict[str, list[float]] = {"ours": [], "raw": []}
         figures = interleaved(
             repetitions,
             {
-                "ours": lambda: in_folder(lambda path: ours(brokers, settings, topic, messages, path)),
-                "raw": lambda: in_folder(lambda path: raw(brokers, settings, topic, messages, path)),
+                name: costed(work, brokers, settings, topic, messages, costs[name])
+                for name, work in {"ours": ours, "raw": raw}.items()
             },
         )
     return compare(figures["ours"], figures["raw"]) | {
+        "cpu_us_per_row": round(statistics.median(costs["ours"][1:]), 2),
+        "raw_cpu_us_per_row": round(statistics.median(costs["raw"][1:]), 2),
         "messages": messages,
         "memory_setting_mb": memory_mb,
         **memory,
@@ -122,10 +126,24 @@ def raw(brokers: BrokerSettings, settings: LakeSettings, topic: str, messages: i
     return messages / seconds
 
 
-def in_folder(work: Any) -> float:
-    with tempfile.TemporaryDirectory(prefix="coinstream-bench-lake-") as folder:
-        rate: float = work(Path(folder))
+def costed(
+    work: Callable[[BrokerSettings, LakeSettings, str, int, Path], float],
+    brokers: BrokerSettings,
+    settings: LakeSettings,
+    topic: str,
+    messages: int,
+    costs: list[float],
+) -> Repetition:
+    """The work in a folder of its own; the processor time of a row, in microseconds, is added to `costs`."""
+
+    def once() -> float:
+        started = time.process_time()
+        with tempfile.TemporaryDirectory(prefix="coinstream-bench-lake-") as folder:
+            rate = work(brokers, settings, topic, messages, Path(folder))
+        costs.append((time.process_time() - started) / messages * 1e6)
         return rate
+
+    return once
 
 
 def peak_memory(work: Any) -> dict[str, float]:

@@ -17,6 +17,7 @@ from pyiceberg.exceptions import CommitFailedException
 
 from coinstream.errors import LakeError
 from coinstream.lake import landing
+from coinstream.lake.committing import forget
 from coinstream.lake.landing import land
 from coinstream.lake.positions import landed_positions
 from coinstream.lake.schemas import spec_named
@@ -130,8 +131,9 @@ def test_a_killed_landing_loses_nothing_and_doubles_nothing(
     print(f"seed {seed}")  # shown when the test fails
     dice = random.Random(seed)
     killed = 0
-    for _ in range(12):
+    for _ in range(8):
         process = lander(broker, name, home)
+        assert process.stdout is not None
         # Some commits pass; then the kill meets the reading, the writing or the next commit, wherever it is.
         for _ in range(dice.randrange(3)):
             process.stdout.readline()
@@ -275,6 +277,21 @@ def test_a_recreated_topic_lands_from_its_beginning(
     send(broker_settings.brokers, name, [level1()] * 7)
     report = land(lake, broker_settings, SPEC, topic=name)
     assert (report.rows, report.recreated) == (7, (name,))
+
+
+def test_a_topic_that_the_table_is_told_to_forget_lands_from_its_beginning(
+    lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory
+) -> None:
+    name, other = topic("level1"), topic("level1")
+    send(broker_settings.brokers, name, [level1(), b"x"])
+    send(broker_settings.brokers, other, [level1()])
+    for each in (name, other):
+        land(lake, broker_settings, SPEC, topic=each)
+    assert not forget(lake, SPEC, "no-such-topic")
+    assert forget(lake, SPEC, name)
+    assert land(lake, broker_settings, SPEC, topic=name).messages == 2
+    assert land(lake, broker_settings, SPEC, topic=other).messages == 0
+    assert Counter(places(lake, "quarantine").values()) == {2: 1}
 
 
 def test_pyiceberg_must_not_put_a_conflicting_append_on_top(lake: Lake) -> None:

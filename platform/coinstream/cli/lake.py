@@ -35,17 +35,26 @@ def land(
         str | None,
         typer.Option(help="Land again what the table lacks of this hour (UTC), e.g. 2026-01-05T10."),
     ] = None,
+    from_start: Annotated[
+        list[str] | None,
+        typer.Option(help="Land this topic from its beginning, as it is another one now. Rows stay."),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Land what the topics hold and the tables do not, once each, after checking every message."""
     from coinstream.expectations.docs import DataDocs
     from coinstream.expectations.judge import ExpectationJudge
+    from coinstream.lake.committing import forget
     from coinstream.lake.landing import land as land_table
     from coinstream.lake.relanding import land_again
     from coinstream.lake.store import Lake
 
     lake, docs, reports = Lake(), DataDocs(), []
     since = _hour(hour) if hour else None
+    for topic in from_start or ():
+        known = [forget(lake, spec, topic) for spec in _specs(types)]
+        if not any(known):
+            raise typer.BadParameter(f"no table has landed a topic {topic!r}", param_hint="--from-start")
     with broker() as settings:
         for spec in _specs(types):
             judge = ExpectationJudge(spec, lake.settings)

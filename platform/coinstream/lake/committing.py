@@ -8,16 +8,19 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
 from coinstream.errors import LakeError
 from coinstream.lake.batch import Batch, Mask
 from coinstream.lake.positions import OFFSETS, Positions, landed_positions
-from coinstream.lake.schemas import INGESTED, TIME
+from coinstream.lake.schemas import INGESTED, TIME, TableSpec
 from coinstream.lake.store import Lake
 from coinstream.lake.writing import append
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
 
 log = logging.getLogger("coinstream.lake")
 
@@ -58,6 +61,28 @@ def commit_batch(
         return Committed(rows.num_rows, int(wanted.sum()) - rows.num_rows, advanced)
 
     return contended(lake, f"land {batch.spec.name}", attempt)
+
+
+def forget(lake: Lake, spec: TableSpec, topic: str) -> bool:
+    """Let the next landing begin a topic from its beginning; whether the table knew the topic.
+
+    For a topic that was recreated or truncated under its name. Rows that are there stay.
+
+    Raises:
+        LakeError: as `commit_batch`.
+    """
+
+    def attempt(table: Table) -> Committed:
+        known = landed_positions(table)
+        if topic not in known.topics:
+            return Committed(0, 0, Positions())
+        kept = Positions({name: at for name, at in known.topics.items() if name != topic})
+        append(table, table.schema().as_arrow().empty_table(), {OFFSETS: kept.to_text()})
+        return Committed(0, 0, known)
+
+    doing = f"forget how far {topic} is landed"
+    contended(lake, doing, lambda: attempt(lake.quarantine()))
+    return bool(contended(lake, doing, lambda: attempt(lake.table(spec))).positions.topics)
 
 
 def contended(lake: Lake, doing: str, attempt: Callable[[], Committed]) -> Committed:

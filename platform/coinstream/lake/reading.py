@@ -62,7 +62,7 @@ def plan_reading(ends: Mapping[Place, Span], ids: Mapping[str, str | None], land
         if start > high:
             raise LakeError(
                 f"the table stands at offset {start} of {topic}[{partition}], but the topic ends "
-                f"at {high}: it was recreated or truncated. Land it afresh: "
+                f"at {high}: it was recreated or truncated. Land it from its beginning: "
                 f"`coinstream lake land --from-start {topic}`."
             )
         if start < low and topic in landed.topics and topic not in recreated:
