@@ -16,7 +16,7 @@ from coinstream.lake.charts import as_markdown, line_chart
 from coinstream.lake.compaction import compact, table_names
 from coinstream.lake.landing import TableReport, land
 from coinstream.lake.relanding import land_again
-from coinstream.lake.schemas import TableSpec
+from coinstream.lake.schemas import QUARANTINE, QUARANTINE_SCHEMA, TableSpec
 from coinstream.lake.store import known_specs
 from coinstream.lake.summary import summary
 from coinstream.messages import type_for_topic
@@ -193,6 +193,23 @@ def _plots(spec: TableSpec, lake: LakeResource) -> Mapping[str, dg.MetadataValue
 
 TABLES: Final = [_table(spec) for spec in known_specs()]
 
+QUARANTINE_SPEC: Final = dg.AssetSpec(
+    key=table_key(QUARANTINE),
+    deps=[table.key for table in TABLES],
+    group_name="tables",
+    kinds={"iceberg"},
+    owners=OWNERS,
+    tags={"system": "lake"},
+    metadata={
+        "dagster/column_schema": dg.TableSchema(
+            [dg.TableColumn(field.name, str(field.type)) for field in QUARANTINE_SCHEMA]
+        ),
+        "dagster/table_name": f"market.{QUARANTINE}",
+    },
+    description="Messages that broke a rule, with the rules, the reason and their bytes; filled by the landings. "
+    "`landed` tells whether the message is in its table too.",
+)
+
 
 @dg.asset(
     key=COMPACTION_KEY,
@@ -267,7 +284,7 @@ compaction_schedule = dg.ScheduleDefinition(
 )
 
 defs = dg.Definitions(
-    assets=[*TABLES, compaction],
+    assets=[*TABLES, QUARANTINE_SPEC, compaction],
     jobs=[land_topics, compact_tables],
     schedules=[landing_schedule, compaction_schedule],
 )

@@ -58,11 +58,15 @@ def test_a_run_lands_checks_and_shows_the_offenders(brokers: BrokerSettings) -> 
     [event] = result.asset_materializations_for_node("tables__level1")
     assert (event.metadata["landed"].value, event.metadata["refused"].value) == (49, 1)
     assert "data:image/svg+xml" in str(event.metadata["price"].value)
+    page = Path(str(event.metadata["data_docs"].value))
+    assert "70000.5" in page.read_text()
     found = checks(result, "level1")
     crossed = found["bid_at_most_ask"]
     assert (crossed.passed, crossed.severity) == (False, dg.AssetCheckSeverity.ERROR)
     assert crossed.metadata["checked"].value == 50
     assert crossed.metadata["offenders"].value == 1
+    assert crossed.metadata["blocking"].value is True
+    assert crossed.metadata["data_docs"].value == str(page)
     [shown] = crossed.metadata["newest_offenders"].value.records
     assert "70000.5" in str(shown.data["message"])
     assert found["price_precision"].passed
@@ -121,5 +125,6 @@ def test_lineage_leads_from_the_exchange_to_the_candles() -> None:
     level1_table = dg.AssetKey(["tables", "level1"])
     assert level1_table in graph.get(candles).parent_keys
     assert dg.AssetKey(["topics", "crypto-level1"]) in graph.get(level1_table).parent_keys
+    assert level1_table in graph.get(dg.AssetKey(["tables", "quarantine"])).parent_keys
     assert candles in graph.get(dg.AssetKey(["topics", "crypto-ohlcv"])).parent_keys
     assert dg.AssetKey(["topics", "crypto-ohlcv"]) in graph.get(dg.AssetKey(["tables", "ohlcv"])).parent_keys

@@ -91,7 +91,7 @@ class _Gathering:
     def _clear(self) -> None:
         self.rows = 0
         self.size = 0
-        self._parts: list[tuple[pa.Table, Decoded, pa.Array]] = []
+        self._parts: list[tuple[pa.Table, Decoded]] = []
         self._reached = Positions()
 
     def add(self, chunk: Chunk) -> None:
@@ -99,19 +99,19 @@ class _Gathering:
         table = decoded.rows
         for field, values in zip(PROVENANCE, _provenance(chunk), strict=True):
             table = table.append_column(field, values)
-        self._parts.append((table, decoded, pa.array(chunk.payloads, pa.binary())))
+        self._parts.append((table, decoded))
         self._reached = self._reached.advanced(reached_by(chunk, self._ids))
         self.rows += len(chunk)
         self.size += chunk.size
 
     def close(self) -> Batch:
-        tables, decoded, payloads = zip(*self._parts, strict=True)
+        tables, decoded = zip(*self._parts, strict=True)
         batch = Batch(
             self._spec,
             pa.concat_tables(tables),
             _joined([part.fault for part in decoded]),
             _joined([part.utc_times for part in decoded]),
-            pa.chunked_array(payloads),
+            pa.chunked_array([part.payloads for part in decoded], pa.binary()),
             self._reached,
         )
         self._clear()
