@@ -206,7 +206,7 @@ QUARANTINE_SPEC: Final = dg.AssetSpec(
         ),
         "dagster/table_name": f"market.{QUARANTINE}",
     },
-    description="Messages that broke a rule, with the rules, the reason and their bytes; filled by the landings. "
+    description="Messages that broke a rule, with the rules, the reason and their bytes; landings fill it. "
     "`landed` tells whether the message is in its table too.",
 )
 
