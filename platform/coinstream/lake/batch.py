@@ -71,9 +71,16 @@ class Batch:
 def batches(
     spec: TableSpec, chunks: Iterable[Chunk], plan: Plan, *, max_rows: int, max_bytes: int
 ) -> Iterator[Batch]:
-    """Decode chunks and gather them to batches of at most about `max_rows` rows or `max_bytes` of payload."""
+    """Decode chunks and gather them to batches of at most `max_rows` rows or `max_bytes` of payload.
+
+    A chunk that is larger by itself makes a batch by itself.
+    """
     gathered = _Gathering(spec, dict(plan.ids))
     for chunk in chunks:
+        if gathered.rows and (
+            gathered.rows + len(chunk) > max_rows or gathered.size + chunk.size > max_bytes
+        ):
+            yield gathered.close()
         gathered.add(chunk)
         if gathered.rows >= max_rows or gathered.size >= max_bytes:
             yield gathered.close()
