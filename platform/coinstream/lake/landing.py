@@ -32,11 +32,12 @@ RUN: Final = "coinstream.run"
 """Snapshot property: which run wrote it."""
 CHECKS: Final = "coinstream.checks"
 """Snapshot property: what each expectation found, `{name: [checked, failed]}`."""
-MEMORY_PARTS: Final = 16
+MEMORY_PARTS: Final = 20
 """A batch's payloads take at most this part of the memory setting.
 
 Two batches exist at a time (one being read, one being written), each also as columns, as the frame
-that is checked and as the file being written: measured, about seven times its payloads.
+that is checked and as the file being written: measured, about seven times its payloads. An eighth of the
+setting is for messages that were fetched ahead, and the rest is room for what allocators keep.
 """
 
 
