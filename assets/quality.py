@@ -20,6 +20,8 @@ from coinstream.lake.store import Lake, known_specs
 from resources.lake import LakeResource
 
 SAMPLES: Final = 10
+SHOWN: Final = 300
+"""Characters of an offender's message that are shown."""
 _SEVERITY: Final = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
 
 
@@ -98,7 +100,7 @@ def _offenders(lake: Lake, spec: TableSpec, rule: Rule) -> dg.MetadataValue:
     found = query(
         lake,
         f"""
-        SELECT topic, partition, "offset", record_timestamp::VARCHAR, landed, reason, left(decode(value), 300)
+        SELECT topic, partition, "offset", record_timestamp::VARCHAR, landed, reason, value
         FROM {QUARANTINE} WHERE type = $type AND list_contains(rules, $rule)
         ORDER BY ingested_at DESC, "offset" DESC
         """,  # nosec B608
@@ -106,7 +108,9 @@ def _offenders(lake: Lake, spec: TableSpec, rule: Rule) -> dg.MetadataValue:
         limit=SAMPLES,
     )
     names = ("topic", "partition", "offset", "record_timestamp", "landed", "reason", "message")
-    records = [dg.TableRecord(dict(zip(names, row, strict=True))) for row in found.rows]
+    # The bytes need not be text; the query has made them some.
+    shown = [(*row[:-1], str(row[-1] or "")[:SHOWN]) for row in found.rows]
+    records = [dg.TableRecord(dict(zip(names, row, strict=True))) for row in shown]
     return dg.MetadataValue.table(records) if records else dg.MetadataValue.md("none kept")
 
 

@@ -53,24 +53,25 @@ def test_a_run_lands_checks_and_shows_the_offenders(brokers: BrokerSettings) -> 
         for i in range(50)
     ]
     quotes[20]["bestBid"] = 70_000.5
-    send(brokers.brokers, "crypto-level1", quotes)
+    send(brokers.brokers, "crypto-level1", [*quotes, b"\xff"])
     result = run("land_topics", partition_key=HOURS.get_last_partition_key())
     [event] = result.asset_materializations_for_node("tables__level1")
-    assert (event.metadata["landed"].value, event.metadata["refused"].value) == (49, 1)
+    assert (event.metadata["landed"].value, event.metadata["refused"].value) == (49, 2)
     assert "data:image/svg+xml" in str(event.metadata["price"].value)
     page = Path(str(event.metadata["data_docs"].value))
     assert "70000.5" in page.read_text()
     found = checks(result, "level1")
     crossed = found["bid_at_most_ask"]
     assert (crossed.passed, crossed.severity) == (False, dg.AssetCheckSeverity.ERROR)
-    assert crossed.metadata["checked"].value == 50
+    assert crossed.metadata["checked"].value == 51
+    assert "not UTF-8" in str(found["readable"].metadata["newest_offenders"].value.records)
     assert crossed.metadata["offenders"].value == 1
     assert crossed.metadata["blocking"].value is True
     assert crossed.metadata["data_docs"].value == str(page)
     [shown] = crossed.metadata["newest_offenders"].value.records
     assert "70000.5" in str(shown.data["message"])
     assert found["price_precision"].passed
-    assert found["sizes_positive"].metadata["checked"].value == 50
+    assert found["sizes_positive"].metadata["checked"].value == 51
     kept = "SELECT count(*) FROM quarantine WHERE NOT landed AND list_contains(rules, 'bid_at_most_ask')"
     assert query(lake, kept).rows == [(1,)]
     nothing = checks(run("land_topics", partition_key=HOURS.get_last_partition_key()), "level1")
