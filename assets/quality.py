@@ -82,7 +82,7 @@ def _result(
     passed = failed == 0 and not (rule.name == ROW_COUNT and counts and checked == 0)
     metadata: dict[str, Any] = {"checked": checked, "offenders": failed, "blocking": rule.blocking, **link}
     if failed:
-        metadata["newest_offenders"] = _offenders(lake, spec, rule)
+        metadata["newest_offenders"] = offenders(lake, spec, rule)
     text = (
         f"{failed:,} of {checked:,} messages do not meet it." if failed else f"{checked:,} messages meet it."
     )
@@ -96,7 +96,8 @@ def _result(
     )
 
 
-def _offenders(lake: Lake, spec: TableSpec, rule: Rule) -> dg.MetadataValue:
+def offenders(lake: Lake, spec: TableSpec, rule: Rule) -> dg.MetadataValue:
+    """The newest messages in the quarantine that broke a rule, as a table."""
     found = query(
         lake,
         f"""

@@ -9,6 +9,10 @@ import dagster as dg
 import pytest
 
 from assets.lake import HOURS, TABLES, landing_schedule
+from assets.quality import SHOWN, offenders
+from coinstream.expectations.judge import ExpectationJudge
+from coinstream.expectations.rules import rules_for
+from coinstream.lake.landing import land
 from coinstream.lake.query import query
 from coinstream.lake.schemas import spec_named
 from coinstream.lake.store import Lake
@@ -16,6 +20,7 @@ from coinstream.provisioning import Provisioner
 from coinstream.settings import BrokerSettings
 from coinstream.topics import catalogue
 from definitions import defs
+from tests.conftest import TopicFactory
 from tests.lake.support import iso, level1, price, send
 
 SPEC = spec_named("level1")
@@ -53,29 +58,40 @@ def test_a_run_lands_checks_and_shows_the_offenders(brokers: BrokerSettings) -> 
         for i in range(50)
     ]
     quotes[20]["bestBid"] = 70_000.5
-    send(brokers.brokers, "crypto-level1", [*quotes, b"\xff"])
+    send(brokers.brokers, "crypto-level1", quotes)
     result = run("land_topics", partition_key=HOURS.get_last_partition_key())
     [event] = result.asset_materializations_for_node("tables__level1")
-    assert (event.metadata["landed"].value, event.metadata["refused"].value) == (49, 2)
+    assert (event.metadata["landed"].value, event.metadata["refused"].value) == (49, 1)
     assert "data:image/svg+xml" in str(event.metadata["price"].value)
     page = Path(str(event.metadata["data_docs"].value))
     assert "70000.5" in page.read_text()
     found = checks(result, "level1")
     crossed = found["bid_at_most_ask"]
     assert (crossed.passed, crossed.severity) == (False, dg.AssetCheckSeverity.ERROR)
-    assert crossed.metadata["checked"].value == 51
-    assert "not UTF-8" in str(found["readable"].metadata["newest_offenders"].value.records)
+    assert crossed.metadata["checked"].value == 50
     assert crossed.metadata["offenders"].value == 1
     assert crossed.metadata["blocking"].value is True
     assert crossed.metadata["data_docs"].value == str(page)
     [shown] = crossed.metadata["newest_offenders"].value.records
     assert "70000.5" in str(shown.data["message"])
     assert found["price_precision"].passed
-    assert found["sizes_positive"].metadata["checked"].value == 51
+    assert found["sizes_positive"].metadata["checked"].value == 50
     kept = "SELECT count(*) FROM quarantine WHERE NOT landed AND list_contains(rules, 'bid_at_most_ask')"
     assert query(lake, kept).rows == [(1,)]
     nothing = checks(run("land_topics", partition_key=HOURS.get_last_partition_key()), "level1")
     assert set(nothing) == set(found)
+
+
+def test_offenders_whose_bytes_are_no_text_are_shown_too(
+    lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory
+) -> None:
+    name = topic("level1")
+    send(broker_settings.brokers, name, [b"\xff" * 500, level1()])
+    land(lake, broker_settings, SPEC, ExpectationJudge(SPEC), topic=name)
+    [readable] = [rule for rule in rules_for("level1") if rule.name == "readable"]
+    [shown] = offenders(lake, SPEC, readable).value.records
+    assert "not UTF-8" in str(shown.data["reason"])
+    assert len(str(shown.data["message"])) == SHOWN
 
 
 def test_a_past_hour_is_landed_again(brokers: BrokerSettings) -> None:
