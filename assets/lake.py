@@ -196,13 +196,16 @@ TABLES: Final = [_table(spec) for spec in known_specs()]
 QUARANTINE_SPEC: Final = dg.AssetSpec(
     key=table_key(QUARANTINE),
     deps=[table.key for table in TABLES],
-    group_name="tables",
+    group_name="maintenance",
     kinds={"iceberg"},
     owners=OWNERS,
     tags={"system": "lake"},
     metadata={
         "dagster/column_schema": dg.TableSchema(
-            [dg.TableColumn(field.name, str(field.type)) for field in QUARANTINE_SCHEMA]
+            [
+                dg.TableColumn(field.name, str(field.type), MEANINGS.get(field.name))
+                for field in QUARANTINE_SCHEMA
+            ]
         ),
         "dagster/table_name": f"market.{QUARANTINE}",
     },
