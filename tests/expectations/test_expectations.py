@@ -215,7 +215,7 @@ def test_asking_the_extremes_first_finds_what_asking_every_row_finds() -> None:
     dice = random.Random(5)
     for name in MESSAGE_TYPES:
         bad = [case[2] for case in BAD if case[0] == name]
-        for amount in (0, 1, 3, 20):
+        for amount in (0, 3):
             payloads: list[Any] = [GOOD[name](number) for number in range(80)]
             for _ in range(amount):
                 payloads[dice.randrange(len(payloads))] = dice.choice(bad)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,13 +63,7 @@ def land(
                 report = land_again(lake, settings, spec, since, since + timedelta(hours=1), judge)
             else:
                 with progress(f"land {spec.name}", quiet=json) as tell:
-                    report = land_table(
-                        lake,
-                        settings,
-                        spec,
-                        judge,
-                        on_progress=lambda now, tell=tell: tell(float(now.messages), now.planned),
-                    )
+                    report = land_table(lake, settings, spec, judge, on_progress=partial(_told, tell))
             reports.append(report)
             if report.messages:
                 docs.publish(spec.name, report.outcomes, report.run, datetime.now(UTC))
@@ -216,6 +211,10 @@ def report(
 
     written = write_report(Lake(), Path(to), hours=hours)
     print_json(written) if json else console.print(f"{written.path}: {written.charts} charts")
+
+
+def _told(tell: Callable[[float, float | None], None], now: TableReport) -> None:
+    tell(float(now.messages), now.planned)
 
 
 def _specs(types: Sequence[str] | None) -> Any:

@@ -104,7 +104,7 @@ def _series_number(frame: pl.DataFrame, key: Sequence[str]) -> pl.Series:
     number = pl.zeros(frame.height, pl.UInt64, eager=True)
     for name in key:
         codes = frame[name].fill_null("").cast(pl.Categorical).to_physical().cast(pl.UInt64)
-        number = number * (int(codes.max() or 0) + 1) + codes  # type: ignore[call-overload]
+        number = number * (int(codes.to_numpy().max(initial=0)) + 1) + codes
     return number.alias("series")
 
 

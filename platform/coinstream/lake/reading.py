@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
@@ -133,7 +133,8 @@ class Reading:
     def take(self, messages: list[Message]) -> Chunk:
         """The messages that lie before their partition's stop, as columns."""
         count = len(messages)
-        topic = np.fromiter(map(self._index.__getitem__, map(Message.topic, messages)), np.int64, count)
+        index: Callable[[Any], int] = self._index.__getitem__
+        topic = np.fromiter(map(index, map(Message.topic, messages)), np.int64, count)
         partition = np.fromiter(map(Message.partition, messages), np.int64, count)
         offset = np.fromiter(map(Message.offset, messages), np.int64, count)
         wanted = offset < self._stops[topic, partition]
