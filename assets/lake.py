@@ -9,13 +9,14 @@ from pydantic import Field
 
 from assets.presenting import MEANINGS
 from assets.topics import OWNERS, SPECS, group_of, topic_key
+from coinstream.expectations.docs import DataDocs
 from coinstream.expectations.judge import ExpectationJudge
 from coinstream.lake import statistics
 from coinstream.lake.charts import as_markdown, line_chart
 from coinstream.lake.compaction import compact, table_names
 from coinstream.lake.landing import TableReport, land
 from coinstream.lake.relanding import land_again
-from coinstream.lake.schemas import TableSpec
+from coinstream.lake.schemas import QUARANTINE, QUARANTINE_SCHEMA, TableSpec
 from coinstream.lake.store import known_specs
 from coinstream.lake.summary import summary
 from coinstream.messages import type_for_topic
@@ -87,12 +88,17 @@ def _table(spec: TableSpec) -> dg.AssetsDefinition:
                 ExpectationJudge(spec, opened.settings),
                 run_id=context.run.run_id,
             )
+        docs = DataDocs(opened.settings)
+        for done in (report, again):
+            if done is not None and done.messages:
+                docs.publish(spec.name, done.outcomes, done.run, datetime.now(UTC))
         for topic, count in report.lost.items():
             context.log.warning(f"retention removed {count} messages of {topic} before they were landed")
         landed = summary(spec.name, opened.table(spec))
         return dg.MaterializeResult(
             metadata={
                 **_counts(report, again),
+                **docs_link(docs, spec, context.run.run_id),
                 "dagster/row_count": landed.rows,
                 "files": landed.files,
                 "bytes": landed.bytes,
@@ -111,6 +117,15 @@ def _hours_again(context: dg.AssetExecutionContext, config: LandingConfig) -> dg
     window = context.partition_time_window
     is_over = window.end <= datetime.now(UTC)
     return window if config.again or (config.again is None and is_over) else None
+
+
+def docs_link(docs: DataDocs, spec: TableSpec, run: str) -> Mapping[str, dg.MetadataValue]:
+    """Where Data Docs show a run's landing, or the newest: a link, or a path where nothing serves them."""
+    page = docs.page(spec.name, run)
+    if page is None:
+        return {}
+    address = docs.address(page)
+    return {"data_docs": dg.MetadataValue.url(address) if address else dg.MetadataValue.path(str(page))}
 
 
 def _counts(report: TableReport, again: TableReport | None) -> dict[str, Any]:
@@ -177,6 +192,26 @@ def _plots(spec: TableSpec, lake: LakeResource) -> Mapping[str, dg.MetadataValue
 
 
 TABLES: Final = [_table(spec) for spec in known_specs()]
+
+QUARANTINE_SPEC: Final = dg.AssetSpec(
+    key=table_key(QUARANTINE),
+    deps=[table.key for table in TABLES],
+    group_name="maintenance",
+    kinds={"iceberg"},
+    owners=OWNERS,
+    tags={"system": "lake"},
+    metadata={
+        "dagster/column_schema": dg.TableSchema(
+            [
+                dg.TableColumn(field.name, str(field.type), MEANINGS.get(field.name))
+                for field in QUARANTINE_SCHEMA
+            ]
+        ),
+        "dagster/table_name": f"market.{QUARANTINE}",
+    },
+    description="Messages that broke a rule, with the rules, the reason and their bytes; landings fill it. "
+    "`landed` tells whether the message is in its table too.",
+)
 
 
 @dg.asset(
@@ -252,7 +287,7 @@ compaction_schedule = dg.ScheduleDefinition(
 )
 
 defs = dg.Definitions(
-    assets=[*TABLES, compaction],
+    assets=[*TABLES, QUARANTINE_SPEC, compaction],
     jobs=[land_topics, compact_tables],
     schedules=[landing_schedule, compaction_schedule],
 )

@@ -38,6 +38,11 @@ _ON_THE_WIRE: Final = {
     "lastUpdated": "When the source or the platform last saw it so; the time of the record.",
 }
 _IN_TABLES: Final = {
+    "type": "The type of the message, and name of its table.",
+    "rules": "The expectations that it broke.",
+    "reason": "What is wrong with it, in words where it could not be read.",
+    "landed": "Whether it is in its table too.",
+    "value": "Its bytes as they came, at most 65,536 of them.",
     "topic": "Topic that the row comes from.",
     "partition": "Partition of the topic.",
     "offset": "Offset in the partition: no two rows share topic, partition and offset.",

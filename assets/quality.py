@@ -10,7 +10,8 @@ from typing import Any, Final
 import dagster as dg
 import msgspec
 
-from assets.lake import table_key
+from assets.lake import docs_link, table_key
+from coinstream.expectations.docs import DataDocs
 from coinstream.expectations.rules import ROW_COUNT, Rule, rules_for
 from coinstream.lake.landing import CHECKS, RUN
 from coinstream.lake.query import query
@@ -19,6 +20,8 @@ from coinstream.lake.store import Lake, known_specs
 from resources.lake import LakeResource
 
 SAMPLES: Final = 10
+SHOWN: Final = 300
+"""Characters of an offender's message that are shown."""
 _SEVERITY: Final = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
 
 
@@ -42,10 +45,11 @@ def _checks(spec: TableSpec) -> dg.AssetChecksDefinition:
     def quality(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> Iterator[dg.AssetCheckResult]:
         opened = lake.open()
         counts = landed_counts(opened, spec, context.run.run_id)
+        link = docs_link(DataDocs(opened.settings), spec, context.run.run_id)
         wanted = {key.name for key in context.selected_asset_check_keys}
         for rule in rules:
             if rule.name in wanted:
-                yield _result(opened, spec, rule, counts)
+                yield _result(opened, spec, rule, counts, link)
 
     return quality
 
@@ -67,14 +71,18 @@ def landed_counts(lake: Lake, spec: TableSpec, run_id: str) -> Mapping[str, tupl
 
 
 def _result(
-    lake: Lake, spec: TableSpec, rule: Rule, counts: Mapping[str, tuple[int, int]]
+    lake: Lake,
+    spec: TableSpec,
+    rule: Rule,
+    counts: Mapping[str, tuple[int, int]],
+    link: Mapping[str, dg.MetadataValue],
 ) -> dg.AssetCheckResult:
     checked, failed = counts.get(rule.name, (0, 0))
     # A table that nothing ever landed in is no batch without messages.
     passed = failed == 0 and not (rule.name == ROW_COUNT and counts and checked == 0)
-    metadata: dict[str, Any] = {"checked": checked, "offenders": failed}
+    metadata: dict[str, Any] = {"checked": checked, "offenders": failed, "blocking": rule.blocking, **link}
     if failed:
-        metadata["newest_offenders"] = _offenders(lake, spec, rule)
+        metadata["newest_offenders"] = offenders(lake, spec, rule)
     text = (
         f"{failed:,} of {checked:,} messages do not meet it." if failed else f"{checked:,} messages meet it."
     )
@@ -88,11 +96,12 @@ def _result(
     )
 
 
-def _offenders(lake: Lake, spec: TableSpec, rule: Rule) -> dg.MetadataValue:
+def offenders(lake: Lake, spec: TableSpec, rule: Rule) -> dg.MetadataValue:
+    """The newest messages in the quarantine that broke a rule, as a table."""
     found = query(
         lake,
         f"""
-        SELECT topic, partition, "offset", record_timestamp::VARCHAR, landed, reason, left(decode(value), 300)
+        SELECT topic, partition, "offset", record_timestamp::VARCHAR, landed, reason, value
         FROM {QUARANTINE} WHERE type = $type AND list_contains(rules, $rule)
         ORDER BY ingested_at DESC, "offset" DESC
         """,  # nosec B608
@@ -100,7 +109,9 @@ def _offenders(lake: Lake, spec: TableSpec, rule: Rule) -> dg.MetadataValue:
         limit=SAMPLES,
     )
     names = ("topic", "partition", "offset", "record_timestamp", "landed", "reason", "message")
-    records = [dg.TableRecord(dict(zip(names, row, strict=True))) for row in found.rows]
+    # The bytes need not be text; the query has made them some.
+    shown = [(*row[:-1], str(row[-1] or "")[:SHOWN]) for row in found.rows]
+    records = [dg.TableRecord(dict(zip(names, row, strict=True))) for row in shown]
     return dg.MetadataValue.table(records) if records else dg.MetadataValue.md("none kept")
 
 

@@ -3,22 +3,29 @@
 The exchange runs in a process of its own, as a real one does; parser, routing, encoding and producing run in
 one process: this one. The bare loop has no socket, no feed and no platform: it decodes the same frames with
 msgspec, writes the same JSON and hands it to a `confluent_kafka.Producer` of the same settings.
+
+A rate over a socket says little where the exchange cannot offer more, so each turn also measures what of a
+core the feed and the exchange took: whichever had none left is the limit. What a message costs in processor
+time is compared too, which neither the exchange nor other load disturbs.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 from confluent_kafka import Producer
 
 from benchmarks.common import bench_broker, bench_topic, compare, interleaved, machine
@@ -39,6 +46,26 @@ ROOT = Path(__file__).resolve().parents[1]
 SYMBOLS = ("BTC/USDT", "ETH/USDT", "SOL/USDT", "XRP/USDT", "ADA/USDT", "DOGE/USDT")
 EXCHANGE = "binance"
 FRAMES = 50_000
+BUSY = 0.9
+"""Share of a core from which a process is the limit."""
+
+
+@dataclass
+class Turn:
+    """One run of the feed. Processor time is of all threads; shares are of one core."""
+
+    report: FeedReport
+    cpu_us_per_message: float
+    feed_cpu_share: float
+    exchange_cpu_share: float
+
+    @property
+    def limit(self) -> str:
+        """What kept the rate from being higher."""
+        busy = {"feed": self.feed_cpu_share, "exchange": self.exchange_cpu_share}
+        return (
+            " and ".join(name for name, share in busy.items() if share >= BUSY) or "the machine or the offer"
+        )
 
 
 class BookTicker(msgspec.Struct):
@@ -67,38 +94,56 @@ def run(
         ccxt_rate_offered: quotes per second offered to ccxt. Flooded, it reads without ever handing out.
     """
     settings = ProducerSettings(throughput_topics=("*",))
-    reports: list[FeedReport] = []
+    turns: list[Turn] = []
+    bare_cpu: list[float] = []
     with bench_broker() as brokers, bench_topic(brokers, f"{LEVEL1.topic}-bench", partitions) as topic:
         exchange = topic.removeprefix(f"{LEVEL1.topic}-")
         frames = [book_ticker(tick) for tick in _ticks(FRAMES)]
-        with simulator(rate) as address:
+        with simulator(rate) as (address, simulated):
 
             def ours() -> float:
+                before, started = _busy_s(simulated), time.process_time()
                 report = feed_rate(brokers, settings, address, exchange, seconds)
-                reports.append(report)
+                spent = time.process_time() - started
+                share = (_busy_s(simulated) - before) / report.seconds
+                turns.append(Turn(report, spent / report.messages * 1e6, spent / report.seconds, share))
                 return report.rate
 
-            figures = interleaved(
-                repetitions,
-                {"ours": ours, "raw": lambda: bare_rate(brokers, settings, topic, exchange, frames)},
-            )
-        with simulator(ccxt_rate_offered) as address:
+            def raw() -> float:
+                started = time.process_time()
+                found = bare_rate(brokers, settings, topic, exchange, frames)
+                bare_cpu.append((time.process_time() - started) / (2 * len(frames)) * 1e6)
+                return found
+
+            figures = interleaved(repetitions, {"ours": ours, "raw": raw})
+        with simulator(ccxt_rate_offered) as (address, _):
             by_ccxt = ccxt_rate(brokers, settings, address, seconds)
-    receipt = [report.receipt_to_produce for report in reports if report.receipt_to_produce is not None]
+    measured = turns[1:]  # the first was not
+    receipt = [turn.report.receipt_to_produce for turn in measured if turn.report.receipt_to_produce]
+    cost, bare = (
+        statistics.median(turn.cpu_us_per_message for turn in measured),
+        statistics.median(bare_cpu[1:]),
+    )
     return compare(figures["ours"], figures["raw"]) | {
-        "messages": sum(report.messages for report in reports),
+        "cpu_us_per_message": round(cost, 2),
+        "raw_cpu_us_per_message": round(bare, 2),
+        "cpu_ratio": round(bare / cost, 3),
+        "feed_cpu_share": round(statistics.median(turn.feed_cpu_share for turn in measured), 2),
+        "exchange_cpu_share": round(statistics.median(turn.exchange_cpu_share for turn in measured), 2),
+        "limit": [turn.limit for turn in measured],
+        "messages": sum(turn.report.messages for turn in measured),
         "ccxt_messages_per_second": round(by_ccxt),
         "ccxt_offered_per_second": ccxt_rate_offered,
         "offered_per_second": rate,
-        "receipt_to_produce_p50_ms": round(min(found.p50_ms for found in receipt), 2),
-        "receipt_to_produce_p99_ms": round(min(found.p99_ms for found in receipt), 2),
+        "receipt_to_produce_p50_ms": round(statistics.median(found.p50_ms for found in receipt), 2),
+        "receipt_to_produce_p99_ms": round(statistics.median(found.p99_ms for found in receipt), 2),
         "machine": machine(),
     }
 
 
 @contextmanager
-def simulator(rate: float, symbols: Sequence[str] = SYMBOLS) -> Iterator[str]:
-    """A simulated exchange in a process of its own; its address."""
+def simulator(rate: float, symbols: Sequence[str] = SYMBOLS) -> Iterator[tuple[str, psutil.Process]]:
+    """A simulated exchange in a process of its own: its address, and the process."""
     command = [sys.executable, "-m", "coinstream", "simulate", "--port", "0", "--rate", str(rate), "--json"]
     for symbol in symbols:
         command += ["--symbol", symbol]
@@ -107,10 +152,16 @@ def simulator(rate: float, symbols: Sequence[str] = SYMBOLS) -> Iterator[str]:
     assert process.stdout is not None
     try:
         told = msgspec.json.decode(process.stdout.readline())
-        yield str(told["control"]).removesuffix("/faults")
+        yield str(told["control"]).removesuffix("/faults"), psutil.Process(process.pid)
     finally:
         process.terminate()
         process.wait(10)
+
+
+def _busy_s(process: psutil.Process) -> float:
+    """Processor time of a process so far, in seconds."""
+    spent = process.cpu_times()
+    return float(spent.user + spent.system)
 
 
 def feed_rate(

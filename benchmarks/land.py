@@ -7,21 +7,24 @@ and about the same size: no offsets, no catalogue, no decimals, no checks, nothi
 from __future__ import annotations
 
 import itertools
+import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pyarrow as pa
 import pyarrow.json as pj
 import pyarrow.parquet as pq
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from benchmarks.common import bench_broker, bench_topic, compare, interleaved, machine, quotes
+from benchmarks.common import Repetition, bench_broker, bench_topic, compare, interleaved, machine, quotes
 from coinstream.codec import Encoder
 from coinstream.expectations.judge import ExpectationJudge
 from coinstream.lake.landing import land
@@ -31,6 +34,8 @@ from coinstream.lake.store import Lake
 from coinstream.settings import BrokerSettings, HomeSettings, LakeSettings
 
 PREPARED = 50_000
+WIDEST = 1e-3
+"""Spread against price, from which a market's ticks would be jumps."""
 SPEC = spec_named("level1")
 
 
@@ -48,17 +53,24 @@ def run(
     settings = LakeSettings(memory_bytes=memory_mb * 1_048_576)
     with bench_broker() as brokers, bench_topic(brokers, "bench-land", partitions) as topic:
         fill(brokers, topic, messages)
+        with bench_topic(brokers, "bench-land-few", 1) as few, folder_of_its_own() as folder:
+            # So that libraries are loaded before memory is measured.
+            fill(brokers, few, 1_000)
+            ours(brokers, settings, few, 1_000, folder)
         # First of all: afterwards the process keeps what the bare loop took.
-        with tempfile.TemporaryDirectory(prefix="coinstream-bench-lake-") as folder:
-            memory = peak_memory(lambda: ours(brokers, settings, topic, messages, Path(folder)))
+        with folder_of_its_own() as folder:
+            memory = peak_memory(lambda: ours(brokers, settings, topic, messages, folder))
+        costs: dict[str, list[float]] = {"ours": [], "raw": []}
         figures = interleaved(
             repetitions,
             {
-                "ours": lambda: in_folder(lambda path: ours(brokers, settings, topic, messages, path)),
-                "raw": lambda: in_folder(lambda path: raw(brokers, settings, topic, messages, path)),
+                name: costed(work, brokers, settings, topic, messages, costs[name])
+                for name, work in {"ours": ours, "raw": raw}.items()
             },
         )
     return compare(figures["ours"], figures["raw"]) | {
+        "cpu_us_per_row": round(statistics.median(costs["ours"][1:]), 2),
+        "raw_cpu_us_per_row": round(statistics.median(costs["raw"][1:]), 2),
         "messages": messages,
         "memory_setting_mb": memory_mb,
         **memory,
@@ -67,17 +79,23 @@ def run(
 
 
 def fill(brokers: BrokerSettings, topic: str, messages: int) -> None:
-    """Put the messages into the topic."""
-    encoder = Encoder()
+    """Put quotes into the topic, of markets whose tick is small against the price, a millisecond apart."""
     prepared = [
-        (quote.symbol.encode(), encoder.encode(quote)[0])
+        quote
         for quote in quotes("binance", PREPARED)
-        if quote.best_bid > 0 and min(quote.bid_size, quote.ask_size) > 0
+        if quote.best_ask - quote.best_bid < quote.best_bid * WIDEST
+        and min(quote.bid_size, quote.ask_size) > 0
     ]
+    encoder = Encoder()
     producer = Producer(
         {**brokers.kafka_config(), "linger.ms": 50, "batch.size": 1_000_000, "compression.type": "lz4"}
     )
-    for key, value in itertools.islice(itertools.cycle(prepared), messages):
+    for number, quote in zip(range(messages), itertools.cycle(prepared), strict=False):
+        later = timedelta(milliseconds=PREPARED * (number // len(prepared)))
+        moved = msgspec.structs.replace(
+            quote, timestamp=quote.timestamp + later, last_updated=quote.last_updated + later
+        )
+        value, key = encoder.encode(moved)[0], quote.symbol.encode()
         while True:
             try:
                 producer.produce(topic, value, key)
@@ -122,16 +140,35 @@ def raw(brokers: BrokerSettings, settings: LakeSettings, topic: str, messages: i
     return messages / seconds
 
 
-def in_folder(work: Any) -> float:
-    with tempfile.TemporaryDirectory(prefix="coinstream-bench-lake-") as folder:
-        rate: float = work(Path(folder))
+def costed(
+    work: Callable[[BrokerSettings, LakeSettings, str, int, Path], float],
+    brokers: BrokerSettings,
+    settings: LakeSettings,
+    topic: str,
+    messages: int,
+    costs: list[float],
+) -> Repetition:
+    """The work in a folder of its own; the processor time of a row, in microseconds, is added to `costs`."""
+
+    def once() -> float:
+        started = time.process_time()
+        with folder_of_its_own() as folder:
+            rate = work(brokers, settings, topic, messages, folder)
+        costs.append((time.process_time() - started) / messages * 1e6)
         return rate
 
+    return once
 
-def peak_memory(work: Any) -> dict[str, float]:
+
+@contextmanager
+def folder_of_its_own() -> Iterator[Path]:
+    """An empty folder, removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="coinstream-bench-lake-") as folder:
+        yield Path(folder)
+
+
+def peak_memory(work: Callable[[], object]) -> dict[str, float]:
     """Resident memory before the work, and its peak during it."""
-    # So that what is imported once does not count as the landing's.
-    ExpectationJudge(SPEC, LakeSettings())
     process = psutil.Process()
     before = process.memory_info().rss
     with _watching(process) as peak:

@@ -109,7 +109,7 @@ def run(
             found["consumer_shards"] = {
                 n: sharing_keys(brokers, topic, messages, n, repetitions, bare) for n in _many(shards)
             }
-        with simulator(offered, MARKETS) as address:
+        with simulator(offered, MARKETS) as (address, _):
             found["feed_shards"] = {n: feeding(brokers, address, n, messages) for n in _many(shards)}
     return found | {"messages": messages, "machine": machine()}
 

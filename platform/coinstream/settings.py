@@ -268,6 +268,10 @@ class LakeSettings(_Settings):
     """Data files smaller than this are merged by compaction."""
     compact_to_bytes: int = Field(default=134_217_728, ge=1_048_576)
     """Size of the files that compaction writes, at most."""
+    docs_url: str = ""
+    """Where Data Docs are served (`coinstream lake docs`, or any web server); the web UI links there.
+    Empty: it shows the path of the pages.
+    """
     jump_deviations: float = Field(default=20.0, gt=0)
     """A price step of more robust deviations than this is reported as a jump."""
     clock_tolerance_ms: int = Field(default=1_000, ge=0)

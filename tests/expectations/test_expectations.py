@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import random
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,9 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coinstream.codec import Encoder
+from coinstream.errors import LakeError
 from coinstream.expectations.evidence import Evidence
 from coinstream.expectations.judge import ExpectationJudge
-from coinstream.expectations.rules import rules_for
+from coinstream.expectations.rules import Rule, rules_for
+from coinstream.expectations.validation import Validator
 from coinstream.feeds.registry import Options, open_feed
 from coinstream.lake.batch import Batch, batches
 from coinstream.lake.quarantine import Judgement
@@ -206,3 +209,27 @@ def test_precision_is_proved_on_the_digits_of_the_wire(numbers: list[Decimal]) -
             continue
         assert stored == Decimal(text)
         assert max(decimals - 8, 0) == beyond
+
+
+def test_asking_the_extremes_first_finds_what_asking_every_row_finds() -> None:
+    dice = random.Random(5)
+    for name in MESSAGE_TYPES:
+        bad = [case[2] for case in BAD if case[0] == name]
+        for amount in (0, 3):
+            payloads: list[Any] = [GOOD[name](number) for number in range(80)]
+            for _ in range(amount):
+                payloads[dice.randrange(len(payloads))] = dice.choice(bad)
+            frame = Evidence(spec_named(name), LakeSettings()).frame(batch_of(name, payloads), NOW)
+            validator = Validator(name, rules_for(name))
+            every = validator._every_row(frame, list(validator.rules))
+            for outcome in validator.validate(frame):
+                told = every[outcome.name].result or {}
+                assert outcome.rows.tolist() == (told.get("unexpected_index_list") or []), outcome.name
+
+
+def test_a_rule_whose_column_is_missing_is_an_error_and_no_success() -> None:
+    frame = Evidence(spec_named("price"), LakeSettings()).frame(batch_of("price", [price()]), NOW)
+    for kind in ("ExpectColumnMaxToBeBetween", "ExpectColumnValuesToBeBetween"):
+        rule = Rule("own", "a rule of ours", kind, {"column": "nope", "max_value": 1})
+        with pytest.raises(LakeError, match="could not be asked"):
+            Validator("price", [rule]).validate(frame)

@@ -9,6 +9,10 @@ import dagster as dg
 import pytest
 
 from assets.lake import HOURS, TABLES, landing_schedule
+from assets.quality import SHOWN, offenders
+from coinstream.expectations.judge import ExpectationJudge
+from coinstream.expectations.rules import rules_for
+from coinstream.lake.landing import land
 from coinstream.lake.query import query
 from coinstream.lake.schemas import spec_named
 from coinstream.lake.store import Lake
@@ -16,6 +20,7 @@ from coinstream.provisioning import Provisioner
 from coinstream.settings import BrokerSettings
 from coinstream.topics import catalogue
 from definitions import defs
+from tests.conftest import TopicFactory
 from tests.lake.support import iso, level1, price, send
 
 SPEC = spec_named("level1")
@@ -58,11 +63,15 @@ def test_a_run_lands_checks_and_shows_the_offenders(brokers: BrokerSettings) -> 
     [event] = result.asset_materializations_for_node("tables__level1")
     assert (event.metadata["landed"].value, event.metadata["refused"].value) == (49, 1)
     assert "data:image/svg+xml" in str(event.metadata["price"].value)
+    page = Path(str(event.metadata["data_docs"].value))
+    assert "70000.5" in page.read_text()
     found = checks(result, "level1")
     crossed = found["bid_at_most_ask"]
     assert (crossed.passed, crossed.severity) == (False, dg.AssetCheckSeverity.ERROR)
     assert crossed.metadata["checked"].value == 50
     assert crossed.metadata["offenders"].value == 1
+    assert crossed.metadata["blocking"].value is True
+    assert crossed.metadata["data_docs"].value == str(page)
     [shown] = crossed.metadata["newest_offenders"].value.records
     assert "70000.5" in str(shown.data["message"])
     assert found["price_precision"].passed
@@ -71,6 +80,18 @@ def test_a_run_lands_checks_and_shows_the_offenders(brokers: BrokerSettings) -> 
     assert query(lake, kept).rows == [(1,)]
     nothing = checks(run("land_topics", partition_key=HOURS.get_last_partition_key()), "level1")
     assert set(nothing) == set(found)
+
+
+def test_offenders_whose_bytes_are_no_text_are_shown_too(
+    lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory
+) -> None:
+    name = topic("level1")
+    send(broker_settings.brokers, name, [b"\xff" * 500, level1()])
+    land(lake, broker_settings, SPEC, ExpectationJudge(SPEC), topic=name)
+    [readable] = [rule for rule in rules_for("level1") if rule.name == "readable"]
+    [shown] = offenders(lake, SPEC, readable).value.records
+    assert "not UTF-8" in str(shown.data["reason"])
+    assert len(str(shown.data["message"])) == SHOWN
 
 
 def test_a_past_hour_is_landed_again(brokers: BrokerSettings) -> None:
@@ -121,5 +142,6 @@ def test_lineage_leads_from_the_exchange_to_the_candles() -> None:
     level1_table = dg.AssetKey(["tables", "level1"])
     assert level1_table in graph.get(candles).parent_keys
     assert dg.AssetKey(["topics", "crypto-level1"]) in graph.get(level1_table).parent_keys
+    assert level1_table in graph.get(dg.AssetKey(["tables", "quarantine"])).parent_keys
     assert candles in graph.get(dg.AssetKey(["topics", "crypto-ohlcv"])).parent_keys
     assert dg.AssetKey(["topics", "crypto-ohlcv"]) in graph.get(dg.AssetKey(["tables", "ohlcv"])).parent_keys

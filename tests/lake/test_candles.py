@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, TopicPartition
 from coinstream.client import RedpandaClient
 from coinstream.codec import Decoder
 from coinstream.lake.candles import build_candles
+from coinstream.lake.compaction import compact
 from coinstream.lake.landing import land
 from coinstream.lake.query import query
 from coinstream.lake.schemas import spec_named
@@ -140,6 +141,27 @@ def test_a_second_build_without_news_produces_nothing(
     assert (again.rows, again.produced, again.revised) == (0, 0, 0)
     found = query(lake, "SELECT timeframe, final, count(*) FROM candles GROUP BY ALL ORDER BY ALL").rows
     assert found == [("1h", False, 1), ("1m", False, 1), ("1m", True, 9), ("5m", False, 1), ("5m", True, 1)]
+
+
+def test_the_table_of_candles_is_compacted_and_its_snapshots_expire(
+    lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory
+) -> None:
+    provision(broker_settings)
+    name = topic("price")
+    for hour in range(3):
+        send(broker_settings.brokers, name, (price(hour * 360_000 + i * 1_000) for i in range(30)))
+        land(lake, broker_settings, PRICES, topic=name)
+        build_candles(lake)
+    everything = "SELECT * FROM candles ORDER BY ALL"
+    before = query(lake, everything).rows
+    done = compact(lake, "candles", now=datetime.now(UTC) + timedelta(hours=100))
+    assert done is not None
+    assert (done.rows, done.files_after) == (len(before), 1)
+    assert done.files_before > 1
+    assert done.snapshots_expired > 1
+    assert query(lake, everything).rows == before
+    assert build_candles(lake).windows > 0
+    assert query(lake, everything).rows == before
 
 
 def test_an_open_candle_is_produced_when_its_time_has_passed(

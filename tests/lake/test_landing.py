@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from pyiceberg.exceptions import CommitFailedException
 
 from coinstream.errors import LakeError
 from coinstream.lake import landing
+from coinstream.lake.committing import forget
 from coinstream.lake.landing import land
 from coinstream.lake.positions import landed_positions
 from coinstream.lake.schemas import spec_named
@@ -39,7 +41,9 @@ from tests.lake.conftest import lake_at
 bootstrap, topic, home = sys.argv[1:]
 print("ready", flush=True)
 lake, brokers = lake_at(Path(home), batch_rows=500), BrokerSettings(brokers=bootstrap)
-report = land(lake, brokers, spec_named("level1"), topic=topic)
+report = land(
+    lake, brokers, spec_named("level1"), topic=topic, on_progress=lambda _: print("landed", flush=True)
+)
 print("done", report.rows, flush=True)
 """
 
@@ -119,23 +123,30 @@ def test_a_killed_landing_loses_nothing_and_doubles_nothing(
     broker: LocalBroker, topic: TopicFactory, tmp_path: Path
 ) -> None:
     name = topic("level1", partitions=4)
-    total = send(broker.bootstrap, name, (level1(i) for i in range(8_000)))
+    total = send(broker.bootstrap, name, (level1(i) for i in range(12_000)))
     home = tmp_path / "home"
     lake = lake_at(home)
     lake.table(SPEC)
-    ended = False
-    for kill_after in (0.05, 0.3, 0.6, 0.1, 0.9, 0.45, 1.4):
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")  # shown when the test fails
+    dice = random.Random(seed)
+    killed = 0
+    for _ in range(8):
         process = lander(broker, name, home)
-        # A moment of its own each time, so that the kill meets the reading, the writing and the commit.
-        time.sleep(kill_after)
-        ended = process.poll() == 0
+        assert process.stdout is not None
+        # Some commits pass; then the kill meets the reading, the writing or the next commit, wherever it is.
+        for _ in range(dice.randrange(3)):
+            process.stdout.readline()
+        time.sleep(dice.uniform(0, 0.12))
+        killed += process.poll() is None
         process.kill()
         process.communicate()
         found = places(lake, "level1")
         assert set(found.values()) <= {1}
         assert sum(positions_of(lake).values()) == len(found)
-        if ended:
+        if len(found) == total:
             break
+    assert killed >= 3
     land(lake, BrokerSettings(brokers=broker.bootstrap), SPEC, topic=name)
     found = places(lake, "level1")
     assert len(found) == total
@@ -266,6 +277,21 @@ def test_a_recreated_topic_lands_from_its_beginning(
     send(broker_settings.brokers, name, [level1()] * 7)
     report = land(lake, broker_settings, SPEC, topic=name)
     assert (report.rows, report.recreated) == (7, (name,))
+
+
+def test_a_topic_that_the_table_is_told_to_forget_lands_from_its_beginning(
+    lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory
+) -> None:
+    name, other = topic("level1"), topic("level1")
+    send(broker_settings.brokers, name, [level1(), b"x"])
+    send(broker_settings.brokers, other, [level1()])
+    for each in (name, other):
+        land(lake, broker_settings, SPEC, topic=each)
+    assert not forget(lake, SPEC, "no-such-topic")
+    assert forget(lake, SPEC, name)
+    assert land(lake, broker_settings, SPEC, topic=name).messages == 2
+    assert land(lake, broker_settings, SPEC, topic=other).messages == 0
+    assert Counter(places(lake, "quarantine").values()) == {2: 1}
 
 
 def test_pyiceberg_must_not_put_a_conflicting_append_on_top(lake: Lake) -> None:

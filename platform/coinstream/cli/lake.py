@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,32 +36,37 @@ def land(
         str | None,
         typer.Option(help="Land again what the table lacks of this hour (UTC), e.g. 2026-01-05T10."),
     ] = None,
+    from_start: Annotated[
+        list[str] | None,
+        typer.Option(help="Land this topic from its beginning, as it is another one now. Rows stay."),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Land what the topics hold and the tables do not, once each, after checking every message."""
+    from coinstream.expectations.docs import DataDocs
     from coinstream.expectations.judge import ExpectationJudge
+    from coinstream.lake.committing import forget
     from coinstream.lake.landing import land as land_table
     from coinstream.lake.relanding import land_again
     from coinstream.lake.store import Lake
 
-    lake, reports = Lake(), []
+    lake, docs, reports = Lake(), DataDocs(), []
     since = _hour(hour) if hour else None
+    for topic in from_start or ():
+        known = [forget(lake, spec, topic) for spec in _specs(types)]
+        if not any(known):
+            raise typer.BadParameter(f"no table has landed a topic {topic!r}", param_hint="--from-start")
     with broker() as settings:
         for spec in _specs(types):
             judge = ExpectationJudge(spec, lake.settings)
             if since is not None:
-                reports.append(land_again(lake, settings, spec, since, since + timedelta(hours=1), judge))
-                continue
-            with progress(f"land {spec.name}", quiet=json) as tell:
-                reports.append(
-                    land_table(
-                        lake,
-                        settings,
-                        spec,
-                        judge,
-                        on_progress=lambda now, tell=tell: tell(float(now.messages), now.planned),
-                    )
-                )
+                report = land_again(lake, settings, spec, since, since + timedelta(hours=1), judge)
+            else:
+                with progress(f"land {spec.name}", quiet=json) as tell:
+                    report = land_table(lake, settings, spec, judge, on_progress=partial(_told, tell))
+            reports.append(report)
+            if report.messages:
+                docs.publish(spec.name, report.outcomes, report.run, datetime.now(UTC))
     print_json({"tables": [_as_object(report) for report in reports]}) if json else _render(reports)
 
 
@@ -161,6 +167,20 @@ def recover(json: AsJson = False) -> None:
             console.print(f"[yellow]{one.table}: passed over a newer version: {reason}[/]")
 
 
+@app.command("docs", epilog="Examples:\n\ncoinstream lake docs")
+def docs(
+    port: Annotated[int, typer.Option(help="Where to listen; 0 takes a free port.", min=0)] = 3010,
+    host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines look.")] = "127.0.0.1",
+) -> None:
+    """Serve Data Docs: what Great Expectations expects, and found in each landing. Ctrl-C stops."""
+    from coinstream.expectations.docs import DataDocs
+    from coinstream.expectations.serving import serve
+
+    with serve(DataDocs().site, host, port) as server:
+        console.print(f"Data Docs at http://{host}:{server.server_port} - Ctrl-C stops", soft_wrap=True)
+        server.serve_forever()
+
+
 @app.command("candles", epilog="Examples:\n\ncoinstream lake candles")
 def candles(json: AsJson = False) -> None:
     """Build the candles of what was landed since the last time, and produce them to crypto-ohlcv."""
@@ -191,6 +211,10 @@ def report(
 
     written = write_report(Lake(), Path(to), hours=hours)
     print_json(written) if json else console.print(f"{written.path}: {written.charts} charts")
+
+
+def _told(tell: Callable[[float, float | None], None], now: TableReport) -> None:
+    tell(float(now.messages), now.planned)
 
 
 def _specs(types: Sequence[str] | None) -> Any:

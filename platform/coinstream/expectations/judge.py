@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -16,9 +16,6 @@ from coinstream.lake.batch import Batch
 from coinstream.lake.quarantine import Judgement
 from coinstream.lake.schemas import TableSpec
 from coinstream.settings import LakeSettings
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _ORIGIN = ("topic", "partition", "offset")
 
@@ -32,14 +29,10 @@ class ExpectationJudge:
         self._spec = spec
         self._evidence = Evidence(spec, chosen)
         self._validator = Validator(spec.name, rules)
-        self.last_frame: pd.DataFrame | None = None
-        """The evidence on the newest batch, for Data Docs."""
 
     def judge(self, batch: Batch, ingested: datetime) -> Judgement:
         """See `Judge.judge`."""
-        frame = self._evidence.frame(batch, ingested)
-        self.last_frame = frame
-        outcomes = self._validator.validate(frame)
+        outcomes = self._validator.validate(self._evidence.frame(batch, ingested))
         refused = ~batch.storable()
         for outcome in outcomes:
             if outcome.blocking:

@@ -1,4 +1,7 @@
-"""Great Expectations at work: a suite a message type, one validation a batch."""
+"""Great Expectations at work: a suite a message type, one validation a batch.
+
+The suite is asked of the rows that decide it; where it does not hold, of every row, for the offenders.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from coinstream.errors import LakeError
+from coinstream.expectations.extremes import asked_columns, is_decided_by_extremes, telling_rows
 from coinstream.expectations.outcome import Outcome, Rows
 from coinstream.expectations.rules import Rule
 
@@ -46,8 +50,11 @@ class Validator:
 
     def __init__(self, name: str, rules: Sequence[Rule]) -> None:
         self.rules = tuple(rules)
+        self._name = name
+        self._by_extremes = [rule for rule in rules if is_decided_by_extremes(rule)]
+        self._always = [rule for rule in rules if not is_decided_by_extremes(rule)]
         with _ONE_AT_A_TIME:
-            self._suite = suite_of(name, rules)
+            self._suite = suite_of(name, self._by_extremes)
             self._definition = _ephemeral(name)
 
     def validate(self, frame: pd.DataFrame) -> list[Outcome]:
@@ -57,10 +64,32 @@ class Validator:
             LakeError: an expectation could not be asked, for example because a column is missing.
         """
         with _ONE_AT_A_TIME:
-            batch = self._definition.get_batch({"dataframe": frame})
-            found = batch.validate(self._suite, result_format=_FORMAT)
-        by_name = {_name(result): result for result in found.results}
-        return [_outcome(rule, by_name[rule.name], len(frame)) for rule in self.rules]
+            doubtful = [*self._doubtful(frame), *self._always]
+            found = self._every_row(frame, doubtful) if doubtful else {}
+        return [_outcome(rule, found.get(rule.name), len(frame)) for rule in self.rules]
+
+    def _doubtful(self, frame: pd.DataFrame) -> list[Rule]:
+        """The rules that do not hold for every row."""
+        telling = frame.take(telling_rows(frame, self._by_extremes)).reset_index(drop=True)
+        results = self._ask(telling, self._suite, "BOOLEAN_ONLY")
+        return [rule for rule in self._by_extremes if not results[rule.name].success]
+
+    def _every_row(self, frame: pd.DataFrame, rules: list[Rule]) -> dict[str, ExpectationValidationResult]:
+        asked = {column for rule in rules for column in asked_columns(rule)}
+        looked_at = [column for column in frame.columns if column in asked]
+        return self._ask(frame[looked_at] if looked_at else frame, suite_of(self._name, rules), _FORMAT)
+
+    def _ask(
+        self, frame: pd.DataFrame, suite: ExpectationSuite, result_format: Any
+    ) -> dict[str, ExpectationValidationResult]:
+        batch = self._definition.get_batch({"dataframe": frame})
+        found = batch.validate(suite, result_format=result_format)
+        results = {_name(result): result for result in found.results}
+        for name, result in results.items():
+            raised = result.exception_info or {}
+            if raised.get("raised_exception") or any(_has_raised(told) for told in raised.values()):
+                raise LakeError(f"expectation {name} could not be asked: {_told(raised)}")
+        return results
 
 
 def _ephemeral(name: str) -> BatchDefinition[None]:
@@ -79,16 +108,21 @@ def _name(result: ExpectationValidationResult) -> str:
     return str(config.meta["name"]) if config is not None and config.meta else ""
 
 
-def _outcome(rule: Rule, result: ExpectationValidationResult, count: int) -> Outcome:
-    told: Mapping[str, Any] = result.result or {}
-    raised = result.exception_info or {}
-    if raised.get("raised_exception") or not (told or result.success):
-        raise LakeError(
-            f"expectation {rule.name} could not be asked: {raised.get('exception_message') or raised}"
-        )
+def _has_raised(told: object) -> bool:
+    return isinstance(told, Mapping) and bool(told.get("raised_exception"))
+
+
+def _told(raised: Mapping[str, Any]) -> str:
+    for told in (raised, *raised.values()):
+        if isinstance(told, Mapping) and told.get("exception_message"):
+            return str(told["exception_message"])
+    return str(raised)
+
+
+def _outcome(rule: Rule, result: ExpectationValidationResult | None, count: int) -> Outcome:
+    told: Mapping[str, Any] = (result.result if result is not None else None) or {}
     if "observed_value" in told:
-        return Outcome(
-            rule.name, rule.description, rule.severity, rule.blocking, count, 0 if result.success else 1
-        )
+        failed = 0 if result is not None and result.success else 1
+        return Outcome(rule.name, rule.description, rule.severity, rule.blocking, count, failed)
     rows: Rows = np.asarray(told.get("unexpected_index_list") or [], np.int64)
     return Outcome(rule.name, rule.description, rule.severity, rule.blocking, count, len(rows), (), rows)

@@ -71,9 +71,16 @@ class Batch:
 def batches(
     spec: TableSpec, chunks: Iterable[Chunk], plan: Plan, *, max_rows: int, max_bytes: int
 ) -> Iterator[Batch]:
-    """Decode chunks and gather them to batches of at most about `max_rows` rows or `max_bytes` of payload."""
+    """Decode chunks and gather them to batches of at most `max_rows` rows or `max_bytes` of payload.
+
+    A chunk that is larger by itself makes a batch by itself.
+    """
     gathered = _Gathering(spec, dict(plan.ids))
     for chunk in chunks:
+        if gathered.rows and (
+            gathered.rows + len(chunk) > max_rows or gathered.size + chunk.size > max_bytes
+        ):
+            yield gathered.close()
         gathered.add(chunk)
         if gathered.rows >= max_rows or gathered.size >= max_bytes:
             yield gathered.close()
@@ -91,7 +98,7 @@ class _Gathering:
     def _clear(self) -> None:
         self.rows = 0
         self.size = 0
-        self._parts: list[tuple[pa.Table, Decoded, pa.Array]] = []
+        self._parts: list[tuple[pa.Table, Decoded]] = []
         self._reached = Positions()
 
     def add(self, chunk: Chunk) -> None:
@@ -99,19 +106,19 @@ class _Gathering:
         table = decoded.rows
         for field, values in zip(PROVENANCE, _provenance(chunk), strict=True):
             table = table.append_column(field, values)
-        self._parts.append((table, decoded, pa.array(chunk.payloads, pa.binary())))
+        self._parts.append((table, decoded))
         self._reached = self._reached.advanced(reached_by(chunk, self._ids))
         self.rows += len(chunk)
         self.size += chunk.size
 
     def close(self) -> Batch:
-        tables, decoded, payloads = zip(*self._parts, strict=True)
+        tables, decoded = zip(*self._parts, strict=True)
         batch = Batch(
             self._spec,
             pa.concat_tables(tables),
             _joined([part.fault for part in decoded]),
             _joined([part.utc_times for part in decoded]),
-            pa.chunked_array(payloads),
+            pa.chunked_array([part.payloads for part in decoded], pa.binary()),
             self._reached,
         )
         self._clear()

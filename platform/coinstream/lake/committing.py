@@ -15,8 +15,9 @@ import pyarrow as pa
 from coinstream.errors import LakeError
 from coinstream.lake.batch import Batch, Mask
 from coinstream.lake.positions import OFFSETS, Positions, landed_positions
-from coinstream.lake.schemas import INGESTED, TIME
+from coinstream.lake.schemas import INGESTED, TIME, TableSpec
 from coinstream.lake.store import Lake
+from coinstream.lake.writing import append
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -62,6 +63,28 @@ def commit_batch(
     return contended(lake, f"land {batch.spec.name}", attempt)
 
 
+def forget(lake: Lake, spec: TableSpec, topic: str) -> bool:
+    """Let the next landing begin a topic from its beginning; whether the table knew the topic.
+
+    For a topic that was recreated or truncated under its name. Rows that are there stay.
+
+    Raises:
+        LakeError: as `commit_batch`.
+    """
+
+    def attempt(table: Table) -> Committed:
+        known = landed_positions(table)
+        if topic not in known.topics:
+            return Committed(0, 0, Positions())
+        kept = Positions({name: at for name, at in known.topics.items() if name != topic})
+        append(table, table.schema().as_arrow().empty_table(), {OFFSETS: kept.to_text()})
+        return Committed(0, 0, known)
+
+    doing = f"forget how far {topic} is landed"
+    contended(lake, doing, lambda: attempt(lake.quarantine()))
+    return bool(contended(lake, doing, lambda: attempt(lake.table(spec))).positions.topics)
+
+
 def contended(lake: Lake, doing: str, attempt: Callable[[], Committed]) -> Committed:
     """Attempt a commit until no other writer comes between.
 
@@ -89,12 +112,6 @@ def contended(lake: Lake, doing: str, attempt: Callable[[], Committed]) -> Commi
         except Exception as error:
             raise LakeError(f"cannot {doing}: {type(error).__name__}: {error}") from error
     raise AssertionError("unreachable")
-
-
-def append(table: Table, rows: pa.Table, properties: dict[str, str]) -> None:
-    """Add rows and properties as one snapshot, or nothing; also no rows, for the sake of the properties."""
-    with table.transaction() as change:
-        change.append(rows, snapshot_properties=properties)
 
 
 def landable(batch: Batch, mask: Mask, ingested: datetime) -> pa.Table:

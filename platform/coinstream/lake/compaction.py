@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,12 +11,14 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
+from coinstream.lake.candles import TABLE as CANDLES
 from coinstream.lake.committing import Committed, contended
 from coinstream.lake.landing import RUN
-from coinstream.lake.positions import OFFSETS, landed_positions
+from coinstream.lake.positions import OFFSETS, Positions, landed_positions
 from coinstream.lake.query import located
 from coinstream.lake.schemas import QUARANTINE
 from coinstream.lake.store import Lake, explained, known_specs
+from coinstream.lake.writing import write_files
 from coinstream.settings import LakeSettings
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _ROW_BYTES: Final = 512
 """Memory that a row takes while it is rewritten, generously."""
+_ORDER: Final = ("partition", "offset", "open_time")
 _SAFE_AGE: Final = timedelta(hours=24)
 """Files younger than this may belong to a commit that is under way."""
 
@@ -71,7 +73,7 @@ def compact(lake: Lake, name: str, *, now: datetime | None = None) -> Compaction
         done.snapshots_expired = _expire(
             current, moment - timedelta(hours=lake.settings.keep_snapshots_hours)
         )
-        return Committed(0, 0, landed_positions(current))
+        return Committed(0, 0, Positions())
 
     contended(lake, f"expire snapshots of {name}", expire)
     current = lake.find(name)
@@ -83,7 +85,7 @@ def compact(lake: Lake, name: str, *, now: datetime | None = None) -> Compaction
 
 def table_names() -> list[str]:
     """The tables that are compacted."""
-    return [*(spec.name for spec in known_specs()), QUARANTINE]
+    return [*(spec.name for spec in known_specs()), QUARANTINE, CANDLES]
 
 
 def partition_of(file: DataFile) -> tuple[Any, ...]:
@@ -97,13 +99,14 @@ def _files(table: Table) -> list[DataFile]:
 
 def _rewrite(table: Table, settings: LakeSettings, done: Compaction) -> Committed:
     files = _files(table)
-    positions = landed_positions(table)
+    # Candles come from tables, and their table knows no offsets.
+    positions = Positions() if done.table == CANDLES else landed_positions(table)
     done.files_before, done.rows = len(files), sum(file.record_count for file in files)
     bins = list(_bins(files, settings))
     done.rewritten = sum(map(len, bins))
     if not bins:
         return Committed(0, 0, positions)
-    properties = {OFFSETS: positions.to_text(), RUN: "compaction"}
+    properties = {RUN: "compaction"} | ({OFFSETS: positions.to_text()} if positions.topics else {})
     with (
         table.transaction() as change,
         change.update_snapshot(snapshot_properties=properties).overwrite() as snapshot,
@@ -139,9 +142,7 @@ def _bins(files: Iterable[DataFile], settings: LakeSettings) -> Iterator[list[Da
 
 
 def _merged(table: Table, small: Sequence[DataFile]) -> Iterable[DataFile]:
-    from pyiceberg.io.pyarrow import write_file
     from pyiceberg.partitioning import PartitionFieldValue, PartitionKey
-    from pyiceberg.table import WriteTask
 
     schema, spec = table.schema(), table.specs()[small[0].spec_id]
     rows = _read(table, small, schema.as_arrow())
@@ -149,8 +150,7 @@ def _merged(table: Table, small: Sequence[DataFile]) -> Iterable[DataFile]:
     if spec.fields:
         values = [PartitionFieldValue(field, small[0].partition[at]) for at, field in enumerate(spec.fields)]
         key = PartitionKey(values, spec, schema)
-    task = WriteTask(uuid.uuid4(), 0, schema, rows.to_batches(), partition_key=key)
-    return write_file(table.io, table.metadata, iter([task]))
+    return write_files(table, rows, key)
 
 
 def _read(table: Table, files: Sequence[DataFile], schema: pa.Schema) -> pa.Table:
@@ -158,7 +158,8 @@ def _read(table: Table, files: Sequence[DataFile], schema: pa.Schema) -> pa.Tabl
     paths = [located(table, file.file_path)[1] for file in files]
     rows = ds.dataset(paths, schema, "parquet", filesystem=filesystem).to_table()
     # In the order of the topic: neighbours compress well, and readers of a key find its rows together.
-    return rows.sort_by([("partition", "ascending"), ("offset", "ascending")])
+    order = [name for name in _ORDER if name in schema.names]
+    return rows.sort_by([(name, "ascending") for name in order])
 
 
 def _expire(table: Table, before: datetime) -> int:

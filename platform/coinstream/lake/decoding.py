@@ -36,11 +36,13 @@ class Decoded:
         rows: the message's columns and `extra`; null where a field is missing or could not be read.
         fault: why a payload could not be read at all; null where it could.
         utc_times: whether every time that is there is ISO-8601 in UTC.
+        payloads: the bytes as they came.
     """
 
     rows: pa.Table
     fault: pa.ChunkedArray
     utc_times: pa.ChunkedArray
+    payloads: pa.Array
 
 
 class BlockDecoder:
@@ -59,18 +61,24 @@ class BlockDecoder:
     def decode(self, payloads: Sequence[bytes | None], compressed: Sequence[int] = ()) -> Decoded:
         """The payloads as columns. `compressed` names those whose headers say that they are lz4 frames."""
         values: list[bytes | None] = list(payloads)
+        column = came = pa.array(values, pa.binary())
         faults = {}
         for at in compressed:
             try:
                 values[at] = decompress(values[at] or b"")
             except DecodeError as error:
                 values[at], faults[at] = None, str(error)
-        raw = pa.concat_tables(self._parts(values, faults)) if values else self._raw.empty_table()
-        return self._typed(raw)
+        if compressed:
+            column = pa.array(values, pa.binary())
+        odd = self._odd_ones(column)
+        raw = pa.concat_tables(self._parts(values, odd, faults)) if values else self._raw.empty_table()
+        return self._typed(raw, came)
 
-    def _parts(self, values: list[bytes | None], faults: dict[int, str]) -> Iterator[pa.Table]:
+    def _parts(
+        self, values: list[bytes | None], odd: Sequence[int], faults: dict[int, str]
+    ) -> Iterator[pa.Table]:
         start = 0
-        for at in self._odd_ones(values):
+        for at in odd:
             if at > start:
                 yield from self._block(values[start:at])
             yield self._one(values[at], faults.get(at))
@@ -78,8 +86,7 @@ class BlockDecoder:
         if start < len(values):
             yield from self._block(values[start:])
 
-    def _odd_ones(self, values: list[bytes | None]) -> list[int]:
-        column = pa.array(values, pa.binary())
+    def _odd_ones(self, column: pa.Array) -> list[int]:
         framed = pc.and_(pc.starts_with(column, b"{"), pc.ends_with(column, b"}"))
         plain = pc.and_not(framed, pc.match_substring_regex(column, self._odd))
         if pc.all(plain, skip_nulls=False).as_py():
@@ -117,7 +124,7 @@ class BlockDecoder:
         row = self._careful.read(value) if fault is None else {_FAULT.name: fault}
         return pa.Table.from_pylist([row], schema=self._raw)
 
-    def _typed(self, raw: pa.Table) -> Decoded:
+    def _typed(self, raw: pa.Table, payloads: pa.Array) -> Decoded:
         raw = raw.combine_chunks()
         columns, good = [], None
         for column in self._spec.columns:
@@ -130,7 +137,7 @@ class BlockDecoder:
         schema = pa.schema([*(pa.field(c.name, c.type) for c in self._spec.columns), EXTRA])
         if good is None:
             good = pa.chunked_array([pa.array([True] * raw.num_rows, pa.bool_())])
-        return Decoded(pa.Table.from_arrays(columns, schema=schema), raw[_FAULT.name], good)
+        return Decoded(pa.Table.from_arrays(columns, schema=schema), raw[_FAULT.name], good, payloads)
 
 
 def _odd_pattern(spec: TableSpec) -> str:

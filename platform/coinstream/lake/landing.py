@@ -32,11 +32,12 @@ RUN: Final = "coinstream.run"
 """Snapshot property: which run wrote it."""
 CHECKS: Final = "coinstream.checks"
 """Snapshot property: what each expectation found, `{name: [checked, failed]}`."""
-MEMORY_PARTS: Final = 16
+MEMORY_PARTS: Final = 20
 """A batch's payloads take at most this part of the memory setting.
 
 Two batches exist at a time (one being read, one being written), each also as columns, as the frame
-that is checked and as the file being written: measured, about seven times its payloads.
+that is checked and as the file being written: measured, about seven times its payloads. An eighth of the
+setting is for messages that were fetched ahead, and the rest is room for what allocators keep.
 """
 
 
@@ -60,6 +61,7 @@ class TableReport:
     """What a run did to one table.
 
     Attributes:
+        run: the landing's id, which its snapshots carry.
         messages: messages read.
         rows: rows that landed.
         refused: messages that did not land; they are in the quarantine.
@@ -71,6 +73,7 @@ class TableReport:
     """
 
     table: str
+    run: str = ""
     topics: tuple[str, ...] = ()
     messages: int = 0
     rows: int = 0
@@ -114,8 +117,8 @@ def land(
         LakeError: the catalogue or the store fails, or the table and the topics contradict each other.
     """
     started = time.monotonic()
-    report = TableReport(spec.name)
     run = run_id or uuid.uuid4().hex
+    report = TableReport(spec.name, run)
     chosen = judge or Lenient()
     lake.quarantine()  # so that it can be queried, also while it is empty
     with TopicReader(brokers, lake.settings) as reader:

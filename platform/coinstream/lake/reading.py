@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -60,7 +62,7 @@ def plan_reading(ends: Mapping[Place, Span], ids: Mapping[str, str | None], land
         if start > high:
             raise LakeError(
                 f"the table stands at offset {start} of {topic}[{partition}], but the topic ends "
-                f"at {high}: it was recreated or truncated. Land it afresh: "
+                f"at {high}: it was recreated or truncated. Land it from its beginning: "
                 f"`coinstream lake land --from-start {topic}`."
             )
         if start < low and topic in landed.topics and topic not in recreated:
@@ -130,23 +132,28 @@ class Reading:
 
     def take(self, messages: list[Message]) -> Chunk:
         """The messages that lie before their partition's stop, as columns."""
-        count, index = len(messages), self._index
-        topic = np.fromiter((index[m.topic()] for m in messages), np.int64, count)  # type: ignore[index]
-        partition = np.fromiter((m.partition() for m in messages), np.int64, count)
-        offset = np.fromiter((m.offset() for m in messages), np.int64, count)
+        count = len(messages)
+        index: Callable[[Any], int] = self._index.__getitem__
+        topic = np.fromiter(map(index, map(Message.topic, messages)), np.int64, count)
+        partition = np.fromiter(map(Message.partition, messages), np.int64, count)
+        offset = np.fromiter(map(Message.offset, messages), np.int64, count)
         wanted = offset < self._stops[topic, partition]
         if not wanted.all():
             messages = [messages[at] for at in np.flatnonzero(wanted)]
             topic, partition, offset = topic[wanted], partition[wanted], offset[wanted]
         self._note(topic, partition, offset)
+        stamps = map(itemgetter(1), map(Message.timestamp, messages))
+        headers = list(map(Message.headers, messages))
         return Chunk(
             self.topics,
             topic,
             partition,
             offset,
-            np.fromiter((m.timestamp()[1] for m in messages), np.int64, len(messages)),
-            [m.value() for m in messages],
-            [at for at, m in enumerate(messages) if m.headers() and _is_compressed(m)],
+            np.fromiter(stamps, np.int64, len(messages)),
+            list(map(Message.value, messages)),
+            [at for at, found in enumerate(headers) if found and _says_compressed(found)]
+            if any(headers)
+            else [],
         )
 
     def _note(self, topic: Ints, partition: Ints, offset: Ints) -> None:
@@ -157,9 +164,8 @@ class Reading:
             self.at_end((self.topics[at], part))
 
 
-def _is_compressed(message: Message) -> bool:
-    headers = message.headers()
-    return is_compressed(list(headers.items()) if isinstance(headers, dict) else headers or ())
+def _says_compressed(headers: Any) -> bool:
+    return is_compressed(list(headers.items()) if isinstance(headers, dict) else headers)
 
 
 def reached_by(chunk: Chunk, ids: Mapping[str, str | None]) -> Positions:

@@ -12,12 +12,13 @@ import polars as pl
 
 from coinstream.expectations.outcome import merged
 from coinstream.lake.batch import Batch, Mask, batches
-from coinstream.lake.committing import Committed, append, contended, landable
+from coinstream.lake.committing import Committed, contended, landable
 from coinstream.lake.landing import CHECKS, MEMORY_PARTS, RUN, Judge, Lenient, TableReport, ahead, checks_text
 from coinstream.lake.positions import OFFSETS, landed_positions
 from coinstream.lake.schemas import TableSpec
 from coinstream.lake.source import TopicReader
 from coinstream.lake.store import Lake
+from coinstream.lake.writing import append
 from coinstream.settings import BrokerSettings
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ def land_again(
         As `land`.
     """
     started = time.monotonic()
-    report = TableReport(spec.name)
     run = run_id or uuid.uuid4().hex
+    report = TableReport(spec.name, run)
     chosen = judge or Lenient()
     settings = lake.settings
     with TopicReader(brokers, settings) as reader:

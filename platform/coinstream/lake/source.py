@@ -51,6 +51,7 @@ class TopicReader:
 
     def __init__(self, brokers: BrokerSettings, settings: LakeSettings) -> None:
         self._brokers = brokers
+        self._chunk = min(_CHUNK, settings.batch_rows)
         self._consumer = Consumer(reader_config(brokers, settings))
 
     def __enter__(self) -> Self:
@@ -108,7 +109,7 @@ class TopicReader:
         )
         heard = time.monotonic()
         while reading.is_open():
-            messages = self._consumer.consume(_CHUNK, _WAIT_S)
+            messages = self._consumer.consume(self._chunk, _WAIT_S)
             kept, ended = self._parted(messages)
             chunk = reading.take(kept)
             # Only now: the last messages of a partition come together with the news of its end.

@@ -28,6 +28,8 @@ _NO_BLIND_RETRY: Final = {"commit.retry.num-retries": "0"}
 _PROPERTIES: Final = {
     **_NO_BLIND_RETRY,
     "write.parquet.compression-codec": "zstd",
+    # Numbers that seldom repeat are not worth the dictionary that is first made of them.
+    "write.parquet.dict-size-bytes": "65536",
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",
 }

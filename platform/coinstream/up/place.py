@@ -34,12 +34,13 @@ def code_root() -> Path:
     )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Place:
-    """The folders of one platform on this machine."""
+    """The folders of one platform on this machine, and where its Data Docs are served."""
 
     root: Path
     home: Path
+    docs_url: str = ""
 
     @property
     def dagster_home(self) -> Path:
@@ -73,15 +74,20 @@ class Place:
     def environment(self) -> Mapping[str, str]:
         """What the processes are given besides this process's environment."""
         paths = [str(self.root / "platform"), str(self.root), os.environ.get("PYTHONPATH", "")]
-        return os.environ | {
-            "COINSTREAM_HOME": str(self.home),
-            "DAGSTER_HOME": str(self.dagster_home),
-            "DAGSTER_DISABLE_TELEMETRY": "1",
-            "PYTHONPATH": os.pathsep.join(path for path in paths if path),
-            "PYTHONUNBUFFERED": "1",
-            # Warnings of Dagster about its own beta interfaces are no news to a user.
-            "PYTHONWARNINGS": os.environ.get("PYTHONWARNINGS", "ignore"),
-        }
+        served = {"COINSTREAM_LAKE_DOCS_URL": self.docs_url} if self.docs_url else {}
+        return (
+            os.environ
+            | served
+            | {
+                "COINSTREAM_HOME": str(self.home),
+                "DAGSTER_HOME": str(self.dagster_home),
+                "DAGSTER_DISABLE_TELEMETRY": "1",
+                "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+                "PYTHONUNBUFFERED": "1",
+                # Warnings of Dagster about its own beta interfaces are no news to a user.
+                "PYTHONWARNINGS": os.environ.get("PYTHONWARNINGS", "ignore"),
+            }
+        )
 
     @contextmanager
     def claimed(self) -> Iterator[Path]:

@@ -15,9 +15,9 @@ from coinstream.brokers import broker_home, find_broker
 from coinstream.errors import PlatformError
 from coinstream.local_broker import LocalBroker
 from coinstream.local_broker.ports import free_ports, is_free
-from coinstream.settings import BrokerSettings, HomeSettings
+from coinstream.settings import BrokerSettings, HomeSettings, LakeSettings
 from coinstream.up.child import Child
-from coinstream.up.place import HOST, Place
+from coinstream.up.place import HOST, Place, first_free_port
 from coinstream.up.web import Web
 
 Say = Callable[[str], None]
@@ -25,6 +25,7 @@ Say = Callable[[str], None]
 _READY_S: Final = 120.0
 _CODE_SERVER_S: Final = 90.0
 _POLL_S: Final = 0.1
+_DOCS_PORT: Final = 3010
 _PR_SET_CHILD_SUBREAPER: Final = 36
 
 
@@ -51,6 +52,9 @@ class Platform:
             stack.callback(self._stop_children)
             code_port = free_ports(1)[0]
             self._place.prepare(code_port)
+            docs_port = None if LakeSettings().docs_url else first_free_port(_DOCS_PORT)
+            if docs_port is not None:
+                self._place.docs_url = f"http://{HOST}:{docs_port}"
             # Loading Dagster takes the longest: it begins while the broker starts.
             url = f"http://{HOST}:{web_port}"
             self._start_code_server(code_port, url)
@@ -60,6 +64,8 @@ class Platform:
             web = Web(url, self.check)
             stack.callback(web.close)
             web.wait_ready(_READY_S)
+            if docs_port is not None:
+                self._start_docs(docs_port)
             yield web
 
     def check(self) -> None:
@@ -103,6 +109,10 @@ class Platform:
         # Alerts lead to this web UI, unless the user says where people reach it.
         environment = {"COINSTREAM_UI_URL": url} | dict(self._place.environment())
         self._children.append(self._child("code server", command, environment))
+
+    def _start_docs(self, port: int) -> None:
+        command = [sys.executable, "-m", "coinstream", "lake", "docs", "--port", str(port), "--host", HOST]
+        self._children.append(self._child("data docs", command, self._place.environment()))
 
     def _start_dagster(self, web_port: int) -> None:
         environment = self._place.environment()

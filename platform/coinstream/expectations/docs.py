@@ -1,0 +1,177 @@
+"""Data Docs of Great Expectations: pages that show every suite, and what each landing found.
+
+They are plain files; `coinstream lake docs` serves them, and so does `coinstream up`, whose web UI links
+to the page of each landing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from coinstream.errors import LakeError
+from coinstream.expectations.outcome import Outcome
+from coinstream.expectations.rules import ROW_COUNT, Rule, rules_for
+from coinstream.expectations.validation import quiet_great_expectations, suite_of
+from coinstream.settings import HomeSettings, LakeSettings
+
+if TYPE_CHECKING:
+    from great_expectations.core import ExpectationSuiteValidationResult
+    from great_expectations.core.expectation_validation_result import ExpectationValidationResult
+
+KEPT: Final = 50
+"""Landings of a type whose pages are kept."""
+_SITE: Final = "gx/uncommitted/data_docs/local_site"
+_BATCH: Final = "messages"
+
+
+class DataDocs:
+    """The pages of one lake."""
+
+    def __init__(self, settings: LakeSettings | None = None, home: HomeSettings | None = None) -> None:
+        self._settings = settings or LakeSettings()
+        self._folder = (home or HomeSettings()).home / "lake" / "expectations"
+
+    @property
+    def site(self) -> Path:
+        """The folder to serve; `index.html` in it is the first page."""
+        return self._folder / _SITE
+
+    def publish(self, name: str, outcomes: Sequence[Outcome], run: str, when: datetime) -> Path:
+        """Add the page of a landing, and the suite's; the page's place.
+
+        Args:
+            name: the message type.
+            outcomes: what each rule found in the whole landing.
+            run: the landing's id.
+            when: it took place.
+
+        Raises:
+            LakeError: the pages cannot be written.
+        """
+        rules = rules_for(name, self._settings)
+        found = {outcome.name: outcome for outcome in outcomes}
+        try:
+            with self._alone():
+                return self._publish(name, rules, found, run, when)
+        except OSError as error:
+            raise LakeError(
+                f"cannot write Data Docs in {self._folder}: {error.strerror or error}; make room, or set "
+                "COINSTREAM_HOME to another folder"
+            ) from error
+
+    def page(self, name: str, run: str) -> Path | None:
+        """The page of a landing, or the newest page of the type; None before the first landing."""
+        folder = self.site / "validations" / name
+        pages = sorted(folder.glob(f"{run}/*/*.html")) or sorted(
+            folder.glob("*/*/*.html"), key=lambda page: page.parent.name
+        )
+        return pages[-1] if pages else None
+
+    def address(self, page: Path) -> str | None:
+        """The page's URL where the pages are served."""
+        base = self._settings.docs_url
+        return f"{base.rstrip('/')}/{page.relative_to(self.site).as_posix()}" if base else None
+
+    def _publish(
+        self, name: str, rules: Sequence[Rule], found: Mapping[str, Outcome], run: str, when: datetime
+    ) -> Path:
+        gx = quiet_great_expectations()
+        from great_expectations.core.run_identifier import RunIdentifier
+        from great_expectations.data_context.types.base import ProgressBarsConfig
+        from great_expectations.data_context.types.resource_identifiers import (
+            ExpectationSuiteIdentifier,
+            ValidationResultIdentifier,
+        )
+
+        context = gx.get_context(mode="file", project_root_dir=self._folder)
+        context.variables.progress_bars = ProgressBarsConfig(globally=False)
+        context.suites.add_or_update(suite_of(name, rules))
+        suite = ExpectationSuiteIdentifier(name)
+        key = ValidationResultIdentifier(suite, RunIdentifier(run, when), _BATCH)
+        store = context.validation_results_store
+        store.set(key, _result(name, rules, found, run, when))
+        mine = sorted(
+            (known for known in store.list_keys() if known.expectation_suite_identifier.name == name),
+            key=lambda known: known.run_id.run_time,
+        )
+        for old in mine[:-KEPT]:
+            store.remove_key(old)
+        context.build_data_docs(resource_identifiers=[suite, key])
+        page = self.page(name, run)
+        if page is None:
+            raise LakeError(f"Great Expectations wrote no page of landing {run} in {self.site}")
+        return page
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One landing at a time writes: the index is one file."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / "lock").open("w") as file:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+            yield
+
+
+def _result(
+    name: str, rules: Sequence[Rule], found: Mapping[str, Outcome], run: str, when: datetime
+) -> ExpectationSuiteValidationResult:
+    from great_expectations import __version__
+    from great_expectations.core import ExpectationSuiteValidationResult
+    from great_expectations.core.run_identifier import RunIdentifier
+
+    results = [_of_rule(rule, found[rule.name]) for rule in rules if rule.name in found]
+    met = sum(bool(result.success) for result in results)
+    count = len(results)
+    return ExpectationSuiteValidationResult(
+        success=met == count,
+        results=results,
+        suite_name=name,
+        statistics={
+            "evaluated_expectations": count,
+            "successful_expectations": met,
+            "unsuccessful_expectations": count - met,
+            "success_percent": 100 * met / count if count else None,
+        },
+        meta={
+            "great_expectations_version": __version__,
+            "run_id": RunIdentifier(run, when),
+            "active_batch_definition": {
+                "datasource_name": "coinstream",
+                "data_asset_name": f"messages of the table {name}",
+                "batch_identifiers": {"landing": run},
+            },
+            "validation_time": when.isoformat(),
+        },
+    )
+
+
+def _of_rule(rule: Rule, outcome: Outcome) -> ExpectationValidationResult:
+    from great_expectations.core.expectation_validation_result import ExpectationValidationResult
+
+    share = 100 * outcome.failed / outcome.checked if outcome.checked else 0.0
+    result: dict[str, Any] = {
+        "element_count": outcome.checked,
+        "missing_count": 0,
+        "missing_percent": 0.0,
+        "unexpected_count": outcome.failed,
+        "unexpected_percent": share,
+        "unexpected_percent_total": share,
+        "unexpected_percent_nonmissing": share,
+        "partial_unexpected_list": [_sample(sample) for sample in outcome.samples],
+    }
+    if rule.name == ROW_COUNT:
+        result = {"observed_value": outcome.checked}
+    return ExpectationValidationResult(
+        success=outcome.passed,
+        expectation_config=rule.expectation().configuration,
+        result=result,
+        exception_info={"raised_exception": False, "exception_message": None, "exception_traceback": None},
+    )
+
+
+def _sample(sample: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in sample.items() if value is not None)

@@ -1,0 +1,46 @@
+"""A web server for Data Docs, which are plain files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Final
+
+from coinstream.errors import LakeError
+
+_TITLE: Final = b"<!doctype html><title>Data Docs</title>"
+_NOTHING_YET: Final = _TITLE + b"<p>Nothing was landed yet: run <code>coinstream lake land</code>."
+
+
+class _Pages(SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        """Say nothing: a line for each request helps nobody."""
+
+    def list_directory(self, path: Any) -> None:
+        """Show no folders; without an index there are no pages yet."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(_NOTHING_YET)))
+        self.end_headers()
+        self.wfile.write(_NOTHING_YET)
+
+
+@contextmanager
+def serve(folder: Path, host: str, port: int) -> Iterator[ThreadingHTTPServer]:
+    """A server of the folder's files, bound and not yet serving.
+
+    Raises:
+        LakeError: the address is taken or no one's.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        server = ThreadingHTTPServer((host, port), partial(_Pages, directory=str(folder)))
+    except OSError as error:
+        raise LakeError(
+            f"Data Docs cannot be served at {host}:{port}: {error.strerror}; choose another --port"
+        ) from error
+    with server:
+        yield server

@@ -1,0 +1,70 @@
+"""Rows into data files, one a partition: as pyiceberg's append, without a copy where there is only one."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    from pyiceberg.manifest import DataFile
+    from pyiceberg.partitioning import PartitionKey
+    from pyiceberg.table import Table
+
+
+def append(table: Table, rows: pa.Table, properties: dict[str, str]) -> None:
+    """Add rows and properties as one snapshot, or nothing; also no rows, for the sake of the properties."""
+    with (
+        table.transaction() as change,
+        change.update_snapshot(snapshot_properties=properties).fast_append() as snapshot,
+    ):
+        for key, part in _partitioned(table, rows) if rows.num_rows else ():
+            for file in write_files(table, part, key):
+                snapshot.append_data_file(file)
+
+
+def write_files(table: Table, rows: pa.Table, key: PartitionKey | None) -> Iterator[DataFile]:
+    """Write rows of one partition, whose columns are the table's; the files belong to no snapshot yet."""
+    from pyiceberg.io.pyarrow import write_file
+    from pyiceberg.table import WriteTask
+
+    batches = rows.combine_chunks().to_batches()
+    task = WriteTask(uuid.uuid4(), 0, table.schema(), batches, partition_key=key)
+    return iter(write_file(table.io, table.metadata, iter([task])))
+
+
+def _partitioned(table: Table, rows: pa.Table) -> Iterator[tuple[PartitionKey | None, pa.Table]]:
+    """The rows of each partition, and what tells it."""
+    spec, schema = table.spec(), table.schema()
+    if not spec.fields:
+        yield None, rows
+        return
+    columns = [
+        field.transform.pyarrow_transform(schema.find_type(field.source_id))(
+            rows[schema.find_column_name(field.source_id)]
+        )
+        for field in spec.fields
+    ]
+    told = pa.table(columns, names=[field.name for field in spec.fields])
+    kinds = told.group_by(told.column_names, use_threads=False).aggregate([]).to_pylist()
+    for kind in kinds:
+        yield _key(table, kind), rows if len(kinds) == 1 else rows.filter(_equal(told, kind))
+
+
+def _equal(told: pa.Table, kind: dict[str, Any]) -> pa.ChunkedArray:
+    found = None
+    for name, value in kind.items():
+        same = pc.is_null(told[name]) if value is None else pc.fill_null(pc.equal(told[name], value), False)
+        found = same if found is None else pc.and_(found, same)
+    return found
+
+
+def _key(table: Table, kind: dict[str, Any]) -> PartitionKey:
+    from pyiceberg.partitioning import PartitionFieldValue, PartitionKey
+
+    spec = table.spec()
+    values = [PartitionFieldValue(field, kind[field.name]) for field in spec.fields]
+    return PartitionKey(values, spec, table.schema())

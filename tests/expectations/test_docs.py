@@ -1,0 +1,66 @@
+"""Data Docs: pages of what was found, served and bounded."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from coinstream.errors import LakeError
+from coinstream.expectations import docs as module
+from coinstream.expectations.docs import DataDocs
+from coinstream.expectations.serving import serve
+from coinstream.settings import HomeSettings, LakeSettings
+from tests.expectations.test_expectations import NOW, judged
+from tests.lake.support import level1
+
+
+def test_the_page_of_a_landing_shows_what_was_found_and_is_served(tmp_path: Path) -> None:
+    docs = DataDocs(LakeSettings(docs_url="http://docs.example/"), HomeSettings(home=tmp_path))
+    with serve(docs.site, "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        base = f"http://127.0.0.1:{server.server_port}"
+        assert "Nothing was landed yet" in httpx.get(base, trust_env=False).text
+        outcomes = judged("level1", [level1(), level1(bestBid=61001.5), b"{"]).outcomes
+        page = docs.publish("level1", outcomes, "run-1", NOW)
+        assert docs.page("level1", "run-1") == page
+        address = docs.address(page)
+        assert address is not None
+        shown = httpx.get(address.replace("http://docs.example", base), trust_env=False).text
+        for text in ("run-1", "the bid is at most the ask", "61001.500000000000000000", "not JSON"):
+            assert text in shown
+        assert "expectations/level1.html" in httpx.get(f"{base}/index.html", trust_env=False).text
+        server.shutdown()
+
+
+def test_pages_of_old_landings_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEPT", 2)
+    docs = DataDocs(LakeSettings(), HomeSettings(home=tmp_path))
+    outcomes = judged("level1", [level1()]).outcomes
+    for number in range(3):
+        docs.publish("level1", outcomes, f"run-{number}", NOW + timedelta(seconds=number))
+    pages = {page.parent.parent.name for page in docs.site.glob("validations/level1/*/*/*.html")}
+    assert pages == {"run-1", "run-2"}
+    newest = docs.page("level1", "of-nobody")
+    assert newest is not None
+    assert newest.parent.parent.name == "run-2"
+    assert docs.address(newest) is None
+
+
+def test_an_address_that_is_taken_is_one_clear_error(tmp_path: Path) -> None:
+    with (
+        serve(tmp_path, "127.0.0.1", 0) as server,
+        pytest.raises(LakeError, match="choose another --port"),
+        serve(tmp_path, "127.0.0.1", server.server_port),
+    ):
+        pass
+
+
+def test_pages_that_cannot_be_written_are_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "lake").write_text("a file where a folder belongs")
+    docs = DataDocs(LakeSettings(), HomeSettings(home=tmp_path))
+    with pytest.raises(LakeError, match="cannot write Data Docs"):
+        docs.publish("level1", judged("level1", [level1()]).outcomes, "run", NOW)
