@@ -40,7 +40,7 @@ def pages() -> list[Page]:
 
 def _page(path: Path) -> Page:
     page = Page(str(path.relative_to(ROOT)))
-    outside = []
+    outside: list[str] = []
     for language, title, lines in _blocks(path.read_text().splitlines(), outside):
         if title is not None:
             page.files[title] = "\n".join(lines) + "\n"

@@ -194,7 +194,7 @@ class Reader:
         if code in (0, 130, -signal.SIGINT):
             return None
         return (
-            f"{process.args} ended with {code} at Ctrl-C: {(self.folder / 'output.txt').read_text()[-2000:]}"
+            f"{process.args!r} ended with {code} at Ctrl-C: {(self.folder / 'output.txt').read_text()[-2000:]}"
         )
 
 
