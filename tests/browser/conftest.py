@@ -13,7 +13,8 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 WAIT_MS = 120_000
 
 
-@pytest.fixture(scope="session")
+# Not for the session: Playwright's event loop runs in this thread as long as it is open.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("no Chromium on the PATH: install the package `chromium` to drive the web UI")
