@@ -193,9 +193,8 @@ class Reader:
                 process.kill()
         if code in (0, 130, -signal.SIGINT):
             return None
-        return (
-            f"{process.args!r} ended with {code} at Ctrl-C: {(self.folder / 'output.txt').read_text()[-2000:]}"
-        )
+        told = (self.folder / "output.txt").read_text()[-2000:]
+        return f"{process.args!r} ended with {code} at Ctrl-C: {told}"
 
 
 def look_at(command: str) -> str | None:
