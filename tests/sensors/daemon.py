@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import dagster as dg
@@ -37,9 +37,15 @@ def daemon(
         finally:
             # Runs outlive the daemon that launched them.
             family = [process, *process.children(recursive=True)]
-            for each in family:
-                if each.is_running():
-                    each.terminate()
-            for each in psutil.wait_procs(family, timeout=END_S)[1]:
-                each.kill()
-            psutil.wait_procs(family, timeout=END_S)
+            _end(family)
+
+
+def _end(family: list[psutil.Process]) -> None:
+    for each in family:
+        # One that ends takes others along.
+        with suppress(psutil.NoSuchProcess):
+            each.terminate()
+    for each in psutil.wait_procs(family, timeout=END_S)[1]:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    psutil.wait_procs(family, timeout=END_S)

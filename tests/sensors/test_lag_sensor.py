@@ -150,7 +150,8 @@ def test_at_most_one_event_a_minute_and_asset(
         monitor.cluster.metadata(), TopicWatch(monitor.cluster).look(), monitor.measure_all()
     )
     shown = figures(reports[LEVEL1.name])
-    assert (shown["lag_messages"], shown["partitions"]) == (25, LEVEL1.partitions)
+    # Other tests may have published to the topic too.
+    assert (shown["lag_messages"], shown["partitions"]) == (shown["records"] - 15, LEVEL1.partitions)
     assert 590 < shown["lag_seconds"] < 3_000
     notes: dict[str, Any] = {}
     by_minute = []
