@@ -87,8 +87,9 @@ def _offsets(brokers: BrokerSettings, partitions: Iterable[Place], at: OffsetSpe
     wanted = {TopicPartition(topic, part): at for topic, part in partitions}
     if not wanted:
         return {}
-    wait = brokers.request_timeout_ms / 1000
-    answers = admin_client(brokers).list_offsets(wanted, request_timeout=wait)
+    # Kept until the answers are there: a client that is let go never completes its futures.
+    admin = admin_client(brokers)
+    answers = admin.list_offsets(wanted, request_timeout=brokers.request_timeout_ms / 1000)
     return {
         (part.topic, part.partition): raise_on_kafka(
             answer.result, f"asking for the offsets of {part.topic}", brokers.brokers

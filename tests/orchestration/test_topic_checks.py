@@ -21,7 +21,8 @@ def provisioned(execute: Execute, broker_settings: BrokerSettings) -> Execute:
     """The topics exist, and the one that is checked is empty, whatever other tests left in it."""
     execute(*map(topic_key, SPECS))
     everything = [TopicPartition(TOPIC, part, OFFSET_END) for part in range(SPECS[TOPIC].partitions)]
-    for done in admin_client(broker_settings).delete_records(everything).values():
+    admin = admin_client(broker_settings)
+    for done in admin.delete_records(everything).values():
         done.result(30)
     return execute
 
