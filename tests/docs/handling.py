@@ -53,7 +53,7 @@ FOREIGN: Final = r"export (REDPANDA|COINSTREAM_LAKE)_"
 """A cluster or a store of somebody else: the name must be a setting, and what the test has is used."""
 
 PLACES: Final[dict[str, str]] = {
-    r"\bGROUP\b": "coinstream-landing",
+    r"\bGROUP\b(?! BY)": "coinstream-landing",
     r"\bTOPIC\b": "crypto-level1",
     r"path/to/recording\.gz( --exchange kraken)?": "{recording}",
     r"(?<=127\.0\.0\.1:)8765\b|(?<=--port )8765\b": "{simulated}",
