@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, PartitionMetadata
 
 from coinstream.local_broker import Listener, LocalBroker, Node
 from tests.faults.judge import Sent as SentMessage
@@ -29,14 +30,27 @@ class Watch:
 
     def leader(self, topic: str) -> Node:
         """The node that leads most partitions of the topic."""
-        parts = self.admin.list_topics(topic, timeout=10).topics[topic].partitions.values()
-        (most, _), *_ = Counter(part.leader for part in parts).most_common()
+        leaders = wait_until(
+            lambda: Counter(part.leader for part in self._partitions(topic) if part.leader > 0),
+            60,
+            f"somebody leads {topic}",
+        )
+        (most, _), *_ = leaders.most_common()
         return self.cluster.nodes[most - 1]
 
     def replicas_in(self, topic: str) -> bool:
         """Whether every replica of every partition is in sync."""
-        parts = self.admin.list_topics(topic, timeout=10).topics[topic].partitions.values()
-        return all(part.leader >= 0 and set(part.isrs) == set(part.replicas) for part in parts)
+        parts = self._partitions(topic)
+        return bool(parts) and all(
+            part.leader >= 0 and set(part.isrs) == set(part.replicas) for part in parts
+        )
+
+    def _partitions(self, topic: str) -> list[PartitionMetadata]:
+        try:
+            return list(self.admin.list_topics(topic, timeout=10).topics[topic].partitions.values())
+        except KafkaException:
+            # The node that was asked may be the one that is paused or killed: whoever waits asks again.
+            return []
 
     def restored(self, topic: str) -> None:
         """Wait until the cluster is whole again."""
