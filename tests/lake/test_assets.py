@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from coinstream.lake.landing import land
 from coinstream.lake.query import query
 from coinstream.lake.schemas import spec_named
 from coinstream.lake.store import Lake
+from coinstream.local_broker import LocalBroker
 from coinstream.provisioning import Provisioner
 from coinstream.settings import BrokerSettings
 from coinstream.topics import catalogue
@@ -26,13 +28,21 @@ from tests.lake.support import iso, level1, price, send
 SPEC = spec_named("level1")
 
 
+@pytest.fixture(scope="module")
+def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerSettings]:
+    """All topics, and nothing in them: on the session's broker a job would land what other tests left."""
+    with LocalBroker(tmp_path_factory.mktemp("lake-broker"), nodes=1, port=0) as local:
+        settings = BrokerSettings(brokers=local.bootstrap)
+        provisioner = Provisioner(settings)
+        provisioner.apply(provisioner.plan(catalogue()))
+        yield settings
+
+
 @pytest.fixture
-def brokers(home: Path, broker_settings: BrokerSettings, monkeypatch: pytest.MonkeyPatch) -> BrokerSettings:
-    """The broker with all topics, for runs that find it in the environment, and a lake of the test's own."""
-    monkeypatch.setenv("REDPANDA_BROKERS", broker_settings.brokers)
-    provisioner = Provisioner(broker_settings)
-    provisioner.apply(provisioner.plan(catalogue()))
-    return broker_settings
+def brokers(home: Path, own_broker: BrokerSettings, monkeypatch: pytest.MonkeyPatch) -> BrokerSettings:
+    """The broker in the environment, where runs find it, and a lake of the test's own."""
+    monkeypatch.setenv("REDPANDA_BROKERS", own_broker.brokers)
+    return own_broker
 
 
 def run(job: str, **options: object) -> dg.ExecuteInProcessResult:
