@@ -61,9 +61,11 @@ def test_the_first_run_left_green_checks(web: Web) -> None:
         checks = nodes[asset]["assetChecksOrError"]["checks"]
         assert checks
         for check in checks:
-            asked = web.ask(_OUTCOMES, path=asset.split("/"), name=check["name"])
+            asked = web.ask(_OUTCOMES, path=asset.split("/"), name=check["name"])["assetCheckExecutions"]
+            # Dagster plans a check for the hour and notes its outcome for the table: the plan stays "skipped".
+            outcomes = [each["status"] for each in asked if each["status"] != "SKIPPED"]
             # The last is the first that was: tests of the pages have made some fail since.
-            assert asked["assetCheckExecutions"][-1]["status"] == "SUCCEEDED", check
+            assert outcomes[-1] == "SUCCEEDED", check
 
 
 def test_a_second_up_in_the_same_home_is_refused(up: RunningUp, web: Web) -> None:
