@@ -62,7 +62,7 @@ def test_the_first_run_left_green_checks(web: Web) -> None:
         assert checks
         for check in checks:
             asked = web.ask(_OUTCOMES, path=asset.split("/"), name=check["name"])["assetCheckExecutions"]
-            # Dagster plans a check for the hour and notes its outcome for the table: the plan stays "skipped".
+            # Dagster plans a check for the hour and notes its outcome for the table: the plan stays skipped.
             outcomes = [each["status"] for each in asked if each["status"] != "SKIPPED"]
             # The last is the first that was: tests of the pages have made some fail since.
             assert outcomes[-1] == "SUCCEEDED", check
