@@ -80,7 +80,8 @@ def topic_factory(bootstrap: str) -> TopicFactory:
             num_partitions=partitions,
             # -1: the broker's default, which is its count of nodes.
             replication_factor=replication if replication is not None else -1,
-            config=config or {},
+            # Kept for ever: the broker goes by a message's own time, and recordings are old.
+            config={"retention.ms": "-1", **(config or {})},
         )
         admin.create_topics([new])[wanted].result(30)
         wait_until(lambda: _has_leaders(admin, wanted, partitions), what=f"topic {wanted} has its leaders")

@@ -74,7 +74,7 @@ def test_delete_needs_a_name_that_exists(broker_settings: BrokerSettings, spec: 
     provisioner = Provisioner(broker_settings)
     provisioner.apply(provisioner.plan([spec]))
     provisioner.delete([spec.name])
-    with pytest.raises(TopicError, match="cannot delete"):
+    with pytest.raises(TopicError, match="does not exist"):
         provisioner.delete([unique("never-was")])
 
 
