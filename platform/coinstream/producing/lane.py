@@ -169,7 +169,7 @@ class Lane:
             # Of a fatal error poll raises what the error callback would be told.
             if not _is_fatal(failed.args[0]):
                 raise
-            self._fatal = True
+            self._on_error(self._generation, failed.args[0])
 
     def _complete(self) -> None:
         while self.acknowledged:
