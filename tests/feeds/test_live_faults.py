@@ -14,6 +14,7 @@ from coinstream.errors import FeedError
 from coinstream.feeds import Reason
 from coinstream.feeds.accounting import Flag
 from coinstream.feeds.live import CoingeckoFeed, Patience
+from coinstream.feeds.live.base import Inbox, LiveFeed
 from coinstream.feeds.simulated import Faults, SimulatedExchange
 from coinstream.messages import Analytics, Price
 from tests.feeds.running import IMPATIENT, Running, direct
@@ -215,6 +216,17 @@ def test_an_interruption_ends_the_feed_wherever_it_strikes(after: float) -> None
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert feed.account.is_balanced
+
+
+def test_an_interruption_within_a_task_group_is_still_one() -> None:
+    wrapped = BaseExceptionGroup("", [ValueError(), BaseExceptionGroup("", [Interruption()])])
+
+    class Feed(LiveFeed):
+        async def run(self, inbox: Inbox) -> None:
+            raise wrapped
+
+    with pytest.raises(Interruption):
+        list(Feed("wrapped", "binance").messages(threading.Event()))
 
 
 def test_a_feed_within_an_event_loop_is_one_clear_error(exchange: SimulatedExchange) -> None:

@@ -160,6 +160,8 @@ class LiveFeed(ABC):
                         raise FeedError(f"feed {self.name}: its connections ended")
                     yield batch
                     inbox.woken()
+            except BaseExceptionGroup as group:
+                raise _interruption_in(group) from None
             finally:
                 work.cancel()
                 loop.run_until_complete(_ended(loop))
@@ -179,6 +181,18 @@ class LiveFeed(ABC):
         else:
             # Raised by a signal handler while a callback ran (so Dagster ends a run): it must not be lost.
             self._interruption = error
+
+
+def _interruption_in(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The interruption that a task group has wrapped, which ends the feed as what it is; else the group."""
+    errors: list[BaseException] = [group]
+    while errors:
+        error = errors.pop()
+        if isinstance(error, BaseExceptionGroup):
+            errors += error.exceptions
+        elif not isinstance(error, (Exception, asyncio.CancelledError)):
+            return error
+    return group
 
 
 def _is_in_a_loop() -> bool:
