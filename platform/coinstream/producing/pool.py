@@ -6,7 +6,6 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from typing import Final
 
 import mmh3
@@ -75,7 +74,7 @@ class ProducerPool:
         if partitions is None:
             # As first seen: a topic that gains partitions must not part a key from what it has under way.
             partitions = self._first_seen.setdefault(topic, self._partitions_of(topic))
-        number = (_hash_of(topic) + partition_of(key, partitions)) % self._settings.pool_size
+        number = (mmh3.hash(topic, signed=False) + partition_of(key, partitions)) % self._settings.pool_size
         return self._lane(self.profile_of(topic), number)
 
     def get_producer(self, topic: str = "") -> Lane:
@@ -137,8 +136,3 @@ class ProducerPool:
     def _pauses(self) -> Iterator[float]:
         while not self._stopping.is_set():
             yield BUSY_S if len(self) else IDLE_S
-
-
-@lru_cache(maxsize=10_000)
-def _hash_of(topic: str) -> int:
-    return mmh3.hash(topic, signed=False)
