@@ -21,6 +21,9 @@ from tests.support import wait_until
 # Brokers start and replicas catch up several times in each, which takes a while on a busy machine.
 pytestmark = pytest.mark.timeout(400)
 
+PATIENCE_S = 120
+"""The delivery timeout: a broker that is frozen is only known by requests that time out, in 30 s."""
+
 MORE = 500
 """Messages that are sent between two events."""
 
@@ -28,7 +31,7 @@ MORE = 500
 def wait_for_more(load: Load, count: int = MORE) -> None:
     """Wait until the cluster has acknowledged `count` further messages."""
     goal = load.acknowledged + count
-    wait_until(lambda: load.acknowledged >= goal, 60, f"{count} more acknowledgements come")
+    wait_until(lambda: load.acknowledged >= goal, PATIENCE_S, f"{count} more acknowledgements come")
 
 
 def test_leader_killed_under_load(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from coinstream.provisioning import Provisioner, Verdict
 from coinstream.settings import BrokerSettings
 from coinstream.topics import CORE_TOPICS, PRICES, catalogue, exchange_topic
 from tests.conftest import topic_factory
-from tests.support import unique
+from tests.support import unique, wait_until
 
 COMMON = {"compression.type": "lz4", "cleanup.policy": "delete", "min.insync.replicas": "2"}
 # Section 2 of the specification, and half the partitions and 1.5 times the retention for an exchange.
@@ -38,7 +39,7 @@ def test_topics_are_as_specified(cluster3: LocalBroker) -> None:
 
     admin = AdminClient({"bootstrap.servers": cluster3.bootstrap})
     for name, (partitions, retention, size, segment, segment_size) in WANTED.items():
-        found = admin.list_topics(name, timeout=10).topics[name].partitions
+        found = wait_until(partial(partitions_of, admin, name), what=f"the node that is asked knows {name}")
         assert len(found) == partitions
         assert {len(part.replicas) for part in found.values()} == {3}
         expected = COMMON | {
@@ -54,6 +55,11 @@ def test_topics_are_as_specified(cluster3: LocalBroker) -> None:
     again = provisioner.plan(specs)
     assert again.is_settled
     assert [topic.differences for topic in again.topics if topic.spec] == [()] * 8
+
+
+def partitions_of(admin: AdminClient, topic: str) -> dict[int, Any]:
+    """Empty until the word of the topic has come to the node that answers."""
+    return dict(admin.list_topics(topic, timeout=10).topics[topic].partitions)
 
 
 def settings_of(admin: AdminClient, topic: str, keys: dict[str, str]) -> dict[str, Any]:

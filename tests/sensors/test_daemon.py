@@ -9,12 +9,25 @@ import pytest
 from confluent_kafka import Consumer, Producer
 
 from coinstream.local_broker import LocalBroker
-from tests.conftest import TopicFactory
+from tests.conftest import TopicFactory, topic_factory
 from tests.observing.webhook import Webhook
 from tests.sensors.daemon import daemon as running_daemon
 from tests.support import unique, wait_until
 
 PATIENCE_S = 90.0
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
+    """With no other groups: on the session's broker the daemon would first catch up what other tests left."""
+    with LocalBroker(tmp_path_factory.mktemp("daemon-broker"), nodes=1, port=0) as local:
+        yield local
+
+
+@pytest.fixture(scope="module")
+def topic(broker: LocalBroker) -> TopicFactory:
+    """Creates topics on that broker."""
+    return topic_factory(broker.bootstrap)
 
 
 @pytest.fixture

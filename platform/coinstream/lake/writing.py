@@ -27,12 +27,16 @@ def append(table: Table, rows: pa.Table, properties: dict[str, str]) -> None:
 
 
 def write_files(table: Table, rows: pa.Table, key: PartitionKey | None) -> Iterator[DataFile]:
-    """Write rows of one partition, whose columns are the table's; the files belong to no snapshot yet."""
-    from pyiceberg.io.pyarrow import write_file
+    """Write rows of one partition; the files belong to no snapshot yet.
+
+    Columns that the table has and the rows have not, as after a newer version widened it, are null.
+    """
+    from pyiceberg.io.pyarrow import pyarrow_to_schema, write_file
     from pyiceberg.table import WriteTask
 
+    schema = pyarrow_to_schema(rows.schema, name_mapping=table.schema().name_mapping)
     batches = rows.combine_chunks().to_batches()
-    task = WriteTask(uuid.uuid4(), 0, table.schema(), batches, partition_key=key)
+    task = WriteTask(uuid.uuid4(), 0, schema, batches, partition_key=key)
     return iter(write_file(table.io, table.metadata, iter([task])))
 
 
