@@ -60,7 +60,7 @@ class RedpandaClient:
         self.encoder: Final = Encoder()
         self._ledger = Ledger()
         self._topics = TopicCache(brokers, self.producer_settings.topics_refresh_ms, self._forget)
-        self._pool = ProducerPool(brokers, self.producer_settings, self._ledger, self._topics.require)
+        self._pool = ProducerPool(brokers, self.producer_settings, self._ledger)
         self._publisher = Publisher(self._pool, self._topics, self._ledger, self.encoder)
         self._transactions = Transactions(
             brokers, self.producer_settings, self._topics, self.encoder, self._ledger.receipts

@@ -159,6 +159,8 @@ class ProducerSettings(_Settings):
     """Longest wait of `produce` for room in the buffer."""
     pool_size: int = Field(default=5, ge=1)
     """Producers of the pool. A key always goes through the same one."""
+    spread: Literal["topic", "key"] = "topic"
+    """What decides on the producer: mmh3 of the topic, so that batches are large, or mmh3 of the key."""
     pool_max_in_flight: int = Field(default=1, ge=1, le=5)
     """Requests on their way for each producer of the pool."""
     transaction_timeout_ms: int = Field(default=30_000, ge=1000)

@@ -1,8 +1,10 @@
-"""Which producer of the pool a key goes through."""
+"""Which producer of the pool a message goes through."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -10,54 +12,54 @@ from hypothesis import strategies as st
 
 from coinstream.producing.delivery import Ledger
 from coinstream.producing.pool import ProducerPool
-from coinstream.routing import partition_of
 from coinstream.settings import BrokerSettings, ProducerSettings
 
-PARTITIONS = {"crypto-level1": 48, "crypto-prices": 24}
-
-
-class Topics:
-    """Topics that may gain partitions."""
-
-    def __init__(self) -> None:
-        self.counts = dict(PARTITIONS)
-
-    def partitions_of(self, topic: str) -> int:
-        return self.counts[topic]
+Spread = Literal["topic", "key"]
+keys = st.binary(max_size=40)
+topics = st.text("abcdefghijklmnopqrstuvwxyz-.", min_size=1, max_size=40)
 
 
 @pytest.fixture(scope="module")
-def topics() -> Topics:
-    return Topics()
+def pool(broker_settings: BrokerSettings) -> Iterator[Callable[[Spread], ProducerPool]]:
+    with ExitStack() as stack:
+        pools: dict[Spread, ProducerPool] = {}
+
+        def opened(spread: Spread) -> ProducerPool:
+            if spread not in pools:
+                pools[spread] = ProducerPool(broker_settings, ProducerSettings(spread=spread), Ledger())
+                stack.callback(pools[spread].close)
+            return pools[spread]
+
+        yield opened
 
 
-@pytest.fixture(scope="module")
-def pool(broker_settings: BrokerSettings, topics: Topics) -> Iterator[ProducerPool]:
-    opened = ProducerPool(broker_settings, ProducerSettings(), Ledger(), topics.partitions_of)
-    yield opened
-    opened.close()
+@pytest.mark.parametrize("spread", ["topic", "key"])
+@given(topic=topics, key=keys)
+def test_a_key_keeps_its_producer(
+    pool: Callable[[Spread], ProducerPool], spread: Spread, topic: str, key: bytes
+) -> None:
+    assert pool(spread).find(topic, key) is pool(spread).find(topic, key)
 
 
-@given(key=st.binary(max_size=40), topic=st.sampled_from(sorted(PARTITIONS)))
-def test_the_keys_of_a_partition_share_a_producer(pool: ProducerPool, key: bytes, topic: str) -> None:
-    partition = partition_of(key, PARTITIONS[topic])
-    # Keys "0", "1" … meet every partition sooner or later.
-    other = next(
-        text for n in range(10**6) if partition_of(text := str(n).encode(), PARTITIONS[topic]) == partition
-    )
-    assert pool.find(topic, key) is pool.find(topic, other)
+@given(topic=topics, key=keys, other=keys)
+def test_by_default_the_keys_of_a_topic_share_a_producer(
+    pool: Callable[[Spread], ProducerPool], topic: str, key: bytes, other: bytes
+) -> None:
+    assert ProducerSettings().spread == "topic"
+    assert pool("topic").find(topic, key) is pool("topic").find(topic, other)
 
 
-def test_partitions_are_dealt_out_evenly(pool: ProducerPool) -> None:
-    by_lane: dict[int, set[int]] = {}
-    for n in range(5000):
-        key = str(n).encode()
-        by_lane.setdefault(id(pool.find("crypto-level1", key)), set()).add(partition_of(key, 48))
-    assert sorted(len(partitions) for partitions in by_lane.values()) == [9, 9, 10, 10, 10]
+def test_topics_are_spread_over_all_five(pool: Callable[[Spread], ProducerPool]) -> None:
+    found = [pool("topic").find(f"crypto-level1-exchange{n}", b"BTC/USDT") for n in range(200)]
+    assert len(set(map(id, found))) == 5
 
 
-def test_a_key_keeps_its_producer_when_its_topic_grows(pool: ProducerPool, topics: Topics) -> None:
-    keys = [f"binance-COIN{n}/USDT".encode() for n in range(200)]
-    before = [pool.find("crypto-prices", key) for key in keys]
-    topics.counts["crypto-prices"] = 36
-    assert [pool.find("crypto-prices", key) for key in keys] == before
+def test_keys_may_be_spread_over_all_five(pool: Callable[[Spread], ProducerPool]) -> None:
+    found = [pool("key").find("crypto-level1", f"binance-COIN{n}/USDT".encode()) for n in range(200)]
+    assert len(set(map(id, found))) == 5
+
+
+def test_get_producer_takes_turns(pool: Callable[[Spread], ProducerPool]) -> None:
+    turns = [pool("topic").get_producer() for _ in range(10)]
+    assert len(set(map(id, turns[:5]))) == 5
+    assert turns[:5] == turns[5:]

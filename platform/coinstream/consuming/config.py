@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from coinstream.kafka import base_config
 from coinstream.settings import BrokerSettings, ConsumerSettings, KafkaConfig
 
-PREFETCH_KBYTES = 65_536
-"""What librdkafka fetches ahead over all partitions."""
+PREFETCH_KBYTES: Final = 16_384
+"""What librdkafka fetches ahead over all partitions. More was not faster, and is memory."""
+FETCH_AGAIN_MS: Final = 20
+"""How long a partition rests when so much is fetched ahead. librdkafka's own second leaves a fast reader
+waiting: a bare consumer on two cores went from 201,000 messages/s to 629,000 (`coinstream bench consume`)."""
 
 
 def reader_config(brokers: BrokerSettings, settings: ConsumerSettings, group: str) -> KafkaConfig:
@@ -27,6 +32,7 @@ def reader_config(brokers: BrokerSettings, settings: ConsumerSettings, group: st
         "max.partition.fetch.bytes": settings.partition_fetch_bytes,
         "fetch.wait.max.ms": settings.fetch_wait_ms,
         "queued.max.messages.kbytes": PREFETCH_KBYTES,
+        "fetch.queue.backoff.ms": FETCH_AGAIN_MS,
         "allow.auto.create.topics": False,
     }
 

@@ -58,7 +58,7 @@ class Lane:
         self.partition = partition
         self._decoder = decoder
         self._lock = threading.Lock()
-        self._pending: deque[Sequence[Record]] = deque()
+        self._pending: deque[tuple[Sequence[Record], int]] = deque()
         self._tracker = OffsetTracker()
         self._end = -1
         self.waiting_bytes = 0
@@ -99,7 +99,7 @@ class Lane:
         with self._lock:
             if not self.has_work:
                 self.progressed = time.monotonic()
-            self._pending.append(records)
+            self._pending.append((records, weight))
             self.waiting_bytes += weight
         return weight
 
@@ -113,9 +113,7 @@ class Lane:
     def load(self, limit: int) -> tuple[list[Undecodable], int]:
         """Take the next `limit` records into work; give those that are no messages, and the bytes freed."""
         with self._lock:
-            records = self._next_run(limit)
-            # Bytes of one long run are counted once, however it is split.
-            freed = weight_of(records)
+            records, freed = self._next_run(limit)
             self.waiting_bytes -= freed
         good, bad = self._decoder.decode(records)
         with self._lock:
@@ -152,17 +150,22 @@ class Lane:
                 self._tracker.advance(self.batch[self.done - 1].offset + 1)
             return self._tracker.position
 
-    def _next_run(self, limit: int) -> Sequence[Record]:
+    def _next_run(self, limit: int) -> tuple[Sequence[Record], int]:
+        """At most `limit` records, and the bytes they take."""
         pending = self._pending
         if not pending:
-            return ()
-        run = pending.popleft()
+            return (), 0
+        run, weight = pending.popleft()
         if len(run) > limit:
-            pending.appendleft(run[limit:])
-            return run[:limit]
+            taken = run[:limit]
+            freed = weight_of(taken)
+            pending.appendleft((run[limit:], weight - freed))
+            return taken, freed
         if len(run) == limit or not pending:
-            return run
+            return run, weight
         joined = list(run)
-        while pending and len(joined) + len(pending[0]) <= limit:
-            joined.extend(pending.popleft())
-        return joined
+        while pending and len(joined) + len(pending[0][0]) <= limit:
+            run, more = pending.popleft()
+            joined.extend(run)
+            weight += more
+        return joined, weight

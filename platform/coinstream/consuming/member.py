@@ -28,8 +28,8 @@ log = logging.getLogger("coinstream.consuming")
 
 POLL_S: Final = 0.1
 """Longest wait for a message; also how soon `stop` is noticed."""
-MOST_RECORDS: Final = 10_000
-"""Most messages taken from librdkafka at once."""
+MOST_RECORDS: Final = 1_000
+"""Most messages taken from librdkafka at once; more would have left the processor cache when handled."""
 FULL_PATIENCE_S: Final = 1.0
 """A backlog that stays full for so long pauses all partitions; shorter ones cost no refetch."""
 LOOK_EVERY_S: Final = 1.0
@@ -155,12 +155,14 @@ class Member:
             return
         if any(map(Record.error, records)):
             records = [record for record in records if not self._is_error(record)]
+        runs: list[tuple[Lane, list[Record]]] = []
         for _, of_topic in groupby(records, Record.topic):
             for _, of_partition in groupby(of_topic, Record.partition):
                 run = list(of_partition)
                 lane = self._lane(run[0])
                 if lane is not None:
-                    self._scheduler.submit(lane, run)
+                    runs.append((lane, run))
+        self._scheduler.submit(runs)
 
     def _is_error(self, record: Record) -> bool:
         error = record.error()

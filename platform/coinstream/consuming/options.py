@@ -67,8 +67,8 @@ class GroupOptions:
     stop_timeout_s: float = 30.0
     stuck_after_s: float = 60.0
     on_stuck: Callable[[StuckPartition], None] | None = None
-    backlog_bytes: int = 64 * _MIB
-    partition_backlog_bytes: int = 8 * _MIB
+    backlog_bytes: int = 16 * _MIB
+    partition_backlog_bytes: int = 4 * _MIB
     instance_id: str | None = None
     shard: Shard | None = None
 

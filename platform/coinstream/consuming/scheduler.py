@@ -44,12 +44,16 @@ class Scheduler:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, lane: Lane, records: Sequence[Record]) -> None:
-        """Give a lane more to do."""
-        weight = lane.add(records)
+    def submit(self, runs: Sequence[tuple[Lane, Sequence[Record]]]) -> None:
+        """Give lanes more to do."""
+        weights = [lane.add(records) for lane, records in runs]
         with self._jobs:
-            self.backlog += weight
-            self._enqueue(lane)
+            self.backlog += sum(weights)
+            for lane, _ in runs:
+                self._enqueue(lane)
+            # One is woken, who wakes the next if there is more: all at once would only fight for the GIL.
+            if self._ready:
+                self._jobs.notify()
 
     def freed(self, weight: int) -> None:
         """Bytes that a worker has taken up."""
@@ -99,7 +103,6 @@ class Scheduler:
             return
         lane.queued = True
         self._ready.append(lane)
-        self._jobs.notify()
 
     def _run(self) -> None:
         while (lane := self._take()) is not None:
@@ -122,6 +125,8 @@ class Scheduler:
                     lane.queued = False
                     if not lane.halted:
                         lane.busy = True
+                        if self._ready:
+                            self._jobs.notify()
                         return lane
                 else:
                     self._jobs.wait(self._delayed[0][0] - now if self._delayed else None)

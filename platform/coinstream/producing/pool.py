@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 import mmh3
@@ -14,38 +14,29 @@ from coinstream.producing.config import Profile, pooled_config, profile_chooser
 from coinstream.producing.delivery import Ledger
 from coinstream.producing.lane import Lane
 from coinstream.producing.statistics import BatchSizes
-from coinstream.routing import partition_of
 from coinstream.settings import BrokerSettings, ProducerSettings
 
 BUSY_S: Final = 0.004
-"""How often outstanding messages are looked after, in seconds; `publish` does it too."""
+"""How often outstanding messages are looked after, in seconds."""
 IDLE_S: Final = 0.1
+COUNT_S: Final = 0.25
+"""How often what was acknowledged is counted for the metrics, in seconds: many calls at once cost less."""
 
 
 class ProducerPool:
     """`pool_size` lanes per profile, made when first used, each an idempotent producer.
 
     Order holds per key: a key always goes through the same lane, for one topic always in the same
-    profile, also after a producer was replaced. The keys of a partition share a lane, so that one producer
-    fills its batches: spread by key alone, each of five producers would serve every partition with batches of
-    a fifth of the size. The partitions of a topic take the lanes in turn, from where mmh3 of its name says.
-
-    Args:
-        partitions_of: how many partitions a topic has; raises when it does not exist.
+    profile, also after a producer was replaced. By default the keys of a topic share a lane and the topics
+    are spread by mmh3 of their names: a producer then fills its batches, and few threads share the cores.
+    `spread="key"` spreads the keys of each topic by mmh3 of the key instead.
     """
 
-    def __init__(
-        self,
-        brokers: BrokerSettings,
-        settings: ProducerSettings,
-        ledger: Ledger,
-        partitions_of: Callable[[str], int],
-    ) -> None:
+    def __init__(self, brokers: BrokerSettings, settings: ProducerSettings, ledger: Ledger) -> None:
         self._brokers = brokers
         self._settings = settings
         self._ledger = ledger
-        self._partitions_of = partitions_of
-        self._first_seen: dict[str, int] = {}
+        self._by_key = settings.spread == "key"
         self.profile_of = profile_chooser(settings)
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._lock = threading.Lock()
@@ -65,16 +56,8 @@ class ProducerPool:
         return tuple(self._lanes.values())
 
     def find(self, topic: str, key: bytes) -> Lane:
-        """The lane of a key.
-
-        Raises:
-            TopicError: the topic does not exist.
-        """
-        partitions = self._first_seen.get(topic)
-        if partitions is None:
-            # As first seen: a topic that gains partitions must not part a key from what it has under way.
-            partitions = self._first_seen.setdefault(topic, self._partitions_of(topic))
-        number = (mmh3.hash(topic, signed=False) + partition_of(key, partitions)) % self._settings.pool_size
+        """The lane of a key."""
+        number = mmh3.hash(key if self._by_key else topic, signed=False) % self._settings.pool_size
         return self._lane(self.profile_of(topic), number)
 
     def get_producer(self, topic: str = "") -> Lane:
@@ -82,8 +65,11 @@ class ProducerPool:
         return self._lane(self.profile_of(topic), next(self._turn) % self._settings.pool_size)
 
     def poll(self) -> None:
-        """Serve all lanes once, without waiting."""
-        self._polled = time.monotonic()
+        """Serve all lanes once, without waiting, unless that was done just now."""
+        now = time.monotonic()
+        if now - self._polled < BUSY_S / 2:
+            return
+        self._polled = now
         for lane in self.lanes:
             lane.poll()
 
@@ -94,6 +80,7 @@ class ProducerPool:
         while len(self) and (left := deadline - time.monotonic()) > 0:
             for lane in self.lanes:
                 lane.flush(min(left, 0.2))
+        self._ledger.receipts.count()
         return len(self)
 
     def close(self) -> None:
@@ -126,12 +113,16 @@ class ProducerPool:
 
     def _care(self) -> None:
         # While a caller publishes it polls by itself: two threads that serve reports fight for the GIL.
+        next_count = 0.0
         for pause in self._pauses():
             self._stopping.wait(pause)
-            if time.monotonic() - self._polled > BUSY_S:
+            now = time.monotonic()
+            if now - self._polled > BUSY_S:
                 for lane in self.lanes:
                     lane.poll()
-            self._ledger.receipts.count()
+            if now >= next_count:
+                next_count = now + COUNT_S
+                self._ledger.receipts.count()
 
     def _pauses(self) -> Iterator[float]:
         while not self._stopping.is_set():

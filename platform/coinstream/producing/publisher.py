@@ -32,6 +32,8 @@ class Publisher:
         self._topics = topics
         self._ledger = ledger
         self._encoder = encoder
+        # One of its own: what is written again after a failure must not count lossy prices twice.
+        self._write_again = Encoder().encode
         self._targets: dict[Place, Target] = {}
 
     def publish(self, messages: Iterable[Message], topic: str | None = None) -> int:
@@ -52,7 +54,7 @@ class Publisher:
     def _send(self, chunk: Sequence[Message], topic: str | None) -> None:
         targets = self._targets
         token = Chunk(
-            next(self._ledger.sequence), chunk, Encoder().encode, self._pool.find, self._ledger.receipts
+            next(self._ledger.sequence), chunk, self._write_again, self._pool.find, self._ledger.receipts
         )
         taken = token.targets.append
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from coinstream.codec import Writer
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 Partition = tuple[str, int]
 """Topic and partition."""
+
+_TOPIC: Final = attrgetter("topic")
 
 
 class Target:
@@ -79,13 +82,12 @@ class Receipts:
         targets: Counter[Target] = Counter()
         while self.new:
             receipt = self.new.popleft()
-            found = Counter(receipt.targets)
-            found.subtract(receipt.lost)
-            targets.update(found)
-            by_topic: Counter[str] = Counter()
-            for target, count in found.items():
-                by_topic[target.topic] += count
-            for topic, count in by_topic.items():
+            targets.update(receipt.targets)
+            topics = Counter(map(_TOPIC, receipt.targets))
+            if receipt.lost:
+                targets.subtract(receipt.lost)
+                topics.subtract(map(_TOPIC, receipt.lost))
+            for topic, count in topics.items():
                 if count:
                     self._metrics.producer_latency.observe(receipt.latency_ms, topic, count=count)
         partitions: Counter[Partition] = Counter()
