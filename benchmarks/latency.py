@@ -35,13 +35,15 @@ TICK_S = 0.002
 PARTITIONS = 24
 """Of an exchange's level1 topic, by the specification."""
 SYMBOLS = 200
-WARM_S = 25.0
-"""How long a bare pair runs before the first turn: a broker that has just started is slow for so long."""
 _ROOT = Path(__file__).resolve().parents[1]
 
 
 def run(
-    rate: int = 50_000, seconds: float = 10.0, warmup: float = 4.0, repetitions: int = 3
+    rate: int = 50_000,
+    seconds: float = 10.0,
+    warmup: float = 4.0,
+    repetitions: int = 3,
+    broker_warmup: float = 25.0,
 ) -> dict[str, Any]:
     """Median over the repetitions of the p50 and p99 of each.
 
@@ -50,6 +52,7 @@ def run(
         seconds: measured, of each turn.
         warmup: seconds before that, not measured.
         repetitions: turns that count.
+        broker_warmup: seconds of bare clients before the first turn: a broker that just started is slow.
     """
     found: dict[str, list[dict[str, float]]] = {"ours": [], "raw": []}
     with bench_broker() as brokers:
@@ -61,7 +64,7 @@ def run(
 
             return go
 
-        _turn(brokers, "raw", rate, WARM_S, 0.0)
+        _turn(brokers, "raw", rate, broker_warmup, 0.0)
         interleaved(repetitions, {who: turn(who) for who in found})
     # The first turn of each was not measured.
     ours, raw = found["ours"][1:], found["raw"][1:]

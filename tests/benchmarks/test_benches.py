@@ -15,7 +15,7 @@ from tests.conftest import LocalBroker
 
 TINY: dict[str, dict[str, Any]] = {
     "produce": {"messages": 2000, "repetitions": 1, "partitions": 2},
-    "latency": {"rate": 500, "seconds": 0.4, "warmup": 0.2, "repetitions": 1},
+    "latency": {"rate": 500, "seconds": 0.4, "warmup": 0.2, "repetitions": 1, "broker_warmup": 0.2},
     "consume": {"messages": 2000, "repetitions": 1, "partitions": 2, "peers": False},
     "soak": {"messages": 2000, "partitions": 2},
 }

@@ -28,7 +28,7 @@ _MIB: Final = 1_048_576
 
 def reader_config(brokers: BrokerSettings, settings: LakeSettings) -> KafkaConfig:
     """The configuration of a landing's consumer, whose prefetched messages stay within the memory setting."""
-    queue = settings.memory_bytes // 8
+    queue = settings.memory_bytes // 16
     return {
         **base_config(brokers, "coinstream-landing"),
         "group.id": settings.landing_group,
