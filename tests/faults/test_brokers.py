@@ -22,7 +22,7 @@ from tests.support import wait_until
 pytestmark = pytest.mark.timeout(400)
 
 PATIENCE_S = 120
-"""The delivery timeout: a broker that is frozen is only known by requests that time out, in 30 s."""
+"""The delivery timeout: a broker that is frozen is only known by requests that time out."""
 
 MORE = 500
 """Messages that are sent between two events."""

@@ -38,14 +38,15 @@ def test_a_scrape_shows_what_was_sent(broker_settings: BrokerSettings, topic: To
     settings = ProducerSettings(statistics_interval_ms=100)
     with exporter() as endpoint, RedpandaClient(broker_settings, settings) as client:
         client.produce(name, quotes(2000))
-        with pytest.raises(MessageTooLargeError):
-            client.send(name, b"k", bytes(2_000_000))
         client.flush()
-        counted = client.delivered
         wait_until(
             lambda: scrape(endpoint.url, name).get(("redpanda_batch_size_sum", "")),
             what="batches are counted",
         )
+        with pytest.raises(MessageTooLargeError):
+            client.send(name, b"k", bytes(2_000_000))
+        client.flush()
+        counted = client.delivered
         found = scrape(endpoint.url, name)
     for partition in range(3):
         assert found["redpanda_messages_produced_total", str(partition)] == counted[name, partition]

@@ -154,8 +154,9 @@ def test_at_most_one_event_a_minute_and_asset(
         monitor.cluster.metadata(), TopicWatch(monitor.cluster).look(), monitor.measure_all()
     )
     shown = figures(reports[LEVEL1.name])
-    # Other tests may have published to the topic too.
-    assert (shown["lag_messages"], shown["partitions"]) == (shown["records"] - 15, LEVEL1.partitions)
+    # Other tests may have published to the topic too, and their groups may be further behind.
+    assert shown["records"] - 15 <= shown["lag_messages"] <= shown["records"]
+    assert shown["partitions"] == LEVEL1.partitions
     assert 590 < shown["lag_seconds"] < 3_000
     notes: dict[str, Any] = {}
     by_minute = []

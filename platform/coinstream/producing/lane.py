@@ -114,7 +114,8 @@ class Lane:
         """From now on report each success too, which `send` needs.
 
         Reports cost a third of the rate, so a lane does without until the first `send`. What is
-        outstanding is awaited first, so the order of keys holds.
+        outstanding is awaited first, so the order of keys holds. The producer is replaced, and with it go the
+        batch sizes that it had not told the metrics yet.
 
         Raises:
             BufferFullError: it was not acknowledged within the longest allowed block.

@@ -41,6 +41,7 @@ class ProducerPool:
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._lock = threading.Lock()
         self._turn = itertools.count()
+        self._serving = threading.RLock()  # a future's callback may flush
         self._stopping = threading.Event()
         self._polled = 0.0
         self._caretaker = threading.Thread(target=self._care, name="coinstream-producers", daemon=True)
@@ -80,6 +81,9 @@ class ProducerPool:
         while len(self) and (left := deadline - time.monotonic()) > 0:
             for lane in self.lanes:
                 lane.flush(min(left, 0.2))
+        # Reports that the caretaker has taken up count as served before it has dealt with them.
+        if self._serving.acquire(timeout=max(deadline - time.monotonic(), 0.0)):
+            self._serving.release()
         self._ledger.receipts.count()
         return len(self)
 
@@ -118,8 +122,9 @@ class ProducerPool:
             self._stopping.wait(pause)
             now = time.monotonic()
             if now - self._polled > BUSY_S:
-                for lane in self.lanes:
-                    lane.poll()
+                with self._serving:
+                    for lane in self.lanes:
+                        lane.poll()
             if now >= next_count:
                 next_count = now + COUNT_S
                 self._ledger.receipts.count()
