@@ -44,9 +44,7 @@ class Load:
     """Publishes in a thread, in calls of 100, until it is stopped. Use as a context manager."""
 
     def __init__(self, bootstrap: str, topic: str, settings: ProducerSettings | None = None) -> None:
-        # A frozen broker is only known by requests that time out; thirty seconds of that would prove no more.
-        brokers = BrokerSettings(brokers=bootstrap, request_timeout_ms=10_000)
-        self.client = RedpandaClient(brokers, settings)
+        self.client = RedpandaClient(BrokerSettings(brokers=bootstrap), settings)
         self._topic = topic
         self._taken: list[Sent] = []
         self._stop = threading.Event()
