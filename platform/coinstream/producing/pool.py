@@ -78,14 +78,15 @@ class ProducerPool:
         """Wait until all is acknowledged or given up; how many messages are not when the time is over."""
         deadline = time.monotonic() + timeout_s
         # A lane that is mended while another is flushed has messages again: look until none has.
-        while len(self) and (left := deadline - time.monotonic()) > 0:
+        while (waiting := len(self)) and (left := deadline - time.monotonic()) > 0:
             for lane in self.lanes:
                 lane.flush(min(left, 0.2))
         # Reports that the caretaker has taken up count as served before it has dealt with them.
         if self._serving.acquire(timeout=max(deadline - time.monotonic(), 0.0)):
             self._serving.release()
         self._ledger.receipts.count()
-        return len(self)
+        # As it was above: by now statistics may wait, which librdkafka counts with the messages.
+        return waiting
 
     def close(self) -> None:
         """Stop. Flush first: what is outstanding now is given up."""
