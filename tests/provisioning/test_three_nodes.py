@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from coinstream.local_broker import LocalBroker
@@ -50,16 +51,25 @@ def test_topics_are_as_specified(cluster3: LocalBroker) -> None:
         }
         if name.startswith("crypto-prices"):
             expected |= {"index.interval.bytes": "4096", "unclean.leader.election.enable": "false"}
-        assert settings_of(admin, name, expected) == expected
+        wait_until(partial(has_settings, admin, name, expected), what=f"{name} has {expected}")
 
+    # Each plan may ask another node.
+    wait_until(lambda: provisioner.plan(specs).is_settled, what="the plan is settled")
     again = provisioner.plan(specs)
-    assert again.is_settled
     assert [topic.differences for topic in again.topics if topic.spec] == [()] * 8
 
 
 def partitions_of(admin: AdminClient, topic: str) -> dict[int, Any]:
     """Empty until the word of the topic has come to the node that answers."""
     return dict(admin.list_topics(topic, timeout=10).topics[topic].partitions)
+
+
+def has_settings(admin: AdminClient, topic: str, expected: dict[str, str]) -> bool:
+    """False also as long as the node that answers does not know the topic."""
+    try:
+        return settings_of(admin, topic, expected) == expected
+    except KafkaException:
+        return False
 
 
 def settings_of(admin: AdminClient, topic: str, keys: dict[str, str]) -> dict[str, Any]:
