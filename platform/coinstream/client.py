@@ -101,7 +101,7 @@ class RedpandaClient:
         return sum(self.produce(batch["topic"], batch["messages"]) for batch in batches)
 
     def send_batch(self, topic: str, messages: Iterable[Message | Mapping[str, Any]]) -> int:
-        """Spread a batch over the pool, each key through its own producer; how many were taken.
+        """Send a batch to one topic, each key through its own producer; how many were taken.
 
         Raises:
             As `publish`.

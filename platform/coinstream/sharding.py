@@ -11,7 +11,7 @@ import mmh3
 
 from coinstream.errors import SettingsError
 
-# Not the seed 0 of the producer pool, which chooses a lane by the same hash: with it, all keys of one of
+# Not the seed 0 of the producer pool, which may spread keys by the same hash: with it, all keys of one of
 # five shards would go through one of five producers.
 _SEED: Final = 0x5A4D
 _WRITTEN: Final = re.compile(r"(\d+)/(\d+)", re.ASCII)
