@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(ROOT / "platform"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
 )
+# Brokers of tests live for seconds: compiling their code well would take longer than they run.
+os.environ.setdefault("COINSTREAM_BROKER_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 # A loaded machine is no reason to fail: properties are about rules, not about time.
 hypothesis.settings.register_profile(

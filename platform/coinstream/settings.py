@@ -52,6 +52,8 @@ class HomeSettings(_Settings):
     """Folder of the local broker's data, Dagster's storage and the lake."""
     broker_port: int = Field(default=19092, ge=0, le=65_500)
     """First port of the local broker; the others follow. 0 takes free ones."""
+    broker_java_options: Annotated[tuple[str, ...], NoDecode] = ()
+    """More options for the local broker's Java (`-Xmx2g -XX:+UseZGC`), separated by spaces."""
 
     exchange_topics: Annotated[tuple[str, ...], NoDecode] = ()
     """Exchanges with topics of their own (`crypto-prices-binance`); comma-separated in the environment."""
@@ -63,6 +65,11 @@ class HomeSettings(_Settings):
     @classmethod
     def _split(cls, value: object) -> object:
         return _split_commas(value)
+
+    @field_validator("broker_java_options", mode="before")
+    @classmethod
+    def _split_words(cls, value: object) -> object:
+        return tuple(value.split()) if isinstance(value, str) else value
 
     @field_validator("home")
     @classmethod

@@ -325,7 +325,7 @@ CONTROL: list[tuple[str, Any, Reason]] = [
     ("bitmex", {"success": True, "subscribe": "quote"}, Reason.ACKNOWLEDGED),
     ("deribit", {"jsonrpc": "2.0", "result": ["book"], "id": 1}, Reason.ACKNOWLEDGED),
     ("htx", {"ping": 1492420473027}, Reason.HEARTBEAT),
-    ("htx", gzip.compress(b'{"ping":1492420473027}'), Reason.HEARTBEAT),
+    ("htx", gzip.compress(b'{"ping":1492420473027}', mtime=0), Reason.HEARTBEAT),
     ("htx", {"id": "id1", "status": "ok", "subbed": "market.btcusdt.bbo"}, Reason.ACKNOWLEDGED),
     ("cryptocom", {"id": 1, "method": "public/heartbeat", "code": 0}, Reason.HEARTBEAT),
     ("ftx", {"type": "subscribed", "channel": "ticker", "market": "BTC/USD"}, Reason.ACKNOWLEDGED),

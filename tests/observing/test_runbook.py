@@ -39,7 +39,7 @@ def test_a_rule_links_to_its_section(name: str) -> None:
     assert ALERTS[name]["annotations"]["runbook_url"] == f"docs/runbook.md#{anchor(name)}"
 
 
-@pytest.mark.parametrize("section", {*map(anchor, ALERTS), *Section})
+@pytest.mark.parametrize("section", sorted({*map(anchor, ALERTS), *Section}))
 def test_a_section_says_what_to_do(section: str) -> None:
     text = SECTIONS[section]
     assert re.search(r"^1\. |\]\(#|^\| .* \| do \|$", text, re.MULTILINE), text

