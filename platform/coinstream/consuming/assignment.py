@@ -20,6 +20,10 @@ log = logging.getLogger("coinstream.consuming")
 Place = tuple[str, int]
 COMMIT_PATIENCE_S: Final = 30.0
 """An asynchronous commit that was not answered for so long is sent again."""
+COMMITTED_PATIENCE_S: Final = 10.0
+"""Longest wait for the committed offsets of new partitions, and how often they are asked for: the polling
+thread waits, and must be back before the group takes it for dead (a minute by default)."""
+COMMITTED_ATTEMPTS: Final = 3
 
 
 class Assignment:
@@ -47,8 +51,8 @@ class Assignment:
         self.lost = 0
 
     def given(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """Take partitions on."""
-        consumer.incremental_assign(partitions)
+        """Take partitions on, from their committed offsets."""
+        consumer.incremental_assign(from_committed(self._group, consumer, partitions))
         for part in partitions:
             place = (part.topic, part.partition)
             decoder = self._decoders.setdefault(part.topic, RunDecoder(part.topic, self._shard))
@@ -149,6 +153,20 @@ class Assignment:
     def _keep_busy(self, lanes: Iterable[Lane]) -> None:
         self._old = {place: lane for place, lane in self._old.items() if lane.busy}
         self._old |= {(lane.topic, lane.partition): lane for lane in lanes if lane.busy}
+
+
+def from_committed(group: str, consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
+    """The partitions with the offsets to begin from; as they are when the coordinator does not answer.
+
+    librdkafka would ask by itself, but only once: the answer of a broker that is not (or not yet) the
+    coordinator leaves the partitions without a fetcher for good (its issue 5586).
+    """
+    for _ in range(COMMITTED_ATTEMPTS):
+        try:
+            return consumer.committed(partitions, timeout=COMMITTED_PATIENCE_S)
+        except KafkaException as failed:
+            log.warning("group %s: asking for committed offsets: %s", group, failed.args[0].str())
+    return partitions
 
 
 def _names(partitions: Iterable[TopicPartition]) -> str:

@@ -26,6 +26,8 @@ def reader_config(brokers: BrokerSettings, settings: ConsumerSettings, group: st
         # librdkafka refuses a poll interval below the session's.
         "max.poll.interval.ms": max(settings.max_poll_interval_ms, settings.session_timeout_ms),
         "heartbeat.interval.ms": settings.heartbeat_interval_ms,
+        # A member that lost its session rejoins when its last commit is answered or given up, not before.
+        "socket.timeout.ms": max(settings.session_timeout_ms, brokers.request_timeout_ms),
         "fetch.min.bytes": settings.fetch_min_bytes,
         "fetch.max.bytes": settings.fetch_max_bytes,
         "message.max.bytes": min(settings.fetch_max_bytes, 1_000_000_000),

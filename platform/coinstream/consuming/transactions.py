@@ -18,6 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from confluent_kafka import Message as Record
 
 from coinstream.codec import Encoder, Headers
+from coinstream.consuming.assignment import from_committed
 from coinstream.consuming.config import member_config
 from coinstream.consuming.letters import dead_letter, letter_headers, letter_topic
 from coinstream.consuming.received import Received, RunDecoder, Undecodable, offset_of
@@ -108,7 +109,7 @@ class TransactionalProcessor:
         consumer, producer = Consumer(self._config), Producer(self._producing)
         try:
             producer.init_transactions(self._timeout_s)
-            consumer.subscribe(self._topics, on_assign=self._moved, on_revoke=self._moved)
+            consumer.subscribe(self._topics, on_assign=self._given, on_revoke=self._moved)
             self._rounds(consumer, producer, stop or Event(), until_end)
         except KafkaException as failed:
             doing = f"processing as {self._group}"
@@ -116,6 +117,10 @@ class TransactionalProcessor:
         finally:
             consumer.close()
         return TransactionReport(**self._totals)
+
+    def _given(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._moved(consumer, partitions)
+        consumer.assign(from_committed(self._group, consumer, partitions))
 
     def _moved(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._rebalanced = True
