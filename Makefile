@@ -3,6 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 DOCS := .venv-docs
+# Processes that share the tests, each with a broker of its own; 0 for a debugger.
+TESTERS ?= 2
 UV_COMPILE := $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-strip-extras
 CHECKED := platform assets sensors resources definitions.py tests scripts
@@ -21,7 +23,7 @@ shell: $(VENV)/.runtime ## a shell in which `coinstream` is a command; leave it 
 install: $(VENV)/.dev ## the virtual environment with everything for development
 
 test: lint ## lint, types and all tests; ARGS="-k name" goes to pytest
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadgroup $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, mypy and bandit
 	$(BIN)/ruff check .

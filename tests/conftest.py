@@ -30,8 +30,23 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("coinstream")
 
+SLOW_FIRST = ("faults", "browser", "orchestration", "sensors", "docs")
+"""Folders whose tests wait long. They begin, so that short ones are left when one process has no more."""
+
 TopicFactory = Callable[..., str]
 """`topic(name="t", partitions=1, replication=None, config=None)` creates a topic; gives its unique name."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together, for processes that share the tests, what shares costly fixtures: a file, one `up`."""
+    items.sort(key=lambda item: _turn(item.path.parent.name))
+    with_up = {item.path for item in items if "up" in getattr(item, "fixturenames", ())}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("up" if item.path in with_up else str(item.path)))
+
+
+def _turn(folder: str) -> int:
+    return SLOW_FIRST.index(folder) if folder in SLOW_FIRST else len(SLOW_FIRST)
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,8 @@ class Watch:
 
     def __init__(self, cluster: LocalBroker) -> None:
         self.cluster = cluster
-        self.admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
+        # A frozen node must not keep an answer back for librdkafka's minute: further questions wait for it.
+        self.admin = AdminClient({"bootstrap.servers": cluster.bootstrap, "socket.timeout.ms": 5000})
 
     def leader(self, topic: str) -> Node:
         """The node that leads most partitions of the topic."""

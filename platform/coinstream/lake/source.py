@@ -10,6 +10,7 @@ from typing import Final, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 
+from coinstream.consuming.config import FETCH_AGAIN_MS
 from coinstream.errors import BrokerError
 from coinstream.kafka import admin_client, base_config, broker_error, raise_on_kafka
 from coinstream.lake.positions import Positions
@@ -42,7 +43,7 @@ def reader_config(brokers: BrokerSettings, settings: LakeSettings) -> KafkaConfi
         "fetch.max.bytes": max(min(queue // 2, 50 * _MIB), _MIB),
         "max.partition.fetch.bytes": max(min(queue // 8, 4 * _MIB), 65_536),
         "fetch.wait.max.ms": 50,
-        "fetch.queue.backoff.ms": 10,
+        "fetch.queue.backoff.ms": FETCH_AGAIN_MS,
     }
 
 

@@ -14,6 +14,10 @@ from coinstream.settings import BrokerSettings, KafkaConfig, ProducerSettings
 RETRY_UNTIL_TIMEOUT: Final = 2_147_483_647
 """librdkafka's largest count of retries."""
 
+ANSWER_MS: Final = 30_000
+"""Longest wait for the answer to a request, that of Kafka's own producer (`request.timeout.ms`); librdkafka's
+is a minute, for which the messages on their way to a frozen leader would wait after another one leads."""
+
 THROUGHPUT_SHARE: Final = 0.75
 """The part of the buffer that the throughput profile has where both are used. Its batches fill while each
 producer's one request is on its way, so with less room it sends smaller ones."""
@@ -81,6 +85,7 @@ def producer_config(
         "retries": settings.retries,
         "retry.backoff.ms": settings.retry_backoff_ms,
         "delivery.timeout.ms": settings.delivery_timeout_ms,
+        "socket.timeout.ms": ANSWER_MS,
         "partitioner": "murmur2_random",
         "queue.buffering.max.kbytes": max(settings.buffer_bytes // 1024, 1),
         # Bytes are the bound that is promised; the count must not bite first.
@@ -127,6 +132,8 @@ def transactional_config(
         "acks": "all",
         "transactional.id": transactional_id,
         "transaction.timeout.ms": settings.transaction_timeout_ms,
+        # librdkafka refuses more than the transaction's.
+        "socket.timeout.ms": min(ANSWER_MS, settings.transaction_timeout_ms),
         # librdkafka refuses a delivery timeout beyond the transaction's.
         "delivery.timeout.ms": min(settings.delivery_timeout_ms, settings.transaction_timeout_ms),
     }
