@@ -88,7 +88,8 @@ def _amount(lag: GroupLag) -> str:
     if not lag.messages:
         return text
     part = worst_partition(lag)
-    return f"{text}; most on {part.topic} partition {part.partition}: {part.messages:,} from {part.committed}"
+    since = "from the beginning, none committed" if part.committed is None else f"from {part.committed}"
+    return f"{text}; most on {part.topic} partition {part.partition}: {part.messages:,} {since}"
 
 
 def _where(lag: GroupLag, ui: str) -> tuple[str, ...]:

@@ -50,7 +50,8 @@ def _signature(report: TopicReport) -> list[Any]:
 
 
 def _is_news(topic: str, report: TopicReport, known: dict[str, Any]) -> bool:
-    return not is_supporting(topic) and known["shown"] != _signature(report)
+    # A flat line is what a stopped group looks like: who is behind is plotted also while nothing moves.
+    return not is_supporting(topic) and (report.lag_messages > 0 or known["shown"] != _signature(report))
 
 
 def _turned(known: dict[str, Any], report: TopicReport, settings: LagSettings) -> bool:

@@ -172,10 +172,14 @@ def test_at_most_one_event_a_minute_and_asset(
     checks = {one.check_name: one.passed for one in by_minute if isinstance(one, dg.AssetCheckEvaluation)}
     assert checks == {"lag": False, "health": True}
     json.dumps(notes)
-    quiet = [
-        event
-        for second in range(300, 2_400, 30)
-        for event in topic_events(notes, reports, LagSettings(), 1_000_000.0 + second, 60)
-        if event.asset_key.path[-1] == LEVEL1.name
-    ]
-    assert len(quiet) == 3, "the last growth, then every fifteen minutes: nothing happens any more"
+
+    def told(start: int, stop: int) -> int:
+        return sum(
+            event.asset_key.path[-1] == LEVEL1.name
+            for second in range(start, stop, 30)
+            for event in topic_events(notes, reports, LagSettings(), 1_000_000.0 + second, 60)
+        )
+
+    assert told(300, 600) == 5, "nothing moves, but somebody is behind: every minute"
+    reports[LEVEL1.name] = replace(reports[LEVEL1.name], readers=())
+    assert told(600, 2_700) == 3, "nobody is behind: that is told, then the figures every fifteen minutes"
