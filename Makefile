@@ -23,7 +23,7 @@ shell: $(VENV)/.runtime ## a shell in which `coinstream` is a command; leave it 
 install: $(VENV)/.dev ## the virtual environment with everything for development
 
 test: lint ## lint, types and all tests; ARGS="-k name" goes to pytest
-	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, mypy and bandit
 	$(BIN)/ruff check .

@@ -6,10 +6,12 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
+from xdist.scheduler import LoadFileScheduling
 
 from coinstream.local_broker import LocalBroker
 from coinstream.settings import BrokerSettings
@@ -33,16 +35,29 @@ hypothesis.settings.load_profile("coinstream")
 SLOW_FIRST = ("faults", "browser", "orchestration", "sensors", "docs")
 """Folders whose tests wait long. They begin, so that short ones are left when one process has no more."""
 
+WITH_UP = ("test_web_ui.py", "orchestration/test_up.py", "orchestration/test_termination.py")
+"""Files whose tests look at the fixture `up`, which takes a minute to start."""
+
 TopicFactory = Callable[..., str]
 """`topic(name="t", partitions=1, replication=None, config=None)` creates a topic; gives its unique name."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together, for processes that share the tests, what shares costly fixtures: a file, one `up`."""
+    """Slow ones first."""
     items.sort(key=lambda item: _turn(item.path.parent.name))
-    with_up = {item.path for item in items if "up" in getattr(item, "fixturenames", ())}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("up" if item.path in with_up else str(item.path)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """How processes share the tests: file by file; the files that look at one `up` are one."""
+    sharing = LoadFileScheduling(config, log)
+    sharing._split_scope = _shared
+    return sharing
+
+
+def _shared(nodeid: str) -> str:
+    file = nodeid.split("::", 1)[0]
+    return "up" if file.endswith(WITH_UP) else file
 
 
 def _turn(folder: str) -> int:
