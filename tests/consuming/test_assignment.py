@@ -38,6 +38,12 @@ def test_it_asks_until_it_is_told(refusals: int, offset: int) -> None:
     assert coordinator.asked == min(refusals + 1, COMMITTED_ATTEMPTS)
 
 
+def test_who_is_given_nothing_asks_nobody() -> None:
+    coordinator: Any = Coordinator(0)
+    assert from_committed("group", coordinator, []) == []
+    assert coordinator.asked == 0
+
+
 def test_it_begins_at_what_was_committed_and_elsewhere_as_the_options_say(
     broker_settings: BrokerSettings, topic: TopicFactory
 ) -> None:

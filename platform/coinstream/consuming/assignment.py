@@ -21,9 +21,10 @@ Place = tuple[str, int]
 COMMIT_PATIENCE_S: Final = 30.0
 """An asynchronous commit that was not answered for so long is sent again."""
 COMMITTED_PATIENCE_S: Final = 10.0
-"""Longest wait for the committed offsets of new partitions, and how often they are asked for: the polling
-thread waits, and must be back before the group takes it for dead (a minute by default)."""
+"""Longest wait for the committed offsets of new partitions."""
 COMMITTED_ATTEMPTS: Final = 3
+"""How often they are asked for: the polling thread waits, and must be back before the group takes it for dead
+(a minute by default)."""
 
 
 class Assignment:
@@ -161,6 +162,9 @@ def from_committed(group: str, consumer: Consumer, partitions: list[TopicPartiti
     librdkafka would ask by itself, but only once: the answer of a broker that is not (or not yet) the
     coordinator leaves the partitions without a fetcher for good (its issue 5586).
     """
+    if not partitions:
+        # A rebalance that moves none to this member asks nobody, and waits for nobody.
+        return partitions
     for _ in range(COMMITTED_ATTEMPTS):
         try:
             return consumer.committed(partitions, timeout=COMMITTED_PATIENCE_S)

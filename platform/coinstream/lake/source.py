@@ -10,9 +10,8 @@ from typing import Final, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 
-from coinstream.consuming.config import FETCH_AGAIN_MS
 from coinstream.errors import BrokerError
-from coinstream.kafka import admin_client, base_config, broker_error, raise_on_kafka
+from coinstream.kafka import FETCH_AGAIN_MS, admin_client, base_config, broker_error, raise_on_kafka
 from coinstream.lake.positions import Positions
 from coinstream.lake.reading import Chunk, Place, Plan, Reading, Span, plan_reading
 from coinstream.settings import BrokerSettings, KafkaConfig, LakeSettings

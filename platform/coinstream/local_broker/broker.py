@@ -190,12 +190,18 @@ class LocalBroker:
         return tuple(Node(plan, self._server_command(plan), _GRACE_S) for plan in plans)
 
     def _server_command(self, plan: NodePlan) -> list[str]:
+        return self._java("kafka.Kafka", [str(plan.properties)], plan)
+
+    def _java(
+        self, main: str, arguments: Sequence[str], plan: NodePlan, *, short_lived: bool = False
+    ) -> list[str]:
         return java_command(
-            "kafka.Kafka",
-            [str(plan.properties)],
+            main,
+            arguments,
             classpath=self._classpath,
             log=plan.log,
             heap_mb=self._heap_mb,
+            short_lived=short_lived,
         )
 
     def _launch(self) -> None:
@@ -215,13 +221,8 @@ class LocalBroker:
     def _format_command(self, plan: NodePlan, cluster_id: str) -> list[str]:
         # One word with `=`: an id that begins with a dash would be taken for an option.
         arguments = ["format", f"--cluster-id={cluster_id}", "--config", str(plan.properties)]
-        return java_command(
-            "kafka.tools.StorageTool",
-            [*arguments, "--ignore-formatted"],
-            classpath=self._classpath,
-            log=plan.log,
-            heap_mb=self._heap_mb,
-            short_lived=True,
+        return self._java(
+            "kafka.tools.StorageTool", [*arguments, "--ignore-formatted"], plan, short_lived=True
         )
 
     def _write_state(self, *, ready: bool) -> None:
