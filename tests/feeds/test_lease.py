@@ -188,6 +188,7 @@ class Reader:
             for number in partitions
         ]
         self._consumer.assign(ends)
+        self._begin = {place.partition: place.offset for place in ends}
         self.numbers: dict[str, list[int]] = defaultdict(list)
 
     def read(self) -> int:
@@ -203,14 +204,18 @@ class Reader:
         wait_until(lambda: self.read() >= before + count, what=f"{count} more messages in the topic")
 
     def read_rest(self) -> None:
-        wait_until(self._is_at_end, what="the end of the topic")
+        """Read all that is in the topic now, which may grow meanwhile."""
+        ends = {
+            place.partition: self._consumer.get_watermark_offsets(place)[1]
+            for place in self._consumer.assignment()
+        }
+        wait_until(lambda: self._has_read(ends), what="what is in the topic is read")
 
-    def _is_at_end(self) -> bool:
+    def _has_read(self, ends: dict[int, int]) -> bool:
         self.read()
         return all(
-            place.offset >= self._consumer.get_watermark_offsets(place)[1]
+            max(place.offset, self._begin[place.partition]) >= ends[place.partition]
             for place in self._consumer.position(self._consumer.assignment())
-            if place.offset >= 0
         )
 
     def close(self) -> None:

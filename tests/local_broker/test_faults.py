@@ -17,7 +17,9 @@ from confluent_kafka import KafkaException, Producer
 
 from coinstream.errors import LocalBrokerError
 from coinstream.local_broker import LocalBroker
+from coinstream.local_broker.diagnosis import why_it_died
 from coinstream.local_broker.ports import free_ports
+from coinstream.local_broker.properties import NodePlan
 from coinstream.local_broker.running import (
     ProcessIdentity,
     RunningBroker,
@@ -148,6 +150,14 @@ def test_a_disk_that_fills_up_is_the_reason_of_the_death(small_disk: Path) -> No
         produce_until_it_dies(broker, topic)
         with pytest.raises(LocalBrokerError, match=r"no space is left for .*; its log is .*server\.log"):
             broker.check()
+
+
+def test_a_full_disk_is_the_reason_also_when_the_log_on_it_could_not_say_so(small_disk: Path) -> None:
+    plan = NodePlan(1, small_disk, {})
+    plan.log.write_text("ERROR org.apache.kafka.common.errors.KafkaStorageException: log dir is offline")
+    assert "is corrupt" in why_it_died(plan)
+    (small_disk / "ballast").write_bytes(bytes(shutil.disk_usage(small_disk).free))
+    assert f"no space is left for {plan.data}" in why_it_died(plan)
 
 
 def produce_until_it_dies(broker: LocalBroker, topic: str) -> None:

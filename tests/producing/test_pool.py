@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Literal
 
@@ -10,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coinstream.producing.delivery import Ledger
+from coinstream.producing.delivery import Ledger, RecordMetadata
 from coinstream.producing.pool import ProducerPool
 from coinstream.settings import BrokerSettings, ProducerSettings
+from tests.support import wait_until
 
 Spread = Literal["topic", "key"]
 keys = st.binary(max_size=40)
@@ -63,3 +67,33 @@ def test_get_producer_takes_turns(pool: Callable[[Spread], ProducerPool]) -> Non
     turns = [pool("topic").get_producer() for _ in range(10)]
     assert len(set(map(id, turns[:5]))) == 5
     assert turns[:5] == turns[5:]
+
+
+def test_threads_that_serve_a_lane_together_complete_each_future_once(
+    pool: Callable[[Spread], ProducerPool],
+) -> None:
+    lane, ended = pool("topic").find("crypto-level1", b""), threading.Event()
+
+    def serve() -> None:
+        while not ended.is_set():
+            lane.poll()
+
+    futures: list[Future[RecordMetadata]] = [Future() for _ in range(600)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            serving = [threads.submit(serve) for _ in range(4)]
+            for first in range(0, len(futures), 3):
+                lane.acknowledged.extend(
+                    (future, RecordMetadata("t", 0, number, 0, 0.0))
+                    for number, future in enumerate(futures[first : first + 3], first)
+                )
+                wait_until(lambda: not lane.acknowledged, what="all are served")
+            ended.set()
+            for served in serving:
+                served.result()
+    finally:
+        ended.set()
+        sys.setswitchinterval(interval)
+    assert [future.result(0).offset for future in futures] == list(range(600))

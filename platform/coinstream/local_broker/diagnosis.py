@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from coinstream.local_broker.properties import NodePlan
 
 _TAIL_BYTES = 200_000
+
+_FULL_BYTES = 1_000_000
+"""With less free than a batch of messages takes, a disk counts as full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +21,19 @@ class _Rule:
     reason: str
     """`{data}` stands for the data folder, `{addresses}` for the node's listeners."""
 
+    def told(self, plan: NodePlan) -> str:
+        """The reason, of this node."""
+        addresses = ", ".join(plan.address(name) for name in plan.ports)
+        return self.reason.format(data=plan.data, addresses=addresses)
+
+
+_NO_SPACE = _Rule(
+    r"No space left on device|Disk quota exceeded|File too large",
+    "no space is left for {data}: make room, or set COINSTREAM_HOME to a larger disk",
+)
 
 _RULES = (
-    _Rule(
-        r"No space left on device|Disk quota exceeded|File too large",
-        "no space is left for {data}: make room, or set COINSTREAM_HOME to a larger disk",
-    ),
+    _NO_SPACE,
     _Rule(
         r"Address already in use|BindException|Socket server failed to bind",
         "one of the ports {addresses} is taken: stop its owner, or choose another port",
@@ -54,6 +65,9 @@ _RULES = (
 
 def why_it_died(plan: NodePlan) -> str:
     """The likely reason, and what to do; the last error of the log if no rule knows it."""
+    # A log on the disk that is full could not always be told of it.
+    if plan.folder.is_dir() and shutil.disk_usage(plan.folder).free < _FULL_BYTES:
+        return _NO_SPACE.told(plan)
     return reason_in(_tail(plan.log) + _tail(plan.output), plan)
 
 
@@ -61,8 +75,7 @@ def reason_in(text: str, plan: NodePlan) -> str:
     """The same from the output of one of Kafka's programs for this node."""
     for rule in _RULES:
         if re.search(rule.pattern, text):
-            addresses = ", ".join(plan.address(name) for name in plan.ports)
-            return rule.reason.format(data=plan.data, addresses=addresses)
+            return rule.told(plan)
     return _last_error(text)
 
 

@@ -173,8 +173,12 @@ class Lane:
             self._on_error(self._generation, failed.args[0])
 
     def _complete(self) -> None:
-        while self.acknowledged:
-            future, metadata = self.acknowledged.popleft()
+        while True:
+            # Not asked before whether one is there: the caretaker may take it in between.
+            try:
+                future, metadata = self.acknowledged.popleft()
+            except IndexError:
+                return
             self._ledger.receipts.add(metadata.topic, metadata.partition, metadata.latency_ms)
             if future.set_running_or_notify_cancel():
                 future.set_result(metadata)
