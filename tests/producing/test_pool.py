@@ -78,7 +78,7 @@ def test_threads_that_serve_a_lane_together_complete_each_future_once(
         while not ended.is_set():
             lane.poll()
 
-    futures: list[Future[RecordMetadata]] = [Future() for _ in range(600)]
+    futures: list[Future[RecordMetadata]] = [Future() for _ in range(1_500)]
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
@@ -96,4 +96,4 @@ def test_threads_that_serve_a_lane_together_complete_each_future_once(
     finally:
         ended.set()
         sys.setswitchinterval(interval)
-    assert [future.result(0).offset for future in futures] == list(range(600))
+    assert [future.result(0).offset for future in futures] == list(range(1_500))
