@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -215,16 +216,69 @@ def test_asking_the_extremes_first_finds_what_asking_every_row_finds() -> None:
     dice = random.Random(5)
     for name in MESSAGE_TYPES:
         bad = [case[2] for case in BAD if case[0] == name]
-        for amount in (0, 3):
+        # One validator for all, which remembers what held.
+        validator = Validator(name, rules_for(name))
+        for amount in (0, 3, 0, 0, 2):
             payloads: list[Any] = [GOOD[name](number) for number in range(80)]
             for _ in range(amount):
                 payloads[dice.randrange(len(payloads))] = dice.choice(bad)
             frame = Evidence(spec_named(name), LakeSettings()).frame(batch_of(name, payloads), NOW)
-            validator = Validator(name, rules_for(name))
-            every = validator._every_row(frame, list(validator.rules))
-            for outcome in validator.validate(frame):
-                told = every[outcome.name].result or {}
-                assert outcome.rows.tolist() == (told.get("unexpected_index_list") or []), outcome.name
+            agrees_on_every_row(validator, frame)
+
+
+def agrees_on_every_row(validator: Validator, frame: pd.DataFrame) -> None:
+    every = validator._every_row(frame, list(validator.rules))
+    for outcome in validator.validate(frame):
+        told = every[outcome.name].result or {}
+        assert outcome.rows.tolist() == (told.get("unexpected_index_list") or []), outcome.name
+        assert outcome.checked == len(frame)
+
+
+numbers = st.floats(-5, 5) | st.just(math.nan)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=6), min_size=1, max_size=5))
+def test_what_held_before_is_no_excuse_for_a_later_batch(batches: list[list[tuple[float, float]]]) -> None:
+    pair = {"column_A": "a", "column_B": "b", "or_equal": True, "ignore_row_if": "either_value_is_missing"}
+    rules = [
+        Rule("bounds", "", "ExpectColumnValuesToBeBetween", {"column": "a", "min_value": -2, "max_value": 3}),
+        Rule("pair", "", "ExpectColumnPairValuesAToBeGreaterThanB", pair),
+        Rule("absent", "", "ExpectColumnValuesToBeNull", {"column": "b"}),
+        Rule("flag", "", "ExpectColumnValuesToBeInSet", {"column": "flag", "value_set": [True]}),
+    ]
+    validator = Validator("price", rules)
+    for rows in batches:
+        frame = pd.DataFrame(rows, columns=["a", "b"], dtype=float)
+        agrees_on_every_row(validator, frame.assign(flag=frame["a"] > 0))
+
+
+def test_what_held_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    validator, asked = Validator("level1", rules_for("level1")), list[int]()
+    ask = validator._ask
+
+    def noted(frame: pd.DataFrame, suite: Any, result_format: Any) -> Any:
+        asked.append(len(suite.expectations))
+        return ask(frame, suite, result_format)
+
+    monkeypatch.setattr(validator, "_ask", noted)
+    frame = Evidence(spec_named("level1"), LakeSettings()).frame(
+        batch_of("level1", [level1(number) for number in range(80)]), NOW
+    )
+    validator.validate(frame)
+    validator.validate(frame)
+    validator.validate(frame.assign(best_ask=frame["best_bid"] + 1e9))
+    assert asked == [len(validator.rules), 1]
+
+
+@pytest.mark.parametrize("more", [{"mostly": 0.5}, {"row_condition": "a < 0", "condition_parser": "pandas"}])
+def test_a_rule_of_a_share_or_under_a_condition_is_asked_of_every_row(more: dict[str, Any]) -> None:
+    """One good extreme, or one that the condition leaves out, says nothing of the others."""
+    frame = pd.DataFrame({"a": [9.0, 9.0, 9.0, -1.0, 0.0, 9.0]})
+    rule = Rule(
+        "own", "", "ExpectColumnValuesToBeBetween", {"column": "a", "min_value": 0, "max_value": 1, **more}
+    )
+    agrees_on_every_row(Validator("price", [rule]), frame)
 
 
 def test_a_rule_whose_column_is_missing_is_an_error_and_no_success() -> None:

@@ -2,12 +2,14 @@
 
 A bound holds for every row when it holds for the least and the greatest; a flag, when it holds where it is
 lowest. So Great Expectations is asked of those rows first, and of every row only where one of them
-offends: the answer is the same, and a million good rows cost what a handful does.
+offends: the answer is the same, and a million good rows cost what a handful does. By the same reason what
+held for two extremes holds for every later batch whose own lie between them, and need not be asked again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -24,6 +26,33 @@ _ABSENT: Final = "ExpectColumnValuesToBeNull"
 _BOUNDS: Final = "ExpectColumnValuesToBeBetween"
 _PAIR: Final = "ExpectColumnPairValuesAToBeGreaterThanB"
 
+_DECIDED: Final[Mapping[str, frozenset[str]]] = {
+    _FLAG: frozenset({"column", "value_set"}),
+    _ABSENT: frozenset({"column"}),
+    _BOUNDS: frozenset({"column", "min_value", "max_value", "strict_min", "strict_max"}),
+    _PAIR: frozenset({"column_A", "column_B", "or_equal", "ignore_row_if"}),
+}
+"""The arguments with which extremes decide; a share of the rows or a condition on them takes every row."""
+
+
+@dataclass(frozen=True)
+class Extremes:
+    """The least and the greatest of what a rule looks at, and the places of the two rows."""
+
+    least: float
+    greatest: float
+    rows: tuple[int, ...] = ()
+
+    def within(self, other: Extremes | None) -> bool:
+        """Whether nothing goes beyond the other extremes."""
+        return other is not None and other.least <= self.least and self.greatest <= other.greatest
+
+    def widened(self, other: Extremes | None) -> Extremes:
+        """Both together; of no rows any more."""
+        if other is None:
+            return Extremes(self.least, self.greatest)
+        return Extremes(min(self.least, other.least), max(self.greatest, other.greatest))
+
 
 def asked_columns(rule: Rule) -> list[str]:
     """The columns of the evidence that a rule looks at."""
@@ -33,30 +62,55 @@ def asked_columns(rule: Rule) -> list[str]:
 
 
 def is_decided_by_extremes(rule: Rule) -> bool:
-    """Whether a rule holds for all rows when it holds for the telling ones."""
+    """Whether a rule holds for all rows when it holds for the two at the extremes."""
+    if rule.name == ROW_COUNT:
+        return True
+    if not rule.arguments.keys() <= _DECIDED.get(rule.kind, frozenset()):
+        return False
     if rule.kind == _FLAG:
         return bool(rule.arguments.get("value_set") == [True])
-    return rule.name == ROW_COUNT or rule.kind in (_ABSENT, _BOUNDS, _PAIR)
+    return rule.kind != _PAIR or rule.arguments.get("ignore_row_if") == "either_value_is_missing"
 
 
-def telling_rows(frame: pd.DataFrame, rules: Iterable[Rule]) -> Rows:
-    """Places of the rows at the extremes of what the rules look at, in their order."""
-    asked = {(rule.kind, *asked_columns(rule)): rule for rule in rules if asked_columns(rule)}
-    places: set[int] = set()
-    for rule in asked.values():
+def extremes_of(frame: pd.DataFrame, rules: Iterable[Rule]) -> dict[str, Extremes]:
+    """What each rule finds at its extremes, by the rule's name.
+
+    Without the rules that pass over every row, and those whose columns are missing, which Great Expectations
+    says.
+    """
+    known: dict[tuple[str, ...], Extremes | None] = {}
+    found = {}
+    for rule in rules:
+        looked_at = rule.kind, *asked_columns(rule)
         if any(column not in frame.columns for column in asked_columns(rule)):
-            continue  # Great Expectations says so
-        measured = _measured(rule, frame)
-        known = np.flatnonzero(~np.isnan(measured))
-        if len(known):
-            places |= {int(known[pick(measured[known])]) for pick in (np.argmin, np.argmax)}
+            continue
+        if looked_at not in known:
+            known[looked_at] = _extremes(_measured(rule, frame))
+        if (extremes := known[looked_at]) is not None:
+            found[rule.name] = extremes
+    return found
+
+
+def telling_rows(frame: pd.DataFrame, found: Iterable[Extremes]) -> Rows:
+    """Places of the rows at the extremes, in their order."""
+    places = {place for extremes in found for place in extremes.rows}
     # A batch of nothing but absent values has a row too, for the count of rows.
     return np.array(sorted(places or range(min(len(frame), 1))), np.int64)
+
+
+def _extremes(measured: Numbers) -> Extremes | None:
+    known = np.flatnonzero(~np.isnan(measured))
+    if not len(known):
+        return None
+    first, last = (int(known[pick(measured[known])]) for pick in (np.argmin, np.argmax))
+    return Extremes(float(measured[first]), float(measured[last]), (first, last))
 
 
 def _measured(rule: Rule, frame: pd.DataFrame) -> Numbers:
     """A number for each row, of which one end offends first; NaN where the rule passes over the row."""
     arguments: Mapping[str, Any] = rule.arguments
+    if rule.name == ROW_COUNT:
+        return np.ones(len(frame))
     if rule.kind == _PAIR:
         return _floats(frame[arguments["column_A"]]) - _floats(frame[arguments["column_B"]])
     column = frame[arguments["column"]]

@@ -1,6 +1,7 @@
 """Great Expectations at work: a suite a message type, one validation a batch.
 
-The suite is asked of the rows that decide it; where it does not hold, of every row, for the offenders.
+The suite is asked of the rows that decide it, as far as batches before have not decided it; where it does not
+hold, of every row, for the offenders.
 """
 
 from __future__ import annotations
@@ -13,7 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from coinstream.errors import LakeError
-from coinstream.expectations.extremes import asked_columns, is_decided_by_extremes, telling_rows
+from coinstream.expectations.extremes import (
+    Extremes,
+    asked_columns,
+    extremes_of,
+    is_decided_by_extremes,
+    telling_rows,
+)
 from coinstream.expectations.outcome import Outcome, Rows
 from coinstream.expectations.rules import Rule
 
@@ -53,8 +60,8 @@ class Validator:
         self._name = name
         self._by_extremes = [rule for rule in rules if is_decided_by_extremes(rule)]
         self._always = [rule for rule in rules if not is_decided_by_extremes(rule)]
+        self._held: dict[str, Extremes] = {}
         with _ONE_AT_A_TIME:
-            self._suite = suite_of(name, self._by_extremes)
             self._definition = _ephemeral(name)
 
     def validate(self, frame: pd.DataFrame) -> list[Outcome]:
@@ -70,9 +77,20 @@ class Validator:
 
     def _doubtful(self, frame: pd.DataFrame) -> list[Rule]:
         """The rules that do not hold for every row."""
-        telling = frame.take(telling_rows(frame, self._by_extremes)).reset_index(drop=True)
-        results = self._ask(telling, self._suite, "BOOLEAN_ONLY")
-        return [rule for rule in self._by_extremes if not results[rule.name].success]
+        found = extremes_of(frame, self._by_extremes)
+        asked = [rule for rule in self._by_extremes if not self._is_known_to_hold(rule, found)]
+        if not asked:
+            return []
+        rows = telling_rows(frame, [found[rule.name] for rule in asked if rule.name in found])
+        telling = frame.take(rows).reset_index(drop=True)
+        results = self._ask(telling, suite_of(self._name, asked), "BOOLEAN_ONLY")
+        for rule in asked:
+            if results[rule.name].success and rule.name in found:
+                self._held[rule.name] = found[rule.name].widened(self._held.get(rule.name))
+        return [rule for rule in asked if not results[rule.name].success]
+
+    def _is_known_to_hold(self, rule: Rule, found: Mapping[str, Extremes]) -> bool:
+        return rule.name in found and found[rule.name].within(self._held.get(rule.name))
 
     def _every_row(self, frame: pd.DataFrame, rules: list[Rule]) -> dict[str, ExpectationValidationResult]:
         asked = {column for rule in rules for column in asked_columns(rule)}
