@@ -10,6 +10,7 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -155,16 +156,21 @@ def report(page: Page) -> None:
 
 def alert(page: Page, web: Web) -> None:
     """The tick that alerted, with its text."""
-    deadline = time.monotonic() + 300
-    while not any(GROUP in run for run in catch_ups(web)):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"no alert on the group {GROUP} within five minutes")
-        time.sleep(2)
+    wait_for(lambda: any(GROUP in run for run in catch_ups(web)), f"an alert on the group {GROUP}")
     page.goto("/locations/coinstream/sensors/lag_sensor?status=SUCCESS")
     page.get_by_text("1 run requested").first.wait_for()
     page.locator("tr").filter(has_text="1 run requested").get_by_text("View logs").first.click()
     page.get_by_text(GROUP).first.wait_for()
     shoot(page, "alert")
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    """Look every two seconds, for five minutes at most."""
+    deadline = time.monotonic() + 300
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} did not come within five minutes")
+        time.sleep(2)
 
 
 def catch_ups(web: Web) -> list[str]:
@@ -176,13 +182,14 @@ def catch_ups(web: Web) -> list[str]:
 def lag(page: Page) -> None:
     """The plots of a topic, on which the lag of its slowest group is one."""
     plot = page.get_by_text("lag_messages", exact=True).first
-    deadline = time.monotonic() + 300
-    while not plot.is_visible():
-        if time.monotonic() > deadline:
-            raise TimeoutError("no lag was plotted within five minutes")
+
+    def is_plotted() -> bool:
         page.goto("/assets/topics/crypto-level1")
         page.get_by_role("button", name="Plots").first.click()
         page.wait_for_timeout(SETTLE_MS)
+        return plot.is_visible()
+
+    wait_for(is_plotted, "a plot of the lag")
     page.get_by_role("button", name="Plots").first.evaluate("button => button.scrollIntoView()")
     shoot(page, "lag")
 

@@ -53,8 +53,7 @@ def worst_partition(lag: GroupLag) -> PartitionLag:
 def run_key(lag: GroupLag) -> str:
     """Names what the catch-up is for: group, topic, partition and range of offsets."""
     part = worst_partition(lag)
-    start = part.low if part.committed is None else max(part.committed, part.low)
-    return f"catch-up/{lag.group}/{part.topic}/{part.partition}/{start}-{part.high}"
+    return f"catch-up/{lag.group}/{part.topic}/{part.partition}/{part.start}-{part.high}"
 
 
 def _raised(lag: GroupLag, alarm: Alarm, ui: str) -> Alert:
@@ -88,8 +87,8 @@ def _amount(lag: GroupLag) -> str:
     if not lag.messages:
         return text
     part = worst_partition(lag)
-    since = "from the beginning, none committed" if part.committed is None else f"from {part.committed}"
-    return f"{text}; most on {part.topic} partition {part.partition}: {part.messages:,} {since}"
+    text += f"; most on {part.topic} partition {part.partition}: {part.messages:,} from {part.start}"
+    return f"{text} ({part.remark})" if part.remark else text
 
 
 def _where(lag: GroupLag, ui: str) -> tuple[str, ...]:

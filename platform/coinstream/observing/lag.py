@@ -68,6 +68,11 @@ class PartitionLag:
         """Topic and partition."""
         return self.topic, self.partition
 
+    @property
+    def start(self) -> int:
+        """The offset of the oldest message that is not handled, or was not deleted before."""
+        return _start(self.committed, self.low)
+
 
 @dataclass(frozen=True)
 class GroupLag:
@@ -191,7 +196,7 @@ class LagMonitor:
         marks = self.cluster.watermarks(places)
         now = time.time()
         self._growth.observe(now, marks)
-        starts = {place: _start(committed.get(place), mark) for place, mark in marks.items()}
+        starts = {place: _start(committed.get(place), mark.low) for place, mark in marks.items()}
         behind = {place: start for place, start in starts.items() if start < marks[place].high}
         oldest = self._ages.oldest(behind)
         partitions = [
@@ -217,7 +222,7 @@ class LagMonitor:
         oldest: Oldest | None,
         now: float,
     ) -> PartitionLag:
-        start = _start(committed, mark)
+        start = _start(committed, mark.low)
         messages = max(mark.high - start, 0)
         if oldest is not None and oldest.timestamp_ms is None and oldest.end >= mark.high:
             messages = 0  # Only transaction markers and aborted messages are left.
@@ -261,8 +266,8 @@ def _partitions(metadata: ClusterMetadata) -> dict[str, list[int]]:
     }
 
 
-def _start(committed: int | None, mark: Watermarks) -> int:
-    return mark.low if committed is None else max(committed, mark.low)
+def _start(committed: int | None, low: int) -> int:
+    return low if committed is None else max(committed, low)
 
 
 def _seen(part: PartitionLag, state: GroupState) -> Seen:
