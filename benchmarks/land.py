@@ -29,7 +29,7 @@ from coinstream.codec import Encoder
 from coinstream.expectations.judge import ExpectationJudge
 from coinstream.lake.landing import land
 from coinstream.lake.schemas import spec_named
-from coinstream.lake.source import reader_config
+from coinstream.lake.source import PIECE, reader_config
 from coinstream.lake.store import Lake
 from coinstream.settings import BrokerSettings, HomeSettings, LakeSettings
 
@@ -40,7 +40,7 @@ SPEC = spec_named("level1")
 
 
 def run(
-    messages: int = 1_000_000, repetitions: int = 3, partitions: int = 48, memory_mb: int = 512
+    messages: int = 2_000_000, repetitions: int = 3, partitions: int = 48, memory_mb: int = 512
 ) -> dict[str, Any]:
     """Rates of both in the same run, in turns, and the memory that landing takes.
 
@@ -87,8 +87,15 @@ def fill(brokers: BrokerSettings, topic: str, messages: int) -> None:
         and min(quote.bid_size, quote.ask_size) > 0
     ]
     encoder = Encoder()
+    # Idempotent, so that no retry puts quotes out of order, which would be offenders.
     producer = Producer(
-        {**brokers.kafka_config(), "linger.ms": 50, "batch.size": 1_000_000, "compression.type": "lz4"}
+        {
+            **brokers.kafka_config(),
+            "enable.idempotence": True,
+            "linger.ms": 50,
+            "batch.size": 1_000_000,
+            "compression.type": "lz4",
+        }
     )
     for number, quote in zip(range(messages), itertools.cycle(prepared), strict=False):
         later = timedelta(milliseconds=PREPARED * (number // len(prepared)))
@@ -121,14 +128,14 @@ def ours(brokers: BrokerSettings, settings: LakeSettings, topic: str, messages: 
 
 def raw(brokers: BrokerSettings, settings: LakeSettings, topic: str, messages: int, folder: Path) -> float:
     """Consume the topic into Parquet files the shortest way; rows a second."""
-    # The same fetch sizes; no ends to watch.
+    # The same sizes of fetching and taking; no ends to watch.
     consumer = Consumer({**reader_config(brokers, settings), "enable.partition.eof": False})
     started = time.perf_counter()
     parts = consumer.list_topics(topic).topics[topic].partitions
     consumer.assign([TopicPartition(topic, part, 0) for part in parts])
     read, gathered, files = 0, [], itertools.count()
     while read < messages:
-        values = [message.value() for message in consumer.consume(10_000, 0.1)]
+        values = [message.value() for message in consumer.consume(PIECE, 0.1)]
         read += len(values)
         gathered += values
         if len(gathered) >= settings.batch_rows or read >= messages:

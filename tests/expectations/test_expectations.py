@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -36,7 +37,7 @@ NOW = START + timedelta(hours=1)
 def batch_of(name: str, payloads: Sequence[bytes | dict[str, Any] | None]) -> Batch:
     values = [msgspec.json.encode(p) if isinstance(p, dict) else p for p in payloads]
     zeros, numbers = np.zeros(len(values), np.int64), np.arange(len(values), dtype=np.int64)
-    chunk = Chunk([f"crypto-{name}"], zeros, zeros, numbers, zeros, values, [])
+    chunk = Chunk([f"crypto-{name}"], zeros, zeros, numbers, zeros, pa.array(values, pa.binary()), [])
     [batch] = batches(spec_named(name), [chunk], Plan({}), max_rows=10**6, max_bytes=10**9)
     return batch
 

@@ -32,12 +32,12 @@ RUN: Final = "coinstream.run"
 """Snapshot property: which run wrote it."""
 CHECKS: Final = "coinstream.checks"
 """Snapshot property: what each expectation found, `{name: [checked, failed]}`."""
-MEMORY_PARTS: Final = 24
+MEMORY_PARTS: Final = 18
 """A batch's payloads take at most this part of the memory setting.
 
-Two batches exist at a time (one being read, one being written), each also as columns, as the frame
-that is checked and as the file being written: measured, about seven times its payloads. A sixteenth of the
-setting is for messages that were fetched ahead, and the rest is room for what allocators keep.
+Two batches exist at a time (one being read, one being written), each also as columns, as the frame that is
+checked and as the file being written: measured, about five times its payloads. The rest is for messages that
+were fetched ahead, which take some four times their bytes in the client, and for what allocators keep.
 """
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 from confluent_kafka import Message
 
 from coinstream.codec import is_compressed
@@ -80,16 +83,50 @@ class Chunk:
     partition: Ints
     offset: Ints
     timestamp: Ints
-    payloads: list[bytes | None]
+    payloads: pa.Array
+    """Bytes as they came; null for a tombstone."""
     compressed: list[int]
 
     def __len__(self) -> int:
         return len(self.payloads)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Bytes of the payloads."""
-        return sum(map(len, filter(None, self.payloads)))
+        return int(pc.sum(pc.binary_length(self.payloads)).as_py() or 0)
+
+
+class Records:
+    """What is looked at of messages, column by column.
+
+    Taken out of the client's objects at once, a few hundred at a time: of thousands, each would have
+    left the processor's cache before it is looked at.
+    """
+
+    def __init__(self) -> None:
+        self.topic: list[str | None] = []
+        self.partition: list[int | None] = []
+        self.offset: list[int | None] = []
+        self.timestamp: list[int] = []
+        self.headers: list[Any] = []
+        self._payloads: list[pa.Array] = []
+
+    def __len__(self) -> int:
+        return len(self.offset)
+
+    @property
+    def payloads(self) -> pa.Array:
+        """The messages' bytes."""
+        return pa.concat_arrays(self._payloads) if self._payloads else pa.array([], pa.binary())
+
+    def add(self, messages: list[Message]) -> None:
+        """Take these in too."""
+        self.topic += map(Message.topic, messages)
+        self.partition += map(Message.partition, messages)
+        self.offset += map(Message.offset, messages)
+        self.timestamp += map(itemgetter(1), map(Message.timestamp, messages))
+        self.headers += map(Message.headers, messages)
+        self._payloads.append(pa.array(map(Message.value, messages), pa.binary(), size=len(messages)))
 
 
 class Reading:
@@ -130,31 +167,28 @@ class Reading:
             self._closed.append(place)
             self._stops[self._index[place[0]], place[1]] = -1
 
-    def take(self, messages: list[Message]) -> Chunk:
-        """The messages that lie before their partition's stop, as columns."""
-        count = len(messages)
+    def take(self, records: Records) -> Chunk:
+        """The records that lie before their partition's stop, as a chunk."""
         index: Callable[[Any], int] = self._index.__getitem__
-        topic = np.fromiter(map(index, map(Message.topic, messages)), np.int64, count)
-        partition = np.fromiter(map(Message.partition, messages), np.int64, count)
-        offset = np.fromiter(map(Message.offset, messages), np.int64, count)
+        topic = np.fromiter(map(index, records.topic), np.int64, len(records))
+        partition = np.array(records.partition, np.int64)
+        offset = np.array(records.offset, np.int64)
+        timestamp = np.array(records.timestamp, np.int64)
+        headers, payloads = records.headers, records.payloads
         wanted = offset < self._stops[topic, partition]
         if not wanted.all():
-            messages = [messages[at] for at in np.flatnonzero(wanted)]
-            topic, partition, offset = topic[wanted], partition[wanted], offset[wanted]
+            kept = np.flatnonzero(wanted)
+            topic, partition, offset, timestamp = (
+                column[kept] for column in (topic, partition, offset, timestamp)
+            )
+            headers, payloads = [headers[at] for at in kept], payloads.take(pa.array(kept))
         self._note(topic, partition, offset)
-        stamps = map(itemgetter(1), map(Message.timestamp, messages))
-        headers = list(map(Message.headers, messages))
-        return Chunk(
-            self.topics,
-            topic,
-            partition,
-            offset,
-            np.fromiter(stamps, np.int64, len(messages)),
-            list(map(Message.value, messages)),
+        compressed = (
             [at for at, found in enumerate(headers) if found and _says_compressed(found)]
             if any(headers)
-            else [],
+            else []
         )
+        return Chunk(self.topics, topic, partition, offset, timestamp, payloads, compressed)
 
     def _note(self, topic: Ints, partition: Ints, offset: Ints) -> None:
         reached = np.full_like(self._stops, -2)

@@ -13,13 +13,16 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from coinstream.errors import BrokerError
 from coinstream.kafka import FETCH_AGAIN_MS, admin_client, base_config, broker_error, raise_on_kafka
 from coinstream.lake.positions import Positions
-from coinstream.lake.reading import Chunk, Place, Plan, Reading, Span, plan_reading
+from coinstream.lake.reading import Chunk, Place, Plan, Reading, Records, Span, plan_reading
 from coinstream.settings import BrokerSettings, KafkaConfig, LakeSettings
 from coinstream.topics import DEAD_LETTER_SUFFIX
 
 log = logging.getLogger("coinstream.lake")
 
 _CHUNK: Final = 10_000
+PIECE: Final = 500
+"""Messages asked of the client at a time. Of 10,000 each costs four times the processor time: they are out of its
+cache before they are looked at, and no other thread runs while they are made (measured)."""
 _WAIT_S: Final = 0.1
 _SILENCE_S: Final = 60.0
 _ASK_S: Final = 30
@@ -28,7 +31,7 @@ _MIB: Final = 1_048_576
 
 def reader_config(brokers: BrokerSettings, settings: LakeSettings) -> KafkaConfig:
     """The configuration of a landing's consumer, whose prefetched messages stay within the memory setting."""
-    queue = settings.memory_bytes // 16
+    queue = settings.memory_bytes // 32
     return {
         **base_config(brokers, "coinstream-landing"),
         "group.id": settings.landing_group,
@@ -109,15 +112,14 @@ class TopicReader:
         )
         heard = time.monotonic()
         while reading.is_open():
-            messages = self._consumer.consume(self._chunk, _WAIT_S)
-            kept, ended = self._parted(messages)
-            chunk = reading.take(kept)
+            records, ended = self._records()
+            chunk = reading.take(records)
             # Only now: the last messages of a partition come together with the news of its end.
             for place in ended:
                 reading.at_end(place)
             if len(chunk):
                 yield chunk
-            if messages:
+            if records or ended:
                 heard = time.monotonic()
             elif time.monotonic() - heard > _SILENCE_S:
                 raise BrokerError(
@@ -143,6 +145,18 @@ class TopicReader:
                 self._consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
             log.warning("landed offsets could not be reported to the group: %s", error.args[0])
+
+    def _records(self) -> tuple[Records, list[Place]]:
+        """A chunk of records, or what is there, and the partitions that told their end."""
+        records, ended = Records(), list[Place]()
+        while len(records) < self._chunk:
+            messages = self._consumer.consume(PIECE, _WAIT_S)
+            kept, ends = self._parted(messages)
+            records.add(kept)
+            ended += ends
+            if len(messages) < PIECE:
+                break
+        return records, ended
 
     def _parted(self, messages: list[Message]) -> tuple[list[Message], list[Place]]:
         """The messages, and the partitions that told their end."""
