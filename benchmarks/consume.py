@@ -21,6 +21,7 @@ from benchmarks.peers import PEERS, Peer, environment
 from coinstream.client import RedpandaClient
 from coinstream.consuming import GroupOptions, Received
 from coinstream.consuming.config import reader_config
+from coinstream.kafka import AT_ONCE
 from coinstream.messages import LEVEL1, Level1
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
 
@@ -52,7 +53,8 @@ def run(
             "batches": lambda: ours(
                 brokers, topic, messages, GroupOptions(batch=True, batch_size=batch_size)
             ),
-            "raw": lambda: raw(brokers, topic, messages),
+            "raw": lambda: raw(brokers, topic, messages, 10_000),
+            "tuned": lambda: raw(brokers, topic, messages, AT_ONCE),
         }
         running = {name: Peer(name, python) for name in PEERS} if python else {}
         for name, peer in running.items():
@@ -60,6 +62,7 @@ def run(
         figures = interleaved(repetitions, candidates)
     result = compare(figures["ours"], figures["raw"])
     batches = compare(figures["batches"], figures["raw"])
+    result["against_small_calls"] = compare(figures["ours"], figures["tuned"])
     result["batch_handler"] = {name: batches[name] for name in ("messages_per_second", "ratio", "ratios")}
     if running:
         result["peers"] = {
@@ -139,14 +142,14 @@ def ours(brokers: BrokerSettings, topic: str, messages: int, options: GroupOptio
     return messages / (tally.ended - tally.started)
 
 
-def raw(brokers: BrokerSettings, topic: str, messages: int) -> float:
-    """The same settings, and nothing is done with what comes."""
+def raw(brokers: BrokerSettings, topic: str, messages: int, at_once: int) -> float:
+    """The same settings, and nothing is done with what comes, `at_once` messages a call."""
     consumer = Consumer(reader_config(brokers, SETTINGS, f"bench-{time.time_ns()}"))
     consumer.subscribe([topic])
     try:
         seen, started = 0, 0.0
         while seen < messages:
-            batch = consumer.consume(10_000, 0.1)
+            batch = consumer.consume(at_once, 0.1)
             if batch and not started:
                 started = time.perf_counter()
             seen += len(batch)

@@ -12,11 +12,10 @@ from confluent_kafka import Message as Record
 
 from coinstream.consuming.config import reader_config
 from coinstream.errors import TopicError
-from coinstream.kafka import AUTHENTICATION, broker_error
+from coinstream.kafka import AT_ONCE, AUTHENTICATION, broker_error
 from coinstream.settings import BrokerSettings, ConsumerSettings
 from coinstream.suggesting import no_such_topic
 
-_MOST: Final = 500
 _PAUSE_S: Final = 0.1
 _HOPELESS: Final = AUTHENTICATION | {
     KafkaError.UNKNOWN_TOPIC_OR_PART,
@@ -79,7 +78,7 @@ class LiveReader:
         """
         while True:
             first = self._consumer.poll(_PAUSE_S)
-            batch = [] if first is None else [first, *self._consumer.consume(_MOST, 0)]
+            batch = [] if first is None else [first, *self._consumer.consume(AT_ONCE, 0)]
             yield [record for record in batch if self._is_record(record)]
 
     def _is_record(self, record: Record) -> bool:

@@ -21,15 +21,13 @@ from coinstream.consuming.scheduler import Scheduler
 from coinstream.consuming.sink import DeadLetterSink
 from coinstream.consuming.watch import Watch
 from coinstream.errors import CoinstreamError
-from coinstream.kafka import AUTHENTICATION, broker_error, error_name
+from coinstream.kafka import AT_ONCE, AUTHENTICATION, broker_error, error_name
 from coinstream.settings import BrokerSettings, ConsumerSettings
 
 log = logging.getLogger("coinstream.consuming")
 
 POLL_S: Final = 0.1
 """Longest wait for a message; also how soon `stop` is noticed."""
-MOST_RECORDS: Final = 1_000
-"""Most messages taken from librdkafka at once; more would have left the processor cache when handled."""
 FULL_PATIENCE_S: Final = 1.0
 """A backlog that stays full for so long pauses all partitions; shorter ones cost no refetch."""
 LOOK_EVERY_S: Final = 1.0
@@ -142,7 +140,7 @@ class Member:
         if first is None:
             return []
         lane = self._lane(first)
-        rest = consumer.consume(MOST_RECORDS, 0)
+        rest = consumer.consume(AT_ONCE, 0)
         # Partitions may move in the meantime; then the record comes again from the committed offset.
         return [first, *rest] if self._lane(first) is lane else rest
 

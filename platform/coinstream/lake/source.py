@@ -11,7 +11,7 @@ from typing import Final, Self
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 
 from coinstream.errors import BrokerError
-from coinstream.kafka import FETCH_AGAIN_MS, admin_client, base_config, broker_error, raise_on_kafka
+from coinstream.kafka import AT_ONCE, FETCH_AGAIN_MS, admin_client, base_config, broker_error, raise_on_kafka
 from coinstream.lake.positions import Positions
 from coinstream.lake.reading import Chunk, Place, Plan, Reading, Records, Span, plan_reading
 from coinstream.settings import BrokerSettings, KafkaConfig, LakeSettings
@@ -20,9 +20,6 @@ from coinstream.topics import DEAD_LETTER_SUFFIX
 log = logging.getLogger("coinstream.lake")
 
 _CHUNK: Final = 10_000
-PIECE: Final = 500
-"""Messages asked of the client at a time. Of 10,000 each costs four times the processor time: they are out of its
-cache before they are looked at, and no other thread runs while they are made (measured)."""
 _WAIT_S: Final = 0.1
 _SILENCE_S: Final = 60.0
 _ASK_S: Final = 30
@@ -150,11 +147,11 @@ class TopicReader:
         """A chunk of records, or what is there, and the partitions that told their end."""
         records, ended = Records(), list[Place]()
         while len(records) < self._chunk:
-            messages = self._consumer.consume(PIECE, _WAIT_S)
+            messages = self._consumer.consume(AT_ONCE, _WAIT_S)
             kept, ends = self._parted(messages)
             records.add(kept)
             ended += ends
-            if len(messages) < PIECE:
+            if len(messages) < AT_ONCE:
                 break
         return records, ended
 

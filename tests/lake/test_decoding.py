@@ -1,0 +1,130 @@
+"""Blocks are read as one message at a time would be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lz4.frame
+import msgspec
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coinstream.lake import decoding
+from coinstream.lake.careful import Careful
+from coinstream.lake.decoding import BlockDecoder, Decoded
+from coinstream.lake.schemas import TIME, spec_named
+from tests.lake.support import level1
+
+SPEC = spec_named("level1")
+GOOD = msgspec.json.encode(level1())
+
+# Of these Arrow takes some for other numbers, without a word.
+large = ["1e30", "1.5E+25", "-7E+0024", "-412883481310264263581", "-591228798340948118042460077", "9" * 21]
+small = [
+    "-1E-077",
+    "356239716080174253154673136665592386E-6",
+    "0.0428027060121005e-17",
+    "0.1234567890123456789",
+]
+numbers = st.sampled_from(["1", "0.00000001", "-3.5", "1e-8", "2e3", '"1.5"', "null", '"x"', *large, *small])
+texts = st.sampled_from(
+    ['"binance"', '"a b"', '"\\u0041"', '"\\n"', '"é"', "5", "null", '"}{"', '"}"', '"{"']
+)
+gaps = st.sampled_from(["", "", " ", "\n", "\r\n"])
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> bytes:
+    fields = {
+        "exchangeId": draw(texts),
+        "symbol": draw(texts),
+        "bestBid": draw(numbers),
+        "bestAsk": draw(numbers),
+        "bidSize": "1",
+        "askSize": "2",
+        "timestamp": '"2026-01-05T10:00:00.000Z"',
+        "lastUpdated": draw(st.sampled_from(['"2026-01-05T10:00:00Z"', '"yesterday"', "7"])),
+    }
+    for name in draw(st.lists(st.sampled_from(sorted(fields)), max_size=1)):
+        del fields[name]
+    if draw(st.booleans()):
+        fields["other"] = draw(texts)
+    gap = draw(gaps)
+    text = f",{gap}".join(f'"{name}"{gap}:{gap}{value}' for name, value in fields.items())
+    return f"{{{gap}{text}{gap}}}".encode()
+
+
+broken = st.sampled_from(
+    [
+        b"",
+        b"{}",
+        GOOD + GOOD,
+        GOOD + b"\n" + GOOD,
+        GOOD[:-9],
+        GOOD[9:],
+        b"[" + GOOD + b"]",
+        b'{"symbol":"}',
+        b'{","a":1}',
+    ]
+)
+payloads = st.lists(st.just(GOOD) | messages() | broken | st.binary(max_size=30) | st.none(), max_size=12)
+
+
+@settings(max_examples=300, deadline=None)
+@given(payloads)
+def test_a_block_is_read_as_its_messages_are_one_by_one(values: list[bytes | None]) -> None:
+    decoded = BlockDecoder(SPEC).decode(pa.array(values, pa.binary()))
+    assert decoded.payloads.to_pylist() == values
+    assert rows_of(decoded) == [by_the_letter(value) for value in values]
+
+
+def test_what_is_split_inside_of_a_message_is_read_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks end at line ends, which a message may have inside."""
+    monkeypatch.setattr(decoding, "_BLOCK_BYTES", 2 * len(GOOD))
+    lines = msgspec.json.format(GOOD, indent=2)
+    values = [GOOD, lines, GOOD, GOOD, lines] * 20
+    decoded = BlockDecoder(SPEC).decode(pa.array(values, pa.binary()))
+    assert rows_of(decoded) == [by_the_letter(GOOD)] * 100
+
+
+def test_a_message_larger_than_a_block_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "_BLOCK_BYTES", len(GOOD) // 3)
+    assert (
+        rows_of(BlockDecoder(SPEC).decode(pa.array([GOOD] * 50, pa.binary()))) == [by_the_letter(GOOD)] * 50
+    )
+
+
+def test_frames_are_opened_and_broken_ones_are_faults() -> None:
+    frame = lz4.frame.compress(GOOD)
+    decoded = BlockDecoder(SPEC).decode(pa.array([frame, GOOD, frame[:-4], None], pa.binary()), [0, 2, 3])
+    first, second, third, last = rows_of(decoded)
+    assert first == second == by_the_letter(GOOD)
+    assert "lz4" in third["fault"]
+    assert last["fault"]
+    assert decoded.payloads.to_pylist() == [frame, GOOD, frame[:-4], None]
+
+
+def test_nothing_is_nothing() -> None:
+    assert BlockDecoder(SPEC).decode(pa.array([], pa.binary())).rows.num_rows == 0
+
+
+def rows_of(decoded: Decoded) -> list[dict[str, Any]]:
+    """What is there of each row, with its fault or its times in a wrong form."""
+    rows = decoded.rows.to_pylist()
+    found = zip(rows, decoded.fault.to_pylist(), decoded.utc_times.to_pylist(), strict=True)
+    return [_there({**row, "fault": fault, "utc_times": good}) for row, fault, good in found]
+
+
+def by_the_letter(value: bytes | None) -> dict[str, Any]:
+    """The same of the payload alone."""
+    row = Careful(SPEC).read(value)
+    times = {column.name: row.pop(column.name, None) for column in SPEC.columns if column.type == TIME}
+    read = {name: decoding._time(text) for name, text in times.items()}
+    wrong = any(text is not None and read[name] is None for name, text in times.items())
+    return _there({**row, **read, "utc_times": not wrong})
+
+
+def _there(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if value is not None}
