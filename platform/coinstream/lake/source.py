@@ -146,12 +146,13 @@ class TopicReader:
     def _records(self) -> tuple[Records, list[Place]]:
         """A chunk of records, or what is there, and the partitions that told their end."""
         records, ended = Records(), list[Place]()
-        while len(records) < self._chunk:
-            messages = self._consumer.consume(AT_ONCE, _WAIT_S)
+        while room := self._chunk - len(records):
+            asked = min(AT_ONCE, room)
+            messages = self._consumer.consume(asked, _WAIT_S)
             kept, ends = self._parted(messages)
             records.add(kept)
             ended += ends
-            if len(messages) < AT_ONCE:
+            if len(messages) < asked:
                 break
         return records, ended
 
