@@ -11,13 +11,12 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
 from coinstream.errors import BrokerError, TopicError
-from coinstream.kafka import admin_client, base_config, broker_error, raise_on_kafka
+from coinstream.kafka import AT_ONCE, admin_client, base_config, broker_error, raise_on_kafka
 from coinstream.settings import BrokerSettings
 
 Place = tuple[str, int]
 """A topic and a partition."""
 
-_BATCH: Final = 500
 _POLL_S: Final = 0.1
 
 
@@ -124,7 +123,7 @@ def _read(
             raise BrokerError(
                 f"{brokers.brokers} did not deliver the newest records of {topic} within {timeout_s:g} s"
             )
-        for message in reader.consume(min(_BATCH, limit - len(records)), _POLL_S):
+        for message in reader.consume(min(AT_ONCE, limit - len(records)), _POLL_S):
             error = message.error()
             if error is None:
                 records.append(_record(message))

@@ -102,8 +102,9 @@ def _extremes(measured: Numbers) -> Extremes | None:
     known = np.flatnonzero(~np.isnan(measured))
     if not len(known):
         return None
-    first, last = (int(known[pick(measured[known])]) for pick in (np.argmin, np.argmax))
-    return Extremes(float(measured[first]), float(measured[last]), (first, last))
+    values = measured[known]
+    least, greatest = values.argmin(), values.argmax()
+    return Extremes(float(values[least]), float(values[greatest]), (int(known[least]), int(known[greatest])))
 
 
 def _measured(rule: Rule, frame: pd.DataFrame) -> Numbers:

@@ -28,7 +28,6 @@ _BLOCK_BYTES: Final = 524_288
 
 _UTC_TIME: Final = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|\+00:00)$"
 _FAULT: Final = pa.field("fault", pa.string())
-_UTC: Final = pa.field("utc_times", pa.bool_())
 
 
 @dataclass(frozen=True)
