@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from assets.lake import table_key
-from assets.presenting import MEANINGS
+from assets.metadata import MEANINGS
 from assets.topics import CANDLES_GROUP, CANDLES_KEY, OWNERS
 from coinstream.lake import statistics
 from coinstream.lake.candles import SCHEMA, build_candles

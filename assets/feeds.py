@@ -8,13 +8,13 @@ from typing import Any, Final
 import dagster as dg
 from pydantic import Field
 
-from assets.interrupting import in_order
+from assets.termination import in_order
 from assets.topics import FEEDS_KEY, OWNERS, SPECS, STREAM, topic_key, topics
 from coinstream.feeds.lease import FeedLease
 from coinstream.feeds.registry import DEFAULT, Options, entries, open_feed
 from coinstream.feeds.runner import FeedReport, Quantiles
 from coinstream.feeds.runner import run_feed as run
-from coinstream.observing.serving import serving_metrics
+from coinstream.monitoring.prometheus_sd import serving_metrics
 from coinstream.sampling import end_offsets
 from coinstream.settings import HomeSettings
 from resources.admin import AdminResource

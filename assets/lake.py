@@ -7,20 +7,20 @@ from typing import Any, Final
 import dagster as dg
 from pydantic import Field
 
-from assets.presenting import MEANINGS
+from assets.metadata import MEANINGS
 from assets.topics import OWNERS, SPECS, group_of, topic_key
 from coinstream.expectations.docs import DataDocs
-from coinstream.expectations.judge import ExpectationJudge
+from coinstream.expectations.validator import ExpectationJudge
 from coinstream.lake import statistics
+from coinstream.lake.backfill import land_again
 from coinstream.lake.charts import as_markdown, line_chart
 from coinstream.lake.compaction import compact, table_names
 from coinstream.lake.landing import TableReport, land
-from coinstream.lake.relanding import land_again
 from coinstream.lake.schemas import QUARANTINE, QUARANTINE_SCHEMA, TableSpec
 from coinstream.lake.store import known_specs
 from coinstream.lake.summary import summary
 from coinstream.messages import type_for_topic
-from coinstream.topics import DEAD_LETTER_SUFFIX
+from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
 from resources.admin import AdminResource
 from resources.lake import LakeResource
 

@@ -9,7 +9,7 @@ from assets.topics import SPECS, topic_key
 from coinstream.messages import MessageType, type_for_topic
 from coinstream.sampling import newest_records
 from coinstream.topic_schema import Finding, judge
-from coinstream.topics import DEAD_LETTER_SUFFIX
+from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
 from resources.admin import AdminResource
 
 SAMPLE: Final = 2_000

@@ -9,10 +9,10 @@ from typing import Any, Final
 import dagster as dg
 
 from assets.topics import SPECS, topic_key
-from coinstream.observing.health import Status
-from coinstream.observing.lag import LagMonitor
-from coinstream.observing.topic_report import ReaderLag, TopicReport, is_alarming, report_topics
-from coinstream.observing.topic_stats import TopicWatch
+from coinstream.monitoring.health import Status
+from coinstream.monitoring.lag import LagMonitor
+from coinstream.monitoring.topic_report import ReaderLag, TopicReport, is_alarming, report_topics
+from coinstream.monitoring.topic_stats import TopicWatch
 from coinstream.settings import LagSettings
 from resources.admin import AdminResource
 

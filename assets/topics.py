@@ -5,12 +5,12 @@ from typing import Final
 
 import dagster as dg
 
-from assets.presenting import columns, plan_table, settings_table
+from assets.metadata import columns, plan_table, settings_table
 from coinstream.messages import OHLCV, MessageType, type_for_topic
-from coinstream.provisioning import ActualTopic, TopicPlan
 from coinstream.sampling import count_messages
 from coinstream.settings import HomeSettings
-from coinstream.topics import DEAD_LETTER_SUFFIX, HEALTH_TOPIC, TopicSpec, catalogue
+from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX, HEALTH_TOPIC, TopicSpec, catalogue
+from coinstream.topics.plan import ActualTopic, TopicPlan
 from resources.admin import AdminResource
 
 OWNERS: Final = ["team:market-data"]

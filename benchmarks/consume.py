@@ -19,8 +19,8 @@ from confluent_kafka import Consumer
 from benchmarks.common import bench_broker, bench_topic, compare, interleaved, machine, quotes
 from benchmarks.peers import PEERS, Peer, environment
 from coinstream.client import RedpandaClient
-from coinstream.consuming import GroupOptions, Received
-from coinstream.consuming.config import reader_config
+from coinstream.consumer import GroupOptions, Received
+from coinstream.consumer.config import reader_config
 from coinstream.kafka import AT_ONCE
 from coinstream.messages import LEVEL1, Level1
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings

@@ -37,10 +37,10 @@ from coinstream.feeds.simulated.binance import book_ticker
 from coinstream.feeds.simulated.clients import ccxt_options
 from coinstream.feeds.simulated.market import Market, RandomWalk
 from coinstream.messages import LEVEL1
-from coinstream.producing.config import producer_config, profile_chooser
-from coinstream.provisioning import Provisioner
+from coinstream.producer.config import producer_config, profile_chooser
 from coinstream.settings import BrokerSettings, ProducerSettings
-from coinstream.topics import catalogue
+from coinstream.topics.apply import Provisioner
+from coinstream.topics.catalogue import catalogue
 
 ROOT = Path(__file__).resolve().parents[1]
 SYMBOLS = ("BTC/USDT", "ETH/USDT", "SOL/USDT", "XRP/USDT", "ADA/USDT", "DOGE/USDT")

@@ -25,13 +25,13 @@ import pyarrow.parquet as pq
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks.common import Repetition, bench_broker, bench_topic, compare, interleaved, machine, quotes
-from coinstream.codec import Encoder
-from coinstream.expectations.judge import ExpectationJudge
+from coinstream.expectations.validator import ExpectationJudge
 from coinstream.kafka import AT_ONCE
 from coinstream.lake.landing import land
 from coinstream.lake.schemas import spec_named
-from coinstream.lake.source import reader_config
 from coinstream.lake.store import Lake
+from coinstream.lake.topic_reader import reader_config
+from coinstream.serialization import Encoder
 from coinstream.settings import BrokerSettings, HomeSettings, LakeSettings
 
 PREPARED = 50_000

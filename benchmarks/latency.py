@@ -24,11 +24,11 @@ from confluent_kafka import Consumer, Producer
 
 from benchmarks.common import bench_broker, bench_topic, interleaved, machine
 from coinstream.client import RedpandaClient
-from coinstream.consuming import GroupOptions, Received
-from coinstream.consuming.config import reader_config
+from coinstream.consumer import GroupOptions, Received
+from coinstream.consumer.config import reader_config
 from coinstream.messages import LEVEL1, Level1, Message
-from coinstream.observing.exporter import exporter
-from coinstream.producing.config import latency_profile, producer_config
+from coinstream.monitoring.exporter import exporter
+from coinstream.producer.config import latency_profile, producer_config
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
 
 TICK_S = 0.002

@@ -15,10 +15,10 @@ from confluent_kafka import Producer
 
 from benchmarks.common import bench_broker, bench_topic, compare, interleaved, machine, quotes
 from coinstream.client import RedpandaClient
-from coinstream.codec import Encoder
 from coinstream.messages import LEVEL1, Level1
-from coinstream.producing.config import Profile, producer_config, profile_chooser
+from coinstream.producer.config import Profile, producer_config, profile_chooser
 from coinstream.routing import Router, record_time_ms
+from coinstream.serialization import Encoder
 from coinstream.settings import BrokerSettings, ProducerSettings
 
 PREPARED = 50_000

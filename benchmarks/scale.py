@@ -29,11 +29,11 @@ from benchmarks.common import bench_broker, bench_topic, machine, quotes
 from benchmarks.feeds import feed_rate, simulator
 from benchmarks.produce import Record, encode_all, send
 from coinstream.client import RedpandaClient
-from coinstream.consuming import GroupOptions, Received
-from coinstream.consuming.config import reader_config
+from coinstream.consumer import GroupOptions, Received
+from coinstream.consumer.config import reader_config
 from coinstream.messages import LEVEL1, Level1
-from coinstream.observing.sizes import topic_sizes
-from coinstream.producing.config import producer_config, profile_chooser
+from coinstream.monitoring.log_dirs import topic_sizes
+from coinstream.producer.config import producer_config, profile_chooser
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
 from coinstream.sharding import Shard
 

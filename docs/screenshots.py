@@ -23,7 +23,7 @@ from coinstream.brokers import require_broker
 from coinstream.lake.report import write_report
 from coinstream.lake.store import Lake
 from coinstream.settings import BrokerSettings, HomeSettings
-from coinstream.up.web import Web
+from coinstream.stack.dagster_client import Web
 
 IMAGES: Final = Path(__file__).parent / "images"
 CHROMIUM: Final = shutil.which("chromium") or shutil.which("google-chrome")

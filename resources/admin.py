@@ -6,8 +6,8 @@ from pydantic import Field
 
 from coinstream.brokers import require_broker
 from coinstream.kafka import admin_client
-from coinstream.provisioning import Provisioner
 from coinstream.settings import BrokerSettings, HomeSettings
+from coinstream.topics.apply import Provisioner
 
 
 class AdminResource(dg.ConfigurableResource):  # type: ignore[type-arg]

@@ -3,7 +3,7 @@
 import dagster as dg
 from pydantic import Field
 
-from coinstream.observing.alerts import Alert, AlertChannels
+from coinstream.monitoring.alerts import Alert, AlertChannels
 from coinstream.settings import AlertSettings
 
 

@@ -8,9 +8,9 @@ from typing import Final, NamedTuple
 import dagster as dg
 from dagster._core.scheduler.instigation import InstigatorState, TickStatus
 
-from coinstream.observing.alerts import Alert, Kind
-from coinstream.observing.runbook import Section
-from coinstream.observing.transitions import Change, Damping
+from coinstream.monitoring.alarm import Change, Damping
+from coinstream.monitoring.alerts import Alert, Kind
+from coinstream.monitoring.runbook import Section
 from coinstream.settings import WatchSettings
 from resources.alerts import AlertsResource
 from sensors.state import WatchState

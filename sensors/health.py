@@ -7,15 +7,15 @@ from typing import Final
 import dagster as dg
 
 from coinstream.errors import CoinstreamError
-from coinstream.observing.alerts import Alert, Kind
-from coinstream.observing.health import ClusterHealth, ProducerHealth, Status, check_cluster
-from coinstream.observing.runbook import Section
-from coinstream.observing.transitions import Change
+from coinstream.monitoring.alarm import Change
+from coinstream.monitoring.alerts import Alert, Kind
+from coinstream.monitoring.health import ClusterHealth, ProducerHealth, Status, check_cluster
+from coinstream.monitoring.runbook import Section
 from coinstream.settings import WatchSettings
 from resources.admin import AdminResource
 from resources.alerts import AlertsResource
+from sensors.clients import impatient, lag_monitor, producer_probe
 from sensors.state import WatchState, damping
-from sensors.watching import impatient, lag_monitor, producer_probe
 
 WATCH: Final = WatchSettings()
 _REMEDY: Final = ("coinstream health", "coinstream broker status")

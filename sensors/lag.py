@@ -9,16 +9,16 @@ import dagster as dg
 
 from assets.lake import hour_of
 from coinstream.errors import CoinstreamError
-from coinstream.observing.lag import GroupLag, LagMonitor
-from coinstream.observing.topic_report import TopicReport, report_topics
-from coinstream.observing.windows import GroupWindows
+from coinstream.monitoring.lag import GroupLag, LagMonitor
+from coinstream.monitoring.topic_report import TopicReport, report_topics
+from coinstream.monitoring.windows import GroupWindows
 from coinstream.settings import BrokerSettings, WatchSettings
 from resources.admin import AdminResource
 from resources.alerts import AlertsResource
+from sensors.clients import impatient, lag_monitor, topic_watch
 from sensors.lag_alerts import run_key, watch_groups
 from sensors.state import WatchState, damping
 from sensors.topic_events import topic_events
-from sensors.watching import impatient, lag_monitor, topic_watch
 
 CATCH_UP_JOB: Final = "land_topics"
 """Lands what the topics hold in their tables: nothing unhandled is lost when retention deletes it."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from coinstream.observing.alerts import Alert, Kind
-from coinstream.observing.lag import GroupLag, PartitionLag
-from coinstream.observing.runbook import section_of
-from coinstream.observing.topic_report import is_alarming, is_far_behind
-from coinstream.observing.transitions import Alarm, Change
-from coinstream.observing.verdicts import Verdict
+from coinstream.monitoring.alarm import Alarm, Change
+from coinstream.monitoring.alerts import Alert, Kind
+from coinstream.monitoring.evaluation import Verdict
+from coinstream.monitoring.lag import GroupLag, PartitionLag
+from coinstream.monitoring.runbook import section_of
+from coinstream.monitoring.topic_report import is_alarming, is_far_behind
 from coinstream.settings import LagSettings
 from sensors.state import WatchState
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from coinstream.errors import CoinstreamError
-from coinstream.observing.alerts import Alert, AlertError
-from coinstream.observing.transitions import Alarm, Change, Damping
+from coinstream.monitoring.alarm import Alarm, Change, Damping
+from coinstream.monitoring.alerts import Alert, AlertError
 from coinstream.settings import WatchSettings
 
 _PENDING_KEPT: Final = 50

@@ -12,7 +12,7 @@ import dagster as dg
 
 from assets.topic_health import figures, results, severity
 from assets.topics import SPECS, is_supporting, topic_key
-from coinstream.observing.topic_report import TopicReport
+from coinstream.monitoring.topic_report import TopicReport
 from coinstream.settings import LagSettings
 
 _AGAIN_S: Final = 3_600.0

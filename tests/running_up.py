@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from coinstream.up.web import Web
+from coinstream.stack.dagster_client import Web
 from tests.support import wait_until
 
 ROOT = Path(__file__).parents[1]

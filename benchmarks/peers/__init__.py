@@ -21,8 +21,8 @@ from typing import Final, Literal
 import pyarrow.dataset as ds
 
 from benchmarks.common import quotes
-from coinstream.codec import Encoder
 from coinstream.errors import CoinstreamError
+from coinstream.serialization import Encoder
 from coinstream.settings import BrokerSettings, HomeSettings, ProducerSettings
 
 PEERS: Final = ("quixstreams", "faststream", "aiokafka")

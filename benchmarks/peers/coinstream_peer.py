@@ -8,7 +8,7 @@ import msgspec
 from work import Job, run
 
 from benchmarks import consume, land, produce
-from coinstream.consuming import GroupOptions
+from coinstream.consumer import GroupOptions
 from coinstream.messages import Level1
 from coinstream.settings import BrokerSettings, LakeSettings, ProducerSettings
 

@@ -9,20 +9,20 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Final, Self, TypedDict
 
-from coinstream.codec import Encoder, Headers
-from coinstream.consuming import ConsumerGroupManager, GroupOptions, GroupReport
-from coinstream.consuming.handlers import AnyHandler
-from coinstream.consuming.transactions import TransactionalProcessor, Transform
+from coinstream.consumer import ConsumerGroupManager, GroupOptions, GroupReport
+from coinstream.consumer.handlers import AnyHandler
+from coinstream.consumer.transactions import TransactionalProcessor, Transform
 from coinstream.errors import ProduceError
 from coinstream.messages import Message, from_wire
-from coinstream.producing.batcher import Batcher, BatchLimits, limits_for
-from coinstream.producing.delivery import Ledger, RecordMetadata, Sending
-from coinstream.producing.lane import Lane
-from coinstream.producing.pool import ProducerPool
-from coinstream.producing.publisher import Publisher
-from coinstream.producing.topic_cache import TopicCache
-from coinstream.producing.transaction import Transaction, Transactions
+from coinstream.producer.batcher import Batcher, BatchLimits, limits_for
+from coinstream.producer.delivery import Ledger, RecordMetadata, Sending
+from coinstream.producer.pool import ProducerPool
+from coinstream.producer.pooled_producer import Lane
+from coinstream.producer.publisher import Publisher
+from coinstream.producer.topic_cache import TopicCache
+from coinstream.producer.transaction import Transaction, Transactions
 from coinstream.routing import message_key, record_time_ms
+from coinstream.serialization import Encoder, Headers
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
 
 AnyHeaders = Mapping[str, str | bytes] | Sequence[tuple[str, str | bytes]]

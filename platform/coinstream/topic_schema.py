@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from coinstream.codec import Decoder, decompress, is_compressed
 from coinstream.errors import DecodeError
 from coinstream.messages import MessageType, price_fields
 from coinstream.sampling import Record
+from coinstream.serialization import Decoder, decompress, is_compressed
 
 if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation

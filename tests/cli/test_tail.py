@@ -14,9 +14,9 @@ import pytest
 from confluent_kafka import Producer
 
 from coinstream.cli import main
-from coinstream.codec import Encoder
 from coinstream.local_broker import LocalBroker
 from coinstream.messages import Level1, Price
+from coinstream.serialization import Encoder
 from tests.conftest import TopicFactory
 from tests.support import unique
 

@@ -120,7 +120,7 @@ def test_every_secret_must_be_given(missing: str, loader: Path, tmp_path: Path) 
 def test_mounted_files_are_there(compose: dict[str, Any]) -> None:
     for name, service in compose["services"].items():
         for volume in service.get("volumes", []):
-            # deploy/prometheus and deploy/grafana: tests/observing look into them.
+            # deploy/prometheus and deploy/grafana: tests/monitoring look into them.
             if volume["type"] == "bind" and name not in {"prometheus", "grafana"}:
                 assert Path(volume["source"]).exists(), f"{name} mounts {volume['source']}"
 

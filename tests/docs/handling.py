@@ -18,7 +18,7 @@ ELSEWHERE: Final[dict[str, str]] = {
     r"FEEDS=live ": "needs the network of the real exchanges",
     r"coinstream feed run \S+-live\b": "needs the network of the real exchanges",
     r"(docker|helm|kubectl|rpk) ": "needs a container engine or a cluster of containers; tests/deploy",
-    r"cd deploy/prometheus && promtool": "Prometheus's own tool; tests/observing/test_prometheus.py",
+    r"cd deploy/prometheus && promtool": "Prometheus's own tool; tests/monitoring/test_prometheus.py",
     r"pip install ": "changes the environment of the tests; tests/examples runs what it installs",
     r"(\S+=\S+ )*pytest ": "tests that start tests",
     r"python -m coinstream.local_broker.relock": "writes the lock of the jars anew, from the network",

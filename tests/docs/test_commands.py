@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from coinstream.cli import main
 from coinstream.client import RedpandaClient
-from coinstream.consuming.letters import DeadLetter, letter_headers
+from coinstream.dlq.entry import DeadLetter, letter_headers
 from coinstream.feeds.registry import sample_path
 from coinstream.local_broker import LocalBroker
 from coinstream.local_broker.ports import free_ports

@@ -44,7 +44,7 @@ from datetime import UTC, datetime
 from coinstream.plugins import load_plugins
 load_plugins()
 from coinstream.client import RedpandaClient
-from coinstream.codec import Decoder
+from coinstream.serialization import Decoder
 from coinstream.settings import BrokerSettings
 from coinstream_example.funding import FundingRate
 

@@ -16,18 +16,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coinstream.codec import Encoder
 from coinstream.errors import LakeError
-from coinstream.expectations.evidence import Evidence
-from coinstream.expectations.judge import ExpectationJudge
 from coinstream.expectations.rules import Rule, rules_for
 from coinstream.expectations.validation import Validator
+from coinstream.expectations.validation_frame import Evidence
+from coinstream.expectations.validator import ExpectationJudge
 from coinstream.feeds.registry import Options, open_feed
 from coinstream.lake.batch import Batch, batches
 from coinstream.lake.quarantine import Judgement
-from coinstream.lake.reading import Chunk, Plan
+from coinstream.lake.read_plan import Chunk, Plan
 from coinstream.lake.schemas import spec_named
 from coinstream.messages import MESSAGE_TYPES, type_of
+from coinstream.serialization import Encoder
 from coinstream.settings import LakeSettings
 from tests.lake.support import GOOD, START, analytics, iso, level1, ohlcv, price, without
 

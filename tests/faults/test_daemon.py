@@ -13,7 +13,7 @@ import pytest
 
 from coinstream.local_broker import LocalBroker
 from coinstream.local_broker.ports import free_ports, is_free
-from coinstream.up.place import HOST, Place, code_root
+from coinstream.stack.paths import HOST, Place, code_root
 from tests.faults.test_processes import coinstream, stored_messages
 from tests.support import wait_until
 

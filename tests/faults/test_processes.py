@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from coinstream.local_broker import LocalBroker
-from coinstream.topics import CORE_TOPICS, FEED_DEAD_LETTERS
+from coinstream.topics.catalogue import CORE_TOPICS, FEED_DEAD_LETTERS
 from tests.conftest import TopicFactory
 from tests.faults.judge import Sent, judge, read_all
 from tests.faults.load import KEPT, Load
@@ -23,7 +23,7 @@ PARTITIONS = 4
 READER = """
 import sys
 from coinstream.client import RedpandaClient
-from coinstream.consuming import GroupOptions
+from coinstream.consumer import GroupOptions
 from coinstream.settings import BrokerSettings, ConsumerSettings
 bootstrap, topic, group, path = sys.argv[1:]
 brokers = BrokerSettings(brokers=bootstrap)

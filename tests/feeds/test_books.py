@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from coinstream.feeds import Reason
 from coinstream.feeds.parsers import Gap
-from coinstream.feeds.parsers.memory import Book, Change, Level
+from coinstream.feeds.parsers.market_state import Book, Change, Level
 
 levels = st.builds(Level, st.integers(1, 30).map(float), st.sampled_from([0.0, 1.0, 2.5]))
 sides = st.lists(levels, max_size=6)

@@ -10,10 +10,10 @@ import pytest
 
 from coinstream.errors import FeedError
 from coinstream.feeds import Reason
-from coinstream.feeds.accounting import Flag
+from coinstream.feeds.feed_stats import Flag
 from coinstream.feeds.live import CcxtFeed
 from coinstream.feeds.live.ccxt_messages import candles_of, price_of, quote_of
-from coinstream.feeds.parsers.memory import Memory
+from coinstream.feeds.parsers.market_state import Memory
 from coinstream.feeds.simulated import SimulatedExchange
 from coinstream.feeds.simulated.clients import ccxt_options
 from coinstream.messages import Level1, Ohlcv, Price

@@ -16,14 +16,14 @@ from confluent_kafka import Consumer, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coinstream.codec import decode_any
 from coinstream.feeds.handover import beyond, note_of
 from coinstream.feeds.lease import FeedLease, LeaseError
 from coinstream.feeds.simulated import SimulatedExchange
 from coinstream.messages import Level1, Message
-from coinstream.provisioning import Provisioner
+from coinstream.serialization import decode_any
 from coinstream.settings import BrokerSettings
-from coinstream.topics import catalogue
+from coinstream.topics.apply import Provisioner
+from coinstream.topics.catalogue import catalogue
 from tests.support import wait_until
 
 SYMBOLS = ("BTC/USDT", "ETH/USDT")

@@ -12,7 +12,7 @@ import pytest
 
 from coinstream.errors import FeedError
 from coinstream.feeds import Reason
-from coinstream.feeds.accounting import Flag
+from coinstream.feeds.feed_stats import Flag
 from coinstream.feeds.live import CoingeckoFeed, Patience
 from coinstream.feeds.live.base import Inbox, LiveFeed
 from coinstream.feeds.simulated import Faults, SimulatedExchange

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coinstream.feeds import Account, Reason
-from coinstream.feeds.accounting import Flag
+from coinstream.feeds.feed_stats import Flag
 from coinstream.feeds.parsers import PARSERS, Frame, account_for, new_parser
 from coinstream.messages import Analytics, Level1, Ohlcv, Price
 from tests.feeds.frames import RECEIVED_NS, only, parse

@@ -11,16 +11,16 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from coinstream.client import RedpandaClient
-from coinstream.codec import decode_any
 from coinstream.errors import FeedError
 from coinstream.feeds import FeedLease, FeedReport, run_feed
 from coinstream.feeds.live import Patience
 from coinstream.feeds.runner import DEAD_LETTER_TOPIC, Progress
 from coinstream.feeds.simulated import SimulatedExchange
 from coinstream.messages import Level1, Price
-from coinstream.provisioning import Provisioner
+from coinstream.serialization import decode_any
 from coinstream.settings import BrokerSettings
-from coinstream.topics import catalogue
+from coinstream.topics.apply import Provisioner
+from coinstream.topics.catalogue import catalogue
 from tests.feeds.running import direct
 from tests.support import wait_until
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import sensors.feeds
-from coinstream.consuming.received import key_of
-from coinstream.consuming.span import SpanReader
+from coinstream.consumer.partition_reader import SpanReader
+from coinstream.consumer.received import key_of
 from coinstream.errors import FeedError, SettingsError
 from coinstream.feeds.config import CcxtSpec, SimulatedSpec, load
 from coinstream.feeds.registry import Options, entries, open_feed, parts_of

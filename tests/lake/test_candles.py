@@ -10,7 +10,6 @@ import polars as pl
 from confluent_kafka import Consumer, TopicPartition
 
 from coinstream.client import RedpandaClient
-from coinstream.codec import Decoder
 from coinstream.lake.candles import build_candles
 from coinstream.lake.compaction import compact
 from coinstream.lake.landing import land
@@ -18,9 +17,10 @@ from coinstream.lake.query import query
 from coinstream.lake.schemas import spec_named
 from coinstream.lake.store import Lake
 from coinstream.messages import Ohlcv
-from coinstream.provisioning import Provisioner
+from coinstream.serialization import Decoder
 from coinstream.settings import BrokerSettings
-from coinstream.topics import catalogue
+from coinstream.topics.apply import Provisioner
+from coinstream.topics.catalogue import catalogue
 from tests.conftest import TopicFactory
 from tests.lake.support import START, iso, level1, price, send
 

@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 
 from coinstream.cli import lake as cli
 from coinstream.errors import LakeError
-from coinstream.expectations.judge import ExpectationJudge
+from coinstream.expectations.validator import ExpectationJudge
+from coinstream.lake.backfill import land_again
 from coinstream.lake.compaction import compact
+from coinstream.lake.landed_offsets import landed_positions
 from coinstream.lake.landing import CHECKS, land
-from coinstream.lake.positions import landed_positions
 from coinstream.lake.query import query
-from coinstream.lake.relanding import land_again
 from coinstream.lake.schemas import spec_named
 from coinstream.lake.store import Lake
 from coinstream.settings import BrokerSettings

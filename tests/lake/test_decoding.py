@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coinstream.lake import decoding
-from coinstream.lake.careful import Careful
 from coinstream.lake.decoding import BlockDecoder, Decoded
 from coinstream.lake.schemas import TIME, spec_named
+from coinstream.lake.strict_decoder import Careful
 from tests.lake.support import level1
 
 SPEC = spec_named("level1")

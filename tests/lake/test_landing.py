@@ -17,9 +17,9 @@ from pyiceberg.exceptions import CommitFailedException
 
 from coinstream.errors import LakeError
 from coinstream.lake import landing
-from coinstream.lake.committing import forget
+from coinstream.lake.commit import forget
+from coinstream.lake.landed_offsets import landed_positions
 from coinstream.lake.landing import land
-from coinstream.lake.positions import landed_positions
 from coinstream.lake.schemas import spec_named
 from coinstream.lake.store import Lake
 from coinstream.local_broker import LocalBroker

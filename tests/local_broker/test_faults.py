@@ -20,7 +20,7 @@ from coinstream.local_broker import LocalBroker
 from coinstream.local_broker.diagnosis import why_it_died
 from coinstream.local_broker.ports import free_ports
 from coinstream.local_broker.properties import NodePlan
-from coinstream.local_broker.running import (
+from coinstream.local_broker.state_file import (
     ProcessIdentity,
     RunningBroker,
     running_broker,

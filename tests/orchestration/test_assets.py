@@ -4,8 +4,8 @@ import dagster as dg
 from confluent_kafka import Consumer, TopicPartition
 
 from assets.topics import FEEDS_KEY, SPECS, topic_key
-from coinstream.provisioning import Provisioner
 from coinstream.settings import BrokerSettings
+from coinstream.topics.apply import Provisioner
 from tests.orchestration.conftest import Execute
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from coinstream.brokers import require_broker
 from coinstream.settings import BrokerSettings, HomeSettings
-from coinstream.up.web import Web
+from coinstream.stack.dagster_client import Web
 from tests.orchestration.test_assets import counted
 from tests.running_up import RunningUp
 from tests.support import wait_until

@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from coinstream.up.web import Web
+from coinstream.stack.dagster_client import Web
 from tests.running_up import ROOT, RunningUp
 from tests.support import wait_until
 

@@ -14,7 +14,7 @@ from coinstream.messages import Analytics, Level1, Message
 from coinstream.routing import Router, message_key, murmur2, partition_of
 from coinstream.settings import BrokerSettings
 from tests.conftest import TopicFactory
-from tests.producing.records import quote, read
+from tests.producer.records import quote, read
 
 KEYS = [
     b"",

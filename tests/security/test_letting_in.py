@@ -20,7 +20,6 @@ from confluent_kafka.admin import (
 )
 
 from coinstream.client import RedpandaClient
-from coinstream.codec import Decoder
 from coinstream.errors import (
     AuthenticationError,
     BrokerError,
@@ -30,9 +29,10 @@ from coinstream.errors import (
 )
 from coinstream.kafka import admin_client, base_config, broker_error, refusal
 from coinstream.messages import Price
-from coinstream.provisioning import Provisioner
+from coinstream.serialization import Decoder
 from coinstream.settings import BrokerSettings
-from coinstream.topics import HEALTH
+from coinstream.topics.apply import Provisioner
+from coinstream.topics.catalogue import HEALTH
 from tests.conftest import TopicFactory
 from tests.security.certificates import KEY_PASSWORD
 from tests.security.conftest import PASSWORD, Secured

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coinstream.client import RedpandaClient
-from coinstream.codec import MAX_DECOMPRESSED, Decoder
 from coinstream.errors import DecodeError, MessageTooLargeError, SettingsError
 from coinstream.feeds.config import read
+from coinstream.serialization import MAX_DECOMPRESSED, Decoder
 from coinstream.settings import BrokerSettings
 from tests.conftest import TopicFactory
 

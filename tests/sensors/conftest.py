@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from coinstream.local_broker import LocalBroker
 from resources.admin import AdminResource
 from resources.alerts import AlertsResource
-from tests.observing.webhook import Webhook, webhook
+from tests.monitoring.webhook import Webhook, webhook
 
 UI = "http://ui.example:3000"
 Fill = Callable[[str, int, float], None]

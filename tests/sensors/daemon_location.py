@@ -6,7 +6,7 @@ from confluent_kafka import Consumer
 import sensors.failures
 import sensors.lag
 from assets.lake import HOURS
-from coinstream.observing.lag import LagMonitor
+from coinstream.monitoring.lag import LagMonitor
 from resources.admin import AdminResource
 from resources.alerts import AlertsResource
 

@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, Producer
 
 from coinstream.local_broker import LocalBroker
 from tests.conftest import TopicFactory, topic_factory
-from tests.observing.webhook import Webhook
+from tests.monitoring.webhook import Webhook
 from tests.sensors.daemon import daemon as running_daemon
 from tests.support import unique, wait_until
 

@@ -21,7 +21,7 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster_shared.error import SerializableErrorInfo
 
 from sensors.failures import failure_alert_sensor
-from tests.observing.webhook import Webhook
+from tests.monitoring.webhook import Webhook
 
 
 class Config(dg.Config):

@@ -11,7 +11,7 @@ from coinstream.local_broker import LocalBroker
 from coinstream.settings import WatchSettings
 from resources.admin import AdminResource
 from sensors.health import health_sensor
-from tests.observing.webhook import Webhook
+from tests.monitoring.webhook import Webhook
 from tests.support import wait_until
 
 

@@ -16,18 +16,18 @@ from confluent_kafka.admin import AdminClient
 import definitions
 from assets.topic_health import figures
 from coinstream.local_broker import LocalBroker
-from coinstream.observing.lag import LagMonitor
-from coinstream.observing.topic_report import report_topics
-from coinstream.observing.topic_stats import TopicWatch
-from coinstream.provisioning import Provisioner
+from coinstream.monitoring.lag import LagMonitor
+from coinstream.monitoring.topic_report import report_topics
+from coinstream.monitoring.topic_stats import TopicWatch
 from coinstream.settings import BrokerSettings, LagSettings, WatchSettings
-from coinstream.topics import LEVEL1
+from coinstream.topics.apply import Provisioner
+from coinstream.topics.catalogue import LEVEL1
 from resources.admin import AdminResource
 from sensors.lag import CATCH_UP_JOB, lag_sensor
 from sensors.state import WatchState, damping
 from sensors.topic_events import topic_events
 from tests.conftest import TopicFactory
-from tests.observing.webhook import Webhook
+from tests.monitoring.webhook import Webhook
 from tests.sensors.conftest import UI, Commit, Fill
 from tests.support import unique
 

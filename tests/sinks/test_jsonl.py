@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from coinstream.client import RedpandaClient
-from coinstream.consuming import GroupOptions
+from coinstream.consumer import GroupOptions
 from coinstream.errors import SinkError
 from coinstream.messages import Level1
 from coinstream.settings import BrokerSettings

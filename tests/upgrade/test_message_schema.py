@@ -11,13 +11,13 @@ import msgspec
 from pyiceberg.types import LongType
 
 from coinstream.client import RedpandaClient
-from coinstream.codec import Decoder, Encoder
-from coinstream.consuming import GroupOptions, Received
+from coinstream.consumer import GroupOptions, Received
+from coinstream.json_encoder import compile_encoder
 from coinstream.lake.landing import land
 from coinstream.lake.schemas import spec_named
 from coinstream.messages import Message, Price
+from coinstream.serialization import Decoder, Encoder
 from coinstream.settings import BrokerSettings
-from coinstream.wire import compile_encoder
 from tests.conftest import TopicFactory
 from tests.lake.conftest import lake_at
 from tests.support import unique, wait_until

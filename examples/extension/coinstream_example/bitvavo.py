@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import httpx
 import msgspec
 
-from coinstream.feeds.accounting import Reason
+from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.live.dialects import register_dialect
 from coinstream.feeds.parsers import Frame, Gap, Parsed, register_parser
 from coinstream.feeds.parsers.base import (

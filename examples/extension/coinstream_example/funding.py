@@ -2,7 +2,7 @@
 
 from coinstream.expectations.rules import Rule, register_rule
 from coinstream.messages import Message, MessageType, Moment, Text, register
-from coinstream.topics import TopicSpec, register_topic
+from coinstream.topics.catalogue import TopicSpec, register_topic
 
 _DAY_MS = 86_400_000
 

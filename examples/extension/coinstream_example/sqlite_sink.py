@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Sequence
 
-from coinstream.consuming import Received
+from coinstream.consumer import Received
 from coinstream.messages import Level1
 from coinstream.sinks import SinkEntry, register_sink
 

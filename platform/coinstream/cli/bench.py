@@ -14,7 +14,7 @@ from rich.table import Table
 
 from coinstream.cli.output import AsJson, console, print_json, progress_console
 from coinstream.errors import CoinstreamError
-from coinstream.suggesting import did_you_mean
+from coinstream.suggestions import did_you_mean
 
 BENCHES: Final[dict[str, tuple[str, str]]] = {
     "produce": ("benchmarks.produce", "Messages per second: typed, routed, written, acknowledged."),

@@ -13,7 +13,7 @@ def feed_names(incomplete: str) -> list[str]:
 def topic_names(incomplete: str) -> list[str]:
     """Topics of the catalogue, those of configured exchanges included."""
     from coinstream.settings import HomeSettings
-    from coinstream.topics import catalogue
+    from coinstream.topics.catalogue import catalogue
 
     return _starting(incomplete, [spec.name for spec in catalogue(HomeSettings().exchange_topics)])
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from coinstream.cli.completion import topic_names
 from coinstream.cli.output import AsJson, broker, console, print_json
 from coinstream.cli.progress import progress
-from coinstream.consuming.letterbox import MOST_REPLAYS, LetterBox, LetterFilter, StoredLetter
+from coinstream.dlq.queue import MOST_REPLAYS, LetterBox, LetterFilter, StoredLetter
 from coinstream.errors import CoinstreamError
 
 app = typer.Typer(help="List, show and replay dead letters.", no_args_is_help=True)

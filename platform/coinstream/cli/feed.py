@@ -17,7 +17,7 @@ from coinstream.client import RedpandaClient
 from coinstream.feeds.lease import FeedLease
 from coinstream.feeds.registry import DEFAULT, Options, entries, open_feed
 from coinstream.feeds.runner import FeedReport, Progress, run_feed
-from coinstream.observing.serving import serving_metrics
+from coinstream.monitoring.prometheus_sd import serving_metrics
 from coinstream.settings import HomeSettings
 from coinstream.sharding import Shard
 

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from coinstream.cli.observe import asked_broker, duration, styled
 from coinstream.cli.output import AsJson, console, print_json
-from coinstream.observing.health import (
+from coinstream.cli.rendering import asked_broker, duration, styled
+from coinstream.monitoring.health import (
     ClusterHealth,
     GroupHealth,
     ProducerHealth,
@@ -19,8 +19,8 @@ from coinstream.observing.health import (
     check_group,
     worst_status,
 )
-from coinstream.observing.lag import LagMonitor
-from coinstream.observing.probe import check_producer
+from coinstream.monitoring.lag import LagMonitor
+from coinstream.monitoring.probe import check_producer
 
 app = typer.Typer()
 

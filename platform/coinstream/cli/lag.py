@@ -10,9 +10,9 @@ import typer
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from coinstream.cli.observe import Interval, asked_broker, duration, per_second, stream, styled, watch
 from coinstream.cli.output import AsJson, console, print_json
-from coinstream.observing.lag import AgeSource, GroupLag, LagMonitor, PartitionLag
+from coinstream.cli.rendering import Interval, asked_broker, duration, per_second, stream, styled, watch
+from coinstream.monitoring.lag import AgeSource, GroupLag, LagMonitor, PartitionLag
 
 app = typer.Typer()
 

@@ -44,10 +44,10 @@ def land(
 ) -> None:
     """Land what the topics hold and the tables do not, once each, after checking every message."""
     from coinstream.expectations.docs import DataDocs
-    from coinstream.expectations.judge import ExpectationJudge
-    from coinstream.lake.committing import forget
+    from coinstream.expectations.validator import ExpectationJudge
+    from coinstream.lake.backfill import land_again
+    from coinstream.lake.commit import forget
     from coinstream.lake.landing import land as land_table
-    from coinstream.lake.relanding import land_again
     from coinstream.lake.store import Lake
 
     lake, docs, reports = Lake(), DataDocs(), []

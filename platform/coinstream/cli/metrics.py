@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from coinstream.cli.observe import Interval, asked_broker
 from coinstream.cli.output import progress_console
+from coinstream.cli.rendering import Interval, asked_broker
 
 app = typer.Typer()
 
@@ -34,9 +34,9 @@ def metrics(
 
     Producers and consumers count in their own process: runs of feeds and consumers serve those.
     """
-    from coinstream.observing.exporter import exporter
-    from coinstream.observing.metrics import METRICS
-    from coinstream.observing.monitor import Monitor
+    from coinstream.monitoring.exporter import exporter
+    from coinstream.monitoring.metrics import METRICS
+    from coinstream.monitoring.monitor import Monitor
 
     monitor = Monitor(asked_broker())
     succeeded = monitor.measure()

@@ -9,8 +9,8 @@ from typing import Final, Protocol
 
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-from coinstream.cli.observe import duration
 from coinstream.cli.output import progress_console
+from coinstream.cli.rendering import duration
 
 LINE_EVERY_S: Final = 5.0
 """How often a line is printed where no terminal can show a bar."""

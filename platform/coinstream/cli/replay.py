@@ -10,8 +10,8 @@ from coinstream.cli.completion import topic_names
 from coinstream.cli.dlq import moment
 from coinstream.cli.output import AsJson, broker, console, print_json
 from coinstream.cli.progress import progress
-from coinstream.consuming import replay as replaying
-from coinstream.consuming.span import Span
+from coinstream.consumer import replay as replaying
+from coinstream.consumer.partition_reader import Span
 
 app = typer.Typer(help="Send a range of a topic again.")
 

@@ -13,9 +13,9 @@ from coinstream.cli.output import AsJson, broker, console, print_json
 from coinstream.cli.progress import progress
 from coinstream.cli.signals import stopping
 from coinstream.client import RedpandaClient
-from coinstream.consuming import GroupOptions
-from coinstream.provisioning import Provisioner
+from coinstream.consumer import GroupOptions
 from coinstream.sinks import SINKS, open_sink, run_sink
+from coinstream.topics.apply import Provisioner
 
 app = typer.Typer(help="Write topics to somewhere else.", no_args_is_help=True)
 

@@ -15,11 +15,11 @@ from confluent_kafka import Message as Record
 from coinstream.cli.completion import topic_names
 from coinstream.cli.output import broker, progress_console
 from coinstream.cli.signals import stopping
-from coinstream.codec import Decoder
-from coinstream.consuming.live import LiveReader
-from coinstream.consuming.received import headers_of, key_of, offset_of, value_of
+from coinstream.consumer.received import headers_of, key_of, offset_of, value_of
+from coinstream.consumer.tail_reader import LiveReader
 from coinstream.errors import DecodeError
 from coinstream.messages import type_of
+from coinstream.serialization import Decoder
 
 app = typer.Typer()
 

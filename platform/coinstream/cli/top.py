@@ -11,9 +11,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from coinstream.cli.observe import Interval, asked_broker, duration, per_second, stream, styled, watch
 from coinstream.cli.output import AsJson, console, print_json
-from coinstream.observing.snapshot import Observer, Snapshot
+from coinstream.cli.rendering import Interval, asked_broker, duration, per_second, stream, styled, watch
+from coinstream.monitoring.snapshot import Observer, Snapshot
 
 app = typer.Typer()
 

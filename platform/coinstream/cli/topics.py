@@ -10,9 +10,10 @@ from rich.table import Table
 
 from coinstream.cli.output import AsJson, broker, console, print_json, progress_console
 from coinstream.cli.progress import progress
-from coinstream.provisioning import Plan, Provisioner, TopicPlan, Verdict
 from coinstream.settings import HomeSettings
-from coinstream.topics import TopicSpec, catalogue
+from coinstream.topics.apply import Provisioner
+from coinstream.topics.catalogue import TopicSpec, catalogue
+from coinstream.topics.plan import Plan, TopicPlan, Verdict
 
 app = typer.Typer(help="Plan, apply and list topics as code.", no_args_is_help=True)
 

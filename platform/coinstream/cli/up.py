@@ -16,9 +16,9 @@ import typer
 
 from coinstream.cli.output import progress_console
 from coinstream.feeds.registry import DEFAULT, LIVE
-from coinstream.up.place import first_free_port, place
-from coinstream.up.platform import Platform
-from coinstream.up.web import Web, WebError
+from coinstream.stack.dagster_client import Web, WebError
+from coinstream.stack.paths import first_free_port, place
+from coinstream.stack.stack import Platform
 
 app = typer.Typer()
 

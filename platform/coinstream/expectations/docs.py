@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from coinstream.errors import LakeError
-from coinstream.expectations.outcome import Outcome
+from coinstream.expectations.check_result import Outcome
 from coinstream.expectations.rules import ROW_COUNT, Rule, rules_for
 from coinstream.expectations.validation import quiet_great_expectations, suite_of
 from coinstream.settings import HomeSettings, LakeSettings

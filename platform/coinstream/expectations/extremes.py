@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from coinstream.expectations.outcome import Rows
+from coinstream.expectations.check_result import Rows
 from coinstream.expectations.rules import ROW_COUNT, Rule
 from coinstream.expectations.series import Numbers
 

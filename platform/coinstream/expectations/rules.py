@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from coinstream.expectations.outcome import Severity
+from coinstream.expectations.check_result import Severity
 from coinstream.messages import PRICE_DECIMALS
 from coinstream.settings import LakeSettings
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from coinstream.errors import LakeError
+from coinstream.expectations.check_result import Outcome, Rows
 from coinstream.expectations.extremes import (
     Extremes,
     asked_columns,
@@ -21,7 +22,6 @@ from coinstream.expectations.extremes import (
     is_decided_by_extremes,
     telling_rows,
 )
-from coinstream.expectations.outcome import Outcome, Rows
 from coinstream.expectations.rules import Rule
 
 if TYPE_CHECKING:

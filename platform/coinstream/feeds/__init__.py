@@ -5,8 +5,8 @@ becomes messages or is counted with its reason, and what should have become a me
 not is kept as a dead letter: nothing is dropped in silence.
 """
 
-from coinstream.feeds.accounting import Account, DeadLetter, Reason
 from coinstream.feeds.base import Feed
+from coinstream.feeds.feed_stats import Account, DeadLetter, Reason
 from coinstream.feeds.lease import FeedLease, LeaseError
 from coinstream.feeds.replay import ReplayFeed
 from coinstream.feeds.runner import FeedReport, run_feed

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from coinstream.feeds.accounting import Account
+from coinstream.feeds.feed_stats import Account
 from coinstream.messages import Message
 
 

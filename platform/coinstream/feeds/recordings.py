@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Final, NamedTuple, cast
 
 from coinstream.errors import FeedError
-from coinstream.feeds.accounting import Reason
+from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.parsers import Frame, LeanParser, Parser, exchange_of, guess, new_parser
 from coinstream.feeds.parsers.lean import MARKETS
 

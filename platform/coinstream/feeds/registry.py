@@ -24,7 +24,7 @@ from coinstream.feeds.config import (
 )
 from coinstream.feeds.replay import ReplayFeed
 from coinstream.sharding import Shard
-from coinstream.suggesting import did_you_mean
+from coinstream.suggestions import did_you_mean
 
 LIVE: Final = "live"
 """The value of FEEDS in the environment with which the real exchanges are the default."""

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from coinstream.feeds import recordings
-from coinstream.feeds.accounting import Account, DeadLetter, Reason
+from coinstream.feeds.feed_stats import Account, DeadLetter, Reason
 from coinstream.feeds.parsers import Parser, account_for
-from coinstream.feeds.rebase import rebased
 from coinstream.feeds.recordings import Line
+from coinstream.feeds.time_shift import rebased
 from coinstream.messages import Message
 
 BATCH: Final = 500

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from coinstream.errors import FeedError
-from coinstream.feeds.accounting import DeadLetter
 from coinstream.feeds.base import Feed
+from coinstream.feeds.feed_stats import DeadLetter
 from coinstream.feeds.handover import market_of, note_of, under_lease
 from coinstream.feeds.lease import FeedLease
 from coinstream.messages import Level1, Message
-from coinstream.topics import FEED_DEAD_LETTERS
+from coinstream.topics.catalogue import FEED_DEAD_LETTERS
 
 DEAD_LETTER_TOPIC: Final = FEED_DEAD_LETTERS.name
 """Where frames go that should have become messages but could not; the value is the frame itself."""

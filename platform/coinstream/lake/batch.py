@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from coinstream.lake.decoding import BlockDecoder, Decoded
-from coinstream.lake.positions import Positions
-from coinstream.lake.reading import Chunk, Plan, reached_by
+from coinstream.lake.landed_offsets import Positions
+from coinstream.lake.read_plan import Chunk, Plan, reached_by
 from coinstream.lake.schemas import PROVENANCE, TIME, TableSpec
 
 Mask = npt.NDArray[np.bool_]

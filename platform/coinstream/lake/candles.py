@@ -20,8 +20,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from coinstream.lake.committing import Committed, contended
-from coinstream.lake.positions import Positions
+from coinstream.lake.commit import Committed, contended
+from coinstream.lake.landed_offsets import Positions
 from coinstream.lake.query import as_dataset
 from coinstream.lake.schemas import TIME
 from coinstream.lake.store import Lake

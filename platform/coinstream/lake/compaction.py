@@ -12,13 +12,13 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
 from coinstream.lake.candles import TABLE as CANDLES
-from coinstream.lake.committing import Committed, contended
+from coinstream.lake.commit import Committed, contended
+from coinstream.lake.data_files import write_files
+from coinstream.lake.landed_offsets import OFFSETS, Positions, landed_positions
 from coinstream.lake.landing import RUN
-from coinstream.lake.positions import OFFSETS, Positions, landed_positions
 from coinstream.lake.query import located
 from coinstream.lake.schemas import QUARANTINE
 from coinstream.lake.store import Lake, explained, known_specs
-from coinstream.lake.writing import write_files
 from coinstream.settings import LakeSettings
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from coinstream.codec import decompress
 from coinstream.errors import DecodeError
-from coinstream.lake.careful import Careful
 from coinstream.lake.schemas import EXTRA, NUMBER, SCALE, TIME, TableSpec
+from coinstream.lake.strict_decoder import Careful
+from coinstream.serialization import decompress
 
 _SMALL: Final = 32
 """A block that cannot be read is halved down to this many messages, which are then read one by one."""

@@ -14,14 +14,14 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 import numpy as np
 
-from coinstream.expectations.outcome import Outcome, merged
+from coinstream.expectations.check_result import Outcome, merged
 from coinstream.lake.batch import Batch, batches
-from coinstream.lake.committing import commit_batch
-from coinstream.lake.positions import Positions, landed_positions
+from coinstream.lake.commit import commit_batch
+from coinstream.lake.landed_offsets import Positions, landed_positions
 from coinstream.lake.quarantine import Judgement, quarantine_batch
 from coinstream.lake.schemas import TableSpec
-from coinstream.lake.source import TopicReader
 from coinstream.lake.store import Lake
+from coinstream.lake.topic_reader import TopicReader
 from coinstream.settings import BrokerSettings
 
 T = TypeVar("T")

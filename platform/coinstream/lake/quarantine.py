@@ -11,13 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from coinstream.expectations.outcome import Outcome
+from coinstream.expectations.check_result import Outcome
 from coinstream.lake.batch import Batch, Mask
-from coinstream.lake.committing import Committed, contended
-from coinstream.lake.positions import OFFSETS, landed_positions
+from coinstream.lake.commit import Committed, contended
+from coinstream.lake.data_files import append
+from coinstream.lake.landed_offsets import OFFSETS, landed_positions
 from coinstream.lake.schemas import PROVENANCE, QUARANTINE_SCHEMA, TIME
 from coinstream.lake.store import Lake
-from coinstream.lake.writing import append
 
 MAX_PAYLOAD: Final = 65_536
 """Bytes of a message that the quarantine keeps."""

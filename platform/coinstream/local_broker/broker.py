@@ -24,7 +24,7 @@ from coinstream.local_broker.properties import (
     write_properties,
 )
 from coinstream.local_broker.readiness import wait_until_ready
-from coinstream.local_broker.running import (
+from coinstream.local_broker.state_file import (
     ProcessIdentity,
     RunningBroker,
     RunningNode,

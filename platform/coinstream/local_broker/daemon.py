@@ -19,7 +19,7 @@ from coinstream.errors import LocalBrokerError
 from coinstream.local_broker import jars
 from coinstream.local_broker.broker import LocalBroker
 from coinstream.local_broker.progress import show_fetching
-from coinstream.local_broker.running import RunningBroker, clear_stale, read_running, running_broker
+from coinstream.local_broker.state_file import RunningBroker, clear_stale, read_running, running_broker
 
 _ERROR: Final = "error: "
 _POLL_S: Final = 0.1

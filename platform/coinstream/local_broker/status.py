@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from coinstream.local_broker.running import RunningBroker, RunningNode, running_broker
+from coinstream.local_broker.state_file import RunningBroker, RunningNode, running_broker
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from coinstream.consuming import Received
+from coinstream.consumer import Received
 from coinstream.errors import SinkError
-from coinstream.suggesting import did_you_mean
+from coinstream.suggestions import did_you_mean
 
 
 class Sink(Protocol):

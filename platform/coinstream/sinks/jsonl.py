@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from coinstream.consuming import Received
+from coinstream.consumer import Received
 from coinstream.sinks.base import Sink, SinkEntry, register_sink
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from coinstream.client import RedpandaClient
-from coinstream.consuming import GroupOptions, GroupReport, Received
+from coinstream.consumer import GroupOptions, GroupReport, Received
 from coinstream.sinks.base import Sink
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from tenacity import RetryCallState, Retrying, wait_random_exponential
 
 from coinstream.errors import FeedError
-from coinstream.feeds.accounting import Account
+from coinstream.feeds.feed_stats import Account
 from coinstream.messages import Message
 
 log = logging.getLogger(__name__)

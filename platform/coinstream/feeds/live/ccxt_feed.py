@@ -15,11 +15,11 @@ from typing import Any, Final
 import msgspec
 
 from coinstream.errors import FeedError
-from coinstream.feeds.accounting import Flag, Reason
+from coinstream.feeds.feed_stats import Flag, Reason
 from coinstream.feeds.live.base import Backoff, Inbox, LiveFeed, Patience, together
 from coinstream.feeds.live.ccxt_messages import candles_of, price_of, quote_of
 from coinstream.feeds.parsers import Frame, account_for
-from coinstream.feeds.parsers.memory import Memory, collect
+from coinstream.feeds.parsers.market_state import Memory, collect
 from coinstream.messages import Message
 
 log = logging.getLogger(__name__)

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
-from coinstream.feeds.accounting import Reason
+from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.parsers.base import from_ms, from_ns
-from coinstream.feeds.parsers.memory import Memory
+from coinstream.feeds.parsers.market_state import Memory
 from coinstream.messages import Level1, Message, Ohlcv, Price
 
 Ticker = Mapping[str, Any]

@@ -11,7 +11,7 @@ from typing import Final
 import httpx
 
 from coinstream.errors import FeedError
-from coinstream.feeds.accounting import Flag
+from coinstream.feeds.feed_stats import Flag
 from coinstream.feeds.live.base import Backoff, Inbox, LiveFeed, Patience
 from coinstream.feeds.parsers import CoingeckoParser, Frame, account_for
 

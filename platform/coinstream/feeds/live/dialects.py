@@ -10,7 +10,7 @@ import httpx
 import msgspec
 
 from coinstream.errors import FeedError
-from coinstream.feeds.accounting import Reason
+from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.parsers import BinanceParser, Gap, KrakenParser, Parser
 from coinstream.feeds.parsers.base import from_ms, trade_price
 from coinstream.messages import Message

@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, WebSocketException
 
 from coinstream.errors import FeedError
-from coinstream.feeds.accounting import Flag
+from coinstream.feeds.feed_stats import Flag
 from coinstream.feeds.live.base import Backoff, Inbox, LiveFeed, Patience, together
 from coinstream.feeds.live.dialects import Dialect, clock_ahead_ms
 from coinstream.feeds.parsers import Frame, Gap, Parsed, account_for

@@ -8,7 +8,7 @@ from typing import Annotated, Final, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from coinstream.feeds.accounting import Account, DeadLetter, Flag, Reason
+from coinstream.feeds.feed_stats import Account, DeadLetter, Flag, Reason
 from coinstream.feeds.symbols import is_in_dollars
 from coinstream.messages import Level1, Message, Price
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from coinstream.feeds.accounting import Reason
+from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.parsers.base import (
     ACKNOWLEDGED,
     DEPTH,

@@ -9,10 +9,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from coinstream.feeds.accounting import Reason
+from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.parsers.base import ACKNOWLEDGED, DEPTH, HEARTBEAT, STATUS, Frame, Parsed, rejected
-from coinstream.feeds.parsers.loose import LooseParser, found, moment, number, signed
-from coinstream.feeds.parsers.memory import Level, collect
+from coinstream.feeds.parsers.json_base import LooseParser, found, moment, number, signed
+from coinstream.feeds.parsers.market_state import Level, collect
 from coinstream.feeds.symbols import split_joined
 
 _CURRENCIES: Final = {"UST": "USDT", "UDC": "USDC"}

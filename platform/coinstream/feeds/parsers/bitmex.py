@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
-from coinstream.feeds.accounting import Reason
+from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.parsers.base import ACKNOWLEDGED, DEPTH, HEARTBEAT, STATUS, Frame, Parsed, rejected
-from coinstream.feeds.parsers.loose import LooseParser, length_of, moment, number, signed
-from coinstream.feeds.parsers.memory import collect
+from coinstream.feeds.parsers.json_base import LooseParser, length_of, moment, number, signed
+from coinstream.feeds.parsers.market_state import collect
 from coinstream.feeds.symbols import split_joined
 from coinstream.messages import Message
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from coinstream.feeds.accounting import Reason
+from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.parsers.base import (
     ACKNOWLEDGED,
     DEPTH,
@@ -25,7 +25,7 @@ from coinstream.feeds.parsers.base import (
     read,
     rejected,
 )
-from coinstream.feeds.parsers.memory import BookParser, Change, Level, single, unknown_symbol
+from coinstream.feeds.parsers.market_state import BookParser, Change, Level, single, unknown_symbol
 from coinstream.feeds.symbols import split_joined
 
 

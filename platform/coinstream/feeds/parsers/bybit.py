@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from coinstream.feeds.accounting import Reason
+from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.parsers.base import (
     ACKNOWLEDGED,
     HEARTBEAT,
@@ -28,7 +28,7 @@ from coinstream.feeds.parsers.base import (
     read,
     rejected,
 )
-from coinstream.feeds.parsers.memory import BookParser, Level, collect, single, unknown_symbol
+from coinstream.feeds.parsers.market_state import BookParser, Level, collect, single, unknown_symbol
 from coinstream.feeds.symbols import split_joined
 from coinstream.messages import Message, Ohlcv
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from coinstream.feeds.accounting import Reason
+from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.parsers.base import (
     ACKNOWLEDGED,
     DEPTH,
@@ -29,7 +29,7 @@ from coinstream.feeds.parsers.base import (
     read,
     rejected,
 )
-from coinstream.feeds.parsers.memory import BookParser, Level, collect, percent, single, unknown_symbol
+from coinstream.feeds.parsers.market_state import BookParser, Level, collect, percent, single, unknown_symbol
 from coinstream.feeds.symbols import split_at
 from coinstream.messages import Message, Ohlcv
 

@@ -16,9 +16,9 @@ from typing import Any, Final
 
 import msgspec
 
-from coinstream.feeds.accounting import Reason
+from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.parsers.base import Finite, Frame, Number, Parsed, from_ms, from_ns, read, rejected
-from coinstream.feeds.parsers.memory import BookParser, collect
+from coinstream.feeds.parsers.market_state import BookParser, collect
 from coinstream.messages import Analytics, Message, Ohlcv, Price
 
 COMMON_IDS: Final = {

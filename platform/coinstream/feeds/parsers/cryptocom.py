@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from coinstream.feeds.accounting import Reason
+from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.parsers.base import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, rejected
-from coinstream.feeds.parsers.loose import LooseParser, moment, number
-from coinstream.feeds.parsers.memory import collect
+from coinstream.feeds.parsers.json_base import LooseParser, moment, number
+from coinstream.feeds.parsers.market_state import collect
 from coinstream.feeds.symbols import split_at
 from coinstream.messages import Message
 

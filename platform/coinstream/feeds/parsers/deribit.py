@@ -8,10 +8,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from coinstream.feeds.accounting import Reason
+from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.parsers.base import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
-from coinstream.feeds.parsers.loose import LooseParser, found, moment, number, signed
-from coinstream.feeds.parsers.memory import Level, collect
+from coinstream.feeds.parsers.json_base import LooseParser, found, moment, number, signed
+from coinstream.feeds.parsers.market_state import Level, collect
 
 
 class DeribitParser(LooseParser):

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
-from coinstream.feeds.accounting import Reason
+from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.parsers.base import ACKNOWLEDGED, STATUS, Frame, Gap, Parsed, rejected
-from coinstream.feeds.parsers.loose import LooseParser, levels, moment, number
-from coinstream.feeds.parsers.memory import Change, collect, percent
+from coinstream.feeds.parsers.json_base import LooseParser, levels, moment, number
+from coinstream.feeds.parsers.market_state import Change, collect, percent
 from coinstream.feeds.symbols import split_joined
 from coinstream.messages import Message
 

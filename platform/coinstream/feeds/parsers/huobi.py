@@ -10,10 +10,10 @@ import gzip
 from datetime import datetime
 from typing import Any, Final
 
-from coinstream.feeds.accounting import Reason
+from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.parsers.base import ACKNOWLEDGED, DEPTH, HEARTBEAT, STATUS, Frame, Parsed, rejected
-from coinstream.feeds.parsers.loose import LooseParser, found, moment, number
-from coinstream.feeds.parsers.memory import collect, percent
+from coinstream.feeds.parsers.json_base import LooseParser, found, moment, number
+from coinstream.feeds.parsers.market_state import collect, percent
 from coinstream.feeds.symbols import split_at, split_joined
 
 _GZIP: Final = b"\x1f\x8b"

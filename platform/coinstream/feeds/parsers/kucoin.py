@@ -9,10 +9,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from coinstream.feeds.accounting import Reason
+from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.parsers.base import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
-from coinstream.feeds.parsers.loose import LooseParser, found, levels, moment, number
-from coinstream.feeds.parsers.memory import Change, single, unknown_symbol
+from coinstream.feeds.parsers.json_base import LooseParser, found, levels, moment, number
+from coinstream.feeds.parsers.market_state import Change, single, unknown_symbol
 from coinstream.feeds.symbols import split_at
 
 _UNITS: Final = {"min": "m", "hour": "h", "day": "d", "week": "w"}

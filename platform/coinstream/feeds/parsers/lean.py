@@ -13,9 +13,9 @@ from typing import Final
 
 import msgspec
 
-from coinstream.feeds.accounting import Reason
+from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.parsers.base import ONE_SIDED, Frame, Number, Parsed, from_ns, rejected
-from coinstream.feeds.parsers.memory import BookParser, unknown_symbol
+from coinstream.feeds.parsers.market_state import BookParser, unknown_symbol
 from coinstream.feeds.symbols import split_joined
 from coinstream.messages import Level1, Ohlcv
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
-from coinstream.feeds.accounting import Reason
+from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.parsers.base import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
-from coinstream.feeds.parsers.loose import LooseParser, moment, number
-from coinstream.feeds.parsers.memory import collect, percent
+from coinstream.feeds.parsers.json_base import LooseParser, moment, number
+from coinstream.feeds.parsers.market_state import collect, percent
 from coinstream.messages import Message
 
 _WHOLE: Final = frozenset({"books5", "bbo-tbt"})

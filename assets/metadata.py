@@ -1,0 +1,103 @@
+"""How values of coinstream look in Dagster's tables."""
+
+import re
+from collections.abc import Mapping
+from typing import Final, get_type_hints
+
+import dagster as dg
+import msgspec
+
+from coinstream.messages import MessageType
+from coinstream.topics.plan import TopicPlan
+
+_ON_THE_WIRE: Final = {
+    "exchangeId": "The exchange, or the source of analytics.",
+    "symbol": "Base and quote currency, like BTC/USDT.",
+    "usdPrice": "Last price in US dollars, or in a quote currency pegged to them.",
+    "volume24h": "Volume of the last 24 hours.",
+    "priceChange24h": "Change of the price in the last 24 hours, in per cent.",
+    "marketCap": "Market capitalization in US dollars.",
+    "timeframe": "Length of the candle: 1m, 5m, 1h, …",
+    "openTime": "First moment of the candle.",
+    "closeTime": "First moment after the candle.",
+    "openPrice": "First price of the candle.",
+    "highPrice": "Highest price of the candle.",
+    "lowPrice": "Lowest price of the candle.",
+    "closePrice": "Last price of the candle.",
+    "volume": "Volume traded in the candle, in the base currency.",
+    "totalMarketCap": "Market capitalization of the whole market in US dollars.",
+    "totalVolume": "Volume of the whole market in 24 hours, in US dollars.",
+    "btcDominance": "Bitcoin's part of the market capitalization, in per cent.",
+    "ethDominance": "Ether's part of the market capitalization, in per cent.",
+    "activeCryptocurrencies": "How many currencies the source counts.",
+    "bestBid": "Highest price that somebody pays.",
+    "bestAsk": "Lowest price that somebody sells at.",
+    "bidSize": "Quantity at the best bid, in the base currency.",
+    "askSize": "Quantity at the best ask, in the base currency.",
+    "timestamp": "When it was so, by the exchange's clock.",
+    "lastUpdated": "When the source or the platform last saw it so; the time of the record.",
+}
+_IN_TABLES: Final = {
+    "type": "The type of the message, and name of its table.",
+    "rules": "The expectations that it broke.",
+    "reason": "What is wrong with it, in words where it could not be read.",
+    "landed": "Whether it is in its table too.",
+    "value": "Its bytes as they came, at most 65,536 of them.",
+    "topic": "Topic that the row comes from.",
+    "partition": "Partition of the topic.",
+    "offset": "Offset in the partition: no two rows share topic, partition and offset.",
+    "record_timestamp": "Time of the record in the topic.",
+    "ingested_at": "When the row was landed.",
+    "extra": "Fields that the message type does not know, as one JSON object.",
+    "ticks": "Rows that the candle was built from.",
+    "final": "Whether the candle was over, and so produced, when it was last computed.",
+}
+_IN_PYTHON: Final = {re.sub("([A-Z])", r"_\1", name).lower(): text for name, text in _ON_THE_WIRE.items()}
+MEANINGS: Final = _ON_THE_WIRE | _IN_PYTHON | _IN_TABLES
+"""What the fields of messages and the columns of tables hold."""
+
+
+def columns(kind: MessageType) -> dg.TableSchema:
+    """The fields of a message, as they stand on the wire."""
+    hints = get_type_hints(kind.cls)
+    return dg.TableSchema(
+        [
+            dg.TableColumn(
+                field.encode_name,
+                description=MEANINGS.get(field.encode_name),
+                type=str(getattr(hints[field.name], "__name__", hints[field.name])).removesuffix(" | None"),
+                constraints=dg.TableColumnConstraints(nullable=not field.required),
+            )
+            for field in msgspec.structs.fields(kind.cls)
+        ]
+    )
+
+
+def settings_table(settings: Mapping[str, str]) -> dg.TableMetadataValue:
+    """Settings by name."""
+    records = [dg.TableRecord({"setting": name, "value": value}) for name, value in settings.items()]
+    return dg.MetadataValue.table(
+        records, schema=dg.TableSchema([dg.TableColumn("setting"), dg.TableColumn("value")])
+    )
+
+
+_PLAN_SCHEMA: Final = dg.TableSchema(
+    [dg.TableColumn(name) for name in ("setting", "actual", "wanted", "verdict", "reason")]
+)
+
+
+def plan_table(topic: TopicPlan) -> dg.TableMetadataValue:
+    """What would be done to a topic, setting by setting."""
+    records = [
+        dg.TableRecord(
+            {
+                "setting": item.setting,
+                "actual": item.actual or "",
+                "wanted": item.wanted or "",
+                "verdict": str(item.verdict),
+                "reason": item.reason,
+            }
+        )
+        for item in topic.differences
+    ]
+    return dg.MetadataValue.table(records, schema=_PLAN_SCHEMA)

@@ -1,0 +1,112 @@
+"""What the observing commands share: the broker they ask, and how figures look."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Annotated, Final
+
+import typer
+from rich.console import RenderableType
+from rich.live import Live
+
+from coinstream.brokers import require_broker
+from coinstream.cli.output import console, print_json
+from coinstream.errors import CoinstreamError
+from coinstream.monitoring.evaluation import Verdict
+from coinstream.monitoring.health import Status
+from coinstream.settings import BrokerSettings, HomeSettings
+
+Interval = Annotated[float, typer.Option("--interval", "-n", min=0.1, help="Seconds between two looks.")]
+
+_PATIENCE_MS: Final = 5_000
+VERDICT_STYLES: Final = {
+    Verdict.OK: "green",
+    Verdict.WARN: "yellow",
+    Verdict.REWIND: "magenta",
+    Verdict.STALL: "red",
+    Verdict.STOP: "bold red",
+}
+STATUS_STYLES: Final = {Status.HEALTHY: "green", Status.DEGRADED: "yellow", Status.UNHEALTHY: "bold red"}
+
+
+def asked_broker() -> BrokerSettings:
+    """The broker that is configured or runs on this machine; none is started, and waits are short.
+
+    Raises:
+        BrokerError: there is none.
+    """
+    found = require_broker(BrokerSettings(), HomeSettings())
+    return found.model_copy(update={"request_timeout_ms": min(found.request_timeout_ms, _PATIENCE_MS)})
+
+
+def styled(value: Verdict | Status) -> str:
+    """A verdict or status in its colour."""
+    style = VERDICT_STYLES[value] if isinstance(value, Verdict) else STATUS_STYLES[value]
+    return f"[{style}]{value}[/]"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as people say them: `850 ms`, `42 s`, `3 min 5 s`, `2 h 10 min`, `3 d 4 h`."""
+    if seconds is None:
+        return "?"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms" if seconds else "0 s"
+    whole = int(seconds)
+    for size, name, part, part_name in (
+        (86_400, "d", 3_600, "h"),
+        (3_600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if whole >= size:
+            return f"{whole // size} {name} {whole % size // part} {part_name}"
+    return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+
+
+def per_second(rate: float | None) -> str:
+    """A trend with its sign; `-` while it is unknown."""
+    return "-" if rate is None else f"{rate:+,.1f}/s" if rate else "0/s"
+
+
+def repeat(interval_s: float) -> Iterator[None]:
+    """Now, and then every `interval_s` seconds for ever."""
+    while True:
+        started = time.monotonic()
+        yield
+        time.sleep(max(interval_s - (time.monotonic() - started), 0.05))
+
+
+def stream(look: Callable[[], object], interval_s: float) -> None:
+    """Print what `look` gives as a line of JSON, again and again, until Ctrl-C; an error is a line too."""
+    try:
+        for _ in repeat(interval_s):
+            try:
+                print_json(look())
+            except CoinstreamError as error:
+                print_json({"error": str(error)})
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+def watch(look: Callable[[], RenderableType], interval_s: float) -> None:
+    """Show what `look` gives, again and again, until Ctrl-C: in place on a terminal, one by one in a pipe.
+
+    An error is shown and the watch goes on: the broker may come back.
+    """
+    try:
+        if not console.is_terminal:
+            for _ in repeat(interval_s):
+                console.print(_look(look))
+            return
+        with Live(_look(look), console=console, auto_refresh=False, screen=False) as live:
+            for _ in repeat(interval_s):
+                live.update(_look(look), refresh=True)
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+def _look(look: Callable[[], RenderableType]) -> RenderableType:
+    try:
+        return look()
+    except CoinstreamError as error:
+        return f"[red]error:[/] {error}"

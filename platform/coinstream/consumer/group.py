@@ -1,0 +1,186 @@
+"""ConsumerGroupManager: one member of a consumer group, from start to stop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from coinstream.consumer.handlers import AnyHandler, Loop, caller
+from coinstream.consumer.member import Member
+from coinstream.consumer.metrics import Meter
+from coinstream.consumer.options import GroupOptions, StuckPartition
+from coinstream.consumer.scheduler import Scheduler
+from coinstream.consumer.worker import Worker
+from coinstream.dlq.publisher import DeadLetterSink, Send
+from coinstream.errors import CoinstreamError, ConsumeError
+from coinstream.settings import BrokerSettings, ConsumerSettings
+
+GRACE_S = 15.0
+"""What leaving the group may take beyond the time that messages in work are given."""
+
+
+@dataclass(frozen=True)
+class GroupReport:
+    """What a member has done.
+
+    Attributes:
+        handled: messages that the handler took without an error.
+        dead_letters: messages that went to a dead-letter topic, acknowledged.
+        partitions: partitions that it has now.
+        lost: partitions that it lost without being asked, so far.
+        backlog_bytes: fetched and not yet taken up.
+        stuck: partitions without progress.
+    """
+
+    handled: int
+    dead_letters: int
+    partitions: int
+    lost: int
+    backlog_bytes: int
+    stuck: tuple[StuckPartition, ...]
+
+
+class ConsumerGroupManager:
+    """One member of a consumer group in this process. Use it as a context, or `start` and `stop` it.
+
+    Partitions are handled concurrently, each in order. An offset is committed when everything before
+    it is handled or acknowledged as a dead letter, so every message is handled at least once.
+    """
+
+    def __init__(
+        self,
+        group: str,
+        topics: Sequence[str],
+        handler: AnyHandler,
+        options: GroupOptions,
+        brokers: BrokerSettings,
+        settings: ConsumerSettings,
+        send: Send,
+    ) -> None:
+        if not group or not topics:
+            raise ConsumeError(f"a consumer group needs a name and topics; got {group!r} and {list(topics)}")
+        if options.shard is not None:
+            # Shards that shared offsets would pass over each other's messages.
+            group = options.shard.name(group)
+        self.group = group
+        self.topics = tuple(topics)
+        self._stop_timeout_s = options.stop_timeout_s
+        self._meter = Meter(group)
+        self._loop = Loop(f"coinstream-{group}-handlers")
+        self._sink = DeadLetterSink(send, brokers, self._fail) if options.dead_letters else None
+        worker = Worker(
+            group,
+            caller(handler, batch=options.batch, loop=self._loop),
+            options.schedule(settings),
+            options.batch_size,
+            self._sink,
+            self._meter,
+        )
+        self._scheduler = Scheduler(
+            worker.work,
+            options.concurrent_partitions or settings.concurrent_partitions,
+            self._crashed,
+            f"coinstream-{group}",
+        )
+        worker.freed, worker.nudge = self._scheduler.freed, self._scheduler.nudge
+        self._member = Member(
+            group, topics, brokers, settings, options, self._scheduler, self._sink, self._meter
+        )
+        self._ended = threading.Event()
+        self._thread = threading.Thread(
+            target=self._member.run, args=(self._ended.set,), name=f"coinstream-{group}-poll", daemon=True
+        )
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.stop()
+        else:
+            self._halt()
+
+    def start(self) -> Self:
+        """Join the group and begin."""
+        self._thread.start()
+        return self
+
+    def wait_joined(self, timeout_s: float = 60.0) -> None:
+        """Wait until the member has its first partitions (or is told that there are none for it).
+
+        Raises:
+            ConsumeError: it took longer.
+            CoinstreamError: the error that stopped the group.
+        """
+        joined = self._member.joined.wait(timeout_s)
+        self.raise_error()
+        if not joined:
+            raise ConsumeError(
+                f"group {self.group} got no partition of {', '.join(self.topics)} within {timeout_s:g} s"
+            )
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until the group has stopped by itself or by `stop`; whether it has.
+
+        Raises:
+            CoinstreamError: the error that stopped it.
+        """
+        ended = self._ended.wait(timeout_s)
+        self.raise_error()
+        return ended
+
+    def stop(self) -> None:
+        """End what is in work, commit, leave the group. May be called twice.
+
+        Raises:
+            CoinstreamError: the error that stopped the group before.
+            ConsumeError: it does not end within the time of the options.
+        """
+        self._halt()
+        self.raise_error()
+
+    def raise_error(self) -> None:
+        """Raise the error that stopped the group, if one did."""
+        if self._member.error is not None:
+            raise self._member.error
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has started and not ended."""
+        return self._thread.is_alive()
+
+    def report(self) -> GroupReport:
+        """What it has done so far."""
+        return GroupReport(
+            handled=self._meter.total,
+            dead_letters=self._sink.acknowledged if self._sink else 0,
+            partitions=len(self._member.assignment.lanes),
+            lost=self._member.assignment.lost,
+            backlog_bytes=self._scheduler.backlog,
+            stuck=self._member.watch.last,
+        )
+
+    def _halt(self) -> None:
+        self._member.stop()
+        if self._thread.is_alive():
+            self._thread.join(self._stop_timeout_s + GRACE_S)
+        self._scheduler.close()
+        if self._thread.is_alive():
+            raise ConsumeError(
+                f"group {self.group} did not leave within {self._stop_timeout_s + GRACE_S:g} s. "
+                "Is the broker running?"
+            )
+        self._loop.close()
+
+    def _fail(self, error: CoinstreamError) -> None:
+        self._member.fail(error)
+
+    def _crashed(self, error: BaseException) -> None:
+        if not isinstance(error, CoinstreamError):
+            error = ConsumeError(f"group {self.group} stops: {type(error).__name__}: {error}")
+        self._fail(error)

@@ -1,0 +1,190 @@
+"""A span of a topic again: into a handler, or into another topic."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaError, Producer
+from confluent_kafka import Message as Record
+
+from coinstream.consumer.partition_reader import Span, SpanReader
+from coinstream.consumer.received import Received, RunDecoder, headers_of, key_of, offset_of, value_of
+from coinstream.dlq.queue import REPLAYED_FROM_HEADER
+from coinstream.errors import ConsumeError, ProduceError, TopicError
+from coinstream.kafka import produce_error
+from coinstream.producer.config import producer_config, throughput_profile
+from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a replay is.
+
+    Attributes:
+        read: offsets behind, of `total`.
+        per_second: offsets a second since the beginning.
+        seconds_left: at that rate.
+    """
+
+    read: int
+    total: int
+    per_second: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class ReplayReport:
+    """What a replay did.
+
+    Attributes:
+        messages: handled, or acknowledged by the cluster.
+        undecodable: records that are no messages, left out (a replay into a topic leaves out none).
+        seconds: how long it took.
+    """
+
+    messages: int
+    undecodable: int
+    seconds: float
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def replay(
+    brokers: BrokerSettings,
+    topic: str,
+    handler: Callable[[list[Received]], object],
+    span: Span | None = None,
+    *,
+    settings: ConsumerSettings | None = None,
+    on_progress: OnProgress = lambda _: None,
+) -> ReplayReport:
+    """Give the messages of a span to a handler, in lists, each partition in order. Commits nothing.
+
+    Raises:
+        TopicError, BrokerError: the topic cannot be read.
+        Whatever the handler raises.
+    """
+    decoder, clock = RunDecoder(topic), _Clock(on_progress)
+    handled = undecodable = 0
+    with SpanReader(brokers, settings or ConsumerSettings(), topic, span) as reader:
+        for records in reader:
+            good, bad = decoder.decode(records)
+            undecodable += len(bad)
+            if good:
+                handler(good)
+                handled += len(good)
+            clock.tell(reader)
+    return ReplayReport(handled, undecodable, clock.seconds)
+
+
+def copy(
+    brokers: BrokerSettings,
+    topic: str,
+    to: str,
+    span: Span | None = None,
+    *,
+    settings: ConsumerSettings | None = None,
+    producer: ProducerSettings | None = None,
+    on_progress: OnProgress = lambda _: None,
+) -> ReplayReport:
+    """Send the records of a span to another topic: key, value, timestamp and headers as they are.
+
+    Each record also says where it comes from, in the header `replayed-from`. Order per key is kept.
+
+    Raises:
+        TopicError, BrokerError: a topic cannot be read, or does not exist.
+        ProduceError: the cluster did not acknowledge all.
+    """
+    if to == topic:
+        raise ConsumeError(f"replaying {topic} into itself would double its messages; name another topic")
+    clock = _Clock(on_progress)
+    with SpanReader(brokers, settings or ConsumerSettings(), topic, span) as reader:
+        sender = _Sender(brokers, producer or ProducerSettings(), to)
+        for records in reader:
+            sender.send(records)
+            clock.tell(reader)
+        sent = sender.finish()
+    return ReplayReport(sent, 0, clock.seconds)
+
+
+class _Clock:
+    def __init__(self, on_progress: OnProgress) -> None:
+        self._started = time.monotonic()
+        self._on_progress = on_progress
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def tell(self, reader: SpanReader) -> None:
+        rate = reader.read / max(self.seconds, 1e-6)
+        left = (reader.total - reader.read) / rate if rate else 0.0
+        self._on_progress(Progress(reader.read, reader.total, rate, left))
+
+
+class _Sender:
+    """One idempotent producer: what it was given in order arrives in order, once."""
+
+    def __init__(self, brokers: BrokerSettings, settings: ProducerSettings, to: str) -> None:
+        self._to = to
+        self._timeout = settings.delivery_timeout_ms / 1000
+        self._failed: ProduceError | None = None
+        self._sent = 0
+        config = producer_config(brokers, settings, throughput_profile(settings), "coinstream-replay")
+        self._producer = Producer(
+            config
+            | {"enable.idempotence": True, "statistics.interval.ms": 0, "delivery.report.only.error": True}
+        )
+        found = self._producer.list_topics(to, timeout=brokers.request_timeout_ms / 1000).topics[to]
+        if found.error is not None:
+            raise TopicError(
+                f"topic {to} does not exist at {brokers.brokers}; create it first, "
+                "e.g. with `coinstream topics apply`"
+            )
+
+    def send(self, records: list[Record]) -> None:
+        for record in records:
+            self._insist(record)
+        self._producer.poll(0)
+        self._check()
+
+    def finish(self) -> int:
+        left = self._producer.flush(self._timeout)
+        self._check()
+        if left:
+            raise ProduceError(
+                f"{left} message(s) for {self._to} were not acknowledged within {self._timeout:g} s",
+                topic=self._to,
+                error_type="TIMED_OUT",
+            )
+        return self._sent
+
+    def _insist(self, record: Record) -> None:
+        origin = f"{record.topic()}[{record.partition()}]@{offset_of(record)}"
+        headers: list[tuple[str, str | bytes | None]] = [
+            *headers_of(record),
+            (REPLAYED_FROM_HEADER, origin),
+        ]
+        value, key, at_ms = value_of(record), key_of(record), max(record.timestamp()[1], 0)
+        while True:
+            try:
+                self._producer.produce(
+                    self._to, value, key, timestamp=at_ms, headers=headers, on_delivery=self._on_delivery
+                )
+            except BufferError:
+                self._producer.poll(0.1)
+                self._check()
+            else:
+                self._sent += 1
+                return
+
+    def _on_delivery(self, error: KafkaError | None, record: Record) -> None:
+        if error is not None and self._failed is None:
+            self._failed = produce_error(error, self._to, key_of(record))
+
+    def _check(self) -> None:
+        if self._failed is not None:
+            raise self._failed

@@ -1,0 +1,1 @@
+"""Store, list and replay the messages that could not be handled."""

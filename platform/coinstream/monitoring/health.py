@@ -1,0 +1,225 @@
+"""Health of the producer, of consumer groups and of the cluster, by the thresholds of section 11."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from confluent_kafka.admin import ClusterMetadata
+
+from coinstream.errors import BrokerError, CoinstreamError
+from coinstream.monitoring.cluster import ClusterReader
+from coinstream.monitoring.evaluation import Verdict
+from coinstream.monitoring.lag import GroupLag, LagMonitor
+from coinstream.monitoring.redpanda_admin import Overview, read_overview
+from coinstream.settings import BrokerSettings, LagSettings
+
+ACKNOWLEDGED_WITHIN_MS: Final = 100.0
+"""A producer whose message is acknowledged sooner is healthy."""
+
+
+class Status(StrEnum):
+    """How well something is. Worst last."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    UNHEALTHY = "unhealthy"
+
+
+_RANK: Final = {status: rank for rank, status in enumerate(Status)}
+
+
+def worst_status(statuses: Iterable[Status]) -> Status:
+    """The worst of some; healthy of none."""
+    return max(statuses, key=_RANK.__getitem__, default=Status.HEALTHY)
+
+
+@dataclass(frozen=True)
+class ProducerHealth:
+    """Whether messages get through, and how soon. `latency_ms` is None when they do not."""
+
+    status: Status
+    latency_ms: float | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class GroupHealth:
+    """A consumer group's health. `lag` is -1 and `error` says why when it cannot be told."""
+
+    group: str
+    status: Status
+    lag: int
+    seconds: float | None
+    state: str
+    members: int
+    verdict: Verdict | None
+    detail: str
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class ClusterHealth:
+    """The cluster's health. Partitions are named `topic/number`; None where only a count is known."""
+
+    status: Status
+    brokers: tuple[int, ...]
+    brokers_down: tuple[int, ...]
+    leaderless: int
+    under_replicated: int
+    offline_replicas: int
+    partitions: tuple[str, ...]
+    """The partitions that suffer, the first hundred."""
+    source: str
+    detail: str
+
+
+def producer_health(latency_ms: float | None, error: str | None = None) -> ProducerHealth:
+    """The rule of section 11: under 100 ms healthy, slower degraded, an exception unhealthy."""
+    if latency_ms is None:
+        return ProducerHealth(Status.UNHEALTHY, None, error or "no acknowledgement")
+    if latency_ms < ACKNOWLEDGED_WITHIN_MS:
+        return ProducerHealth(Status.HEALTHY, latency_ms, f"acknowledged in {latency_ms:.1f} ms")
+    return ProducerHealth(
+        Status.DEGRADED,
+        latency_ms,
+        f"acknowledged only after {latency_ms:.0f} ms: look at the brokers' load and disks",
+    )
+
+
+def group_health(lag: GroupLag, settings: LagSettings) -> GroupHealth:
+    """The rule of section 11 on the total lag: under 1,000 healthy, under 10,000 degraded, else unhealthy.
+
+    The verdicts are shown beside it and do not change it: a group may be well and yet stopped.
+    """
+    status = Status.UNHEALTHY
+    if lag.messages < settings.unhealthy_messages:
+        status = Status.DEGRADED
+    if lag.messages < settings.degraded_messages:
+        status = Status.HEALTHY
+    return GroupHealth(
+        lag.group,
+        status,
+        lag.messages,
+        lag.seconds,
+        lag.state,
+        lag.members,
+        lag.verdict,
+        _about(lag),
+    )
+
+
+def check_group(monitor: LagMonitor, group: str) -> GroupHealth:
+    """Measure a group and judge it; what fails is an unhealthy group with lag -1, never an exception."""
+    try:
+        return group_health(monitor.measure(group), monitor.settings)
+    except CoinstreamError as error:
+        text = str(error)
+        return GroupHealth(group, Status.UNHEALTHY, -1, None, "UNKNOWN", 0, None, text, text)
+
+
+def check_cluster(cluster: ClusterReader, timeout_s: float | None = None) -> ClusterHealth:
+    """Ask the brokers, and Redpanda's Admin API where there is one. What fails is unhealthy, no exception."""
+    brokers = cluster.brokers
+    try:
+        seen = _by_metadata(cluster.metadata())
+    except CoinstreamError as error:
+        return ClusterHealth(Status.UNHEALTHY, (), (), 0, 0, 0, (), "kafka", str(error))
+    if brokers.admin_url is None:
+        return seen
+    try:
+        told = read_overview(brokers, timeout_s or brokers.request_timeout_ms / 1000)
+    except BrokerError as error:
+        detail = f"{seen.detail}; {error}"
+        return replace(seen, status=worst_status([seen.status, Status.DEGRADED]), detail=detail)
+    return _joined(seen, told)
+
+
+def check_brokers(brokers: BrokerSettings) -> ClusterHealth:
+    """As `check_cluster`, on a connection of its own."""
+    return check_cluster(ClusterReader(brokers))
+
+
+def _by_metadata(metadata: ClusterMetadata) -> ClusterHealth:
+    alive = set(metadata.brokers)
+    leaderless, thin, offline, named, homes = 0, 0, 0, [], set[int]()
+    for name, topic in sorted(metadata.topics.items()):
+        for number, part in topic.partitions.items():
+            homes |= set(part.replicas)
+            missing = set(part.replicas) - alive
+            offline += len(missing)
+            leaderless += part.leader < 0
+            is_thin = len(part.isrs) < len(part.replicas)
+            thin += is_thin
+            if is_thin or part.leader < 0:
+                named.append(f"{name}/{number}")
+    down = tuple(sorted(homes - alive))
+    return ClusterHealth(
+        _cluster_status(leaderless, thin, down),
+        tuple(sorted(alive)),
+        down,
+        leaderless,
+        thin,
+        offline,
+        tuple(named[:100]),
+        "kafka",
+        _cluster_text(len(alive), down, leaderless, thin),
+    )
+
+
+def _joined(seen: ClusterHealth, told: Overview) -> ClusterHealth:
+    down = tuple(sorted(set(seen.brokers_down) | set(told.nodes_down)))
+    leaderless = max(seen.leaderless, told.leaderless or 0)
+    thin = max(seen.under_replicated, told.under_replicated or 0)
+    status = worst_status([seen.status, _cluster_status(leaderless, thin, down)])
+    if told.is_healthy is False or told.high_disk_usage:
+        status = worst_status([status, Status.DEGRADED])
+    detail = _cluster_text(len(seen.brokers), down, leaderless, thin)
+    if told.reasons:
+        detail += f"; Redpanda says: {', '.join(told.reasons)}"
+    if told.high_disk_usage:
+        detail += f"; disks fill up on broker {', '.join(map(str, told.high_disk_usage))}"
+    return ClusterHealth(
+        status,
+        seen.brokers,
+        down,
+        leaderless,
+        thin,
+        seen.offline_replicas,
+        seen.partitions,
+        "kafka and admin api",
+        detail,
+    )
+
+
+def _cluster_status(leaderless: int, thin: int, down: tuple[int, ...]) -> Status:
+    if leaderless:
+        return Status.UNHEALTHY
+    return Status.DEGRADED if thin or down else Status.HEALTHY
+
+
+def _cluster_text(alive: int, down: tuple[int, ...], leaderless: int, thin: int) -> str:
+    faults = []
+    if down:
+        faults.append(f"broker {', '.join(map(str, down))} down")
+    if leaderless:
+        faults.append(f"{leaderless} partition(s) without a leader: no reads, no writes there")
+    if thin:
+        faults.append(f"{thin} partition(s) with fewer replicas in sync than wanted")
+    return f"{alive} broker(s) alive" + "".join(f"; {fault}" for fault in faults)
+
+
+def _about(lag: GroupLag) -> str:
+    parts = [f"lag {lag.messages:,}"]
+    if lag.seconds:
+        parts.append(f"oldest message {lag.seconds:.0f} s")
+    parts.append(f"{lag.state.lower()}, {lag.members} member(s)")
+    if lag.verdict is not Verdict.OK:
+        bad = [f"{part.topic}/{part.partition}" for part in lag.partitions if part.verdict is lag.verdict]
+        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+        parts.append(f"{lag.verdict} on {', '.join(bad[:3])}{more}")
+    if lag.lost:
+        parts.append(f"{lag.lost:,} message(s) were deleted unhandled")
+    return "; ".join(parts)

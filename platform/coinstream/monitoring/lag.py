@@ -1,0 +1,292 @@
+"""Lag of consumer groups: per topic and partition, in messages and in seconds.
+
+In messages: `max(high watermark - max(committed, log start), 0)`, the commit read before the watermark so
+that it is never ahead of it. A partition without a commit counts from the log start. Offsets that hold only
+transaction markers or aborted messages are no lag.
+
+In seconds: the age of the oldest unhandled message, from that record's own timestamp. When the record
+cannot be read in time, from when the log was seen to grow past the commit. `AgeSource` says which.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cached_property
+from typing import Final
+
+from confluent_kafka.admin import ClusterMetadata
+
+from coinstream.monitoring.cluster import ClusterReader, GroupNotFoundError, GroupState, Place, Watermarks
+from coinstream.monitoring.committed import CommittedReader
+from coinstream.monitoring.evaluation import Rules, Verdict, worst
+from coinstream.monitoring.time_lag import AgeReader, Oldest
+from coinstream.monitoring.watermark_history import GrowthHistory
+from coinstream.monitoring.windows import GroupWindows, Judged, Seen
+from coinstream.settings import BrokerSettings, LagSettings
+from coinstream.suggestions import did_you_mean
+
+
+class AgeSource(StrEnum):
+    """Where the seconds come from."""
+
+    NONE = "none"
+    """There is no unhandled message: 0 s."""
+    RECORD = "record"
+    """The timestamp of the oldest unhandled record."""
+    GROWTH = "growth"
+    """Interpolated: when the log was seen to pass the commit."""
+    UNKNOWN = "unknown"
+    """The record could not be read in time, and the log was not watched then."""
+
+
+@dataclass(frozen=True)
+class PartitionLag:
+    """Lag on one partition. `committed` is None where the group never committed."""
+
+    topic: str
+    partition: int
+    committed: int | None
+    low: int
+    high: int
+    messages: int
+    seconds: float | None
+    seconds_from: AgeSource
+    owned: bool
+    """A member of the group holds the partition now."""
+    lost: int = 0
+    """Messages that were deleted (retention, truncation) before the group handled them."""
+    verdict: Verdict = Verdict.OK
+    trend: float | None = None
+    """Messages a second by which the lag grows (negative: shrinks). None until it was measured twice."""
+    remark: str = ""
+
+    @property
+    def place(self) -> Place:
+        """Topic and partition."""
+        return self.topic, self.partition
+
+    @property
+    def start(self) -> int:
+        """The offset of the oldest message that is not handled, or was not deleted before."""
+        return _start(self.committed, self.low)
+
+
+@dataclass(frozen=True)
+class GroupLag:
+    """Lag of one group at one time (`at`, seconds since the epoch)."""
+
+    group: str
+    state: str
+    members: int
+    at: float
+    partitions: tuple[PartitionLag, ...]
+    deleted: tuple[str, ...] = ()
+    """Topics that were asked for, or that members hold, and that are no more."""
+    unreadable: tuple[str, ...] = ()
+    """Partitions (`topic/number`) whose offsets could not be read: no leader."""
+
+    @cached_property
+    def messages(self) -> int:
+        """Unhandled messages over all partitions."""
+        return sum(part.messages for part in self.partitions)
+
+    @cached_property
+    def seconds(self) -> float | None:
+        """Age of the oldest unhandled message; None when it is not known, 0 when there is none."""
+        ages = [part.seconds for part in self.partitions if part.seconds is not None]
+        if any(part.messages and part.seconds is None for part in self.partitions) and not any(ages):
+            return None
+        return max(ages, default=0.0)
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """The worst of the partitions'."""
+        return worst(part.verdict for part in self.partitions)
+
+    @cached_property
+    def trend(self) -> float | None:
+        """Messages a second by which the lag grows; None until it was measured twice."""
+        trends = [part.trend for part in self.partitions if part.trend is not None]
+        is_known = len(trends) == len(self.partitions)
+        return sum(trends) if is_known else None
+
+    @cached_property
+    def lost(self) -> int:
+        """Messages deleted before they were handled."""
+        return sum(part.lost for part in self.partitions)
+
+    @property
+    def topics(self) -> list[str]:
+        """Topics that the group reads, by name."""
+        return sorted({part.topic for part in self.partitions})
+
+    def of_topic(self, topic: str) -> tuple[PartitionLag, ...]:
+        """The partitions of one topic."""
+        return tuple(part for part in self.partitions if part.topic == topic)
+
+
+class LagMonitor:
+    """Measures lag, and remembers what it measured: keep one, for verdicts and trends. Not thread-safe."""
+
+    def __init__(self, brokers: BrokerSettings, settings: LagSettings | None = None) -> None:
+        self.settings: Final = settings or LagSettings()
+        self.cluster: Final = ClusterReader(brokers)
+        self.windows: Final[dict[str, GroupWindows]] = {}
+        self._committed = CommittedReader(brokers)
+        self._ages = AgeReader(brokers, self.settings.read_budget_s)
+        self._growth = GrowthHistory()
+
+    def measure(self, group: str, topics: Iterable[str] = ()) -> GroupLag:
+        """The lag of a group on every topic it committed for or holds, and on those named.
+
+        Raises:
+            GroupNotFoundError: there is no such group (and no topics were named).
+            BrokerError, AuthenticationError: the cluster cannot be asked.
+        """
+        return self._measured(group, set(topics), _partitions(self.cluster.metadata()))
+
+    def _measured(self, group: str, named: set[str], partitions: Mapping[str, Sequence[int]]) -> GroupLag:
+        state = self.cluster.group(group)
+        places = [(topic, number) for topic, numbers in partitions.items() for number in numbers]
+        committed = self._committed.read(group, places)
+        if not state.exists and not committed and not named:
+            raise GroupNotFoundError(
+                f"there is no consumer group {group} at {self.cluster.brokers.brokers}: "
+                f"it has no member and never committed; {did_you_mean(group, self.cluster.group_names())} "
+                "`coinstream lag` lists the groups."
+            )
+        topics = {topic for topic, _ in committed} | {topic for topic, _ in state.owned} | named
+        deleted = tuple(sorted(topics - partitions.keys()))
+        wanted = [(topic, number) for topic in topics & partitions.keys() for number in partitions[topic]]
+        return self._measure(state, committed, wanted, deleted)
+
+    def measure_all(self) -> list[GroupLag]:
+        """The lag of every group that has committed or has members.
+
+        Raises:
+            BrokerError, AuthenticationError: the cluster cannot be asked.
+        """
+        partitions = _partitions(self.cluster.metadata())
+        found = []
+        for name in self.cluster.group_names():
+            try:
+                found.append(self._measured(name, set(), partitions))
+            except GroupNotFoundError:
+                continue  # It went between the two questions.
+        return found
+
+    def forget(self, groups: Iterable[str]) -> None:
+        """Drop the history of groups that are gone."""
+        for group in groups:
+            self.windows.pop(group, None)
+
+    def rules(self, group: str) -> Rules:
+        """How patient the verdicts on this group are."""
+        chosen = self.settings
+        is_batch = group in chosen.batch_groups
+        silence = chosen.batch_silence_s if is_batch else chosen.silence_s
+        return Rules(chosen.window, chosen.allowed, silence)
+
+    def _measure(
+        self, state: GroupState, committed: Mapping[Place, int], places: list[Place], deleted: tuple[str, ...]
+    ) -> GroupLag:
+        marks = self.cluster.watermarks(places)
+        now = time.time()
+        self._growth.observe(now, marks)
+        starts = {place: _start(committed.get(place), mark.low) for place, mark in marks.items()}
+        behind = {place: start for place, start in starts.items() if start < marks[place].high}
+        oldest = self._ages.oldest(behind)
+        partitions = [
+            self._partition(place, committed.get(place), marks[place], state, oldest.get(place), now)
+            for place in sorted(marks)
+        ]
+        return GroupLag(
+            state.name,
+            state.state,
+            state.members,
+            now,
+            self._judged(state, partitions, now),
+            deleted,
+            tuple(f"{topic}/{number}" for topic, number in sorted(set(places) - marks.keys())),
+        )
+
+    def _partition(
+        self,
+        place: Place,
+        committed: int | None,
+        mark: Watermarks,
+        state: GroupState,
+        oldest: Oldest | None,
+        now: float,
+    ) -> PartitionLag:
+        start = _start(committed, mark.low)
+        messages = max(mark.high - start, 0)
+        if oldest is not None and oldest.timestamp_ms is None and oldest.end >= mark.high:
+            messages = 0  # Only transaction markers and aborted messages are left.
+        seconds, source = self._age(place, start, messages, oldest, now)
+        return PartitionLag(
+            *place,
+            committed,
+            mark.low,
+            mark.high,
+            messages,
+            seconds,
+            source,
+            place in state.owned,
+            lost=0 if committed is None else max(mark.low - committed, 0),
+            remark=_remark(committed, mark),
+        )
+
+    def _age(
+        self, place: Place, start: int, messages: int, oldest: Oldest | None, now: float
+    ) -> tuple[float | None, AgeSource]:
+        if not messages:
+            return 0.0, AgeSource.NONE
+        if oldest is not None and oldest.timestamp_ms is not None and oldest.timestamp_ms >= 0:
+            # An exchange's clock may run ahead of ours: an age below zero is no age.
+            return max(now - oldest.timestamp_ms / 1000, 0.0), AgeSource.RECORD
+        since = self._growth.passed(place, start)
+        return (None, AgeSource.UNKNOWN) if since is None else (now - since, AgeSource.GROWTH)
+
+    def _judged(
+        self, state: GroupState, partitions: Sequence[PartitionLag], now: float
+    ) -> tuple[PartitionLag, ...]:
+        windows = self.windows.setdefault(state.name, GroupWindows(self.rules(state.name)))
+        judged = windows.observe(now, {part.place: _seen(part, state) for part in partitions})
+        return tuple(_with(part, judged) for part in partitions)
+
+
+def _partitions(metadata: ClusterMetadata) -> dict[str, list[int]]:
+    """The partitions of every topic but the broker's own."""
+    return {
+        name: list(topic.partitions) for name, topic in metadata.topics.items() if not name.startswith("__")
+    }
+
+
+def _start(committed: int | None, low: int) -> int:
+    return low if committed is None else max(committed, low)
+
+
+def _seen(part: PartitionLag, state: GroupState) -> Seen:
+    offset = part.low if part.committed is None else part.committed
+    return Seen(offset, part.messages, part.owned or state.rebalancing, part.seconds)
+
+
+def _with(part: PartitionLag, judged: Mapping[Place, Judged]) -> PartitionLag:
+    one = judged[part.place]
+    return replace(part, verdict=one.verdict, trend=one.trend)
+
+
+def _remark(committed: int | None, mark: Watermarks) -> str:
+    if committed is None:
+        return "never committed: counted from the log start"
+    if committed < mark.low:
+        return f"{mark.low - committed} message(s) were deleted before they were handled"
+    if committed > mark.high:
+        return (
+            f"committed {committed} is beyond the log end {mark.high}: the topic was made anew or truncated"
+        )
+    return ""

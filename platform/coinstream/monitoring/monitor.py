@@ -1,0 +1,130 @@
+"""Measures the cluster now and then, and keeps the metrics: lag, topics, brokers."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from coinstream.errors import CoinstreamError
+from coinstream.monitoring.health import ClusterHealth, Status, check_cluster
+from coinstream.monitoring.lag import GroupLag, LagMonitor
+from coinstream.monitoring.log_dirs import topic_sizes
+from coinstream.monitoring.metrics import METRICS, Metrics
+from coinstream.monitoring.topic_stats import TopicStats, TopicWatch
+from coinstream.settings import BrokerSettings, LagSettings
+
+log = logging.getLogger(__name__)
+
+SOURCE: Final = "monitor"
+"""The name under which the monitor's series are replaced."""
+_SIZES_EVERY_S: Final = 60.0
+
+
+class Monitor:
+    """Fills the gauges of `metrics` from one cluster. One thread at a time."""
+
+    def __init__(
+        self, brokers: BrokerSettings, metrics: Metrics = METRICS, settings: LagSettings | None = None
+    ) -> None:
+        self._brokers = brokers
+        self._metrics = metrics
+        self._lag = LagMonitor(brokers, settings)
+        self._topics = TopicWatch(self._lag.cluster)
+        self._sizes_due = 0.0
+
+    def measure(self) -> bool:
+        """Measure everything once; whether all of it succeeded. What failed keeps no stale series."""
+        parts: tuple[tuple[str, Callable[[], None]], ...] = (
+            ("cluster", self._measure_cluster),
+            ("lag", self._measure_lag),
+            ("topics", self._measure_topics),
+            ("sizes", self._measure_sizes),
+        )
+        failures = [what for what, part in parts if not self._attempt(what, part)]
+        if not failures:
+            self._metrics.monitor_success.replace(SOURCE, {(): time.time()})
+        return not failures
+
+    def run(self, stop: threading.Event, interval_s: float) -> None:
+        """Measure every `interval_s` seconds until `stop` is set."""
+        while not stop.is_set():
+            started = time.monotonic()
+            self.measure()
+            stop.wait(max(interval_s - (time.monotonic() - started), 0.1))
+
+    def _attempt(self, what: str, part: Callable[[], None]) -> bool:
+        try:
+            part()
+        except CoinstreamError as error:
+            log.warning("measuring %s failed: %s", what, error)
+            self._metrics.monitor_errors.labels(what).inc()
+            self._clear(what)
+            return False
+        return True
+
+    def _clear(self, what: str) -> None:
+        metrics = self._metrics
+        gauges = {
+            "lag": (metrics.consumer_lag, metrics.consumer_lag_seconds, metrics.consumer_status),
+            "topics": (metrics.topic_partitions, metrics.topic_message_rate),
+            "sizes": (metrics.topic_size_bytes,),
+        }
+        for gauge in gauges.get(what, ()):
+            gauge.replace(SOURCE, {})
+
+    def _measure_cluster(self) -> None:
+        health = check_cluster(self._lag.cluster)
+        export_cluster(self._metrics, health)
+        if not health.brokers:
+            raise CoinstreamError(health.detail)
+
+    def _measure_lag(self) -> None:
+        groups = self._lag.measure_all()
+        self._lag.forget(set(self._lag.windows) - {group.group for group in groups})
+        export_lag(self._metrics, groups)
+
+    def _measure_topics(self) -> None:
+        export_topics(self._metrics, self._topics.look())
+
+    def _measure_sizes(self) -> None:
+        # Brokers walk their folders for it: once a minute is enough.
+        if time.monotonic() >= self._sizes_due:
+            sizes = topic_sizes(self._brokers)
+            self._sizes_due = time.monotonic() + _SIZES_EVERY_S
+            own: dict[tuple[str, ...], float] = {
+                (name,): size for name, size in sizes.items() if not name.startswith("__")
+            }
+            self._metrics.topic_size_bytes.replace(SOURCE, own)
+
+
+def export_lag(metrics: Metrics, groups: list[GroupLag]) -> None:
+    """Replace the lag series of the monitor."""
+    parts = [
+        ((part.topic, str(part.partition), group.group), part)
+        for group in groups
+        for part in group.partitions
+    ]
+    metrics.consumer_lag.replace(SOURCE, {labels: part.messages for labels, part in parts})
+    metrics.consumer_lag_seconds.replace(
+        SOURCE, {labels: part.seconds for labels, part in parts if part.seconds is not None}
+    )
+    metrics.consumer_status.replace(SOURCE, {(*labels, str(part.verdict)): 1 for labels, part in parts})
+
+
+def export_topics(metrics: Metrics, topics: list[TopicStats]) -> None:
+    """Replace the topic series of the monitor."""
+    metrics.topic_partitions.replace(SOURCE, {(topic.topic,): topic.partitions for topic in topics})
+    metrics.topic_message_rate.replace(
+        SOURCE, {(topic.topic,): topic.rate for topic in topics if topic.rate is not None}
+    )
+
+
+def export_cluster(metrics: Metrics, health: ClusterHealth) -> None:
+    """Replace the cluster series of the monitor. A cluster that does not answer has no broker alive."""
+    metrics.cluster_brokers.replace(SOURCE, {(): len(health.brokers)})
+    known = bool(health.brokers) or health.status is not Status.UNHEALTHY
+    metrics.under_replicated.replace(SOURCE, {(): health.under_replicated} if known else {})
+    metrics.leaderless.replace(SOURCE, {(): health.leaderless} if known else {})

@@ -1,0 +1,35 @@
+"""Which section of the runbook an alert is about. `docs/runbook.md` has one for each."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from coinstream.monitoring.evaluation import Verdict
+from coinstream.settings import AlertSettings
+
+
+class Section(StrEnum):
+    """Sections that the sensors' alerts link to; the values are their headings' anchors."""
+
+    GROUP_STOPPED = "a-group-has-stopped"
+    GROUP_STALLED = "a-group-stands-still"
+    GROUP_REWOUND = "a-group-went-back"
+    GROUP_BEHIND = "a-group-falls-behind"
+    CLUSTER = "the-cluster-is-unhealthy"
+    PRODUCER = "the-producer-is-unhealthy"
+    RUN = "a-run-failed"
+    AUTOMATION = "a-sensor-or-schedule-failed"
+
+    @property
+    def address(self) -> str:
+        """Where people read it."""
+        return f"{AlertSettings().runbook_url}#{self.value}"
+
+
+def section_of(verdict: Verdict) -> Section:
+    """The section about a group in trouble."""
+    return {
+        Verdict.STOP: Section.GROUP_STOPPED,
+        Verdict.STALL: Section.GROUP_STALLED,
+        Verdict.REWIND: Section.GROUP_REWOUND,
+    }.get(verdict, Section.GROUP_BEHIND)

@@ -1,0 +1,178 @@
+"""All-or-nothing batches across topics.
+
+One transactional producer per id. The id is stable: a successor with the same id (after a crash, or started
+beside by mistake) fences this one, which can then commit nothing more.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from coinstream.errors import BufferFullError, CoinstreamError, TransactionError
+from coinstream.kafka import broker_error, checked, error_name, produce_error
+from coinstream.messages import Message
+from coinstream.producer.config import latency_profile, transactional_config
+from coinstream.producer.delivery_counter import Partition, Receipts
+from coinstream.producer.topic_cache import TopicCache
+from coinstream.routing import message_key, partition_of, record_time_ms
+from coinstream.serialization import Encoder, Headers
+from coinstream.settings import BrokerSettings, ProducerSettings
+
+_FENCED: Final = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}
+_UNREACHABLE: Final = {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN}
+
+
+class Transaction:
+    """What may be sent inside one `with client.transaction(id)` block. Not thread-safe.
+
+    Attributes:
+        counts: messages taken, by topic and partition.
+    """
+
+    def __init__(self, producer: Producer, topics: TopicCache, encoder: Encoder, max_block_s: float) -> None:
+        self.counts: Counter[Partition] = Counter()
+        self._producer = producer
+        self._topics = topics
+        self._encoder = encoder
+        self._max_block_s = max_block_s
+
+    def publish(self, messages: Iterable[Message], topic: str | None = None) -> int:
+        """Send messages to the topic named, or each to its own; how many were taken.
+
+        Raises:
+            MessageError, UnroutableError, TopicError, ProduceError: as `RedpandaClient.publish`.
+        """
+        count = 0
+        for count, message in enumerate(messages, start=1):  # noqa: B007
+            place = topic or self._topics.router.route(message).topic
+            value, headers = self._encoder.encode(message)
+            self.send(place, message_key(message, place), value, headers, record_time_ms(message))
+        return count
+
+    def send(
+        self,
+        topic: str,
+        key: bytes,
+        value: bytes,
+        headers: Headers | None = None,
+        at_ms: int = 0,
+    ) -> None:
+        """Send one record.
+
+        Raises:
+            TopicError: the topic does not exist.
+            ProduceError: the record cannot be taken: too large, or no room in the buffer.
+        """
+        partition = partition_of(key, self._topics.require(topic, key))
+        deadline = time.monotonic() + self._max_block_s
+        produce: Callable[..., None] = self._producer.produce
+        while True:
+            try:
+                produce(topic, value, key, -1, None, None, at_ms, headers)
+                break
+            except BufferError:
+                if time.monotonic() > deadline:
+                    raise BufferFullError(
+                        f"no room for a message for {topic} (key {key!r}) of a transaction",
+                        topic=topic,
+                        key=key,
+                        error_type="QUEUE_FULL",
+                    ) from None
+                self._producer.poll(0.01)
+            except KafkaException as failed:
+                raise produce_error(failed.args[0], topic, key) from None
+        self.counts[topic, partition] += 1
+
+
+class Transactions:
+    """The transactional producers of a client, one per id, made when first used. Thread-safe."""
+
+    def __init__(
+        self,
+        brokers: BrokerSettings,
+        settings: ProducerSettings,
+        topics: TopicCache,
+        encoder: Encoder,
+        receipts: Receipts,
+    ) -> None:
+        self._brokers = brokers
+        self._settings = settings
+        self._topics = topics
+        self._encoder = encoder
+        self._receipts = receipts
+        self._timeout_s = settings.transaction_timeout_ms / 1000
+        self._producers: dict[str, Producer] = {}
+        self._turns: dict[str, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[Transaction]:
+        """A transaction that commits when the block ends, and is undone when the block raises.
+
+        Blocks of one id wait for each other.
+
+        Raises:
+            TransactionError: another producer has taken the id, or the cluster refused to commit.
+            BrokerError: the cluster does not answer.
+        """
+        with self._lock:
+            turn = self._turns.setdefault(name, threading.Lock())
+        with turn:
+            producer = self._producer(name)
+            self._do(producer.begin_transaction, "beginning", name)
+            transaction = Transaction(
+                producer, self._topics, self._encoder, self._settings.max_block_ms / 1000
+            )
+            try:
+                yield transaction
+                self._do(lambda: producer.commit_transaction(self._timeout_s), "committing", name)
+            except BaseException:
+                self._undo(producer, name)
+                raise
+            self._receipts.credit(transaction.counts)
+
+    def _undo(self, producer: Producer, name: str) -> None:
+        try:
+            producer.purge()
+            producer.abort_transaction(self._timeout_s)
+        except KafkaException:
+            # Fenced or broken: the cluster undoes what is open, and the next block starts a new producer.
+            self._producers.pop(name, None)
+
+    def _producer(self, name: str) -> Producer:
+        found = self._producers.get(name)
+        if found is not None:
+            return found
+        config = transactional_config(self._brokers, self._settings, latency_profile(self._settings), name)
+        producer = checked(lambda: Producer(config))
+        self._do(lambda: producer.init_transactions(self._timeout_s), "starting", name)
+        self._producers[name] = producer
+        return producer
+
+    def _do(self, call: Callable[[], None], doing: str, name: str) -> None:
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                call()
+                return
+            except KafkaException as failed:
+                error: KafkaError = failed.args[0]
+                if not error.retriable() or time.monotonic() > deadline:
+                    raise self._error(error, f"{doing} transaction {name!r}") from None
+
+    def _error(self, error: KafkaError, doing: str) -> CoinstreamError:
+        if error.code() in _FENCED or "fenced" in error.str().lower():
+            return TransactionError(
+                f"{doing}: another producer has taken this id since, so nothing of this transaction is "
+                "written. Give each process an id of its own."
+            )
+        if error.code() in _UNREACHABLE:
+            return broker_error(error, doing, self._brokers.brokers)
+        return TransactionError(f"{doing}: {error.str()} ({error_name(error)}); nothing of it is written")

@@ -1,0 +1,178 @@
+"""Messages to bytes and back: JSON, rounded prices, ISO-8601 milliseconds, lz4 above 1,024 bytes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+import lz4.frame
+import msgspec
+
+from coinstream.errors import DecodeError, MessageError
+from coinstream.json_encoder import compile_encoder
+from coinstream.messages import MESSAGE_TYPES, Message, from_wire, type_for_topic
+
+COMPRESS_ABOVE: Final = 1024
+"""Payloads of more bytes than this are compressed."""
+COMPRESSED_HEADER: Final = "compressed"
+MAX_DECOMPRESSED: Final = 16 * 1024 * 1024
+"""A compressed payload that unpacks to more bytes than this is refused."""
+
+Headers = list[tuple[str, bytes]]
+Writer = Callable[[Any], bytes]
+UNWRITABLE: Final = (TypeError, msgspec.ValidationError)
+"""What a writer raises for a value of a wrong type."""
+_COMPRESSED: Final[Headers] = [(COMPRESSED_HEADER, b"true")]
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+class Decoded(NamedTuple):
+    """A message with the wire fields that its type does not know."""
+
+    message: Message
+    unknown: Mapping[str, Any]
+
+
+class Encoder:
+    """Writes messages.
+
+    Attributes:
+        lossy_prices: how often rounding to eight decimals changed a price by more than one
+            millionth of its value, by `type.field`.
+    """
+
+    def __init__(self) -> None:
+        self.lossy_prices: Counter[str] = Counter()
+        self._writers: dict[type, Writer] = {}
+
+    def encode(self, message: Message) -> tuple[bytes, Headers | None]:
+        """The payload and the headers it needs, if any.
+
+        Raises:
+            MessageError: a value is not finite, negative where it may not be, empty, or of a
+                wrong type; or the object is no registered message.
+        """
+        try:
+            value = self.writer(type(message))(message)
+        except UNWRITABLE as error:
+            raise unwritable(message, error) from None
+        return (value, None) if len(value) <= COMPRESS_ABOVE else compressed(value)
+
+    def writer(self, cls: type[Message]) -> Writer:
+        """The function that writes one type as JSON, for whoever writes many; it compresses nothing.
+
+        Raises:
+            MessageError: it is no registered type. The function raises one too, or one of `UNWRITABLE`.
+        """
+        found = self._writers.get(cls)
+        if found is not None:
+            return found
+        if not any(kind.cls is cls for kind in MESSAGE_TYPES.values()):
+            raise MessageError(f"{cls.__name__} is not a registered message type")
+        return self._writers.setdefault(cls, compile_encoder(cls, self.lossy_prices))
+
+
+def unwritable(message: Message, error: Exception) -> MessageError:
+    """What to raise for a message that a writer could not write."""
+    return MessageError(f"cannot write {message!r}: {error}")
+
+
+def compressed(value: bytes) -> tuple[bytes, Headers]:
+    """The payload as an lz4 frame, and the header that says so."""
+    return lz4.frame.compress(value), _COMPRESSED.copy()
+
+
+class Decoder:
+    """Reads messages. The topic, where known, saves the search for the type."""
+
+    def __init__(self) -> None:
+        self._by_topic: dict[str | None, msgspec.json.Decoder[Message] | None] = {None: None}
+
+    def decode(
+        self, value: bytes | None, headers: Sequence[tuple[str, Any]] | None = None, topic: str | None = None
+    ) -> Decoded:
+        """The message in a payload, with the fields its type does not know.
+
+        Raises:
+            DecodeError: the payload is empty, not JSON, not one of the types, or not valid for it.
+        """
+        if not value:
+            raise DecodeError("empty payload (a tombstone is not a market message)")
+        if headers and is_compressed(headers):
+            value = decompress(value)
+        strict = self._strict(topic)
+        if strict is None:
+            return decode_any(value)
+        try:
+            return Decoded(strict.decode(value), _NOTHING)
+        except msgspec.DecodeError:
+            # Unknown fields and foreign types take the careful path, which names the fault.
+            return decode_any(value)
+
+    def _strict(self, topic: str | None) -> msgspec.json.Decoder[Message] | None:
+        try:
+            return self._by_topic[topic]
+        except KeyError:
+            kind = type_for_topic(topic or "")
+            decoder = msgspec.json.Decoder(kind.cls) if kind else None
+            return self._by_topic.setdefault(topic, decoder)
+
+
+def decode_any(value: bytes) -> Decoded:
+    """The message in an uncompressed payload of unknown type.
+
+    Raises:
+        DecodeError: see `Decoder.decode`.
+    """
+    try:
+        fields = msgspec.json.decode(value)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise DecodeError(f"not JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise DecodeError(f"not a JSON object but {type(fields).__name__}")
+    try:
+        message, unknown = from_wire(fields)
+    except MessageError as error:
+        raise DecodeError(str(error)) from None
+    return Decoded(message, restore_times(unknown) if unknown else _NOTHING)
+
+
+def is_compressed(headers: Sequence[tuple[str, Any]]) -> bool:
+    """Whether the headers say that the payload is lz4-compressed."""
+    return any(name == COMPRESSED_HEADER and value in (b"true", "true") for name, value in headers)
+
+
+def decompress(value: bytes) -> bytes:
+    """Unpack an lz4 frame of at most `MAX_DECOMPRESSED` bytes.
+
+    Raises:
+        DecodeError: not an lz4 frame, a truncated one, or one that unpacks to too much.
+    """
+    unpacker = lz4.frame.LZ4FrameDecompressor()
+    try:
+        unpacked = unpacker.decompress(value, max_length=MAX_DECOMPRESSED)
+    except RuntimeError as error:
+        raise DecodeError(f"header says compressed, but: {error}") from None
+    if not unpacker.eof:
+        raise DecodeError(f"lz4 frame is truncated or unpacks to more than {MAX_DECOMPRESSED} bytes")
+    return bytes(unpacked)
+
+
+def restore_times(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn ISO-8601 text into datetimes where the name says that it is a time."""
+    return {name: _as_time(value) if is_time(name) else value for name, value in fields.items()}
+
+
+def is_time(name: str) -> bool:
+    """Whether a wire field of this name holds a time."""
+    return "Time" in name or "Updated" in name or name == "timestamp"
+
+
+def _as_time(value: Any) -> Any:
+    try:
+        return msgspec.convert(value, datetime) if isinstance(value, str) else value
+    except msgspec.ValidationError:
+        return value

@@ -1,0 +1,173 @@
+"""Starts, watches and stops the processes of the platform."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Final
+
+import psutil
+
+from coinstream.brokers import broker_home, find_broker
+from coinstream.errors import PlatformError
+from coinstream.local_broker import LocalBroker
+from coinstream.local_broker.ports import free_ports, is_free
+from coinstream.settings import BrokerSettings, HomeSettings, LakeSettings
+from coinstream.stack.dagster_client import Web
+from coinstream.stack.paths import HOST, Place, first_free_port
+from coinstream.stack.process import Child
+
+Say = Callable[[str], None]
+
+_READY_S: Final = 120.0
+_CODE_SERVER_S: Final = 90.0
+_POLL_S: Final = 0.1
+_DOCS_PORT: Final = 3010
+_PR_SET_CHILD_SUBREAPER: Final = 36
+
+
+class Platform:
+    """The processes of one platform. Use `running`."""
+
+    def __init__(self, place: Place, say: Say) -> None:
+        self._place = place
+        self._say = say
+        self._children: list[Child] = []
+        self._local: LocalBroker | None = None
+
+    @contextmanager
+    def running(self, web_port: int) -> Iterator[Web]:
+        """The platform for the length of the block; on leaving everything is stopped.
+
+        Raises:
+            PlatformError, LocalBrokerError: a process cannot be started. Names its log.
+        """
+        _adopt_orphans()
+        with ExitStack() as stack:
+            stack.callback(_sweep)
+            stack.callback(self._stop_broker)
+            stack.callback(self._stop_children)
+            code_port = free_ports(1)[0]
+            self._place.prepare(code_port)
+            docs_port = None if LakeSettings().docs_url else first_free_port(_DOCS_PORT)
+            if docs_port is not None:
+                self._place.docs_url = f"http://{HOST}:{docs_port}"
+            # Loading Dagster takes the longest: it begins while the broker starts.
+            url = f"http://{HOST}:{web_port}"
+            self._start_code_server(code_port, url)
+            self._start_broker()
+            self._wait_listening(code_port)
+            self._start_dagster(web_port)
+            web = Web(url, self.check)
+            stack.callback(web.close)
+            web.wait_ready(_READY_S)
+            if docs_port is not None:
+                self._start_docs(docs_port)
+            yield web
+
+    def check(self) -> None:
+        """Do nothing while all is well.
+
+        Raises:
+            PlatformError, LocalBrokerError: a process ended. Names it and its log.
+        """
+        for child in self._children:
+            child.check()
+        if self._local is not None:
+            self._local.check()
+
+    def watch(self) -> None:
+        """Wait for as long as all is well.
+
+        Raises:
+            As `check`.
+        """
+        while True:
+            self.check()
+            time.sleep(_POLL_S)
+
+    def _start_broker(self) -> None:
+        settings, home = BrokerSettings(), HomeSettings()
+        found = find_broker(settings, home)
+        if found is not None:
+            self._say(f"broker at {found.brokers} (runs already)")
+            return
+        port = home.broker_port if is_free(home.broker_port) else 0
+        self._local = LocalBroker(broker_home(home), port=port)
+        self._local.start()
+        taken = "" if port or not home.broker_port else f" (port {home.broker_port} is taken)"
+        self._say(f"broker at {self._local.bootstrap}{taken}")
+
+    def _start_code_server(self, port: int, url: str) -> None:
+        served = ["--module-name", "definitions", "--location-name", "coinstream"]
+        where = ["--host", HOST, "--port", str(port), "--working-directory", str(self._place.root)]
+        instance = ["--inject-env-vars-from-instance", "--log-level", "warning"]
+        command = _dagster("api", "grpc", *where, *served, *instance)
+        # Alerts lead to this web UI, unless the user says where people reach it.
+        environment = {"COINSTREAM_UI_URL": url} | dict(self._place.environment())
+        self._children.append(self._child("code server", command, environment))
+
+    def _start_docs(self, port: int) -> None:
+        command = [sys.executable, "-m", "coinstream", "lake", "docs", "--port", str(port), "--host", HOST]
+        self._children.append(self._child("data docs", command, self._place.environment()))
+
+    def _start_dagster(self, web_port: int) -> None:
+        environment = self._place.environment()
+        workspace = ["--workspace", str(self._place.workspace)]
+        web = [
+            *("-m", "dagster_webserver", "--host", HOST, "--port", str(web_port)),
+            *("--dagster-log-level", "warning", *workspace),
+        ]
+        daemon = ["-m", "dagster._daemon", "run", "--log-level", "warning", *workspace]
+        self._children.append(self._child("web server", [sys.executable, *web], environment))
+        self._children.append(self._child("daemon", [sys.executable, *daemon], environment))
+
+    def _child(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> Child:
+        log = self._place.logs / f"{name.replace(' ', '-')}.log"
+        return Child(name, command, log=log, environment=environment, folder=self._place.root)
+
+    def _wait_listening(self, port: int) -> None:
+        deadline = time.monotonic() + _CODE_SERVER_S
+        while is_free(port):
+            self.check()
+            if time.monotonic() > deadline:
+                log = self._children[0].log
+                raise PlatformError(
+                    f"the code server did not listen within {_CODE_SERVER_S:g} s; its log is {log}"
+                )
+            time.sleep(_POLL_S)
+
+    def _stop_children(self) -> None:
+        # The daemon and the web server go first, so that no run is launched any more.
+        for child in reversed(self._children):
+            child.release()
+        for child in self._children:
+            child.wait()
+
+    def _stop_broker(self) -> None:
+        # Last, as ending runs flush into it.
+        if self._local is not None:
+            self._local.stop()
+
+
+def _dagster(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "dagster", *arguments]
+
+
+def _adopt_orphans() -> None:
+    # Should a guard be killed, what it guarded comes to this process, which ends it in `_sweep`.
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _sweep() -> None:
+    left = psutil.Process().children(recursive=True)
+    for process in left:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(left, timeout=5)

@@ -1,0 +1,239 @@
+"""Reads the topics of a cluster, and applies a plan to them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (
+    AlterConfigOpType,
+    ClusterMetadata,
+    ConfigEntry,
+    ConfigResource,
+    ConfigSource,
+    NewPartitions,
+    NewTopic,
+    ResourceType,
+)
+
+from coinstream.errors import TopicError
+from coinstream.kafka import NOT_ALLOWED, admin_client, broker_error, raise_on_kafka
+from coinstream.settings import BrokerSettings
+from coinstream.suggestions import no_such_topic
+from coinstream.topics.catalogue import TopicSpec, fit_to_cluster
+from coinstream.topics.plan import (
+    IGNORED_BY_REDPANDA,
+    REDPANDA_SILENT_KEYS,
+    ActualTopic,
+    Plan,
+    TopicPlan,
+    Verdict,
+    plan,
+)
+
+log = logging.getLogger(__name__)
+
+_LOOK_AGAIN_S: Final = 0.05
+_OWN_PREFIX: Final = "crypto-"
+_REDPANDA_ONLY: Final = "redpanda."
+"""Redpanda reports settings of its own under this prefix on every topic."""
+
+
+class Provisioner:
+    """Plans and applies topics on one cluster."""
+
+    def __init__(self, brokers: BrokerSettings) -> None:
+        self._brokers = brokers
+        self._admin = admin_client(brokers)
+        self._timeout = brokers.request_timeout_ms / 1000
+
+    def plan(self, specs: Iterable[TopicSpec]) -> Plan:
+        """The difference between the specs and the cluster. Changes nothing.
+
+        Raises:
+            BrokerError: the cluster cannot be asked.
+            TopicError: it has no broker.
+        """
+        metadata = self._metadata()
+        fitted = [fit_to_cluster(spec, len(metadata.brokers)) for spec in specs]
+        names = [spec.name for spec, _ in fitted]
+        actual = {topic.name: topic for topic in self._describe(metadata, names)}
+        unmanaged = sorted(
+            name for name in metadata.topics if name.startswith(_OWN_PREFIX) and name not in names
+        )
+        silent = self._silent_keys(actual.values())
+        return plan(fitted, actual, silent_keys=silent, unmanaged=unmanaged)
+
+    def apply(self, wanted: Plan, on_done: Callable[[TopicPlan], None] = lambda _: None) -> None:
+        """Create and change what the plan says, then wait until the cluster shows it.
+
+        Applying a plan twice does nothing the second time: a topic that has been created meanwhile
+        is no error.
+
+        Raises:
+            TopicError: the broker refused a topic. Names it and says why; the others are applied.
+        """
+        failures: list[str] = []
+        changed: dict[str, int] = {}
+        for topic in wanted.topics:
+            try:
+                self._apply_one(topic)
+            except KafkaException as error:
+                if error.args[0].code() in NOT_ALLOWED:
+                    raise broker_error(
+                        error.args[0], f"{topic.verdict.value} topic {topic.name}", self._brokers.brokers
+                    ) from None
+                failures.append(f"{topic.name}: {error.args[0].str()}")
+            else:
+                if topic.spec is not None and topic.verdict in (Verdict.CREATE, Verdict.CHANGE):
+                    changed[topic.name] = topic.spec.partitions
+                on_done(topic)
+        self._await_visible(changed)
+        if failures:
+            raise TopicError("the broker refused: " + "; ".join(failures))
+
+    def actual(self) -> list[ActualTopic]:
+        """Every topic of the cluster but the broker's internal ones, by name."""
+        metadata = self._metadata()
+        names = sorted(name for name in metadata.topics if not name.startswith("__"))
+        return self._describe(metadata, names)
+
+    def require(self, names: Sequence[str]) -> None:
+        """Make sure that topics exist.
+
+        Raises:
+            TopicError: one does not. Names those that are called much the same.
+            BrokerError: the cluster cannot be asked.
+        """
+        there = self._metadata().topics
+        for name in names:
+            if name not in there:
+                raise TopicError(no_such_topic(name, there, self._brokers.brokers))
+
+    def delete(self, names: Sequence[str]) -> None:
+        """Delete topics, each asked for by its full name.
+
+        Raises:
+            TopicError: one does not exist, and then none is deleted; or one was refused.
+        """
+        self.require(names)
+        for name, future in self._admin.delete_topics(list(names), operation_timeout=self._timeout).items():
+            try:
+                future.result()
+            except KafkaException as error:
+                raise TopicError(f"cannot delete {name}: {error.args[0].str()}") from None
+
+    def _apply_one(self, topic: TopicPlan) -> None:
+        if topic.spec is None:
+            return
+        if topic.verdict is Verdict.CREATE:
+            self._create(topic.spec)
+            return
+        settings = [change for change in topic.changes if change.setting != "partitions"]
+        if len(settings) < len(topic.changes):
+            growth = NewPartitions(topic.name, topic.spec.partitions)
+            self._admin.create_partitions([growth])[topic.name].result(self._timeout)
+        if settings:
+            entries = [
+                ConfigEntry(change.setting, change.wanted, incremental_operation=AlterConfigOpType.SET)
+                for change in settings
+            ]
+            resource = ConfigResource(ResourceType.TOPIC, topic.name, incremental_configs=entries)
+            self._admin.incremental_alter_configs([resource])[resource].result(self._timeout)
+
+    def _create(self, spec: TopicSpec) -> None:
+        new = NewTopic(
+            spec.name,
+            num_partitions=spec.partitions,
+            replication_factor=spec.replication_factor,
+            config=spec.config(),
+        )
+        try:
+            self._admin.create_topics([new], operation_timeout=self._timeout)[spec.name].result(
+                self._timeout * 2
+            )
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+
+    def _await_visible(self, partitions: Mapping[str, int]) -> None:
+        deadline = time.monotonic() + self._timeout
+        while missing := _not_shown(self._metadata(), partitions):
+            if time.monotonic() > deadline:
+                raise TopicError(
+                    f"applied, but not shown by the cluster after {self._timeout:g} s: {missing}"
+                )
+            time.sleep(_LOOK_AGAIN_S)
+
+    def _metadata(self) -> ClusterMetadata:
+        return raise_on_kafka(
+            lambda: self._admin.list_topics(timeout=self._timeout),
+            "asking for the topics",
+            self._brokers.brokers,
+        )
+
+    def _describe(self, metadata: ClusterMetadata, names: Sequence[str]) -> list[ActualTopic]:
+        present = [name for name in names if name in metadata.topics]
+        deadline = time.monotonic() + self._timeout
+        found: dict[str, ActualTopic] = {}
+        while missing := [name for name in present if name not in found]:
+            found |= self._described(metadata, missing, is_last=time.monotonic() > deadline)
+            if len(found) < len(present):
+                # The node that was asked has not heard of a new topic, or a topic has just been deleted.
+                time.sleep(_LOOK_AGAIN_S)
+                metadata = self._metadata()
+                present = [name for name in present if name in metadata.topics]
+        return [found[name] for name in present]
+
+    def _described(
+        self, metadata: ClusterMetadata, names: Sequence[str], *, is_last: bool
+    ) -> dict[str, ActualTopic]:
+        """The topics that the node asked knows; all of them, or an error, in the last round."""
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+        found = {}
+        for resource, future in self._admin.describe_configs(
+            resources, request_timeout=self._timeout
+        ).items():
+            try:
+                found[resource.name] = _actual(metadata, resource.name, future.result())
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART and not is_last:
+                    continue
+                raise broker_error(
+                    error.args[0], f"reading the settings of {resource.name}", self._brokers.brokers
+                ) from None
+        return found
+
+    def _silent_keys(self, topics: Iterable[ActualTopic]) -> frozenset[str]:
+        # Redpanda is told by the settings it reports, not by configuration that may be wrong.
+        redpanda = self._brokers.admin_url is not None or any(
+            name.startswith(_REDPANDA_ONLY) for topic in topics for name in topic.config
+        )
+        return REDPANDA_SILENT_KEYS | IGNORED_BY_REDPANDA if redpanda else frozenset()
+
+
+def _not_shown(metadata: ClusterMetadata, partitions: Mapping[str, int]) -> list[str]:
+    return sorted(
+        name
+        for name, count in partitions.items()
+        if name not in metadata.topics or len(metadata.topics[name].partitions) < count
+    )
+
+
+def _actual(metadata: ClusterMetadata, name: str, entries: dict[str, ConfigEntry]) -> ActualTopic:
+    partitions = metadata.topics[name].partitions
+    return ActualTopic(
+        name=name,
+        partitions=len(partitions),
+        replication_factor=max((len(part.replicas) for part in partitions.values()), default=0),
+        config={key: str(entry.value) for key, entry in entries.items() if entry.value is not None},
+        overridden=frozenset(
+            key
+            for key, entry in entries.items()
+            if ConfigSource(entry.source) is ConfigSource.DYNAMIC_TOPIC_CONFIG
+            and not key.startswith(_REDPANDA_ONLY)
+        ),
+    )

@@ -1,0 +1,188 @@
+"""What is wanted, what is there, and the safe way from one to the other; pure rules.
+
+Partitions never shrink, replication is never changed, and nothing is deleted unless asked by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from coinstream.topics.catalogue import TopicSpec
+
+REDPANDA_SILENT_KEYS: Final = frozenset(
+    {
+        "min.insync.replicas",
+        "unclean.leader.election.enable",
+        "index.interval.bytes",
+        "segment.index.bytes",
+        "segment.jitter.ms",
+        "preallocate",
+        "flush.messages",
+        "file.delete.delay.ms",
+    }
+)
+"""Settings that Redpanda accepts and never reports back, so their absence is no drift."""
+
+IGNORED_BY_REDPANDA: Final = frozenset({"compression.type"})
+"""Settings that Redpanda reports but does not act on; producers compress."""
+
+
+class Verdict(StrEnum):
+    """What a plan says of one topic."""
+
+    CREATE = "create"
+    CHANGE = "change"
+    DRIFT = "drift"
+    CANNOT = "cannot change"
+    SAME = "no change"
+    UNMANAGED = "unmanaged"
+
+
+@dataclass(frozen=True, slots=True)
+class ActualTopic:
+    """A topic as the cluster reports it. `config` holds what reads back."""
+
+    name: str
+    partitions: int
+    replication_factor: int
+    config: Mapping[str, str] = field(default_factory=dict)
+    overridden: frozenset[str] = frozenset()
+    """Keys set on the topic itself rather than inherited from the broker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One setting that is not as wanted."""
+
+    setting: str
+    actual: str | None
+    wanted: str | None
+    verdict: Verdict
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicPlan:
+    """What would be done to one topic, and what is wrong that cannot or will not be mended."""
+
+    name: str
+    verdict: Verdict
+    spec: TopicSpec | None
+    differences: tuple[Difference, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def changes(self) -> tuple[Difference, ...]:
+        """The differences that applying mends."""
+        return tuple(item for item in self.differences if item.verdict is Verdict.CHANGE)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The whole difference between wanted and actual."""
+
+    topics: tuple[TopicPlan, ...]
+
+    def count(self, verdict: Verdict) -> int:
+        """How many topics have this verdict."""
+        return sum(topic.verdict is verdict for topic in self.topics)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether applying would do nothing."""
+        return not any(topic.verdict is Verdict.CREATE or topic.changes for topic in self.topics)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """All warnings, each once."""
+        return tuple(dict.fromkeys(text for topic in self.topics for text in topic.warnings))
+
+
+def plan(
+    wanted: Iterable[tuple[TopicSpec, str | None]],
+    actual: Mapping[str, ActualTopic],
+    *,
+    silent_keys: frozenset[str] = frozenset(),
+    unmanaged: Sequence[str] = (),
+) -> Plan:
+    """Compare wanted specs (each with the warning of its fitting, if any) with what is there.
+
+    Args:
+        wanted: specs as the cluster can hold them.
+        actual: the topics of the cluster by name.
+        silent_keys: settings that the broker never reports back.
+        unmanaged: topics that look like ours but are not wanted; shown, never touched.
+    """
+    topics = [_plan_topic(spec, note, actual.get(spec.name), silent_keys) for spec, note in wanted]
+    topics += [TopicPlan(name, Verdict.UNMANAGED, None) for name in unmanaged]
+    return Plan(tuple(topics))
+
+
+def _plan_topic(
+    spec: TopicSpec, note: str | None, actual: ActualTopic | None, silent: frozenset[str]
+) -> TopicPlan:
+    warnings = (note,) if note else ()
+    if actual is None:
+        new = {"partitions": str(spec.partitions), "replication.factor": str(spec.replication_factor)}
+        rows = tuple(
+            Difference(name, None, value, Verdict.CREATE) for name, value in (new | spec.config()).items()
+        )
+        return TopicPlan(spec.name, Verdict.CREATE, spec, rows, warnings)
+    found = (
+        *_partition_difference(spec, actual),
+        *_replication_difference(spec, actual),
+        *_setting_differences(spec, actual, silent),
+        *_foreign_settings(spec, actual),
+    )
+    return TopicPlan(spec.name, _overall(found), spec, found, warnings)
+
+
+def _overall(found: Sequence[Difference]) -> Verdict:
+    verdicts = {item.verdict for item in found}
+    for verdict in (Verdict.CANNOT, Verdict.CHANGE, Verdict.DRIFT):
+        if verdict in verdicts:
+            return verdict
+    return Verdict.SAME
+
+
+def _partition_difference(spec: TopicSpec, actual: ActualTopic) -> Iterable[Difference]:
+    have, want = str(actual.partitions), str(spec.partitions)
+    if actual.partitions < spec.partitions:
+        reason = "keys move to other partitions: the order of a key holds only before and after"
+        yield Difference("partitions", have, want, Verdict.CHANGE, reason)
+    elif actual.partitions > spec.partitions:
+        yield Difference("partitions", have, want, Verdict.CANNOT, "partitions never shrink")
+
+
+def _replication_difference(spec: TopicSpec, actual: ActualTopic) -> Iterable[Difference]:
+    if actual.replication_factor != spec.replication_factor:
+        yield Difference(
+            "replication.factor",
+            str(actual.replication_factor),
+            str(spec.replication_factor),
+            Verdict.CANNOT,
+            "needs a reassignment of replicas; use the cluster's own tool",
+        )
+
+
+def _setting_differences(
+    spec: TopicSpec, actual: ActualTopic, silent: frozenset[str]
+) -> Iterable[Difference]:
+    for name, want in spec.config().items():
+        have = actual.config.get(name)
+        if have != want and name not in silent:
+            yield Difference(name, have, want, Verdict.CHANGE)
+
+
+def _foreign_settings(spec: TopicSpec, actual: ActualTopic) -> Iterable[Difference]:
+    for name in sorted(actual.overridden - spec.config().keys()):
+        yield Difference(
+            name,
+            actual.config.get(name),
+            None,
+            Verdict.DRIFT,
+            "set on the topic by someone else; not in the catalogue, so it is left alone",
+        )

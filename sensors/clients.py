@@ -1,0 +1,57 @@
+"""What the watching sensors share: the cluster with short timeouts, monitors that live between ticks."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from coinstream.monitoring.cluster import ClusterReader
+from coinstream.monitoring.lag import LagMonitor
+from coinstream.monitoring.probe import ProducerProbe
+from coinstream.monitoring.topic_stats import TopicWatch
+from coinstream.settings import BrokerSettings, LagSettings, WatchSettings
+from resources.admin import AdminResource
+
+
+@lru_cache(maxsize=1)
+def _monitor_of(brokers: str, timeout_ms: int) -> LagMonitor:
+    return LagMonitor(_settings(brokers, timeout_ms), LagSettings())
+
+
+@lru_cache(maxsize=1)
+def _probe_of(brokers: str, timeout_ms: int) -> ProducerProbe:
+    return ProducerProbe(_settings(brokers, timeout_ms), timeout_s=timeout_ms / 1000)
+
+
+@lru_cache(maxsize=1)
+def _watch_of(brokers: str, timeout_ms: int) -> TopicWatch:
+    return TopicWatch(ClusterReader(_settings(brokers, timeout_ms)))
+
+
+def _settings(brokers: str, timeout_ms: int) -> BrokerSettings:
+    return BrokerSettings(brokers=brokers, request_timeout_ms=timeout_ms)
+
+
+def impatient(admin: AdminResource, settings: WatchSettings) -> BrokerSettings:
+    """The cluster, with waits short enough for a tick.
+
+    Raises:
+        BrokerError: no broker is configured and the local one does not run.
+    """
+    found = admin.settings()
+    timeout = min(found.request_timeout_ms, settings.timeout_ms)
+    return found.model_copy(update={"request_timeout_ms": timeout})
+
+
+def lag_monitor(brokers: BrokerSettings) -> LagMonitor:
+    """The lag monitor of this process for a cluster: a connection costs more than a question."""
+    return _monitor_of(brokers.brokers, brokers.request_timeout_ms)
+
+
+def producer_probe(brokers: BrokerSettings) -> ProducerProbe:
+    """The producer probe of this process for a cluster."""
+    return _probe_of(brokers.brokers, brokers.request_timeout_ms)
+
+
+def topic_watch(brokers: BrokerSettings) -> TopicWatch:
+    """The watch over topics of this process for a cluster: rates need two looks."""
+    return _watch_of(brokers.brokers, brokers.request_timeout_ms)

@@ -1,0 +1,69 @@
+"""The offset to commit, against a model that remembers every message."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coinstream.consumer.offset_tracker import OffsetTracker
+
+
+def test_nothing_to_commit_before_anything_is_handled() -> None:
+    tracker = OffsetTracker()
+    assert tracker.position is None
+    tracker.hold(5)
+    assert tracker.position is None
+
+
+def test_position_waits_for_a_held_message() -> None:
+    tracker = OffsetTracker()
+    tracker.hold(7)
+    tracker.advance(12)
+    assert tracker.position == 7
+    tracker.release(7)
+    assert tracker.position == 12
+
+
+@given(
+    start=st.integers(0, 2**40),
+    gaps=st.lists(st.integers(1, 3), min_size=1, max_size=60),
+    data=st.data(),
+)
+def test_commits_up_to_the_last_message_whose_predecessors_are_all_settled(
+    start: int, gaps: list[int], data: st.DataObject
+) -> None:
+    offsets = [start]
+    for gap in gaps:
+        offsets.append(offsets[-1] + gap)
+    tracker = OffsetTracker()
+    settled: set[int] = set()
+    held: list[int] = []
+    highest = -1
+    for at, offset in enumerate(offsets):
+        if data.draw(st.booleans(), label="held"):
+            tracker.hold(offset)
+            held.append(offset)
+        else:
+            settled.add(offset)
+        tracker.advance(offset + 1)
+        while held and data.draw(st.booleans(), label="release one"):
+            freed = held.pop(data.draw(st.integers(0, len(held) - 1)))
+            tracker.release(freed)
+            settled.add(freed)
+        position = tracker.position
+        assert position is not None
+        # Never past a message that is not settled, and not before the first such one either.
+        open_ones = [each for each in offsets[: at + 1] if each not in settled]
+        assert position == (open_ones[0] if open_ones else offset + 1)
+        # A committed offset never goes back.
+        assert position >= highest
+        highest = position
+    assert tracker.held == len(held)
+
+
+@given(st.lists(st.integers(0, 1000), min_size=1))
+def test_advancing_back_changes_nothing(offsets: list[int]) -> None:
+    tracker = OffsetTracker()
+    for offset in offsets:
+        tracker.advance(offset)
+    assert tracker.position == max(offsets)

@@ -1,0 +1,144 @@
+"""`coinstream lag`, `health` and `top` as people and scripts run them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from coinstream.cli.rendering import duration
+from coinstream.local_broker import LocalBroker
+from tests.conftest import TopicFactory
+from tests.support import unique, wait_until
+
+
+@pytest.fixture
+def group(broker: LocalBroker, topic: TopicFactory) -> tuple[str, str]:
+    """A group that has handled 3 of 8 messages, and its topic."""
+    name, group = topic(partitions=2), unique("group")
+    producer = Producer({"bootstrap.servers": broker.bootstrap})
+    for _ in range(8):
+        producer.produce(name, b"x", partition=1)
+    assert producer.flush(30) == 0
+    consumer = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": group})
+    consumer.commit(offsets=[TopicPartition(name, 1, 3)], asynchronous=False)
+    consumer.close()
+    return group, name
+
+
+def environment(bootstrap: str) -> dict[str, str]:
+    return os.environ | {"REDPANDA_BROKERS": bootstrap, "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
+
+
+def coinstream(bootstrap: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "coinstream", *arguments],
+        env=environment(bootstrap),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_lag_of_a_group(broker: LocalBroker, group: tuple[str, str]) -> None:
+    name, topic = group
+    told = json.loads(coinstream(broker.bootstrap, "lag", name, "--json").stdout)
+    (one,) = told["groups"]
+    assert (one["group"], one["messages"], one["state"]) == (name, 5, "EMPTY")
+    parts = {part["partition"]: part for part in one["partitions"]}
+    assert (parts[1]["messages"], parts[1]["committed"], parts[1]["seconds_from"]) == (5, 3, "record")
+    shown = coinstream(broker.bootstrap, "lag", name).stdout
+    assert topic in shown
+    assert "oldest" in shown
+
+
+def test_all_groups_are_listed(broker: LocalBroker, group: tuple[str, str]) -> None:
+    shown = coinstream(broker.bootstrap, "lag")
+    assert shown.returncode == 0
+    assert group[0] in shown.stdout
+
+
+def test_a_group_that_does_not_exist(broker: LocalBroker) -> None:
+    lag, health = (coinstream(broker.bootstrap, command, "nobody-4") for command in ("lag", "health"))
+    assert (lag.returncode, health.returncode) == (1, 1)
+    assert "error: there is no consumer group nobody-4" in lag.stderr
+    assert "Traceback" not in lag.stderr + health.stderr
+    assert "-1" in health.stdout
+
+
+def test_health_tells_by_its_exit_code(broker: LocalBroker, group: tuple[str, str]) -> None:
+    told = coinstream(broker.bootstrap, "health", group[0], "--json")
+    assert told.returncode == 0, told.stdout
+    one = json.loads(told.stdout)
+    assert one["status"] == "healthy"
+    assert (one["groups"][0]["lag"], one["groups"][0]["state"]) == (5, "EMPTY")
+    dead = coinstream("127.0.0.1:1", "health", "--json")
+    assert dead.returncode == 1
+    shown = json.loads(dead.stdout)
+    assert {shown["status"], shown["cluster"]["status"], shown["producer"]["status"]} == {"unhealthy"}
+
+
+def test_top_shows_everything_once(broker: LocalBroker, group: tuple[str, str]) -> None:
+    told = json.loads(coinstream(broker.bootstrap, "top", "--once", "--json").stdout)
+    topics = {line["topic"]: line for line in told["topics"]}
+    mine = topics[group[1]]
+    assert (mine["records"], mine["lag"], mine["slowest"], mine["partitions"]) == (8, 5, group[0], 2)
+    assert mine["rate"] == 0
+    assert mine["newest_s"] is not None
+    assert told["producer"]["latency_ms"] > 0
+    shown = coinstream(broker.bootstrap, "top", "--once").stdout
+    assert group[0] in shown
+    assert group[1] in shown
+
+
+@pytest.mark.parametrize("command", [["top", "--json"], ["lag", "--watch", "--json"]])
+def test_in_a_pipe_there_is_one_object_a_line_until_interrupted(
+    broker: LocalBroker, group: tuple[str, str], tmp_path: Path, command: list[str]
+) -> None:
+    out = tmp_path / "out"
+    with out.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "coinstream", *command, "--interval", "0.2"],
+            env=environment(broker.bootstrap),
+            stdout=file,
+        )
+    try:
+        wait_until(lambda: out.read_text().count("\n") >= 3, what="three lines")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait(30)
+    for line in out.read_text().splitlines()[:3]:
+        assert group[0] in line
+        json.loads(line)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (None, "?"),
+        (0.0, "0 s"),
+        (0.85, "850 ms"),
+        (4.25, "4.2 s"),
+        (42.9, "42 s"),
+        (185, "3 min 5 s"),
+        (7_800, "2 h 10 min"),
+        (273_600, "3 d 4 h"),
+    ],
+)
+def test_durations_as_people_say_them(seconds: float | None, expected: str) -> None:
+    assert duration(seconds) == expected
+
+
+def test_a_deleted_group_does_not_exist(broker: LocalBroker, group: tuple[str, str]) -> None:
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    admin.delete_consumer_groups([group[0]])[group[0]].result(30)
+    assert coinstream(broker.bootstrap, "lag", group[0]).returncode == 1

@@ -1,0 +1,103 @@
+"""Burrow's rules, each with its own case and what holds for all."""
+
+from itertools import accumulate
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coinstream.monitoring.evaluation import Commit, Rules, Verdict, judge, worst
+
+RULES = Rules(window=4, allowed=0, silence_s=30)
+
+
+def commits(*points: tuple[int, int], every: float = 10) -> list[Commit]:
+    """Commits of (offset, lag), ten seconds apart."""
+    return [Commit(number * every, *point) for number, point in enumerate(points)]
+
+
+def now_of(window: list[Commit], later: float = 5) -> float:
+    return window[-1].at + later
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        (((10, 5), (20, 7), (30, 7), (40, 9)), Verdict.WARN),
+        (((10, 5), (20, 7), (30, 6), (40, 9)), Verdict.OK),
+        (((10, 5), (10, 5), (10, 9), (10, 9)), Verdict.STALL),
+        (((10, 0), (10, 5), (10, 9), (10, 9)), Verdict.OK),
+        (((30, 5), (10, 25), (12, 24), (14, 23)), Verdict.REWIND),
+        (((30, 5), (10, 25), (40, 3), (50, 2)), Verdict.OK),
+        (((10, 5), (10, 5), (10, 5)), Verdict.OK),
+    ],
+    ids=[
+        "moves but never gains",
+        "gains at times",
+        "stands still",
+        "was clear in the window",
+        "went back",
+        "went back and recovered",
+        "too few commits to tell",
+    ],
+)
+def test_a_living_group(points: tuple[tuple[int, int], ...], expected: Verdict) -> None:
+    window = commits(*points)
+    assert judge(window, now_of(window), points[-1][1], None, RULES) is expected
+
+
+def test_silence_longer_than_the_window_is_a_stop() -> None:
+    window = commits((10, 5), (20, 5), (30, 5), (40, 5))
+    assert judge(window, window[-1].at + 30, 5, None, RULES) is not Verdict.STOP
+    assert judge(window, window[-1].at + 31, 5, None, RULES) is Verdict.STOP
+
+
+def test_a_stop_shows_even_if_the_window_holds_a_clear_commit() -> None:
+    window = commits((10, 0), (20, 0), (30, 0), (40, 0))
+    assert judge(window, window[-1].at + 100, 3, window[-1].at + 50, RULES) is Verdict.STOP
+
+
+def test_messages_that_arrived_just_now_are_no_stop() -> None:
+    window = commits((10, 0), (20, 0))
+    now = window[-1].at + 1000
+    assert judge(window, now, 3, now - 10, RULES) is Verdict.OK
+
+
+windows = st.lists(st.tuples(st.integers(-3, 9), st.integers(0, 50)), min_size=1, max_size=12).map(
+    lambda steps: commits(
+        *zip(accumulate((step for step, _ in steps), initial=100), [lag for _, lag in steps], strict=False)
+    )
+)
+
+
+@given(windows, st.floats(0, 1000), st.integers(0, 50), st.integers(0, 50))
+def test_a_lag_that_is_allowed_is_ok_whatever_happened(
+    window: list[Commit], later: float, lag: int, spare: int
+) -> None:
+    rules = Rules(window=4, allowed=lag + spare)
+    assert judge(window, now_of(window, later), lag, None, rules) is Verdict.OK
+
+
+@given(windows, st.integers(1, 50))
+def test_a_window_with_a_clear_commit_is_ok_or_stopped(window: list[Commit], lag: int) -> None:
+    window = [*window, Commit(window[-1].at + 1, window[-1].offset, 0)]
+    assert judge(window, now_of(window, 1), lag, None, RULES) is Verdict.OK
+    assert judge(window, now_of(window, 10_000), lag, None, RULES) is Verdict.STOP
+
+
+@given(windows, st.integers(1, 50))
+def test_only_the_window_counts(window: list[Commit], lag: int) -> None:
+    shown = judge(window, now_of(window), lag, None, RULES)
+    assert judge(window[-RULES.window :], now_of(window), lag, None, RULES) is shown
+
+
+@given(windows, st.integers(1, 50))
+def test_who_only_gains_is_never_warned_of(window: list[Commit], lag: int) -> None:
+    gaining = [Commit(commit.at, 100 + number, 500 - number) for number, commit in enumerate(window, start=1)]
+    assert judge(gaining, now_of(gaining), lag, None, RULES) is Verdict.OK
+
+
+@given(st.lists(st.sampled_from(list(Verdict))))
+def test_one_bad_partition_decides(verdicts: list[Verdict]) -> None:
+    order = [Verdict.OK, Verdict.WARN, Verdict.REWIND, Verdict.STALL, Verdict.STOP]
+    assert worst(verdicts) is order[max((order.index(verdict) for verdict in verdicts), default=0)]

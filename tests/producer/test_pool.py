@@ -1,0 +1,99 @@
+"""Which producer of the pool a message goes through."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coinstream.producer.delivery import Ledger, RecordMetadata
+from coinstream.producer.pool import ProducerPool
+from coinstream.settings import BrokerSettings, ProducerSettings
+from tests.support import wait_until
+
+Spread = Literal["topic", "key"]
+keys = st.binary(max_size=40)
+topics = st.text("abcdefghijklmnopqrstuvwxyz-.", min_size=1, max_size=40)
+
+
+@pytest.fixture(scope="module")
+def pool(broker_settings: BrokerSettings) -> Iterator[Callable[[Spread], ProducerPool]]:
+    with ExitStack() as stack:
+        pools: dict[Spread, ProducerPool] = {}
+
+        def opened(spread: Spread) -> ProducerPool:
+            if spread not in pools:
+                pools[spread] = ProducerPool(broker_settings, ProducerSettings(spread=spread), Ledger())
+                stack.callback(pools[spread].close)
+            return pools[spread]
+
+        yield opened
+
+
+@pytest.mark.parametrize("spread", ["topic", "key"])
+@given(topic=topics, key=keys)
+def test_a_key_keeps_its_producer(
+    pool: Callable[[Spread], ProducerPool], spread: Spread, topic: str, key: bytes
+) -> None:
+    assert pool(spread).find(topic, key) is pool(spread).find(topic, key)
+
+
+@given(topic=topics, key=keys, other=keys)
+def test_by_default_the_keys_of_a_topic_share_a_producer(
+    pool: Callable[[Spread], ProducerPool], topic: str, key: bytes, other: bytes
+) -> None:
+    assert ProducerSettings().spread == "topic"
+    assert pool("topic").find(topic, key) is pool("topic").find(topic, other)
+
+
+def test_topics_are_spread_over_all_five(pool: Callable[[Spread], ProducerPool]) -> None:
+    found = [pool("topic").find(f"crypto-level1-exchange{n}", b"BTC/USDT") for n in range(200)]
+    assert len(set(map(id, found))) == 5
+
+
+def test_keys_may_be_spread_over_all_five(pool: Callable[[Spread], ProducerPool]) -> None:
+    found = [pool("key").find("crypto-level1", f"binance-COIN{n}/USDT".encode()) for n in range(200)]
+    assert len(set(map(id, found))) == 5
+
+
+def test_get_producer_takes_turns(pool: Callable[[Spread], ProducerPool]) -> None:
+    turns = [pool("topic").get_producer() for _ in range(10)]
+    assert len(set(map(id, turns[:5]))) == 5
+    assert turns[:5] == turns[5:]
+
+
+def test_threads_that_serve_a_lane_together_complete_each_future_once(
+    pool: Callable[[Spread], ProducerPool],
+) -> None:
+    lane, ended = pool("topic").find("crypto-level1", b""), threading.Event()
+
+    def serve() -> None:
+        while not ended.is_set():
+            lane.poll()
+
+    futures: list[Future[RecordMetadata]] = [Future() for _ in range(1_500)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            serving = [threads.submit(serve) for _ in range(4)]
+            for first in range(0, len(futures), 3):
+                lane.acknowledged.extend(
+                    (future, RecordMetadata("t", 0, number, 0, 0.0))
+                    for number, future in enumerate(futures[first : first + 3], first)
+                )
+                wait_until(lambda: not lane.acknowledged, what="all are served")
+            ended.set()
+            for served in serving:
+                served.result()
+    finally:
+        ended.set()
+        sys.setswitchinterval(interval)
+    assert [future.result(0).offset for future in futures] == list(range(1_500))

@@ -1,0 +1,252 @@
+"""The rules of the wire: rounding, times, compression, what is refused, what is read back."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from typing import Any
+
+import lz4.frame
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coinstream.errors import DecodeError, MessageError, UnroutableError
+from coinstream.messages import MESSAGE_TYPES, Analytics, Level1, Message, Ohlcv, Price, classify
+from coinstream.serialization import COMPRESS_ABOVE, Decoder, Encoder
+
+AT = datetime(2024, 8, 8, 23, 54, 13, 937_000, tzinfo=UTC)
+EXACT = Context(prec=400, rounding=ROUND_HALF_EVEN)
+
+texts = st.text(min_size=1, max_size=20)
+prices = st.floats(min_value=0, max_value=1e15, allow_nan=False)
+amounts = st.floats(min_value=0, allow_nan=False, allow_infinity=False)
+moments = st.datetimes(min_value=datetime(1970, 1, 1), timezones=st.just(UTC)).map(
+    lambda moment: moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+)
+any_message: st.SearchStrategy[Message] = st.one_of(
+    st.builds(
+        Price,
+        texts,
+        texts,
+        prices,
+        moments,
+        st.none() | amounts,
+        st.none() | st.floats(allow_nan=False, allow_infinity=False),
+        st.none() | amounts,
+    ),
+    st.builds(Ohlcv, texts, texts, texts, moments, moments, prices, prices, prices, prices, amounts, moments),
+    st.builds(
+        Analytics,
+        texts,
+        amounts,
+        amounts,
+        amounts,
+        moments,
+        st.none() | amounts,
+        st.none() | st.integers(min_value=0, max_value=2**53),
+    ),
+    st.builds(Level1, texts, texts, prices, prices, amounts, amounts, moments, moments),
+)
+
+
+def level1(**changes: Any) -> Level1:
+    return msgspec.structs.replace(Level1("binance", "BTC/USDT", 1.0, 2.0, 3.0, 4.0, AT, AT), **changes)
+
+
+def wire(message: Message) -> dict[str, Any]:
+    value, headers = Encoder().encode(message)
+    assert headers is None
+    fields: dict[str, Any] = json.loads(value)
+    return fields
+
+
+@given(any_message)
+def test_what_is_written_is_read_back_but_for_the_rounding_of_prices(message: Message) -> None:
+    encoder = Encoder()
+    value, headers = encoder.encode(message)
+    once = Decoder().decode(value, headers).message
+    assert type(once) is type(message)
+    assert encoder.encode(once)[0] == (lz4.frame.decompress(value) if headers else value)
+    for name in message.__struct_fields__:
+        before, after = getattr(message, name), getattr(once, name)
+        assert before == after or "price" in name or "best" in name
+
+
+@given(prices)
+def test_prices_are_rounded_half_even_to_eight_decimals(price: float) -> None:
+    rounded = wire(level1(best_bid=price))["bestBid"]
+    wanted = Decimal(repr(price)).quantize(Decimal("1e-8"), context=EXACT)
+    assert rounded == float(wanted)
+
+
+@pytest.mark.parametrize(
+    ("price", "text"),
+    [
+        (1e-8, b'"bestBid":1e-8'),
+        (123456789.123456789, b'"bestBid":123456789.12345679'),
+        (0.000000015, b'"bestBid":2e-8'),
+        (0.000000025, b'"bestBid":2e-8'),
+        (0.1 + 0.2, b'"bestBid":0.3'),
+        (0.0, b'"bestBid":0.0'),
+        (9e15, b'"bestBid":9000000000000000'),
+        (1e300, b'"bestBid":1e300'),
+    ],
+)
+def test_remarkable_prices(price: float, text: bytes) -> None:
+    assert text in Encoder().encode(level1(best_bid=price))[0]
+
+
+@pytest.mark.parametrize("price", [math.nan, math.inf, -math.inf, -1.0, -1e-9, None, "1", []])
+@pytest.mark.parametrize("field", ["best_bid", "best_ask"])
+def test_a_price_that_no_market_has_is_refused_by_name(field: str, price: Any) -> None:
+    with pytest.raises(MessageError, match="Level1" if price is None else field):
+        Encoder().encode(level1(**{field: price}))
+
+
+@pytest.mark.parametrize("size", [math.nan, math.inf, -1.0])
+def test_a_size_that_no_market_has_is_refused_by_name(size: float) -> None:
+    with pytest.raises(MessageError, match="ask_size"):
+        Encoder().encode(level1(ask_size=size))
+
+
+@pytest.mark.parametrize("changes", [{"symbol": ""}, {"exchange_id": ""}])
+def test_empty_names_are_refused(changes: dict[str, str]) -> None:
+    with pytest.raises(MessageError, match=next(iter(changes))):
+        Encoder().encode(level1(**changes))
+
+
+def test_optional_numbers_may_be_negative_only_where_that_has_a_meaning() -> None:
+    price = Price("x", "BTC", 1.0, AT, price_change_24h=-5.5)
+    assert wire(price)["priceChange24h"] == -5.5
+    with pytest.raises(MessageError, match="market_cap"):
+        Encoder().encode(msgspec.structs.replace(price, market_cap=-1.0))
+    with pytest.raises(MessageError, match="price_change_24h"):
+        Encoder().encode(msgspec.structs.replace(price, price_change_24h=math.nan))
+
+
+@given(st.floats(min_value=0, max_value=1e-3, allow_nan=False))
+def test_digits_that_rounding_destroys_are_counted(price: float) -> None:
+    encoder = Encoder()
+    value, _ = encoder.encode(level1(best_bid=price))
+    before, after = Decimal(repr(price)), Decimal(repr(json.loads(value)["bestBid"]))
+    is_lost = abs(after - before) > before * Decimal("1e-6")
+    assert dict(encoder.lossy_prices) == ({"level1.best_bid": 1} if is_lost else {})
+
+
+@given(
+    st.datetimes(min_value=datetime(1971, 1, 1), max_value=datetime(2200, 1, 1)),
+    st.integers(min_value=-14 * 60, max_value=14 * 60),
+)
+def test_times_are_utc_milliseconds(naive: datetime, offset: int) -> None:
+    moment = naive.replace(tzinfo=timezone(timedelta(minutes=offset)))
+    fields = wire(level1(timestamp=moment))
+    utc = moment.astimezone(UTC)
+    assert fields["timestamp"] == utc.strftime("%Y-%m-%dT%H:%M:%S.") + f"{utc.microsecond // 1000:03d}Z"
+
+
+@given(
+    st.lists(
+        st.datetimes(min_value=datetime(1971, 1, 1), max_value=datetime(9999, 1, 1)), min_size=2, max_size=2
+    ),
+    st.lists(st.sampled_from([0, 1, 999, 1000, 937_000, 999_999]), min_size=2, max_size=2),
+    st.sampled_from(["a", '"', "é", '.123456Z"}', ',"lastUpdated":"x']),
+)
+def test_times_are_written_alike_whatever_their_digits(
+    naive: list[datetime], digits: list[int], symbol: str
+) -> None:
+    stamp, updated = (
+        moment.replace(microsecond=micros, tzinfo=UTC) for moment, micros in zip(naive, digits, strict=True)
+    )
+    quote = wire(level1(timestamp=stamp, last_updated=updated, symbol=symbol))
+    assert (quote["timestamp"], quote["lastUpdated"], quote["symbol"]) == (text(stamp), text(updated), symbol)
+    price = wire(Price("x", symbol, 1.5, updated))
+    assert (price["lastUpdated"], price["symbol"]) == (text(updated), symbol)
+
+
+def text(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def test_a_naive_time_is_refused() -> None:
+    for field in ("timestamp", "last_updated"):
+        with pytest.raises(MessageError, match="time zone"):
+            Encoder().encode(level1(**{field: datetime(2024, 1, 1)}))
+
+
+def test_names_are_camel_case_and_absent_fields_are_left_out() -> None:
+    assert list(wire(Price("x", "BTC", 1.5, AT, volume_24h=2.0))) == [
+        "exchangeId",
+        "symbol",
+        "usdPrice",
+        "lastUpdated",
+        "volume24h",
+    ]
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "漢", "😀"])
+def test_bytes_not_characters_decide_over_compression(letter: str) -> None:
+    bare = len(Encoder().encode(level1(symbol="b"))[0]) - 1
+    width = len(letter.encode())
+    for spare, compressed in ((0, False), (1, True)):
+        count, rest = divmod(COMPRESS_ABOVE - bare + spare, width)
+        message = level1(symbol=letter * count + "b" * rest)
+        value, headers = Encoder().encode(message)
+        if compressed:
+            assert headers == [("compressed", b"true")]
+            assert len(lz4.frame.decompress(value)) == COMPRESS_ABOVE + 1
+        else:
+            assert headers is None
+            assert len(value) == COMPRESS_ABOVE
+        assert Decoder().decode(value, headers).message == message
+
+
+def test_unknown_fields_are_kept_beside_the_message_with_their_times() -> None:
+    fields = wire(level1()) | {"venue": "spot", "fundingTime": "2024-08-08T00:00:00.000Z", "note": None}
+    decoded = Decoder().decode(json.dumps(fields).encode(), topic="crypto-level1-binance")
+    assert decoded.message == level1()
+    assert dict(decoded.unknown) == {
+        "venue": "spot",
+        "fundingTime": datetime(2024, 8, 8, tzinfo=UTC),
+        "note": None,
+    }
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, b"", b"{", b"[]", b"1", b"\xff\xfe", b"null", b'{"bestBid":1}', b"[" * 100_000],
+)
+def test_what_is_no_message_is_a_decode_error(value: bytes | None) -> None:
+    with pytest.raises(DecodeError):
+        Decoder().decode(value)
+
+
+@given(st.binary(max_size=200), st.booleans())
+def test_no_bytes_crash_the_reader(value: bytes, compressed: bool) -> None:
+    headers = [("compressed", b"true")] if compressed else None
+    with pytest.raises(DecodeError):
+        Decoder().decode(value, headers, "crypto-prices")
+
+
+def test_a_bomb_and_a_cut_frame_are_refused() -> None:
+    bomb = lz4.frame.compress(bytes(64 * 1024 * 1024))
+    for value in (bomb, lz4.frame.compress(b"x" * 5000)[:-8]):
+        with pytest.raises(DecodeError, match="lz4"):
+            Decoder().decode(value, [("compressed", b"true")])
+
+
+@given(st.lists(st.text(max_size=8), min_size=1, max_size=5))
+def test_fields_that_fit_no_type_are_named(names: list[str]) -> None:
+    told_by = {kind.told_by for kind in MESSAGE_TYPES.values()}
+    seen = [name for name in names if name not in told_by]
+    with pytest.raises(UnroutableError) as refused:
+        classify(seen)
+    assert all(repr(name) in str(refused.value) for name in seen)
+
+
+@pytest.mark.parametrize("kind", MESSAGE_TYPES.values(), ids=lambda kind: kind.name)
+def test_each_type_is_told_by_its_field(kind: Any) -> None:
+    assert classify(["exchangeId", kind.told_by]) is kind
