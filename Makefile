@@ -53,6 +53,7 @@ lock: $(VENV)/.dev ## write the locks anew; ARGS="--upgrade" takes newer version
 	$(UV_COMPILE) $(ARGS) -o requirements.lock pyproject.toml
 	$(UV_COMPILE) $(ARGS) --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
 	$(UV_COMPILE) $(ARGS) --extra deploy -c requirements.lock -o requirements-deploy.lock pyproject.toml
+	$(UV_COMPILE) $(ARGS) --extra ray -c requirements.lock -o requirements-ray.lock pyproject.toml
 	$(UV_COMPILE) $(ARGS) --group docs -o requirements-docs.lock
 
 clean: ## remove what was made here; data under ~/.coinstream stays

@@ -10,7 +10,7 @@ from typing import Final
 
 from coinstream.errors import PlatformError
 
-_GUARD: Final = Path(__file__).with_name("guard.py")
+_GUARD: Final = Path(__file__).with_name("supervisor.py")
 _TAIL_LINES: Final = 8
 
 

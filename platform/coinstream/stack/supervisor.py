@@ -4,7 +4,7 @@ The owner holds this process's standard input. When that pipe closes, because th
 because it died, however it died, the descendants are asked to end, then the command, then those that
 remain are killed. On Linux orphaned descendants come to this process, so none escapes it.
 
-Usage: `python -I guard.py GRACE_SECONDS COMMAND...`; exits with the code of the command.
+Usage: `python -I supervisor.py GRACE_SECONDS COMMAND...`; exits with the code of the command.
 """
 
 from __future__ import annotations
