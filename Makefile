@@ -7,12 +7,13 @@ DOCS := .venv-docs
 TESTERS ?= 2
 UV_COMPILE := $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-strip-extras
+PYTEST = $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 CHECKED := platform assets sensors resources definitions.py tests scripts
 
-.PHONY: help up shell install test lint format faults audit docs bench lock clean
+.PHONY: help up shell install test test-all lint format faults audit docs bench lock clean
 
 help: ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 up: $(VENV)/.runtime ## broker, topics, a feed, Dagster's web UI; Ctrl-C stops everything
 	@exec $(BIN)/coinstream up $(ARGS)
@@ -22,8 +23,11 @@ shell: $(VENV)/.runtime ## a shell in which `coinstream` is a command; leave it 
 
 install: $(VENV)/.dev ## the virtual environment with everything for development
 
-test: lint ## lint, types and all tests; ARGS="-k name" goes to pytest
-	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+test: lint ## lint, types and the fast tests; ARGS="-k name" goes to pytest
+	$(PYTEST) -m "not system" --durations 20 $(ARGS)
+
+test-all: $(VENV)/.ray ## the system tests: whole stacks, clusters, kills, browser, documented commands
+	$(PYTEST) -m system --durations 30 $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, mypy and bandit
 	$(BIN)/ruff check .
@@ -73,6 +77,11 @@ $(VENV)/.runtime: requirements-bootstrap.lock requirements.lock pyproject.toml s
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	@echo "installing the packages for development into $(VENV) (once)"
 	@$(BIN)/python scripts/install.py requirements-dev.lock
+	@touch $@
+
+$(VENV)/.ray: requirements-ray.lock $(VENV)/.dev
+	@echo "installing the packages of the extra ray into $(VENV) (once)"
+	@$(BIN)/python scripts/install.py requirements-ray.lock
 	@touch $@
 
 $(DOCS)/.installed: requirements-docs.lock requirements-bootstrap.lock | $(VENV)/bin/python

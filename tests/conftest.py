@@ -42,8 +42,17 @@ TopicFactory = Callable[..., str]
 """`topic(name="t", partitions=1, replication=None, config=None)` creates a topic; gives its unique name."""
 
 
+SYSTEM_FIXTURES = frozenset({"up", "cluster3", "topic3"})
+"""Fixtures that start a whole stack or a three-node cluster: their tests are system tests."""
+
+
+# Before pytest's own hook, which deselects by markers.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow ones first."""
+    """Mark the users of costly fixtures as system tests, and put slow folders first."""
+    for item in items:
+        if SYSTEM_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.system)
     items.sort(key=lambda item: _turn(item.path.parent.name))
 
 

@@ -58,6 +58,7 @@ def test_the_locks_hold_every_dependency_and_agree() -> None:
     assert not names(["pytest", "mypy", "ruff"]) & names(list(runtime))
 
 
+@pytest.mark.system
 def test_the_wheel_has_the_files_that_the_code_reads(tmp_path: Path) -> None:
     source = tmp_path / "source"
     shutil.copytree(

@@ -10,6 +10,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 STDLIB = Path(sysconfig.get_path("stdlib"))
 SAY = "import platform; print(platform.__file__)"
@@ -37,6 +39,7 @@ def test_with_the_root_and_the_sources_in_front_of_everything() -> None:
     assert Path(run("-S", code=path + SAY)).parent == STDLIB
 
 
+@pytest.mark.system
 def test_in_dagsters_code_server(tmp_path: Path) -> None:
     """Loaded as workspace.yaml says, in a process of Dagster's own."""
     # A module beside the code location that loads it and tells what it found.

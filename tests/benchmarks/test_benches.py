@@ -26,6 +26,7 @@ def _on_the_broker_of_the_tests(broker: LocalBroker, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("REDPANDA_BROKERS", broker.bootstrap)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("name", TINY)
 def test_a_bench_runs_to_its_end(name: str) -> None:
     result = import_module(BENCHES[name][0]).run(**TINY[name])
@@ -36,6 +37,7 @@ def test_a_bench_runs_to_its_end(name: str) -> None:
         assert result["ratio"] > 0
 
 
+@pytest.mark.system
 def test_the_peers_bench_compares_with_the_bare_client_and_draws_a_chart(tmp_path: Path) -> None:
     chart = tmp_path / "peers.svg"
     result = import_module(BENCHES["peers"][0]).run(

@@ -23,6 +23,8 @@ from tests.conftest import TopicFactory
 from tests.consumer.common import quote
 from tests.support import unique, wait_until
 
+pytestmark = pytest.mark.system
+
 Committed = Callable[[str, str, int], dict[int, int]]
 PARTITIONS = 48
 SYMBOLS = 200

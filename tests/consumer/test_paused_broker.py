@@ -14,6 +14,8 @@ from tests.conftest import topic_factory
 from tests.consumer.common import Memory, fill, quote
 from tests.support import unique, wait_until
 
+pytestmark = pytest.mark.system
+
 FROZEN_S = 20
 
 

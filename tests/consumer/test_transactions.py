@@ -63,6 +63,7 @@ def test_errors_in_the_middle_leave_neither_gaps_nor_duplicates(
     assert memory.in_order()
 
 
+@pytest.mark.system
 def test_a_process_killed_in_the_middle_of_a_transaction_leaves_no_trace(
     client: RedpandaClient, broker_settings: BrokerSettings, topic: TopicFactory, tmp_path: Path
 ) -> None:

@@ -16,6 +16,8 @@ import yaml
 from coinstream.local_broker.ports import free_ports
 from tests.support import wait_until
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[2]
 PASSWORD = "postgres-Secret-never-shown"
 

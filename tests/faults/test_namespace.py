@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.system
+
 WEATHER = "ip link set lo up && tc qdisc add dev lo root netem delay 10ms 5ms loss 1%"
 
 

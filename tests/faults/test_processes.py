@@ -18,6 +18,8 @@ from tests.faults.judge import Sent, judge, read_all
 from tests.faults.load import KEPT, Load
 from tests.support import unique, wait_until
 
+pytestmark = pytest.mark.system
+
 PARTITIONS = 4
 
 READER = """

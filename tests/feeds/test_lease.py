@@ -229,6 +229,7 @@ def reader(brokers: BrokerSettings) -> Iterator[Reader]:
     made.close()
 
 
+@pytest.mark.system
 def test_a_handover_between_processes_leaves_no_gap_and_no_duplicate(runs: Runs, reader: Reader) -> None:
     first = runs.start()
     reader.read_more(100)
@@ -245,6 +246,7 @@ def test_a_handover_between_processes_leaves_no_gap_and_no_duplicate(runs: Runs,
         assert numbers == list(range(numbers[0], numbers[-1] + 1))
 
 
+@pytest.mark.system
 def test_a_successor_goes_on_without_a_gap_when_its_predecessor_is_killed(
     runs: Runs, reader: Reader, exchange: SimulatedExchange
 ) -> None:
@@ -265,6 +267,7 @@ def test_a_successor_goes_on_without_a_gap_when_its_predecessor_is_killed(
         assert set(numbers) == set(range(min(numbers), max(numbers) + 1))
 
 
+@pytest.mark.system
 def test_a_second_process_is_refused(runs: Runs, reader: Reader) -> None:
     first = runs.start()
     reader.read_more(10)
@@ -274,6 +277,7 @@ def test_a_second_process_is_refused(runs: Runs, reader: Reader) -> None:
     assert first.poll() is None
 
 
+@pytest.mark.system
 def test_a_lease_does_not_outlive_its_process(tmp_path: Path) -> None:
     script = f"""
 import sys, time

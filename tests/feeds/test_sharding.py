@@ -90,6 +90,7 @@ def test_what_cannot_be_dealt_out_says_so() -> None:
         open_feed("simulated", Options(shard=name))
 
 
+@pytest.mark.system
 def test_two_processes_share_an_exchange(
     broker: LocalBroker, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,6 +119,7 @@ def test_the_offsets_are_told_to_the_group_for_lag_tools(
     assert future.result(30).topic_partitions[0].offset == 5
 
 
+@pytest.mark.system
 def test_a_killed_landing_loses_nothing_and_doubles_nothing(
     broker: LocalBroker, topic: TopicFactory, tmp_path: Path
 ) -> None:

@@ -23,6 +23,8 @@ from tests.conftest import topic_factory
 from tests.local_broker.reading import read_all
 from tests.support import wait_until
 
+pytestmark = pytest.mark.system
+
 
 def run(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(

@@ -30,6 +30,8 @@ from coinstream.local_broker.state_file import (
 from tests.conftest import topic_factory
 from tests.support import wait_until
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def formatted(tmp_path_factory: pytest.TempPathFactory) -> Path:

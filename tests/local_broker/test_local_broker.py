@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from confluent_kafka import KafkaError, Message, Producer
 
 from coinstream.local_broker import LocalBroker
@@ -18,6 +19,7 @@ def test_serves_what_was_produced(broker: LocalBroker, topic: TopicFactory) -> N
     assert read_all(broker.bootstrap, name, 100) == {str(number).encode() for number in range(100)}
 
 
+@pytest.mark.system
 def test_acknowledged_messages_survive_a_killed_node(cluster3: LocalBroker, topic3: TopicFactory) -> None:
     name = topic3("survives", partitions=3)
     producer = Producer({"bootstrap.servers": cluster3.bootstrap, "enable.idempotence": True})

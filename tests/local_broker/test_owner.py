@@ -12,8 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.support import wait_until
+
+pytestmark = pytest.mark.system
 
 OWNER = """
 import json, os, sys, time

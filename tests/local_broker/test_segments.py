@@ -15,6 +15,8 @@ from coinstream.local_broker.segments import METADATA_LOG, find_damage
 from tests.conftest import topic_factory
 from tests.local_broker.reading import read_all
 
+pytestmark = pytest.mark.system
+
 COUNT = 500
 
 

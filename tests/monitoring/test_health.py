@@ -123,6 +123,7 @@ def test_a_group_without_commit_on_a_partition_counts_from_its_start(
     assert (health.status, health.lag, health.members) == (Status.DEGRADED, 1_200, 0)
 
 
+@pytest.mark.system
 def test_a_cluster_that_loses_a_broker_and_then_two(cluster3: LocalBroker, topic3: TopicFactory) -> None:
     settings = BrokerSettings(brokers=cluster3.bootstrap, request_timeout_ms=5_000)
     topic3(partitions=3, replication=3)

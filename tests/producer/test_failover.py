@@ -15,6 +15,8 @@ from tests.conftest import TopicFactory
 from tests.producer.records import numbers_by_key, quotes, read
 from tests.support import wait_until
 
+pytestmark = pytest.mark.system
+
 
 class Stream:
     """Produces numbered quotes until it is told to stop."""

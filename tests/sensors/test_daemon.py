@@ -14,6 +14,8 @@ from tests.monitoring.webhook import Webhook
 from tests.sensors.daemon import daemon as running_daemon
 from tests.support import unique, wait_until
 
+pytestmark = pytest.mark.system
+
 PATIENCE_S = 90.0
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pytest
 
 from coinstream.local_broker import LocalBroker
 from coinstream.settings import WatchSettings
@@ -15,6 +16,7 @@ from tests.monitoring.webhook import Webhook
 from tests.support import wait_until
 
 
+@pytest.mark.system
 def test_a_broker_that_goes_and_comes_back(
     instance: dg.DagsterInstance, resources: dict[str, Any], hook: Webhook, tmp_path: Path
 ) -> None:

@@ -17,6 +17,8 @@ from tests.feeds.test_lease import SYMBOLS, Reader, brokers, exchange, reader
 from tests.sensors.daemon import ROOT, daemon
 from tests.support import wait_until
 
+pytestmark = pytest.mark.system
+
 __all__ = ["brokers", "exchange", "reader"]
 
 FEED = "handover"

@@ -14,6 +14,8 @@ from coinstream.errors import PlatformError
 from coinstream.stack.process import Child
 from tests.support import wait_until
 
+pytestmark = pytest.mark.system
+
 STUBBORN = """
     import os, signal, sys, time
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

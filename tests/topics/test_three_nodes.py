@@ -17,6 +17,8 @@ from coinstream.topics.plan import Plan, Verdict
 from tests.conftest import topic_factory
 from tests.support import unique, wait_until
 
+pytestmark = pytest.mark.system
+
 COMMON = {"compression.type": "lz4", "cleanup.policy": "delete", "min.insync.replicas": "2"}
 # Section 2 of the specification, and half the partitions and 1.5 times the retention for an exchange.
 WANTED = {
