@@ -8,7 +8,7 @@ from typing import Any, Final
 import dagster as dg
 from pydantic import Field
 
-from assets.termination import in_order
+from assets.termination import run_interruptibly
 from assets.topics import FEEDS_KEY, OWNERS, SPECS, STREAM, topic_key, topics
 from coinstream.feeds.lease import FeedLease
 from coinstream.feeds.registry import DEFAULT, Options, entries, open_feed
@@ -115,7 +115,7 @@ def market_data(
             )
 
         try:
-            report = in_order(publish)
+            report = run_interruptibly(publish)
         finally:
             # Also when the run is terminated: what it brought lies in the topics all the same.
             ends = _observe(context, admin, redpanda.delivered)

@@ -82,7 +82,7 @@ def settings_table(settings: Mapping[str, str]) -> dg.TableMetadataValue:
 
 
 _PLAN_SCHEMA: Final = dg.TableSchema(
-    [dg.TableColumn(name) for name in ("setting", "actual", "wanted", "verdict", "reason")]
+    [dg.TableColumn(name) for name in ("setting", "actual", "wanted", "action", "reason")]
 )
 
 
@@ -94,7 +94,7 @@ def plan_table(topic: TopicPlan) -> dg.TableMetadataValue:
                 "setting": item.setting,
                 "actual": item.actual or "",
                 "wanted": item.wanted or "",
-                "verdict": str(item.verdict),
+                "action": str(item.action),
                 "reason": item.reason,
             }
         )

@@ -13,7 +13,7 @@ END_S: Final = 60.0
 """How long the work may take to end. Shorter than `cancel_timeout_seconds` in dagster.yaml."""
 
 
-def in_order(work: Callable[[threading.Event], T]) -> T:
+def run_interruptibly(work: Callable[[threading.Event], T]) -> T:
     """Do the work in a thread of its own, and set its event when the run is terminated.
 
     Dagster terminates a run by an exception, which a signal raises wherever the main thread happens to be:

@@ -12,7 +12,7 @@ from assets.topics import SPECS, topic_key
 from coinstream.monitoring.health import Status
 from coinstream.monitoring.lag import LagMonitor
 from coinstream.monitoring.topic_report import ReaderLag, TopicReport, is_alarming, report_topics
-from coinstream.monitoring.topic_stats import TopicWatch
+from coinstream.monitoring.topic_stats import TopicStatsReader
 from coinstream.settings import LagSettings
 from resources.admin import AdminResource
 
@@ -118,7 +118,7 @@ def topic_health(
 ) -> Iterator[dg.AssetCheckResult]:
     """Measure now, and judge the selected topics."""
     monitor = LagMonitor(admin.settings())
-    stats = TopicWatch(monitor.cluster).look()
+    stats = TopicStatsReader(monitor.cluster).look()
     reports = report_topics(monitor.cluster.metadata(), stats, monitor.measure_all())
     for key in sorted(context.selected_asset_check_keys):
         report = reports.get(key.asset_key.path[-1])

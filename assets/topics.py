@@ -93,7 +93,7 @@ def topics(context: dg.AssetExecutionContext, admin: AdminResource) -> Iterator[
 
 def _metadata(topic: TopicPlan, actual: ActualTopic, messages: int) -> dict[str, dg.MetadataValue]:
     return {
-        "verdict": dg.MetadataValue.text(str(topic.verdict)),
+        "action": dg.MetadataValue.text(str(topic.action)),
         "dagster/row_count": dg.MetadataValue.int(messages),
         "partitions": dg.MetadataValue.int(actual.partitions),
         "replication_factor": dg.MetadataValue.int(actual.replication_factor),

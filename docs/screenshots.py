@@ -23,7 +23,7 @@ from coinstream.brokers import require_broker
 from coinstream.lake.report import write_report
 from coinstream.lake.store import Lake
 from coinstream.settings import BrokerSettings, HomeSettings
-from coinstream.stack.dagster_client import Web
+from coinstream.stack.dagster_client import DagsterClient
 
 IMAGES: Final = Path(__file__).parent / "images"
 CHROMIUM: Final = shutil.which("chromium") or shutil.which("google-chrome")
@@ -37,7 +37,7 @@ LINEAGE_MS: Final = 20_000
 
 def main(url: str) -> None:
     """Bring the platform into the state that the pictures show, and take them."""
-    web = Web(url, lambda: None)
+    web = DagsterClient(url, lambda: None)
     bootstrap = require_broker(BrokerSettings(), HomeSettings()).brokers
     stop_a_consumer(bootstrap)
     runs = [publish(web, speed) for speed in (2.0, 5.0, 20.0)]
@@ -64,7 +64,7 @@ def main(url: str) -> None:
     web.close()
 
 
-def publish(web: Web, speed: float) -> str:
+def publish(web: DagsterClient, speed: float) -> str:
     """Run the recorded feed; the run's id."""
     config = {"ops": {"feeds__market_data": {"config": {"duration_s": 5.0, "speed": speed}}}}
     run_id = web.launch("run_feed", config=config, tags={"dagster/partition": "binance"})
@@ -72,7 +72,7 @@ def publish(web: Web, speed: float) -> str:
     return run_id
 
 
-def land(web: Web) -> None:
+def land(web: DagsterClient) -> None:
     """Bring what was published into the tables."""
     hour = f"{datetime.now(UTC):%Y-%m-%d-%H:00}"
     web.wait_run(web.launch("land_topics", config={}, tags={"dagster/partition": hour}), 300)
@@ -154,7 +154,7 @@ def report(page: Page) -> None:
         shoot(page, "report")
 
 
-def alert(page: Page, web: Web) -> None:
+def alert(page: Page, web: DagsterClient) -> None:
     """The tick that alerted, with its text."""
     wait_for(lambda: any(GROUP in run for run in catch_ups(web)), f"an alert on the group {GROUP}")
     page.goto("/locations/coinstream/sensors/lag_sensor?status=SUCCESS")
@@ -173,7 +173,7 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
         time.sleep(2)
 
 
-def catch_ups(web: Web) -> list[str]:
+def catch_ups(web: DagsterClient) -> list[str]:
     """The groups that catch-ups were launched for."""
     found = web.ask(_RUNS)["runsOrError"]["results"]
     return [tag["value"] for run in found for tag in run["tags"] if tag["key"] == "coinstream/catch_up"]

@@ -7,7 +7,7 @@ from functools import lru_cache
 from coinstream.monitoring.cluster import ClusterReader
 from coinstream.monitoring.lag import LagMonitor
 from coinstream.monitoring.probe import ProducerProbe
-from coinstream.monitoring.topic_stats import TopicWatch
+from coinstream.monitoring.topic_stats import TopicStatsReader
 from coinstream.settings import BrokerSettings, LagSettings, WatchSettings
 from resources.admin import AdminResource
 
@@ -23,15 +23,15 @@ def _probe_of(brokers: str, timeout_ms: int) -> ProducerProbe:
 
 
 @lru_cache(maxsize=1)
-def _watch_of(brokers: str, timeout_ms: int) -> TopicWatch:
-    return TopicWatch(ClusterReader(_settings(brokers, timeout_ms)))
+def _watch_of(brokers: str, timeout_ms: int) -> TopicStatsReader:
+    return TopicStatsReader(ClusterReader(_settings(brokers, timeout_ms)))
 
 
 def _settings(brokers: str, timeout_ms: int) -> BrokerSettings:
     return BrokerSettings(brokers=brokers, request_timeout_ms=timeout_ms)
 
 
-def impatient(admin: AdminResource, settings: WatchSettings) -> BrokerSettings:
+def with_short_timeout(admin: AdminResource, settings: WatchSettings) -> BrokerSettings:
     """The cluster, with waits short enough for a tick.
 
     Raises:
@@ -52,6 +52,6 @@ def producer_probe(brokers: BrokerSettings) -> ProducerProbe:
     return _probe_of(brokers.brokers, brokers.request_timeout_ms)
 
 
-def topic_watch(brokers: BrokerSettings) -> TopicWatch:
+def topic_watch(brokers: BrokerSettings) -> TopicStatsReader:
     """The watch over topics of this process for a cluster: rates need two looks."""
     return _watch_of(brokers.brokers, brokers.request_timeout_ms)

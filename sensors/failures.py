@@ -8,12 +8,12 @@ from typing import Final, NamedTuple
 import dagster as dg
 from dagster._core.scheduler.instigation import InstigatorState, TickStatus
 
-from coinstream.monitoring.alarm import Change, Damping
+from coinstream.monitoring.alarm import Change, Hysteresis
 from coinstream.monitoring.alerts import Alert, Kind
 from coinstream.monitoring.runbook import Section
 from coinstream.settings import WatchSettings
 from resources.alerts import AlertsResource
-from sensors.state import WatchState
+from sensors.state import SensorCursor
 
 WATCH: Final = WatchSettings()
 _AT_ONCE: Final = 200
@@ -43,7 +43,7 @@ class Outcome(NamedTuple):
 def failure_alert_sensor(context: dg.SensorEvaluationContext, alerts: AlertsResource) -> dg.SensorResult:
     """One tick: what ended since the last one."""
     # Every end counts: there is no measurement that may flicker.
-    state = WatchState.load(context.cursor, Damping(confirm=1, recover=1, memory_s=0), context.log)
+    state = SensorCursor.load(context.cursor, Hysteresis(confirm=1, recover=1, memory_s=0), context.log)
     now = time.time()
     since = float(state.notes.get("until", now - _AT_FIRST_S))
     # Looks back a little: a tick is known by its start, and may fail when later ones are known already.

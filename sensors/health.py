@@ -14,8 +14,8 @@ from coinstream.monitoring.runbook import Section
 from coinstream.settings import WatchSettings
 from resources.admin import AdminResource
 from resources.alerts import AlertsResource
-from sensors.clients import impatient, lag_monitor, producer_probe
-from sensors.state import WatchState, damping
+from sensors.clients import lag_monitor, producer_probe, with_short_timeout
+from sensors.state import SensorCursor, hysteresis
 
 WATCH: Final = WatchSettings()
 _REMEDY: Final = ("coinstream health", "coinstream broker status")
@@ -34,8 +34,8 @@ Healths = dict[str, tuple[Status, str]]
 def health_sensor(
     context: dg.SensorEvaluationContext, admin: AdminResource, alerts: AlertsResource
 ) -> dg.SensorResult:
-    """One tick: probe, judge, tell."""
-    state = WatchState.load(context.cursor, damping(WATCH), context.log)
+    """One tick: probe, evaluate, report."""
+    state = SensorCursor.load(context.cursor, hysteresis(WATCH), context.log)
     healths, now = _probe(admin), time.time()
     for subject, (status, detail) in healths.items():
         alarm, change = state.observe(subject, bad=status is Status.UNHEALTHY, now=now)
@@ -48,7 +48,7 @@ def health_sensor(
 
 def _probe(admin: AdminResource) -> Healths:
     try:
-        brokers = impatient(admin, WATCH)
+        brokers = with_short_timeout(admin, WATCH)
         # Together, so that a dead broker costs one timeout and not two.
         with ThreadPoolExecutor(2) as together:
             cluster = together.submit(check_cluster, lag_monitor(brokers).cluster)

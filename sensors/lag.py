@@ -15,9 +15,9 @@ from coinstream.monitoring.windows import GroupWindows
 from coinstream.settings import BrokerSettings, WatchSettings
 from resources.admin import AdminResource
 from resources.alerts import AlertsResource
-from sensors.clients import impatient, lag_monitor, topic_watch
+from sensors.clients import lag_monitor, topic_watch, with_short_timeout
 from sensors.lag_alerts import run_key, watch_groups
-from sensors.state import WatchState, damping
+from sensors.state import SensorCursor, hysteresis
 from sensors.topic_events import topic_events
 
 CATCH_UP_JOB: Final = "land_topics"
@@ -40,10 +40,10 @@ log = logging.getLogger(__name__)
 def lag_sensor(
     context: dg.SensorEvaluationContext, admin: AdminResource, alerts: AlertsResource
 ) -> dg.SensorResult:
-    """One tick: measure, judge, tell."""
-    state = WatchState.load(context.cursor, damping(WATCH), context.log)
+    """One tick: measure, evaluate, report."""
+    state = SensorCursor.load(context.cursor, hysteresis(WATCH), context.log)
     try:
-        brokers = impatient(admin, WATCH)
+        brokers = with_short_timeout(admin, WATCH)
         monitor = lag_monitor(brokers)
         groups, reports = _measure(state.notes, monitor, brokers)
     except CoinstreamError as error:

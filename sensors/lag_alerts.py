@@ -6,17 +6,17 @@ from collections.abc import Iterable
 
 from coinstream.monitoring.alarm import Alarm, Change
 from coinstream.monitoring.alerts import Alert, Kind
-from coinstream.monitoring.evaluation import Verdict
+from coinstream.monitoring.evaluation import PartitionStatus
 from coinstream.monitoring.lag import GroupLag, PartitionLag
 from coinstream.monitoring.runbook import section_of
 from coinstream.monitoring.topic_report import is_alarming, is_far_behind
 from coinstream.settings import LagSettings
-from sensors.state import WatchState
+from sensors.state import SensorCursor
 
 _SAYS = {
-    Verdict.STOP: "has stopped",
-    Verdict.STALL: "stands still",
-    Verdict.REWIND: "went back",
+    PartitionStatus.STOP: "has stopped",
+    PartitionStatus.STALL: "stands still",
+    PartitionStatus.REWIND: "went back",
 }
 
 
@@ -27,7 +27,7 @@ def is_in_trouble(lag: GroupLag, settings: LagSettings, *, raised: bool) -> bool
 
 
 def watch_groups(
-    state: WatchState, groups: Iterable[GroupLag], settings: LagSettings, ui: str
+    state: SensorCursor, groups: Iterable[GroupLag], settings: LagSettings, ui: str
 ) -> list[GroupLag]:
     """Take a measurement in, announce what changed; the groups whose alarm was raised just now."""
     raised, seen = [], set()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from coinstream.errors import CoinstreamError
-from coinstream.monitoring.alarm import Alarm, Change, Damping
+from coinstream.monitoring.alarm import Alarm, Change, Hysteresis
 from coinstream.monitoring.alerts import Alert, AlertError
 from coinstream.settings import WatchSettings
 
@@ -27,41 +27,41 @@ class Sender(Protocol):
         ...
 
 
-def damping(settings: WatchSettings) -> Damping:
+def hysteresis(settings: WatchSettings) -> Hysteresis:
     """How many ticks convince, as the settings say."""
-    return Damping(settings.confirm, settings.recover)
+    return Hysteresis(settings.confirm, settings.recover)
 
 
 @dataclass
-class WatchState:
+class SensorCursor:
     """The cursor of one sensor, taken apart."""
 
-    damping: Damping
+    hysteresis: Hysteresis
     alarms: dict[str, Alarm] = field(default_factory=dict)
     pending: list[Alert] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
     """What else the sensor keeps; plain values."""
 
     @classmethod
-    def load(cls, cursor: str | None, damping: Damping, log: logging.Logger) -> WatchState:
+    def load(cls, cursor: str | None, hysteresis: Hysteresis, log: logging.Logger) -> SensorCursor:
         """From a cursor. One that cannot be read (another release wrote it) starts anew, with a warning."""
         if not cursor:
-            return cls(damping)
+            return cls(hysteresis)
         try:
             told = json.loads(_unpacked(cursor))
             return cls(
-                damping,
+                hysteresis,
                 {name: Alarm.load(alarm) for name, alarm in told["alarms"].items()},
                 [Alert.load(alert) for alert in told["pending"]],
                 dict(told["notes"]),
             )
         except (ValueError, TypeError, KeyError, AttributeError, zlib.error) as error:
             log.warning("The cursor cannot be read (%s: %s): starting anew.", type(error).__name__, error)
-            return cls(damping)
+            return cls(hysteresis)
 
     def dump(self, now: float) -> str:
         """As a cursor, without what is not worth remembering."""
-        aged = {name: alarm.aged(now, self.damping) for name, alarm in self.alarms.items()}
+        aged = {name: alarm.aged(now, self.hysteresis) for name, alarm in self.alarms.items()}
         text = json.dumps(
             {
                 "alarms": {name: alarm.dump() for name, alarm in aged.items() if not alarm.is_idle},
@@ -75,7 +75,7 @@ class WatchState:
     def observe(self, subject: str, *, bad: bool, now: float) -> tuple[Alarm, Change]:
         """Take an observation of a subject in: its alarm before it was cleared, and what changed."""
         before = self.alarms.get(subject, Alarm())
-        after, change = before.step(bad, now, self.damping)
+        after, change = before.step(bad, now, self.hysteresis)
         self.alarms[subject] = after
         return (before if change is Change.CLEARED else after), change
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from coinstream.stack.dagster_client import Web
+from coinstream.stack.dagster_client import DagsterClient
 from tests.support import wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -62,10 +62,10 @@ class RunningUp:
 
         return str(wait_until(line, timeout, what=f"{text!r} in the output of up"))
 
-    def wait_ready(self) -> Web:
+    def wait_ready(self) -> DagsterClient:
         """Talks to its web server, once it is ready."""
         words = self.wait_for("Ready: ").split()
-        return Web(words[1], lambda: None)
+        return DagsterClient(words[1], lambda: None)
 
     def processes(self) -> list[psutil.Process]:
         """All that belong to it: its descendants, and whoever carries its home in its environment."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from coinstream.stack.dagster_client import Web
+from coinstream.stack.dagster_client import DagsterClient
 from tests.running_up import RunningUp
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -26,7 +26,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def web(browser: Browser, up: RunningUp) -> Iterator[Web]:
+def web(browser: Browser, up: RunningUp) -> Iterator[DagsterClient]:
     """Asks the server what the page has done. After `browser`, so that nothing starts where it is missing."""
     opened = up.wait_ready()
     yield opened
@@ -34,7 +34,7 @@ def web(browser: Browser, up: RunningUp) -> Iterator[Web]:
 
 
 @pytest.fixture
-def page(browser: Browser, web: Web) -> Iterator[Page]:
+def page(browser: Browser, web: DagsterClient) -> Iterator[Page]:
     opened = browser.new_page(base_url=web.url, viewport={"width": 1500, "height": 850})
     opened.set_default_timeout(WAIT_MS)
     opened.set_default_navigation_timeout(WAIT_MS)

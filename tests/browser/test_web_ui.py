@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from coinstream.brokers import require_broker
 from coinstream.settings import BrokerSettings, HomeSettings
-from coinstream.stack.dagster_client import Web
+from coinstream.stack.dagster_client import DagsterClient
 from tests.browser.conftest import WAIT_MS
 from tests.orchestration.test_assets import counted
 from tests.orchestration.test_termination import TOPICS, reported
@@ -30,11 +30,11 @@ _EXPANDED = "%2C".join(f"global%40global%3A{group}" for group in ("exchanges", "
 Run = dict[str, Any]
 
 
-def runs(web: Web) -> list[Run]:
+def runs(web: DagsterClient) -> list[Run]:
     return list(web.ask(_RUNS, limit=50)["runsOrError"]["results"])
 
 
-def wait_new_run(web: Web, before: list[Run], status: str) -> Run:
+def wait_new_run(web: DagsterClient, before: list[Run], status: str) -> Run:
     known = {run["runId"] for run in before}
 
     def found() -> Run | None:
@@ -76,7 +76,7 @@ def test_the_graph_shows_exchange_feed_and_topics(page: Page) -> None:
     expect(page.locator('a[href*="/assets/topics/crypto-level1"]').first).to_be_visible(timeout=WAIT_MS)
 
 
-def test_a_materialization_started_from_the_page_succeeds(page: Page, web: Web) -> None:
+def test_a_materialization_started_from_the_page_succeeds(page: Page, web: DagsterClient) -> None:
     before = runs(web)
     page.goto("/assets/topics/crypto-analytics")
     page.get_by_role("button", name="Materialize").first.click()
@@ -84,7 +84,7 @@ def test_a_materialization_started_from_the_page_succeeds(page: Page, web: Web) 
     assert run["assetSelection"] == [{"path": ["topics", "crypto-analytics"]}]
 
 
-def test_the_schedule_is_turned_on_and_off(page: Page, web: Web) -> None:
+def test_the_schedule_is_turned_on_and_off(page: Page, web: DagsterClient) -> None:
     def status() -> str:
         found = web.ask(_SCHEDULES)["schedulesOrError"]["results"]
         (schedule,) = (each for each in found if each["name"] == "feed_schedule")
@@ -102,7 +102,7 @@ def test_the_schedule_is_turned_on_and_off(page: Page, web: Web) -> None:
 
 
 def test_a_feed_is_launched_and_terminated_and_nothing_acknowledged_is_lost(
-    page: Page, web: Web, up: RunningUp
+    page: Page, web: DagsterClient, up: RunningUp
 ) -> None:
     before, at_first = runs(web), counts(up)
     page.goto("/assets/feeds/market_data")
@@ -126,7 +126,7 @@ def test_a_feed_is_launched_and_terminated_and_nothing_acknowledged_is_lost(
 
 
 def test_an_hour_is_landed_and_its_quarantined_quote_is_read_in_a_failed_check(
-    page: Page, web: Web, up: RunningUp
+    page: Page, web: DagsterClient, up: RunningUp
 ) -> None:
     at = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.000Z}"
     crossed = {"bestBid": 2.0, "bestAsk": 1.0, "bidSize": 1.0, "askSize": 1.0}

@@ -13,7 +13,7 @@ import pytest
 
 from coinstream.local_broker import LocalBroker
 from coinstream.local_broker.ports import free_ports, is_free
-from coinstream.stack.paths import HOST, Place, code_root
+from coinstream.stack.paths import HOST, InstancePaths, code_root
 from tests.faults.test_processes import coinstream, stored_messages
 from tests.support import wait_until
 
@@ -26,7 +26,7 @@ class Orchestrator:
     """Code server and daemon as processes of their own, as in production; each can be killed."""
 
     def __init__(self, home: Path, brokers: str) -> None:
-        self.place = Place(code_root(), home)
+        self.place = InstancePaths(code_root(), home)
         (self._port,) = free_ports(1)
         self.place.prepare(self._port)
         self._environment = {**self.place.environment(), "REDPANDA_BROKERS": brokers}

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coinstream.monitoring.alarm import Alarm, Change, Damping
+from coinstream.monitoring.alarm import Alarm, Change, Hysteresis
 from coinstream.monitoring.topic_report import is_far_behind
 from coinstream.settings import LagSettings
 
-DAMPING = Damping(confirm=2, recover=3, memory_s=1000)
+DAMPING = Hysteresis(confirm=2, recover=3, memory_s=1000)
 
 
 def run(observations: list[bool], alarm: Alarm | None = None, every: float = 10) -> list[Change]:

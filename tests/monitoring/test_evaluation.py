@@ -6,9 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coinstream.monitoring.evaluation import Commit, Rules, Verdict, judge, worst
+from coinstream.monitoring.evaluation import (
+    Commit,
+    EvaluationRules,
+    PartitionStatus,
+    evaluate_partition,
+    worst,
+)
 
-RULES = Rules(window=4, allowed=0, silence_s=30)
+RULES = EvaluationRules(window=4, allowed=0, silence_s=30)
 
 
 def commits(*points: tuple[int, int], every: float = 10) -> list[Commit]:
@@ -23,13 +29,13 @@ def now_of(window: list[Commit], later: float = 5) -> float:
 @pytest.mark.parametrize(
     ("points", "expected"),
     [
-        (((10, 5), (20, 7), (30, 7), (40, 9)), Verdict.WARN),
-        (((10, 5), (20, 7), (30, 6), (40, 9)), Verdict.OK),
-        (((10, 5), (10, 5), (10, 9), (10, 9)), Verdict.STALL),
-        (((10, 0), (10, 5), (10, 9), (10, 9)), Verdict.OK),
-        (((30, 5), (10, 25), (12, 24), (14, 23)), Verdict.REWIND),
-        (((30, 5), (10, 25), (40, 3), (50, 2)), Verdict.OK),
-        (((10, 5), (10, 5), (10, 5)), Verdict.OK),
+        (((10, 5), (20, 7), (30, 7), (40, 9)), PartitionStatus.WARN),
+        (((10, 5), (20, 7), (30, 6), (40, 9)), PartitionStatus.OK),
+        (((10, 5), (10, 5), (10, 9), (10, 9)), PartitionStatus.STALL),
+        (((10, 0), (10, 5), (10, 9), (10, 9)), PartitionStatus.OK),
+        (((30, 5), (10, 25), (12, 24), (14, 23)), PartitionStatus.REWIND),
+        (((30, 5), (10, 25), (40, 3), (50, 2)), PartitionStatus.OK),
+        (((10, 5), (10, 5), (10, 5)), PartitionStatus.OK),
     ],
     ids=[
         "moves but never gains",
@@ -41,26 +47,28 @@ def now_of(window: list[Commit], later: float = 5) -> float:
         "too few commits to tell",
     ],
 )
-def test_a_living_group(points: tuple[tuple[int, int], ...], expected: Verdict) -> None:
+def test_a_living_group(points: tuple[tuple[int, int], ...], expected: PartitionStatus) -> None:
     window = commits(*points)
-    assert judge(window, now_of(window), points[-1][1], None, RULES) is expected
+    assert evaluate_partition(window, now_of(window), points[-1][1], None, RULES) is expected
 
 
 def test_silence_longer_than_the_window_is_a_stop() -> None:
     window = commits((10, 5), (20, 5), (30, 5), (40, 5))
-    assert judge(window, window[-1].at + 30, 5, None, RULES) is not Verdict.STOP
-    assert judge(window, window[-1].at + 31, 5, None, RULES) is Verdict.STOP
+    assert evaluate_partition(window, window[-1].at + 30, 5, None, RULES) is not PartitionStatus.STOP
+    assert evaluate_partition(window, window[-1].at + 31, 5, None, RULES) is PartitionStatus.STOP
 
 
 def test_a_stop_shows_even_if_the_window_holds_a_clear_commit() -> None:
     window = commits((10, 0), (20, 0), (30, 0), (40, 0))
-    assert judge(window, window[-1].at + 100, 3, window[-1].at + 50, RULES) is Verdict.STOP
+    assert (
+        evaluate_partition(window, window[-1].at + 100, 3, window[-1].at + 50, RULES) is PartitionStatus.STOP
+    )
 
 
 def test_messages_that_arrived_just_now_are_no_stop() -> None:
     window = commits((10, 0), (20, 0))
     now = window[-1].at + 1000
-    assert judge(window, now, 3, now - 10, RULES) is Verdict.OK
+    assert evaluate_partition(window, now, 3, now - 10, RULES) is PartitionStatus.OK
 
 
 windows = st.lists(st.tuples(st.integers(-3, 9), st.integers(0, 50)), min_size=1, max_size=12).map(
@@ -74,30 +82,36 @@ windows = st.lists(st.tuples(st.integers(-3, 9), st.integers(0, 50)), min_size=1
 def test_a_lag_that_is_allowed_is_ok_whatever_happened(
     window: list[Commit], later: float, lag: int, spare: int
 ) -> None:
-    rules = Rules(window=4, allowed=lag + spare)
-    assert judge(window, now_of(window, later), lag, None, rules) is Verdict.OK
+    rules = EvaluationRules(window=4, allowed=lag + spare)
+    assert evaluate_partition(window, now_of(window, later), lag, None, rules) is PartitionStatus.OK
 
 
 @given(windows, st.integers(1, 50))
 def test_a_window_with_a_clear_commit_is_ok_or_stopped(window: list[Commit], lag: int) -> None:
     window = [*window, Commit(window[-1].at + 1, window[-1].offset, 0)]
-    assert judge(window, now_of(window, 1), lag, None, RULES) is Verdict.OK
-    assert judge(window, now_of(window, 10_000), lag, None, RULES) is Verdict.STOP
+    assert evaluate_partition(window, now_of(window, 1), lag, None, RULES) is PartitionStatus.OK
+    assert evaluate_partition(window, now_of(window, 10_000), lag, None, RULES) is PartitionStatus.STOP
 
 
 @given(windows, st.integers(1, 50))
 def test_only_the_window_counts(window: list[Commit], lag: int) -> None:
-    shown = judge(window, now_of(window), lag, None, RULES)
-    assert judge(window[-RULES.window :], now_of(window), lag, None, RULES) is shown
+    shown = evaluate_partition(window, now_of(window), lag, None, RULES)
+    assert evaluate_partition(window[-RULES.window :], now_of(window), lag, None, RULES) is shown
 
 
 @given(windows, st.integers(1, 50))
 def test_who_only_gains_is_never_warned_of(window: list[Commit], lag: int) -> None:
     gaining = [Commit(commit.at, 100 + number, 500 - number) for number, commit in enumerate(window, start=1)]
-    assert judge(gaining, now_of(gaining), lag, None, RULES) is Verdict.OK
+    assert evaluate_partition(gaining, now_of(gaining), lag, None, RULES) is PartitionStatus.OK
 
 
-@given(st.lists(st.sampled_from(list(Verdict))))
-def test_one_bad_partition_decides(verdicts: list[Verdict]) -> None:
-    order = [Verdict.OK, Verdict.WARN, Verdict.REWIND, Verdict.STALL, Verdict.STOP]
+@given(st.lists(st.sampled_from(list(PartitionStatus))))
+def test_one_bad_partition_decides(verdicts: list[PartitionStatus]) -> None:
+    order = [
+        PartitionStatus.OK,
+        PartitionStatus.WARN,
+        PartitionStatus.REWIND,
+        PartitionStatus.STALL,
+        PartitionStatus.STOP,
+    ]
     assert worst(verdicts) is order[max((order.index(verdict) for verdict in verdicts), default=0)]

@@ -23,7 +23,7 @@ from coinstream.monitoring.health import (
     producer_health,
     worst_status,
 )
-from coinstream.monitoring.lag import AgeSource, GroupLag, LagMonitor, PartitionLag
+from coinstream.monitoring.lag import GroupLag, LagMonitor, PartitionLag, TimeLagSource
 from coinstream.monitoring.probe import check_producer
 from coinstream.monitoring.redpanda_admin import Overview, parse_overview
 from coinstream.settings import BrokerSettings, LagSettings
@@ -50,7 +50,7 @@ def test_the_producer_rule(latency: float | None, expected: Status) -> None:
 
 def lag_of(*messages: int) -> GroupLag:
     parts = tuple(
-        PartitionLag("t", number, 0, 0, count, count, 1.0, AgeSource.RECORD, True)
+        PartitionLag("t", number, 0, 0, count, count, 1.0, TimeLagSource.RECORD, True)
         for number, count in enumerate(messages)
     )
     return GroupLag("g", "STABLE", 2, 0.0, parts)

@@ -12,8 +12,8 @@ from confluent_kafka.admin import AdminClient
 from coinstream.errors import BrokerError
 from coinstream.local_broker import LocalBroker
 from coinstream.monitoring.cluster import GroupNotFoundError
-from coinstream.monitoring.evaluation import Verdict
-from coinstream.monitoring.lag import AgeSource, LagMonitor, PartitionLag
+from coinstream.monitoring.evaluation import PartitionStatus
+from coinstream.monitoring.lag import LagMonitor, PartitionLag, TimeLagSource
 from coinstream.settings import BrokerSettings, LagSettings
 from tests.conftest import TopicFactory
 from tests.support import unique, wait_until
@@ -66,13 +66,13 @@ def test_messages_and_age(
     commit(broker, group, {(name, 0): 5})
     part = only(monitor, group)
     assert (part.messages, part.committed, part.low, part.high) == (7, 5, 0, 12)
-    assert part.seconds_from is AgeSource.RECORD
+    assert part.seconds_from is TimeLagSource.RECORD
     assert part.seconds == pytest.approx(3600, abs=60)
-    assert part.verdict is Verdict.STOP, "nobody handled a message that waits for an hour"
+    assert part.verdict is PartitionStatus.STOP, "nobody handled a message that waits for an hour"
     commit(broker, group, {(name, 0): 12})
     part = only(monitor, group)
-    assert (part.messages, part.seconds, part.seconds_from) == (0, 0, AgeSource.NONE)
-    assert part.verdict is Verdict.OK
+    assert (part.messages, part.seconds, part.seconds_from) == (0, 0, TimeLagSource.NONE)
+    assert part.verdict is PartitionStatus.OK
 
 
 def test_a_partition_without_a_commit_counts_from_the_log_start(
@@ -113,7 +113,7 @@ def test_a_truncated_log_counts_what_is_still_there_and_says_what_was_lost(
     part = only(monitor, group)
     assert (part.messages, part.low, part.lost) == (4, 6, 4)
     assert "4 message(s) were deleted" in part.remark
-    assert part.seconds_from is AgeSource.RECORD
+    assert part.seconds_from is TimeLagSource.RECORD
 
 
 def test_a_deleted_topic_counts_nothing(
@@ -146,7 +146,7 @@ def test_an_empty_partition_has_no_lag(broker: LocalBroker, topic: TopicFactory,
     name, group = topic(), unique("group")
     commit(broker, group, {(name, 0): 0})
     part = only(monitor, group)
-    assert (part.messages, part.seconds, part.verdict) == (0, 0, Verdict.OK)
+    assert (part.messages, part.seconds, part.verdict) == (0, 0, PartitionStatus.OK)
 
 
 @pytest.mark.parametrize("end", ["commit", "abort"])
@@ -164,7 +164,7 @@ def test_transaction_markers_are_no_lag(
     assert only(monitor, group).messages == 3, "an open transaction waits to be handled"
     if end == "commit":
         sender.commit_transaction(30)
-        wait_until(lambda: only(monitor, group).seconds_from is AgeSource.RECORD, what="the marker is in")
+        wait_until(lambda: only(monitor, group).seconds_from is TimeLagSource.RECORD, what="the marker is in")
         commit(broker, group, {(name, 0): 3})
     else:
         sender.abort_transaction(30)
@@ -174,7 +174,7 @@ def test_transaction_markers_are_no_lag(
 
     wait_until(lambda: measured().high == 4, what="the marker is in the log")
     part = wait_until(lambda: measured() if measured().messages == 0 else None, what="no lag is left")
-    assert (part.high, part.seconds, part.verdict) == (4, 0, Verdict.OK)
+    assert (part.high, part.seconds, part.verdict) == (4, 0, PartitionStatus.OK)
 
 
 def test_a_living_group_has_owners(
@@ -215,7 +215,7 @@ def test_a_thousand_partitions_in_one_measurement(
     commit(broker, group, {(name, number): 0 for number in range(1000)})
     lag = monitor.measure(group)
     assert (lag.messages, len(lag.partitions)) == (1000, 1000)
-    assert {part.seconds_from for part in lag.partitions} == {AgeSource.RECORD}
+    assert {part.seconds_from for part in lag.partitions} == {TimeLagSource.RECORD}
 
 
 def test_all_groups(

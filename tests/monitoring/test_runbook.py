@@ -11,7 +11,7 @@ import typer.main
 import yaml
 
 from coinstream.cli import GROUPS
-from coinstream.monitoring.evaluation import Verdict
+from coinstream.monitoring.evaluation import PartitionStatus
 from coinstream.monitoring.runbook import Section, section_of
 
 ROOT = Path(__file__).parents[2]
@@ -49,8 +49,8 @@ def test_links_lead_somewhere() -> None:
     assert set(re.findall(r"\]\(#([^)]+)\)", RUNBOOK)) <= SECTIONS.keys()
 
 
-@pytest.mark.parametrize("verdict", Verdict)
-def test_every_verdict_leads_to_a_section(verdict: Verdict) -> None:
+@pytest.mark.parametrize("verdict", PartitionStatus)
+def test_every_verdict_leads_to_a_section(verdict: PartitionStatus) -> None:
     assert section_of(verdict) in SECTIONS
 
 

@@ -7,16 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coinstream.monitoring.cluster import Watermarks
-from coinstream.monitoring.evaluation import Rules, Verdict
-from coinstream.monitoring.watermark_history import GrowthHistory
-from coinstream.monitoring.windows import GroupWindows, Seen
+from coinstream.monitoring.evaluation import EvaluationRules, PartitionStatus
+from coinstream.monitoring.watermark_history import WatermarkHistory
+from coinstream.monitoring.windows import GroupWindows, Observation
 
 P0, P1 = ("t", 0), ("a/b.c-d", 11)
-RULES = Rules(window=4, silence_s=30)
+RULES = EvaluationRules(window=4, silence_s=30)
 
 
-def poll(windows: GroupWindows, at: float, offset: int, lag: int, *, alive: bool = True) -> Verdict:
-    return windows.observe(at, {P0: Seen(offset, lag, alive)})[P0].verdict
+def poll(windows: GroupWindows, at: float, offset: int, lag: int, *, alive: bool = True) -> PartitionStatus:
+    return windows.observe(at, {P0: Observation(offset, lag, alive)})[P0].verdict
 
 
 def test_a_consumer_that_dies_is_stopped_after_the_silence() -> None:
@@ -24,9 +24,9 @@ def test_a_consumer_that_dies_is_stopped_after_the_silence() -> None:
     for second in range(0, 60, 10):
         poll(windows, second, 10 + second, 0)
     shown = [poll(windows, 60 + second, 60, second + 1, alive=False) for second in range(0, 60, 10)]
-    assert shown[0] is Verdict.OK
-    assert shown[-1] is Verdict.STOP
-    assert poll(windows, 130, 121, 0) is Verdict.OK
+    assert shown[0] is PartitionStatus.OK
+    assert shown[-1] is PartitionStatus.STOP
+    assert poll(windows, 130, 121, 0) is PartitionStatus.OK
     assert not windows.windows
 
 
@@ -34,32 +34,32 @@ def test_a_stuck_handler_is_a_stall_once_the_window_is_full() -> None:
     windows = GroupWindows(RULES)
     poll(windows, 0, 50, 0)
     shown = [poll(windows, 10 * number, 50, 5 * number) for number in range(1, 8)]
-    assert shown[0] is Verdict.OK
-    assert shown[-1] is Verdict.STALL
+    assert shown[0] is PartitionStatus.OK
+    assert shown[-1] is PartitionStatus.STALL
 
 
 def test_the_age_of_the_oldest_message_tells_of_silence_before_the_first_poll() -> None:
-    quiet = GroupWindows(RULES).observe(1000, {P0: Seen(5, 7, False, waiting_s=31)})
-    fresh = GroupWindows(RULES).observe(1000, {P0: Seen(5, 7, False, waiting_s=3)})
-    living = GroupWindows(RULES).observe(1000, {P0: Seen(5, 7, True, waiting_s=31)})
+    quiet = GroupWindows(RULES).observe(1000, {P0: Observation(5, 7, False, waiting_s=31)})
+    fresh = GroupWindows(RULES).observe(1000, {P0: Observation(5, 7, False, waiting_s=3)})
+    living = GroupWindows(RULES).observe(1000, {P0: Observation(5, 7, True, waiting_s=31)})
     assert [quiet[P0].verdict, fresh[P0].verdict, living[P0].verdict] == [
-        Verdict.STOP,
-        Verdict.OK,
-        Verdict.OK,
+        PartitionStatus.STOP,
+        PartitionStatus.OK,
+        PartitionStatus.OK,
     ]
 
 
 def test_the_trend_is_messages_a_second() -> None:
     windows = GroupWindows(RULES)
-    assert windows.observe(0, {P0: Seen(5, 10, True)})[P0].trend is None
-    assert windows.observe(10, {P0: Seen(5, 30, True)})[P0].trend == pytest.approx(2.0)
-    assert windows.observe(20, {P0: Seen(30, 10, True)})[P0].trend == pytest.approx(0.0)
+    assert windows.observe(0, {P0: Observation(5, 10, True)})[P0].trend is None
+    assert windows.observe(10, {P0: Observation(5, 30, True)})[P0].trend == pytest.approx(2.0)
+    assert windows.observe(20, {P0: Observation(30, 10, True)})[P0].trend == pytest.approx(0.0)
 
 
 def test_partitions_that_are_gone_are_forgotten() -> None:
     windows = GroupWindows(RULES)
-    windows.observe(0, {P0: Seen(5, 10, True), P1: Seen(5, 10, True)})
-    windows.observe(1, {P1: Seen(5, 10, True)})
+    windows.observe(0, {P0: Observation(5, 10, True), P1: Observation(5, 10, True)})
+    windows.observe(1, {P1: Observation(5, 10, True)})
     assert set(windows.windows) == {P1}
 
 
@@ -72,10 +72,10 @@ def test_a_restart_between_polls_changes_nothing(
 ) -> None:
     kept = GroupWindows(RULES)
     for number, (offset, lag, alive) in enumerate(before):
-        kept.observe(number * 10, {P1: Seen(offset, lag, alive)})
+        kept.observe(number * 10, {P1: Observation(offset, lag, alive)})
     loaded = GroupWindows.load(json.loads(json.dumps(kept.dump())), RULES)
     for number, (offset, lag, alive) in enumerate(after, start=len(before)):
-        seen = {P1: Seen(offset, lag, alive)}
+        seen = {P1: Observation(offset, lag, alive)}
         assert loaded.observe(number * 10, seen) == kept.observe(number * 10, seen)
 
 
@@ -84,7 +84,7 @@ def marks(high: int) -> dict[tuple[str, int], Watermarks]:
 
 
 def test_growth_tells_when_a_record_was_appended() -> None:
-    history = GrowthHistory()
+    history = WatermarkHistory()
     for at, high in ((0, 100), (10, 100), (20, 100), (30, 200), (40, 200)):
         history.observe(at, marks(high))
     assert history.passed(P0, 99) is None
@@ -96,7 +96,7 @@ def test_growth_tells_when_a_record_was_appended() -> None:
 
 @given(st.lists(st.integers(0, 50), min_size=2, max_size=40))
 def test_growth_is_never_later_than_the_sight_of_it(steps: list[int]) -> None:
-    history, end, first_seen = GrowthHistory(), 0, dict[int, float]()
+    history, end, first_seen = WatermarkHistory(), 0, dict[int, float]()
     for at, step in enumerate(steps):
         for offset in range(end, end + step):
             first_seen[offset] = at
@@ -108,7 +108,7 @@ def test_growth_is_never_later_than_the_sight_of_it(steps: list[int]) -> None:
 
 
 def test_a_topic_made_anew_starts_a_new_history() -> None:
-    history = GrowthHistory()
+    history = WatermarkHistory()
     history.observe(0, marks(500))
     history.observe(10, marks(5))
     history.observe(20, marks(15))

@@ -7,7 +7,7 @@ import pytest
 
 from coinstream.brokers import require_broker
 from coinstream.settings import BrokerSettings, HomeSettings
-from coinstream.stack.dagster_client import Web
+from coinstream.stack.dagster_client import DagsterClient
 from tests.orchestration.test_assets import counted
 from tests.running_up import RunningUp
 from tests.support import wait_until
@@ -24,13 +24,13 @@ _EVENTS = """query ($id: ID!) { logsForRun(runId: $id, limit: 1000) { ... on Eve
 
 
 @pytest.fixture
-def web(up: RunningUp) -> Iterator[Web]:
+def web(up: RunningUp) -> Iterator[DagsterClient]:
     opened = up.wait_ready()
     yield opened
     opened.close()
 
 
-def test_a_terminated_feed_run_loses_nothing(up: RunningUp, web: Web) -> None:
+def test_a_terminated_feed_run_loses_nothing(up: RunningUp, web: DagsterClient) -> None:
     brokers = require_broker(BrokerSettings(), HomeSettings(home=up.home)).brokers
 
     def counts() -> dict[str, int]:
@@ -49,11 +49,11 @@ def test_a_terminated_feed_run_loses_nothing(up: RunningUp, web: Web) -> None:
     }
 
 
-def _status(web: Web, run_id: str) -> str:
+def _status(web: DagsterClient, run_id: str) -> str:
     return str(web.ask(_STATUS, id=run_id)["runOrError"]["status"])
 
 
-def reported(web: Web, run_id: str) -> dict[str, int]:
+def reported(web: DagsterClient, run_id: str) -> dict[str, int]:
     """Messages by topic, as the run observed them."""
     events: list[dict[str, Any]] = web.ask(_EVENTS, id=run_id)["logsForRun"]["events"]
     return {

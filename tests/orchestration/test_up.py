@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from coinstream.stack.dagster_client import Web
+from coinstream.stack.dagster_client import DagsterClient
 from tests.running_up import ROOT, RunningUp
 from tests.support import wait_until
 
@@ -29,7 +29,7 @@ BINANCE = {"dagster/partition": "binance"}
 
 
 @pytest.fixture
-def web(up: RunningUp) -> Iterator[Web]:
+def web(up: RunningUp) -> Iterator[DagsterClient]:
     opened = up.wait_ready()
     yield opened
     opened.close()
@@ -44,7 +44,7 @@ def other(tmp_path: Path) -> Iterator[RunningUp]:
         process.kill()
 
 
-def test_the_page_answers_and_the_first_run_left_its_marks(web: Web) -> None:
+def test_the_page_answers_and_the_first_run_left_its_marks(web: DagsterClient) -> None:
     page = httpx.get(web.url)
     assert page.status_code == 200
     assert "<html" in page.text
@@ -55,7 +55,7 @@ def test_the_page_answers_and_the_first_run_left_its_marks(web: Web) -> None:
     assert all(nodes[name]["assetMaterializations"] for name in followed)
 
 
-def test_the_first_run_left_green_checks(web: Web) -> None:
+def test_the_first_run_left_green_checks(web: DagsterClient) -> None:
     nodes = {"/".join(node["assetKey"]["path"]): node for node in web.ask(_CHECKS)["assetNodes"]}
     for asset in ("topics/crypto-level1", "tables/level1"):
         checks = nodes[asset]["assetChecksOrError"]["checks"]
@@ -68,7 +68,7 @@ def test_the_first_run_left_green_checks(web: Web) -> None:
             assert outcomes[-1] == "SUCCEEDED", check
 
 
-def test_a_second_up_in_the_same_home_is_refused(up: RunningUp, web: Web) -> None:
+def test_a_second_up_in_the_same_home_is_refused(up: RunningUp, web: DagsterClient) -> None:
     answer = subprocess.run(
         [sys.executable, "-m", "coinstream", "up"],
         env=up.environment,
@@ -118,5 +118,5 @@ def test_a_child_that_dies_is_one_clear_error(other: RunningUp) -> None:
     assert not left
 
 
-def _status(web: Web, run_id: str) -> str:
+def _status(web: DagsterClient, run_id: str) -> str:
     return str(web.ask(_STATUS, id=run_id)["runOrError"]["status"])

@@ -92,7 +92,7 @@ def _fields(config_type: Any) -> dict[str, Any]:
 
 def test_servers_listen_on_this_machine_only() -> None:
     from coinstream.local_broker.properties import HOST
-    from coinstream.stack import platform
+    from coinstream.stack import paths
 
     assert HOST == "127.0.0.1"
-    assert platform.HOST == "127.0.0.1"
+    assert paths.HOST == "127.0.0.1"

@@ -18,13 +18,13 @@ from assets.topic_health import figures
 from coinstream.local_broker import LocalBroker
 from coinstream.monitoring.lag import LagMonitor
 from coinstream.monitoring.topic_report import report_topics
-from coinstream.monitoring.topic_stats import TopicWatch
+from coinstream.monitoring.topic_stats import TopicStatsReader
 from coinstream.settings import BrokerSettings, LagSettings, WatchSettings
 from coinstream.topics.apply import Provisioner
 from coinstream.topics.catalogue import LEVEL1
 from resources.admin import AdminResource
 from sensors.lag import CATCH_UP_JOB, lag_sensor
-from sensors.state import WatchState, damping
+from sensors.state import SensorCursor, hysteresis
 from sensors.topic_events import topic_events
 from tests.conftest import TopicFactory
 from tests.monitoring.webhook import Webhook
@@ -121,7 +121,7 @@ def test_a_cursor_of_another_release_starts_anew(
     assert isinstance(result, dg.SensorResult)
     assert result.cursor is not None
     # Read as the next tick reads it: with many partitions on the broker the cursor is packed.
-    kept = WatchState.load(result.cursor, damping(WatchSettings()), logging.getLogger(__name__))
+    kept = SensorCursor.load(result.cursor, hysteresis(WatchSettings()), logging.getLogger(__name__))
     assert kept.notes.keys() >= {"windows"}
 
 
@@ -151,7 +151,7 @@ def test_at_most_one_event_a_minute_and_asset(
     commit(unique("reader"), LEVEL1.name, 15)
     monitor = LagMonitor(broker_settings)
     reports = report_topics(
-        monitor.cluster.metadata(), TopicWatch(monitor.cluster).look(), monitor.measure_all()
+        monitor.cluster.metadata(), TopicStatsReader(monitor.cluster).look(), monitor.measure_all()
     )
     shown = figures(reports[LEVEL1.name])
     # Other tests may have published to the topic too, and their groups may be further behind.

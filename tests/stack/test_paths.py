@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from coinstream.errors import PlatformError
-from coinstream.stack.paths import HOST, Place, code_root, first_free_port
+from coinstream.stack.paths import HOST, InstancePaths, code_root, first_free_port
 
 
 def test_a_taken_port_gives_way_to_the_next_free_one() -> None:
@@ -19,7 +19,10 @@ def test_a_taken_port_gives_way_to_the_next_free_one() -> None:
 
 
 def test_a_home_is_claimed_once(tmp_path: Path) -> None:
-    first, second = Place(code_root(), tmp_path / "home"), Place(code_root(), tmp_path / "home")
+    first, second = (
+        InstancePaths(code_root(), tmp_path / "home"),
+        InstancePaths(code_root(), tmp_path / "home"),
+    )
     with first.claimed() as claim:
         claim.write_text("http://127.0.0.1:3000")
         with pytest.raises(PlatformError, match=r"runs already .*http://127\.0\.0\.1:3000"), second.claimed():
@@ -29,21 +32,21 @@ def test_a_home_is_claimed_once(tmp_path: Path) -> None:
 
 
 def test_the_home_tells_dagster_where_its_code_is(tmp_path: Path) -> None:
-    place = Place(code_root(), tmp_path / "home")
-    place.prepare(4321)
-    (entry,) = yaml.safe_load(place.workspace.read_text())["load_from"]
+    paths = InstancePaths(code_root(), tmp_path / "home")
+    paths.prepare(4321)
+    (entry,) = yaml.safe_load(paths.workspace.read_text())["load_from"]
     assert entry["grpc_server"]["port"] == 4321
-    settings = yaml.safe_load((place.dagster_home / "dagster.yaml").read_text())
+    settings = yaml.safe_load((paths.dagster_home / "dagster.yaml").read_text())
     assert settings["telemetry"] == {"enabled": False}
-    assert place.environment()["DAGSTER_HOME"] == str(place.dagster_home)
+    assert paths.environment()["DAGSTER_HOME"] == str(paths.dagster_home)
 
 
 def test_a_home_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(PlatformError, match="file/home"):
-        Place(code_root(), tmp_path / "file" / "home").prepare(1)
+        InstancePaths(code_root(), tmp_path / "file" / "home").prepare(1)
     with (
         pytest.raises(PlatformError, match="file/home"),
-        Place(code_root(), tmp_path / "file" / "home").claimed(),
+        InstancePaths(code_root(), tmp_path / "file" / "home").claimed(),
     ):
         pass

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from coinstream.errors import PlatformError
-from coinstream.stack.process import Child
+from coinstream.stack.process import SupervisedProcess
 from tests.support import wait_until
 
 pytestmark = pytest.mark.system
@@ -34,9 +34,9 @@ FAMILY = """
 OWNER = """
     import sys, time
     from pathlib import Path
-    from coinstream.stack.process import Child
-    child = Child("family", [sys.executable, "-c", *sys.argv[2:]], log=Path(sys.argv[1]), environment={},
-                  folder=Path("/"), grace_s=1)
+    from coinstream.stack.process import SupervisedProcess
+    child = SupervisedProcess("family", [sys.executable, "-c", *sys.argv[2:]], log=Path(sys.argv[1]),
+                  environment={}, folder=Path("/"), grace_s=1)
     while True: time.sleep(1)
 """
 
@@ -58,7 +58,7 @@ def assert_gone(processes: list[psutil.Process]) -> None:
 
 def test_releasing_ends_the_whole_family(tmp_path: Path) -> None:
     file = tmp_path / "pids"
-    child = Child(
+    child = SupervisedProcess(
         "family",
         [sys.executable, "-c", code(FAMILY), str(file), code(STUBBORN)],
         log=tmp_path / "log",
@@ -85,9 +85,9 @@ def test_an_owner_that_is_killed_takes_the_family_along(tmp_path: Path) -> None:
     assert_gone(family)
 
 
-def test_a_child_that_ends_is_named_with_its_last_words(tmp_path: Path) -> None:
+def test_a_child_that_ends_is_named_with_its_log_tail(tmp_path: Path) -> None:
     script = "import sys; sys.exit('out of cheese')"
-    child = Child(
+    child = SupervisedProcess(
         "cheese shop",
         [sys.executable, "-c", script],
         log=tmp_path / "shop.log",

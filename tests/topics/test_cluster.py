@@ -13,7 +13,7 @@ from coinstream.kafka import admin_client
 from coinstream.settings import BrokerSettings
 from coinstream.topics.apply import Provisioner
 from coinstream.topics.catalogue import PRICES, TopicSpec
-from coinstream.topics.plan import Verdict
+from coinstream.topics.plan import PlanAction
 from tests.support import unique
 
 
@@ -25,7 +25,7 @@ def spec() -> TopicSpec:
 def test_applying_twice_changes_nothing(broker_settings: BrokerSettings, spec: TopicSpec) -> None:
     provisioner = Provisioner(broker_settings)
     first = provisioner.plan([spec])
-    assert first.topics[0].verdict is Verdict.CREATE
+    assert first.topics[0].action is PlanAction.CREATE
     assert "lowered to 1" in first.warnings[0]
     provisioner.apply(first)
     provisioner.apply(first)
@@ -40,9 +40,9 @@ def test_what_was_changed_by_hand_is_set_back(broker_settings: BrokerSettings, s
     set_by_hand(broker_settings, spec.name, {"retention.ms": "1000", "max.message.bytes": "2000000"})
 
     changed = provisioner.plan([spec]).topics[0]
-    assert {item.setting: item.verdict for item in changed.differences} == {
-        "retention.ms": Verdict.CHANGE,
-        "max.message.bytes": Verdict.DRIFT,
+    assert {item.setting: item.action for item in changed.differences} == {
+        "retention.ms": PlanAction.CHANGE,
+        "max.message.bytes": PlanAction.DRIFT,
     }
     provisioner.apply(provisioner.plan([spec]))
     left = provisioner.plan([spec])
@@ -55,7 +55,7 @@ def test_partitions_grow_and_never_shrink(broker_settings: BrokerSettings, spec:
     provisioner.apply(provisioner.plan([spec]))
     provisioner.apply(provisioner.plan([spec.model_copy(update={"partitions": 6})]))
     smaller = provisioner.plan([spec])
-    assert smaller.topics[0].verdict is Verdict.CANNOT
+    assert smaller.topics[0].action is PlanAction.CANNOT
     provisioner.apply(smaller)
     (found,) = [topic for topic in provisioner.actual() if topic.name == spec.name]
     assert found.partitions == 6

@@ -13,7 +13,7 @@ from coinstream.local_broker import LocalBroker
 from coinstream.settings import BrokerSettings
 from coinstream.topics.apply import Provisioner
 from coinstream.topics.catalogue import CORE_TOPICS, PRICES, catalogue, exchange_topic
-from coinstream.topics.plan import Plan, Verdict
+from coinstream.topics.plan import Plan, PlanAction
 from tests.conftest import topic_factory
 from tests.support import unique, wait_until
 
@@ -38,7 +38,7 @@ def test_topics_are_as_specified(cluster3: LocalBroker) -> None:
     specs = [*CORE_TOPICS, *(exchange_topic(spec, "kraken") for spec in CORE_TOPICS)]
     first = provisioner.plan(specs)
     assert first.warnings == ()
-    assert first.count(Verdict.CREATE) == 8
+    assert first.count(PlanAction.CREATE) == 8
     provisioner.apply(first)
 
     admin = AdminClient({"bootstrap.servers": cluster3.bootstrap})
@@ -89,8 +89,8 @@ def test_a_wrong_replication_factor_is_shown_and_left_alone(cluster3: LocalBroke
     provisioner = Provisioner(BrokerSettings(brokers=cluster3.bootstrap))
     spec = PRICES.model_copy(update={"name": name, "partitions": 1})
     (topic,) = [topic for topic in provisioner.plan([spec]).topics if topic.name == name]
-    assert topic.verdict is Verdict.CANNOT
-    (factor,) = [item for item in topic.differences if item.verdict is Verdict.CANNOT]
+    assert topic.action is PlanAction.CANNOT
+    (factor,) = [item for item in topic.differences if item.action is PlanAction.CANNOT]
     assert (factor.setting, factor.actual, factor.wanted) == ("replication.factor", "1", "3")
     # What can be mended beside it is.
     provisioner.apply(provisioner.plan([spec]))
@@ -108,7 +108,7 @@ def test_topics_that_nobody_wants_are_shown_and_never_touched(cluster3: LocalBro
     admin.create_topics([NewTopic(name, 1, 3)])[name].result(30)
     provisioner = Provisioner(BrokerSettings(brokers=cluster3.bootstrap))
     plan = provisioner.plan(catalogue())
-    assert name in [topic.name for topic in plan.topics if topic.verdict is Verdict.UNMANAGED]
+    assert name in [topic.name for topic in plan.topics if topic.action is PlanAction.UNMANAGED]
     provisioner.apply(plan)
     assert name in {topic.name for topic in provisioner.actual()}
 

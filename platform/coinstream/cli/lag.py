@@ -12,7 +12,7 @@ from rich.table import Table
 
 from coinstream.cli.output import AsJson, console, print_json
 from coinstream.cli.rendering import Interval, asked_broker, duration, per_second, stream, styled, watch
-from coinstream.monitoring.lag import AgeSource, GroupLag, LagMonitor, PartitionLag
+from coinstream.monitoring.lag import GroupLag, LagMonitor, PartitionLag, TimeLagSource
 
 app = typer.Typer()
 
@@ -129,7 +129,7 @@ def _partitions_table(one: GroupLag, every: bool) -> Table:
 
 
 def _age(part: PartitionLag) -> str:
-    about = "~" if part.seconds_from is AgeSource.GROWTH else ""
+    about = "~" if part.seconds_from is TimeLagSource.GROWTH else ""
     return about + duration(part.seconds)
 
 

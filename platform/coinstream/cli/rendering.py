@@ -13,7 +13,7 @@ from rich.live import Live
 from coinstream.brokers import require_broker
 from coinstream.cli.output import console, print_json
 from coinstream.errors import CoinstreamError
-from coinstream.monitoring.evaluation import Verdict
+from coinstream.monitoring.evaluation import PartitionStatus
 from coinstream.monitoring.health import Status
 from coinstream.settings import BrokerSettings, HomeSettings
 
@@ -21,11 +21,11 @@ Interval = Annotated[float, typer.Option("--interval", "-n", min=0.1, help="Seco
 
 _PATIENCE_MS: Final = 5_000
 VERDICT_STYLES: Final = {
-    Verdict.OK: "green",
-    Verdict.WARN: "yellow",
-    Verdict.REWIND: "magenta",
-    Verdict.STALL: "red",
-    Verdict.STOP: "bold red",
+    PartitionStatus.OK: "green",
+    PartitionStatus.WARN: "yellow",
+    PartitionStatus.REWIND: "magenta",
+    PartitionStatus.STALL: "red",
+    PartitionStatus.STOP: "bold red",
 }
 STATUS_STYLES: Final = {Status.HEALTHY: "green", Status.DEGRADED: "yellow", Status.UNHEALTHY: "bold red"}
 
@@ -40,9 +40,9 @@ def asked_broker() -> BrokerSettings:
     return found.model_copy(update={"request_timeout_ms": min(found.request_timeout_ms, _PATIENCE_MS)})
 
 
-def styled(value: Verdict | Status) -> str:
+def styled(value: PartitionStatus | Status) -> str:
     """A verdict or status in its colour."""
-    style = VERDICT_STYLES[value] if isinstance(value, Verdict) else STATUS_STYLES[value]
+    style = VERDICT_STYLES[value] if isinstance(value, PartitionStatus) else STATUS_STYLES[value]
     return f"[{style}]{value}[/]"
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from coinstream.cli.output import AsJson, console, print_json
 from coinstream.cli.rendering import Interval, asked_broker, duration, per_second, stream, styled, watch
-from coinstream.monitoring.snapshot import Observer, Snapshot
+from coinstream.monitoring.snapshot import Snapshot, SnapshotReader
 
 app = typer.Typer()
 
@@ -41,7 +41,7 @@ def top(
     On a terminal the view stays in place; in a pipe there is one snapshot after the other, with --json
     one object a line.
     """
-    observer = Observer(asked_broker())
+    observer = SnapshotReader(asked_broker())
     try:
         if once:
             observer.look()

@@ -13,7 +13,7 @@ from coinstream.cli.progress import progress
 from coinstream.settings import HomeSettings
 from coinstream.topics.apply import Provisioner
 from coinstream.topics.catalogue import TopicSpec, catalogue
-from coinstream.topics.plan import Plan, TopicPlan, Verdict
+from coinstream.topics.plan import Plan, PlanAction, TopicPlan
 
 app = typer.Typer(help="Plan, apply and list topics as code.", no_args_is_help=True)
 
@@ -22,12 +22,12 @@ Exchanges = Annotated[
     typer.Option("--exchange", "-e", help="Also the topics of this exchange. May be repeated."),
 ]
 _MARKS: Final = {
-    Verdict.CREATE: "[green]+[/]",
-    Verdict.CHANGE: "[yellow]~[/]",
-    Verdict.DRIFT: "[magenta]?[/]",
-    Verdict.CANNOT: "[red]![/]",
-    Verdict.SAME: " ",
-    Verdict.UNMANAGED: "[dim]·[/]",
+    PlanAction.CREATE: "[green]+[/]",
+    PlanAction.CHANGE: "[yellow]~[/]",
+    PlanAction.DRIFT: "[magenta]?[/]",
+    PlanAction.CANNOT: "[red]![/]",
+    PlanAction.SAME: " ",
+    PlanAction.UNMANAGED: "[dim]·[/]",
 }
 _PENDING: Final = 3
 
@@ -75,7 +75,7 @@ def apply_plan(exchange: Exchanges = None, json: AsJson = False) -> None:
             provisioner.apply(wanted, on_done)
     if json:
         print_json(_as_dict(wanted))
-    elif stuck := [topic.name for topic in wanted.topics if topic.verdict is Verdict.CANNOT]:
+    elif stuck := [topic.name for topic in wanted.topics if topic.action is PlanAction.CANNOT]:
         console.print(f"[red]Not as wanted, and not to be changed in place:[/] {', '.join(stuck)}")
     elif wanted.is_settled:
         console.print("Nothing to do.")
@@ -120,13 +120,13 @@ def _render(wanted: Plan) -> None:
     for text, names in _grouped(wanted.warnings).items():
         progress_console.print(f"[yellow]warning:[/] {text} ({', '.join(names)})", soft_wrap=True)
     for topic in wanted.topics:
-        console.print(f"{_MARKS[topic.verdict]} [bold]{topic.name}[/]  {topic.verdict}")
+        console.print(f"{_MARKS[topic.action]} [bold]{topic.name}[/]  {topic.action}")
         for item in topic.differences:
             before = "" if item.actual is None else f"{item.actual} -> "
             after = "(not in the catalogue)" if item.wanted is None else item.wanted
             reason = f"  [dim]{item.reason}[/]" if item.reason else ""
-            console.print(f"    {_MARKS[item.verdict]} {item.setting}: {before}{after}{reason}")
-    counts = ", ".join(f"{wanted.count(verdict)} {verdict}" for verdict in Verdict)
+            console.print(f"    {_MARKS[item.action]} {item.setting}: {before}{after}{reason}")
+    counts = ", ".join(f"{wanted.count(action)} {action}" for action in PlanAction)
     console.print(f"Plan: {counts}.")
 
 
@@ -140,7 +140,7 @@ def _grouped(warnings: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _report(topic: TopicPlan) -> None:
-    if topic.verdict is Verdict.CREATE:
+    if topic.action is PlanAction.CREATE:
         console.print(f"[green]created[/] {topic.name}")
     elif topic.changes:
         console.print(f"[yellow]changed[/] {topic.name}")
@@ -151,7 +151,7 @@ def _as_dict(wanted: Plan) -> dict[str, object]:
         "settled": wanted.is_settled,
         "warnings": wanted.warnings,
         "topics": [
-            {"name": topic.name, "verdict": topic.verdict, "differences": topic.differences}
+            {"name": topic.name, "action": topic.action, "differences": topic.differences}
             for topic in wanted.topics
         ],
     }

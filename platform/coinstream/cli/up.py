@@ -16,9 +16,9 @@ import typer
 
 from coinstream.cli.output import progress_console
 from coinstream.feeds.registry import DEFAULT, LIVE
-from coinstream.stack.dagster_client import Web, WebError
-from coinstream.stack.paths import first_free_port, place
-from coinstream.stack.stack import Platform
+from coinstream.stack.dagster_client import DagsterClient, DagsterClientError
+from coinstream.stack.paths import first_free_port, instance_paths
+from coinstream.stack.stack import Stack
 
 app = typer.Typer()
 
@@ -51,13 +51,13 @@ def up(
     Ctrl-C, SIGTERM and a closed terminal stop everything.
     """
     say = _elapsed()
-    where = place()
+    where = instance_paths()
     try:
         with _stoppable(), where.claimed() as claim:
             web_port = first_free_port(port)
             if port and web_port != port:
                 say(f"port {port} is taken; the web UI gets {web_port}")
-            platform = Platform(where, say)
+            platform = Stack(where, say)
             with platform.running(web_port) as web:
                 claim.write_text(web.url)
                 say(f"web UI at {web.url}")
@@ -85,26 +85,26 @@ def _first_feed() -> str:
     return DEFAULT if os.environ.get("FEEDS", "").lower() == LIVE else RECORDED
 
 
-def _first_run(web: Web, feed: str, say: Callable[[str], None]) -> bool:
+def _first_run(web: DagsterClient, feed: str, say: Callable[[str], None]) -> bool:
     """Publish some quotes, so that there is something to see; whether that succeeded."""
     try:
         run_id = web.launch(FIRST_JOB, config=_FIRST_CONFIG, tags={"dagster/partition": feed})
         say(f"first run: some seconds of the feed {feed}, see {web.url}/runs/{run_id}")
         web.wait_run(run_id, _FIRST_RUN_S)
-    except WebError as error:
+    except DagsterClientError as error:
         say(f"[yellow]first run:[/] {error}")
         return False
     say("first run succeeded; try `coinstream tail crypto-level1`")
     return True
 
 
-def _fill_tables(web: Web, say: Callable[[str], None]) -> None:
+def _fill_tables(web: DagsterClient, say: Callable[[str], None]) -> None:
     """Carry the first quotes on to tables and candles, while the user looks around already."""
     hour = f"{datetime.now(UTC):%Y-%m-%d-%H:00}"
     try:
         web.wait_run(web.launch(LANDING_JOB, config={}, tags={"dagster/partition": hour}), _FIRST_RUN_S)
         web.wait_run(web.launch(CANDLES_JOB, config={}, tags={}), _FIRST_RUN_S)
-    except WebError as error:
+    except DagsterClientError as error:
         say(f"[yellow]tables and candles:[/] {error}")
     else:
         say('tables and candles hold them too; try `coinstream lake sql "SELECT * FROM level1 LIMIT 5"`')

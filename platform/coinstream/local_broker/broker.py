@@ -138,7 +138,7 @@ class LocalBroker:
         """Raise a `LocalBrokerError` with the reason if a node died on its own."""
         for node in self.nodes:
             if node.died:
-                raise LocalBrokerError(node.obituary())
+                raise LocalBrokerError(node.exit_reason())
 
     def wait_ready(self) -> None:
         """Wait until all nodes that are alive serve, e.g. after one was started again.

@@ -140,14 +140,14 @@ def _own(home: Path, nodes: Literal[1, 3], port: int) -> int:
 
 
 def _watch(broker: LocalBroker) -> int:
-    mourned: set[int] = set()
+    reported: set[int] = set()
     while not all(node.died for node in broker.nodes):
         for node in broker.nodes:
-            if node.died and node.node_id not in mourned:
-                mourned.add(node.node_id)
-                _say(node.obituary())
+            if node.died and node.node_id not in reported:
+                reported.add(node.node_id)
+                _say(node.exit_reason())
         time.sleep(_WATCH_S)
-    _say(broker.nodes[0].obituary())
+    _say(broker.nodes[0].exit_reason())
     return 1
 
 

@@ -90,7 +90,7 @@ class Node:
             return psutil.Process(int(line))
         except (ValueError, psutil.NoSuchProcess) as error:
             watchdog.wait()
-            raise LocalBrokerError(self.obituary()) from error
+            raise LocalBrokerError(self.exit_reason()) from error
 
     def kill(self) -> None:
         """End Java at once (SIGKILL), as a crash would, and wait until it is gone."""
@@ -132,7 +132,7 @@ class Node:
         if self._watchdog.stdout is not None:
             self._watchdog.stdout.close()
 
-    def obituary(self) -> str:
+    def exit_reason(self) -> str:
         """Why the node died, as far as its log tells, with the path of the log."""
         code = self._watchdog.returncode if self._watchdog is not None else None
         return (

@@ -18,7 +18,7 @@ class Change(StrEnum):
 
 
 @dataclass(frozen=True)
-class Damping:
+class Hysteresis:
     """How many observations in a row convince.
 
     Attributes:
@@ -42,28 +42,28 @@ class Alarm:
     since: float | None = None
     raises: tuple[float, ...] = ()
 
-    def step(self, bad: bool, now: float, damping: Damping) -> tuple[Alarm, Change]:
+    def step(self, bad: bool, now: float, hysteresis: Hysteresis) -> tuple[Alarm, Change]:
         """Take an observation in."""
         if bad == self.raised:
             # What was expected: a streak to the contrary is broken.
             return replace(self, streak=0, since=self.since if self.raised else None), Change.NONE
         streak = self.streak + 1
         since = self.since if self.since is not None else now
-        if streak < self._patience(now, damping):
+        if streak < self._patience(now, hysteresis):
             return replace(self, streak=streak, since=since), Change.NONE
         if bad:
-            recent = (*self._recent(now, damping), now)
+            recent = (*self._recent(now, hysteresis), now)
             return Alarm(True, 0, since, recent), Change.RAISED
-        return Alarm(False, 0, None, self._recent(now, damping)), Change.CLEARED
+        return Alarm(False, 0, None, self._recent(now, hysteresis)), Change.CLEARED
 
     @property
     def is_idle(self) -> bool:
         """Nothing to remember."""
         return not self.raised and not self.streak and not self.raises
 
-    def aged(self, now: float, damping: Damping) -> Alarm:
+    def aged(self, now: float, hysteresis: Hysteresis) -> Alarm:
         """Without the alarms that are too old to count."""
-        return replace(self, raises=self._recent(now, damping))
+        return replace(self, raises=self._recent(now, hysteresis))
 
     def dump(self) -> dict[str, Any]:
         """As plain values for JSON."""
@@ -78,11 +78,11 @@ class Alarm:
         """
         return cls(**{**dumped, "raises": tuple(dumped["raises"])})
 
-    def _patience(self, now: float, damping: Damping) -> int:
+    def _patience(self, now: float, hysteresis: Hysteresis) -> int:
         if self.raised:
-            return damping.recover
-        doubled = 1 << min(len(self._recent(now, damping)), 5)
-        return min(damping.confirm * doubled, max(damping.confirm, _LONGEST_PATIENCE))
+            return hysteresis.recover
+        doubled = 1 << min(len(self._recent(now, hysteresis)), 5)
+        return min(hysteresis.confirm * doubled, max(hysteresis.confirm, _LONGEST_PATIENCE))
 
-    def _recent(self, now: float, damping: Damping) -> tuple[float, ...]:
-        return tuple(at for at in self.raises if now - at <= damping.memory_s)
+    def _recent(self, now: float, hysteresis: Hysteresis) -> tuple[float, ...]:
+        return tuple(at for at in self.raises if now - at <= hysteresis.memory_s)

@@ -16,7 +16,9 @@ from confluent_kafka import (
     ConsumerGroupState,
     KafkaError,
     KafkaException,
-    TopicPartition,
+)
+from confluent_kafka import (
+    TopicPartition as KafkaPartition,
 )
 from confluent_kafka.admin import AdminClient, ClusterMetadata, OffsetSpec
 
@@ -24,7 +26,7 @@ from coinstream.errors import BrokerError
 from coinstream.kafka import admin_client, broker_error, raise_on_kafka
 from coinstream.settings import BrokerSettings
 
-Place = tuple[str, int]
+TopicPartition = tuple[str, int]
 """Topic and partition."""
 
 REBALANCING: Final = {ConsumerGroupState.PREPARING_REBALANCING, ConsumerGroupState.COMPLETING_REBALANCING}
@@ -47,7 +49,7 @@ class GroupState:
     name: str
     state: str
     members: int
-    owned: frozenset[Place]
+    owned: frozenset[TopicPartition]
     rebalancing: bool = False
 
     @property
@@ -119,13 +121,13 @@ class ClusterReader:
         )
         return GroupState(name, found.state.name, len(found.members), owned, found.state in REBALANCING)
 
-    def watermarks(self, places: Iterable[Place]) -> dict[Place, Watermarks]:
+    def watermarks(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, Watermarks]:
         """First and next offset of partitions; those without a leader or gone meanwhile are left out.
 
         Raises:
             BrokerError, AuthenticationError: the cluster does not answer.
         """
-        parts = [TopicPartition(topic, number) for topic, number in places]
+        parts = [KafkaPartition(topic, number) for topic, number in places]
         if not parts:
             return {}
         lows = self._admin.list_offsets({part: OffsetSpec.earliest() for part in parts})  # type: ignore[no-untyped-call]
@@ -133,12 +135,12 @@ class ClusterReader:
         low, high = self._offsets(lows), self._offsets(highs)
         return {place: Watermarks(low[place], high[place]) for place in low.keys() & high.keys()}
 
-    def newest(self, places: Iterable[Place]) -> dict[str, float]:
+    def newest(self, places: Iterable[TopicPartition]) -> dict[str, float]:
         """Timestamp of each topic's newest record, in seconds since the epoch.
 
         Topics without records are left out, and all of them where the broker does not know the question.
         """
-        parts = [TopicPartition(topic, number) for topic, number in places]
+        parts = [KafkaPartition(topic, number) for topic, number in places]
         if not parts:
             return {}
         asked = self._admin.list_offsets({part: OffsetSpec.max_timestamp() for part in parts})  # type: ignore[no-untyped-call]
@@ -152,8 +154,8 @@ class ClusterReader:
                 found[part.topic] = max(found.get(part.topic, 0.0), at_ms / 1000)
         return found
 
-    def _offsets(self, futures: Mapping[TopicPartition, Future[Any]]) -> dict[Place, int]:
-        found: dict[Place, int] = {}
+    def _offsets(self, futures: Mapping[KafkaPartition, Future[Any]]) -> dict[TopicPartition, int]:
+        found: dict[TopicPartition, int] = {}
         failures: list[KafkaError] = []
         for part, future in futures.items():
             try:

@@ -10,10 +10,11 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import TopicPartition as KafkaPartition
 
 from coinstream.kafka import base_config, broker_error, checked
-from coinstream.monitoring.cluster import Place
+from coinstream.monitoring.cluster import TopicPartition
 from coinstream.settings import BrokerSettings
 
 _KEPT: Final = 8
@@ -27,13 +28,13 @@ class CommittedReader:
         self._brokers = brokers
         self._consumers: OrderedDict[str, Consumer] = OrderedDict()
 
-    def read(self, group: str, places: Iterable[Place]) -> dict[Place, int]:
+    def read(self, group: str, places: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """The committed offsets among these partitions; those without a commit are left out.
 
         Raises:
             BrokerError, AuthenticationError: the cluster cannot be asked.
         """
-        parts = [TopicPartition(topic, number) for topic, number in places]
+        parts = [KafkaPartition(topic, number) for topic, number in places]
         if not parts:
             return {}
         consumer = self._consumer(group)

@@ -21,7 +21,7 @@ from itertools import pairwise
 from typing import Final
 
 
-class Verdict(StrEnum):
+class PartitionStatus(StrEnum):
     """What is the matter with a partition or a group. Worst last."""
 
     OK = "ok"
@@ -31,7 +31,7 @@ class Verdict(StrEnum):
     STOP = "stop"
 
 
-_SEVERITY: Final = {verdict: rank for rank, verdict in enumerate(Verdict)}
+_SEVERITY: Final = {verdict: rank for rank, verdict in enumerate(PartitionStatus)}
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Commit:
 
 
 @dataclass(frozen=True)
-class Rules:
+class EvaluationRules:
     """How much history decides, and how patient.
 
     Attributes:
@@ -59,10 +59,14 @@ class Rules:
     silence_s: float = 60.0
 
 
-def judge(
-    commits: Sequence[Commit], now: float, lag: int, last_clear: float | None, rules: Rules | None = None
-) -> Verdict:
-    """The verdict on one partition.
+def evaluate_partition(
+    commits: Sequence[Commit],
+    now: float,
+    lag: int,
+    last_clear: float | None,
+    rules: EvaluationRules | None = None,
+) -> PartitionStatus:
+    """Return the status of one partition.
 
     Args:
         commits: the window, oldest first; at least one.
@@ -71,31 +75,31 @@ def judge(
         last_clear: when the lag was last seen at or below what is allowed.
         rules: patience and size of the window.
     """
-    rules = rules or Rules()
+    rules = rules or EvaluationRules()
     if lag <= rules.allowed:
-        return Verdict.OK
+        return PartitionStatus.OK
     if _stopped(commits, now, last_clear, rules):
-        return Verdict.STOP
+        return PartitionStatus.STOP
     window = commits[-rules.window :]
     if any(commit.lag <= rules.allowed for commit in window):
-        return Verdict.OK
+        return PartitionStatus.OK
     if _rewound(window):
-        return Verdict.REWIND
+        return PartitionStatus.REWIND
     if len(window) < rules.window:
-        return Verdict.OK
+        return PartitionStatus.OK
     if window[0].offset == window[-1].offset:
-        return Verdict.STALL
+        return PartitionStatus.STALL
     if all(later.lag >= earlier.lag for earlier, later in pairwise(window)):
-        return Verdict.WARN
-    return Verdict.OK
+        return PartitionStatus.WARN
+    return PartitionStatus.OK
 
 
-def worst(verdicts: Iterable[Verdict]) -> Verdict:
+def worst(verdicts: Iterable[PartitionStatus]) -> PartitionStatus:
     """The worst of some verdicts; OK of none. One partition can stop alone while the group looks well."""
-    return max(verdicts, key=_SEVERITY.__getitem__, default=Verdict.OK)
+    return max(verdicts, key=_SEVERITY.__getitem__, default=PartitionStatus.OK)
 
 
-def _stopped(commits: Sequence[Commit], now: float, last_clear: float | None, rules: Rules) -> bool:
+def _stopped(commits: Sequence[Commit], now: float, last_clear: float | None, rules: EvaluationRules) -> bool:
     window = commits[-rules.window :]
     span = window[-1].at - window[0].at
     is_silent = now - window[-1].at > max(span, rules.silence_s)

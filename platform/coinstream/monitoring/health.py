@@ -11,7 +11,7 @@ from confluent_kafka.admin import ClusterMetadata
 
 from coinstream.errors import BrokerError, CoinstreamError
 from coinstream.monitoring.cluster import ClusterReader
-from coinstream.monitoring.evaluation import Verdict
+from coinstream.monitoring.evaluation import PartitionStatus
 from coinstream.monitoring.lag import GroupLag, LagMonitor
 from coinstream.monitoring.redpanda_admin import Overview, read_overview
 from coinstream.settings import BrokerSettings, LagSettings
@@ -55,7 +55,7 @@ class GroupHealth:
     seconds: float | None
     state: str
     members: int
-    verdict: Verdict | None
+    verdict: PartitionStatus | None
     detail: str
     error: str | None = None
 
@@ -112,7 +112,7 @@ def group_health(lag: GroupLag, settings: LagSettings) -> GroupHealth:
 
 
 def check_group(monitor: LagMonitor, group: str) -> GroupHealth:
-    """Measure a group and judge it; what fails is an unhealthy group with lag -1, never an exception."""
+    """Measure and evaluate a group. A failure gives an unhealthy group with lag -1, never an exception."""
     try:
         return group_health(monitor.measure(group), monitor.settings)
     except CoinstreamError as error:
@@ -216,7 +216,7 @@ def _about(lag: GroupLag) -> str:
     if lag.seconds:
         parts.append(f"oldest message {lag.seconds:.0f} s")
     parts.append(f"{lag.state.lower()}, {lag.members} member(s)")
-    if lag.verdict is not Verdict.OK:
+    if lag.verdict is not PartitionStatus.OK:
         bad = [f"{part.topic}/{part.partition}" for part in lag.partitions if part.verdict is lag.verdict]
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
         parts.append(f"{lag.verdict} on {', '.join(bad[:3])}{more}")

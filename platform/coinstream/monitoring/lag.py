@@ -5,7 +5,7 @@ that it is never ahead of it. A partition without a commit counts from the log s
 transaction markers or aborted messages are no lag.
 
 In seconds: the age of the oldest unhandled message, from that record's own timestamp. When the record
-cannot be read in time, from when the log was seen to grow past the commit. `AgeSource` says which.
+cannot be read in time, from when the log was seen to grow past the commit. `TimeLagSource` says which.
 """
 
 from __future__ import annotations
@@ -19,17 +19,23 @@ from typing import Final
 
 from confluent_kafka.admin import ClusterMetadata
 
-from coinstream.monitoring.cluster import ClusterReader, GroupNotFoundError, GroupState, Place, Watermarks
+from coinstream.monitoring.cluster import (
+    ClusterReader,
+    GroupNotFoundError,
+    GroupState,
+    TopicPartition,
+    Watermarks,
+)
 from coinstream.monitoring.committed import CommittedReader
-from coinstream.monitoring.evaluation import Rules, Verdict, worst
-from coinstream.monitoring.time_lag import AgeReader, Oldest
-from coinstream.monitoring.watermark_history import GrowthHistory
-from coinstream.monitoring.windows import GroupWindows, Judged, Seen
+from coinstream.monitoring.evaluation import EvaluationRules, PartitionStatus, worst
+from coinstream.monitoring.time_lag import OldestRecord, TimeLagReader
+from coinstream.monitoring.watermark_history import WatermarkHistory
+from coinstream.monitoring.windows import Evaluation, GroupWindows, Observation
 from coinstream.settings import BrokerSettings, LagSettings
 from coinstream.suggestions import did_you_mean
 
 
-class AgeSource(StrEnum):
+class TimeLagSource(StrEnum):
     """Where the seconds come from."""
 
     NONE = "none"
@@ -53,18 +59,18 @@ class PartitionLag:
     high: int
     messages: int
     seconds: float | None
-    seconds_from: AgeSource
+    seconds_from: TimeLagSource
     owned: bool
     """A member of the group holds the partition now."""
     lost: int = 0
     """Messages that were deleted (retention, truncation) before the group handled them."""
-    verdict: Verdict = Verdict.OK
+    verdict: PartitionStatus = PartitionStatus.OK
     trend: float | None = None
     """Messages a second by which the lag grows (negative: shrinks). None until it was measured twice."""
     remark: str = ""
 
     @property
-    def place(self) -> Place:
+    def place(self) -> TopicPartition:
         """Topic and partition."""
         return self.topic, self.partition
 
@@ -102,7 +108,7 @@ class GroupLag:
         return max(ages, default=0.0)
 
     @cached_property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> PartitionStatus:
         """The worst of the partitions'."""
         return worst(part.verdict for part in self.partitions)
 
@@ -136,8 +142,8 @@ class LagMonitor:
         self.cluster: Final = ClusterReader(brokers)
         self.windows: Final[dict[str, GroupWindows]] = {}
         self._committed = CommittedReader(brokers)
-        self._ages = AgeReader(brokers, self.settings.read_budget_s)
-        self._growth = GrowthHistory()
+        self._ages = TimeLagReader(brokers, self.settings.read_budget_s)
+        self._growth = WatermarkHistory()
 
     def measure(self, group: str, topics: Iterable[str] = ()) -> GroupLag:
         """The lag of a group on every topic it committed for or holds, and on those named.
@@ -183,15 +189,19 @@ class LagMonitor:
         for group in groups:
             self.windows.pop(group, None)
 
-    def rules(self, group: str) -> Rules:
+    def rules(self, group: str) -> EvaluationRules:
         """How patient the verdicts on this group are."""
         chosen = self.settings
         is_batch = group in chosen.batch_groups
         silence = chosen.batch_silence_s if is_batch else chosen.silence_s
-        return Rules(chosen.window, chosen.allowed, silence)
+        return EvaluationRules(chosen.window, chosen.allowed, silence)
 
     def _measure(
-        self, state: GroupState, committed: Mapping[Place, int], places: list[Place], deleted: tuple[str, ...]
+        self,
+        state: GroupState,
+        committed: Mapping[TopicPartition, int],
+        places: list[TopicPartition],
+        deleted: tuple[str, ...],
     ) -> GroupLag:
         marks = self.cluster.watermarks(places)
         now = time.time()
@@ -215,11 +225,11 @@ class LagMonitor:
 
     def _partition(
         self,
-        place: Place,
+        place: TopicPartition,
         committed: int | None,
         mark: Watermarks,
         state: GroupState,
-        oldest: Oldest | None,
+        oldest: OldestRecord | None,
         now: float,
     ) -> PartitionLag:
         start = _start(committed, mark.low)
@@ -241,15 +251,15 @@ class LagMonitor:
         )
 
     def _age(
-        self, place: Place, start: int, messages: int, oldest: Oldest | None, now: float
-    ) -> tuple[float | None, AgeSource]:
+        self, place: TopicPartition, start: int, messages: int, oldest: OldestRecord | None, now: float
+    ) -> tuple[float | None, TimeLagSource]:
         if not messages:
-            return 0.0, AgeSource.NONE
+            return 0.0, TimeLagSource.NONE
         if oldest is not None and oldest.timestamp_ms is not None and oldest.timestamp_ms >= 0:
             # An exchange's clock may run ahead of ours: an age below zero is no age.
-            return max(now - oldest.timestamp_ms / 1000, 0.0), AgeSource.RECORD
+            return max(now - oldest.timestamp_ms / 1000, 0.0), TimeLagSource.RECORD
         since = self._growth.passed(place, start)
-        return (None, AgeSource.UNKNOWN) if since is None else (now - since, AgeSource.GROWTH)
+        return (None, TimeLagSource.UNKNOWN) if since is None else (now - since, TimeLagSource.GROWTH)
 
     def _judged(
         self, state: GroupState, partitions: Sequence[PartitionLag], now: float
@@ -270,12 +280,12 @@ def _start(committed: int | None, low: int) -> int:
     return low if committed is None else max(committed, low)
 
 
-def _seen(part: PartitionLag, state: GroupState) -> Seen:
+def _seen(part: PartitionLag, state: GroupState) -> Observation:
     offset = part.low if part.committed is None else part.committed
-    return Seen(offset, part.messages, part.owned or state.rebalancing, part.seconds)
+    return Observation(offset, part.messages, part.owned or state.rebalancing, part.seconds)
 
 
-def _with(part: PartitionLag, judged: Mapping[Place, Judged]) -> PartitionLag:
+def _with(part: PartitionLag, judged: Mapping[TopicPartition, Evaluation]) -> PartitionLag:
     one = judged[part.place]
     return replace(part, verdict=one.verdict, trend=one.trend)
 

@@ -13,7 +13,7 @@ from coinstream.monitoring.health import ClusterHealth, Status, check_cluster
 from coinstream.monitoring.lag import GroupLag, LagMonitor
 from coinstream.monitoring.log_dirs import topic_sizes
 from coinstream.monitoring.metrics import METRICS, Metrics
-from coinstream.monitoring.topic_stats import TopicStats, TopicWatch
+from coinstream.monitoring.topic_stats import TopicStats, TopicStatsReader
 from coinstream.settings import BrokerSettings, LagSettings
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Monitor:
         self._brokers = brokers
         self._metrics = metrics
         self._lag = LagMonitor(brokers, settings)
-        self._topics = TopicWatch(self._lag.cluster)
+        self._topics = TopicStatsReader(self._lag.cluster)
         self._sizes_due = 0.0
 
     def measure(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from coinstream.monitoring.evaluation import Verdict
+from coinstream.monitoring.evaluation import PartitionStatus
 from coinstream.settings import AlertSettings
 
 
@@ -26,10 +26,10 @@ class Section(StrEnum):
         return f"{AlertSettings().runbook_url}#{self.value}"
 
 
-def section_of(verdict: Verdict) -> Section:
+def section_of(verdict: PartitionStatus) -> Section:
     """The section about a group in trouble."""
     return {
-        Verdict.STOP: Section.GROUP_STOPPED,
-        Verdict.STALL: Section.GROUP_STALLED,
-        Verdict.REWIND: Section.GROUP_REWOUND,
+        PartitionStatus.STOP: Section.GROUP_STOPPED,
+        PartitionStatus.STALL: Section.GROUP_STALLED,
+        PartitionStatus.REWIND: Section.GROUP_REWOUND,
     }.get(verdict, Section.GROUP_BEHIND)

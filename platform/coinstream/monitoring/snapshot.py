@@ -20,7 +20,7 @@ from coinstream.monitoring.health import (
 from coinstream.monitoring.lag import GroupLag, LagMonitor
 from coinstream.monitoring.probe import ProducerProbe
 from coinstream.monitoring.topic_report import TopicReport, report_topics
-from coinstream.monitoring.topic_stats import TopicWatch
+from coinstream.monitoring.topic_stats import TopicStatsReader
 from coinstream.settings import BrokerSettings, LagSettings
 
 
@@ -53,12 +53,12 @@ class Snapshot:
     """By group, messages a second by which its lag grows."""
 
 
-class Observer:
+class SnapshotReader:
     """Takes snapshots of one cluster; keep it, rates and trends need two. Not thread-safe."""
 
     def __init__(self, brokers: BrokerSettings, settings: LagSettings | None = None) -> None:
         self._lag: Final = LagMonitor(brokers, settings)
-        self._topics = TopicWatch(self._lag.cluster)
+        self._topics = TopicStatsReader(self._lag.cluster)
         self._probe = ProducerProbe(brokers, timeout_s=brokers.request_timeout_ms / 1000)
 
     def look(self) -> Snapshot:

@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import TopicPartition as KafkaPartition
 
 from coinstream.kafka import base_config
-from coinstream.monitoring.cluster import Place
+from coinstream.monitoring.cluster import TopicPartition
 from coinstream.settings import BrokerSettings
 
 _MIB: Final = 1_048_576
@@ -27,7 +28,7 @@ _CACHED: Final = 100_000
 
 
 @dataclass(frozen=True)
-class Oldest:
+class OldestRecord:
     """What lies at an offset. `timestamp_ms` is None when no message follows before `end`."""
 
     timestamp_ms: int | None
@@ -35,16 +36,16 @@ class Oldest:
     """With a timestamp the message's offset; without, the first offset that holds nothing readable yet."""
 
 
-class AgeReader:
+class TimeLagReader:
     """Reads timestamps of records, and remembers those of offsets that do not move. Thread-safe."""
 
     def __init__(self, brokers: BrokerSettings, budget_s: float = 1.0) -> None:
         self._brokers = brokers
         self._budget_s = budget_s
         self._lock = threading.Lock()
-        self._known: dict[tuple[Place, int], Oldest] = {}
+        self._known: dict[tuple[TopicPartition, int], OldestRecord] = {}
 
-    def oldest(self, offsets: Mapping[Place, int]) -> dict[Place, Oldest]:
+    def oldest(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, OldestRecord]:
         """The first message at or after each offset. Those not reached in time are left out."""
         with self._lock:
             found = {
@@ -59,7 +60,9 @@ class AgeReader:
                 self._remember(missing, read)
         return found
 
-    def _remember(self, offsets: Mapping[Place, int], read: Mapping[Place, Oldest]) -> None:
+    def _remember(
+        self, offsets: Mapping[TopicPartition, int], read: Mapping[TopicPartition, OldestRecord]
+    ) -> None:
         if len(self._known) + len(read) > _CACHED:
             self._known.clear()
         # An end of the log is not remembered: a message may follow at any time.
@@ -69,13 +72,13 @@ class AgeReader:
             if oldest.timestamp_ms is not None
         }
 
-    def _read(self, offsets: Mapping[Place, int]) -> dict[Place, Oldest]:
+    def _read(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, OldestRecord]:
         deadline = time.monotonic() + self._budget_s
         consumer = Consumer(self._config(len(offsets)))
-        found: dict[Place, Oldest] = {}
+        found: dict[TopicPartition, OldestRecord] = {}
         try:
             consumer.assign(
-                [TopicPartition(topic, number, offset) for (topic, number), offset in offsets.items()]
+                [KafkaPartition(topic, number, offset) for (topic, number), offset in offsets.items()]
             )
             while len(found) < len(offsets) and time.monotonic() < deadline:
                 for message in consumer.consume(_BATCH, _WAIT_S):
@@ -105,12 +108,12 @@ class AgeReader:
         }
 
 
-def _note(message: Message, found: dict[Place, Oldest]) -> None:
+def _note(message: Message, found: dict[TopicPartition, OldestRecord]) -> None:
     topic, number, offset = message.topic(), message.partition(), message.offset()
     if topic is None or number is None or offset is None or (topic, number) in found:
         return
     error = message.error()
     if error is None:
-        found[topic, number] = Oldest(message.timestamp()[1], offset)
+        found[topic, number] = OldestRecord(message.timestamp()[1], offset)
     elif error.code() == KafkaError._PARTITION_EOF:
-        found[topic, number] = Oldest(None, offset)
+        found[topic, number] = OldestRecord(None, offset)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from confluent_kafka.admin import ClusterMetadata
 
-from coinstream.monitoring.evaluation import Verdict, worst
+from coinstream.monitoring.evaluation import PartitionStatus, worst
 from coinstream.monitoring.health import Status
 from coinstream.monitoring.lag import GroupLag
 from coinstream.monitoring.topic_stats import TopicStats
@@ -21,7 +21,7 @@ class ReaderLag:
     group: str
     messages: int
     seconds: float | None
-    verdict: Verdict
+    verdict: PartitionStatus
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class TopicReport:
         return max((reader.seconds or 0.0 for reader in self.readers), default=0.0)
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> PartitionStatus:
         """The worst of the groups'."""
         return worst(reader.verdict for reader in self.readers)
 
@@ -84,9 +84,9 @@ def is_far_behind(
     return messages >= (settings.degraded_messages if raised else settings.unhealthy_messages)
 
 
-def is_alarming(verdict: Verdict) -> bool:
+def is_alarming(verdict: PartitionStatus) -> bool:
     """A group that stands still or went back; one that only falls behind is a matter of thresholds."""
-    return verdict in {Verdict.STALL, Verdict.STOP, Verdict.REWIND}
+    return verdict in {PartitionStatus.STALL, PartitionStatus.STOP, PartitionStatus.REWIND}
 
 
 def report_topics(

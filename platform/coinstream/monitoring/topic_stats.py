@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from coinstream.monitoring.cluster import ClusterReader, Watermarks
-from coinstream.monitoring.watermark_history import GrowthHistory
+from coinstream.monitoring.watermark_history import WatermarkHistory
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class TopicStats:
     rate: float | None
 
 
-class TopicWatch:
+class TopicStatsReader:
     """Looks at all topics (but the broker's own), and remembers their growth. Not thread-safe."""
 
     def __init__(self, cluster: ClusterReader) -> None:
         self._cluster = cluster
-        self._growth = GrowthHistory(kept=2)
+        self._growth = WatermarkHistory(kept=2)
 
     def look(self) -> list[TopicStats]:
         """Every topic, by name.

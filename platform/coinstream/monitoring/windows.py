@@ -10,15 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from coinstream.monitoring.cluster import Place
-from coinstream.monitoring.evaluation import Commit, Rules, Verdict, judge
+from coinstream.monitoring.cluster import TopicPartition
+from coinstream.monitoring.evaluation import Commit, EvaluationRules, PartitionStatus, evaluate_partition
 
 _SEPARATOR: Final = "/"
 _TREND_POLLS: Final = 5
 
 
 @dataclass(frozen=True)
-class Seen:
+class Observation:
     """What a poll saw of one partition. `alive`: a member holds it, or is about to (rebalance).
 
     `waiting_s` is the age of the oldest unhandled message, if it is known: it shows silence from before
@@ -42,10 +42,10 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Judged:
+class Evaluation:
     """A partition's verdict, and its trend in messages a second: positive grows, None is not known yet."""
 
-    verdict: Verdict
+    verdict: PartitionStatus
     trend: float | None
 
 
@@ -53,28 +53,30 @@ class Judged:
 class GroupWindows:
     """The windows of one group. Not thread-safe: one monitor owns it."""
 
-    rules: Rules = field(default_factory=Rules)
-    windows: dict[Place, Window] = field(default_factory=dict)
+    rules: EvaluationRules = field(default_factory=EvaluationRules)
+    windows: dict[TopicPartition, Window] = field(default_factory=dict)
     last_poll: float | None = None
 
-    def observe(self, now: float, seen: Mapping[Place, Seen]) -> dict[Place, Judged]:
-        """Take a poll in and judge each partition of it. Partitions that are gone are forgotten."""
+    def observe(
+        self, now: float, seen: Mapping[TopicPartition, Observation]
+    ) -> dict[TopicPartition, Evaluation]:
+        """Add a poll and evaluate each of its partitions. Deleted partitions are dropped."""
         judged = {place: self._observe(place, now, one) for place, one in seen.items()}
         self.windows = {place: window for place, window in self.windows.items() if place in seen}
         self.last_poll = now
         return judged
 
-    def _observe(self, place: Place, now: float, seen: Seen) -> Judged:
+    def _observe(self, place: TopicPartition, now: float, seen: Observation) -> Evaluation:
         if seen.lag <= self.rules.allowed:
             self.windows.pop(place, None)
-            return Judged(Verdict.OK, 0.0)
+            return Evaluation(PartitionStatus.OK, 0.0)
         before = self.windows.get(place) or self._opened(seen, now)
         window = self._grown(before, Commit(now, seen.offset, seen.lag), alive=seen.alive)
         self.windows[place] = window
-        verdict = judge(window.commits, now, seen.lag, window.last_clear, self.rules)
-        return Judged(verdict, _trend(window.polls))
+        verdict = evaluate_partition(window.commits, now, seen.lag, window.last_clear, self.rules)
+        return Evaluation(verdict, _trend(window.polls))
 
-    def _opened(self, seen: Seen, now: float) -> Window:
+    def _opened(self, seen: Observation, now: float) -> Window:
         if self.last_poll is not None:
             # It had no lag at the last poll, else there would be a window.
             clear = Commit(self.last_poll, seen.offset, 0)
@@ -105,7 +107,7 @@ class GroupWindows:
         }
 
     @classmethod
-    def load(cls, dumped: Mapping[str, Any], rules: Rules) -> GroupWindows:
+    def load(cls, dumped: Mapping[str, Any], rules: EvaluationRules) -> GroupWindows:
         """What `dump` wrote.
 
         Raises:

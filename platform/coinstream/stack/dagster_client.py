@@ -20,15 +20,15 @@ _RUN: Final = """query ($id: ID!) { runOrError(runId: $id) { __typename ... on R
 _ENDED: Final = {"SUCCESS", "FAILURE", "CANCELED"}
 
 
-class WebError(PlatformError):
+class DagsterClientError(PlatformError):
     """Dagster refuses a request, a run failed, or something took too long."""
 
 
-class NoAnswerError(WebError):
+class DagsterUnreachableError(DagsterClientError):
     """The web server does not answer."""
 
 
-class Web:
+class DagsterClient:
     """The web server at an address.
 
     Args:
@@ -45,7 +45,7 @@ class Web:
         """Wait until the code location is loaded.
 
         Raises:
-            WebError: it cannot be loaded, or not in time.
+            DagsterClientError: it cannot be loaded, or not in time.
         """
         self._wait(self._is_ready, timeout_s, "the web UI to load the code location")
 
@@ -53,7 +53,7 @@ class Web:
         """Launch a run of a job; its id.
 
         Raises:
-            WebError: Dagster refuses.
+            DagsterClientError: Dagster refuses.
         """
         where = {"repositoryLocationName": "coinstream", "repositoryName": "__repository__"}
         params = {
@@ -64,14 +64,14 @@ class Web:
         }
         answer = self.ask(_LAUNCH, params=params)["launchRun"]
         if answer["__typename"] != "LaunchRunSuccess":
-            raise WebError(f"Dagster refuses to launch {job}: {answer}")
+            raise DagsterClientError(f"Dagster refuses to launch {job}: {answer}")
         return str(answer["run"]["runId"])
 
     def wait_run(self, run_id: str, timeout_s: float) -> None:
         """Wait until a run has succeeded.
 
         Raises:
-            WebError: it failed, or did not end in time. Names its page.
+            DagsterClientError: it failed, or did not end in time. Names its page.
         """
         page = f"{self.url}/runs/{run_id}"
         status = ""
@@ -80,29 +80,29 @@ class Web:
             nonlocal status
             try:
                 status = str(self.ask(_RUN, id=run_id)["runOrError"].get("status"))
-            except NoAnswerError:
+            except DagsterUnreachableError:
                 return False  # a busy machine; whether the server still runs is checked anyway
             return status in _ENDED
 
         self._wait(has_ended, timeout_s, f"the run {page}")
         if status != "SUCCESS":
-            raise WebError(f"the run ended with {status}; see {page}")
+            raise DagsterClientError(f"the run ended with {status}; see {page}")
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         """The data that answers a GraphQL query.
 
         Raises:
-            WebError: the query is refused, or the server does not answer.
+            DagsterClientError: the query is refused, or the server does not answer.
         """
         try:
             reply = self._http.post("/graphql", json={"query": query, "variables": variables})
             if reply.status_code != httpx.codes.BAD_REQUEST:  # Its body says what is wrong with the query.
                 reply.raise_for_status()
         except httpx.HTTPError as error:
-            raise NoAnswerError(f"{self.url} does not answer: {error}") from error
+            raise DagsterUnreachableError(f"{self.url} does not answer: {error}") from error
         body = reply.json()
         if body.get("errors"):
-            raise WebError(f"{self.url} refuses a query: {body['errors'][0]['message']}")
+            raise DagsterClientError(f"{self.url} refuses a query: {body['errors'][0]['message']}")
         return dict(body["data"])
 
     def close(self) -> None:
@@ -112,12 +112,12 @@ class Web:
     def _is_ready(self) -> bool:
         try:
             entries = self.ask(_LOCATION)["workspaceOrError"].get("locationEntries", [])
-        except NoAnswerError:
+        except DagsterUnreachableError:
             return False
         for entry in entries:
             found = entry["locationOrLoadError"] or {}
             if found.get("__typename") == "PythonError":
-                raise WebError(f"the code location cannot be loaded: {found['message']}")
+                raise DagsterClientError(f"the code location cannot be loaded: {found['message']}")
         return any(entry["loadStatus"] == "LOADED" for entry in entries)
 
     def _wait(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
@@ -125,5 +125,5 @@ class Web:
         while not condition():
             self._check()
             if time.monotonic() > deadline:
-                raise WebError(f"waited {timeout_s:g} s for {what}")
+                raise DagsterClientError(f"waited {timeout_s:g} s for {what}")
             time.sleep(_POLL_S)

@@ -35,7 +35,7 @@ def code_root() -> Path:
 
 
 @dataclass
-class Place:
+class InstancePaths:
     """The folders of one platform on this machine, and where its Data Docs are served."""
 
     root: Path
@@ -124,13 +124,13 @@ class Place:
             ) from error
 
 
-def place() -> Place:
+def instance_paths() -> InstancePaths:
     """Where the platform of this user is.
 
     Raises:
         PlatformError: there is no code location.
     """
-    return Place(code_root(), HomeSettings().home)
+    return InstancePaths(code_root(), HomeSettings().home)
 
 
 def first_free_port(wanted: int) -> int:

@@ -10,11 +10,11 @@ from typing import Final
 
 from coinstream.errors import PlatformError
 
-_GUARD: Final = Path(__file__).with_name("supervisor.py")
+_SUPERVISOR: Final = Path(__file__).with_name("supervisor.py")
 _TAIL_LINES: Final = 8
 
 
-class Child:
+class SupervisedProcess:
     """A command under a guard, with a log of its own.
 
     Args:
@@ -40,8 +40,8 @@ class Child:
         self.log = log
         self._grace_s = grace_s
         with log.open("wb") as output:
-            self._guard = subprocess.Popen(
-                [sys.executable, "-I", str(_GUARD), str(grace_s), *command],
+            self._supervisor = subprocess.Popen(
+                [sys.executable, "-I", str(_SUPERVISOR), str(grace_s), *command],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -54,7 +54,7 @@ class Child:
     @property
     def pid(self) -> int:
         """Process id of the guard; the command and all it starts are its descendants."""
-        return self._guard.pid
+        return self._supervisor.pid
 
     def check(self) -> None:
         """Do nothing while it runs.
@@ -62,27 +62,27 @@ class Child:
         Raises:
             PlatformError: it ended. Names it, its exit code, the end of its log and the log.
         """
-        code = self._guard.poll()
+        code = self._supervisor.poll()
         if code is not None:
             raise PlatformError(
-                f"the {self.name} ended (exit code {code}); its log is {self.log}{self._last_words()}"
+                f"the {self.name} ended (exit code {code}); its log is {self.log}{self._log_tail()}"
             )
 
     def release(self) -> None:
         """Let the guard end it; returns at once."""
-        if self._guard.stdin is not None and not self._guard.stdin.closed:
-            self._guard.stdin.close()
+        if self._supervisor.stdin is not None and not self._supervisor.stdin.closed:
+            self._supervisor.stdin.close()
 
     def wait(self) -> None:
         """Wait until it and its descendants are gone."""
         try:
-            self._guard.wait(self._grace_s * 2)
+            self._supervisor.wait(self._grace_s * 2)
         except subprocess.TimeoutExpired:
             # The command goes with its guard; orphans come to the owner, which ends them.
-            self._guard.kill()
-            self._guard.wait()
+            self._supervisor.kill()
+            self._supervisor.wait()
 
-    def _last_words(self) -> str:
+    def _log_tail(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines() if self.log.is_file() else []
         said = [line for line in lines if line.strip()][-_TAIL_LINES:]
         return ". It ended with:\n  " + "\n  ".join(said) if said else ""

@@ -16,9 +16,9 @@ from coinstream.errors import PlatformError
 from coinstream.local_broker import LocalBroker
 from coinstream.local_broker.ports import free_ports, is_free
 from coinstream.settings import BrokerSettings, HomeSettings, LakeSettings
-from coinstream.stack.dagster_client import Web
-from coinstream.stack.paths import HOST, Place, first_free_port
-from coinstream.stack.process import Child
+from coinstream.stack.dagster_client import DagsterClient
+from coinstream.stack.paths import HOST, InstancePaths, first_free_port
+from coinstream.stack.process import SupervisedProcess
 
 Say = Callable[[str], None]
 
@@ -29,17 +29,17 @@ _DOCS_PORT: Final = 3010
 _PR_SET_CHILD_SUBREAPER: Final = 36
 
 
-class Platform:
+class Stack:
     """The processes of one platform. Use `running`."""
 
-    def __init__(self, place: Place, say: Say) -> None:
-        self._place = place
+    def __init__(self, paths: InstancePaths, say: Say) -> None:
+        self._paths = paths
         self._say = say
-        self._children: list[Child] = []
+        self._children: list[SupervisedProcess] = []
         self._local: LocalBroker | None = None
 
     @contextmanager
-    def running(self, web_port: int) -> Iterator[Web]:
+    def running(self, web_port: int) -> Iterator[DagsterClient]:
         """The platform for the length of the block; on leaving everything is stopped.
 
         Raises:
@@ -51,17 +51,17 @@ class Platform:
             stack.callback(self._stop_broker)
             stack.callback(self._stop_children)
             code_port = free_ports(1)[0]
-            self._place.prepare(code_port)
+            self._paths.prepare(code_port)
             docs_port = None if LakeSettings().docs_url else first_free_port(_DOCS_PORT)
             if docs_port is not None:
-                self._place.docs_url = f"http://{HOST}:{docs_port}"
+                self._paths.docs_url = f"http://{HOST}:{docs_port}"
             # Loading Dagster takes the longest: it begins while the broker starts.
             url = f"http://{HOST}:{web_port}"
             self._start_code_server(code_port, url)
             self._start_broker()
             self._wait_listening(code_port)
             self._start_dagster(web_port)
-            web = Web(url, self.check)
+            web = DagsterClient(url, self.check)
             stack.callback(web.close)
             web.wait_ready(_READY_S)
             if docs_port is not None:
@@ -103,20 +103,20 @@ class Platform:
 
     def _start_code_server(self, port: int, url: str) -> None:
         served = ["--module-name", "definitions", "--location-name", "coinstream"]
-        where = ["--host", HOST, "--port", str(port), "--working-directory", str(self._place.root)]
+        where = ["--host", HOST, "--port", str(port), "--working-directory", str(self._paths.root)]
         instance = ["--inject-env-vars-from-instance", "--log-level", "warning"]
         command = _dagster("api", "grpc", *where, *served, *instance)
         # Alerts lead to this web UI, unless the user says where people reach it.
-        environment = {"COINSTREAM_UI_URL": url} | dict(self._place.environment())
+        environment = {"COINSTREAM_UI_URL": url} | dict(self._paths.environment())
         self._children.append(self._child("code server", command, environment))
 
     def _start_docs(self, port: int) -> None:
         command = [sys.executable, "-m", "coinstream", "lake", "docs", "--port", str(port), "--host", HOST]
-        self._children.append(self._child("data docs", command, self._place.environment()))
+        self._children.append(self._child("data docs", command, self._paths.environment()))
 
     def _start_dagster(self, web_port: int) -> None:
-        environment = self._place.environment()
-        workspace = ["--workspace", str(self._place.workspace)]
+        environment = self._paths.environment()
+        workspace = ["--workspace", str(self._paths.workspace)]
         web = [
             *("-m", "dagster_webserver", "--host", HOST, "--port", str(web_port)),
             *("--dagster-log-level", "warning", *workspace),
@@ -125,9 +125,9 @@ class Platform:
         self._children.append(self._child("web server", [sys.executable, *web], environment))
         self._children.append(self._child("daemon", [sys.executable, *daemon], environment))
 
-    def _child(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> Child:
-        log = self._place.logs / f"{name.replace(' ', '-')}.log"
-        return Child(name, command, log=log, environment=environment, folder=self._place.root)
+    def _child(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> SupervisedProcess:
+        log = self._paths.logs / f"{name.replace(' ', '-')}.log"
+        return SupervisedProcess(name, command, log=log, environment=environment, folder=self._paths.root)
 
     def _wait_listening(self, port: int) -> None:
         deadline = time.monotonic() + _CODE_SERVER_S

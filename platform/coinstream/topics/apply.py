@@ -29,8 +29,8 @@ from coinstream.topics.plan import (
     REDPANDA_SILENT_KEYS,
     ActualTopic,
     Plan,
+    PlanAction,
     TopicPlan,
-    Verdict,
     plan,
 )
 
@@ -84,11 +84,11 @@ class Provisioner:
             except KafkaException as error:
                 if error.args[0].code() in NOT_ALLOWED:
                     raise broker_error(
-                        error.args[0], f"{topic.verdict.value} topic {topic.name}", self._brokers.brokers
+                        error.args[0], f"{topic.action.value} topic {topic.name}", self._brokers.brokers
                     ) from None
                 failures.append(f"{topic.name}: {error.args[0].str()}")
             else:
-                if topic.spec is not None and topic.verdict in (Verdict.CREATE, Verdict.CHANGE):
+                if topic.spec is not None and topic.action in (PlanAction.CREATE, PlanAction.CHANGE):
                     changed[topic.name] = topic.spec.partitions
                 on_done(topic)
         self._await_visible(changed)
@@ -129,7 +129,7 @@ class Provisioner:
     def _apply_one(self, topic: TopicPlan) -> None:
         if topic.spec is None:
             return
-        if topic.verdict is Verdict.CREATE:
+        if topic.action is PlanAction.CREATE:
             self._create(topic.spec)
             return
         settings = [change for change in topic.changes if change.setting != "partitions"]

@@ -30,7 +30,7 @@ IGNORED_BY_REDPANDA: Final = frozenset({"compression.type"})
 """Settings that Redpanda reports but does not act on; producers compress."""
 
 
-class Verdict(StrEnum):
+class PlanAction(StrEnum):
     """What a plan says of one topic."""
 
     CREATE = "create"
@@ -60,7 +60,7 @@ class Difference:
     setting: str
     actual: str | None
     wanted: str | None
-    verdict: Verdict
+    action: PlanAction
     reason: str = ""
 
 
@@ -69,7 +69,7 @@ class TopicPlan:
     """What would be done to one topic, and what is wrong that cannot or will not be mended."""
 
     name: str
-    verdict: Verdict
+    action: PlanAction
     spec: TopicSpec | None
     differences: tuple[Difference, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -77,7 +77,7 @@ class TopicPlan:
     @property
     def changes(self) -> tuple[Difference, ...]:
         """The differences that applying mends."""
-        return tuple(item for item in self.differences if item.verdict is Verdict.CHANGE)
+        return tuple(item for item in self.differences if item.action is PlanAction.CHANGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +86,14 @@ class Plan:
 
     topics: tuple[TopicPlan, ...]
 
-    def count(self, verdict: Verdict) -> int:
-        """How many topics have this verdict."""
-        return sum(topic.verdict is verdict for topic in self.topics)
+    def count(self, action: PlanAction) -> int:
+        """How many topics have this action."""
+        return sum(topic.action is action for topic in self.topics)
 
     @property
     def is_settled(self) -> bool:
         """Whether applying would do nothing."""
-        return not any(topic.verdict is Verdict.CREATE or topic.changes for topic in self.topics)
+        return not any(topic.action is PlanAction.CREATE or topic.changes for topic in self.topics)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -117,7 +117,7 @@ def plan(
         unmanaged: topics that look like ours but are not wanted; shown, never touched.
     """
     topics = [_plan_topic(spec, note, actual.get(spec.name), silent_keys) for spec, note in wanted]
-    topics += [TopicPlan(name, Verdict.UNMANAGED, None) for name in unmanaged]
+    topics += [TopicPlan(name, PlanAction.UNMANAGED, None) for name in unmanaged]
     return Plan(tuple(topics))
 
 
@@ -128,9 +128,9 @@ def _plan_topic(
     if actual is None:
         new = {"partitions": str(spec.partitions), "replication.factor": str(spec.replication_factor)}
         rows = tuple(
-            Difference(name, None, value, Verdict.CREATE) for name, value in (new | spec.config()).items()
+            Difference(name, None, value, PlanAction.CREATE) for name, value in (new | spec.config()).items()
         )
-        return TopicPlan(spec.name, Verdict.CREATE, spec, rows, warnings)
+        return TopicPlan(spec.name, PlanAction.CREATE, spec, rows, warnings)
     found = (
         *_partition_difference(spec, actual),
         *_replication_difference(spec, actual),
@@ -140,21 +140,21 @@ def _plan_topic(
     return TopicPlan(spec.name, _overall(found), spec, found, warnings)
 
 
-def _overall(found: Sequence[Difference]) -> Verdict:
-    verdicts = {item.verdict for item in found}
-    for verdict in (Verdict.CANNOT, Verdict.CHANGE, Verdict.DRIFT):
-        if verdict in verdicts:
-            return verdict
-    return Verdict.SAME
+def _overall(found: Sequence[Difference]) -> PlanAction:
+    actions = {item.action for item in found}
+    for action in (PlanAction.CANNOT, PlanAction.CHANGE, PlanAction.DRIFT):
+        if action in actions:
+            return action
+    return PlanAction.SAME
 
 
 def _partition_difference(spec: TopicSpec, actual: ActualTopic) -> Iterable[Difference]:
     have, want = str(actual.partitions), str(spec.partitions)
     if actual.partitions < spec.partitions:
         reason = "keys move to other partitions: the order of a key holds only before and after"
-        yield Difference("partitions", have, want, Verdict.CHANGE, reason)
+        yield Difference("partitions", have, want, PlanAction.CHANGE, reason)
     elif actual.partitions > spec.partitions:
-        yield Difference("partitions", have, want, Verdict.CANNOT, "partitions never shrink")
+        yield Difference("partitions", have, want, PlanAction.CANNOT, "partitions never shrink")
 
 
 def _replication_difference(spec: TopicSpec, actual: ActualTopic) -> Iterable[Difference]:
@@ -163,7 +163,7 @@ def _replication_difference(spec: TopicSpec, actual: ActualTopic) -> Iterable[Di
             "replication.factor",
             str(actual.replication_factor),
             str(spec.replication_factor),
-            Verdict.CANNOT,
+            PlanAction.CANNOT,
             "needs a reassignment of replicas; use the cluster's own tool",
         )
 
@@ -174,7 +174,7 @@ def _setting_differences(
     for name, want in spec.config().items():
         have = actual.config.get(name)
         if have != want and name not in silent:
-            yield Difference(name, have, want, Verdict.CHANGE)
+            yield Difference(name, have, want, PlanAction.CHANGE)
 
 
 def _foreign_settings(spec: TopicSpec, actual: ActualTopic) -> Iterable[Difference]:
@@ -183,6 +183,6 @@ def _foreign_settings(spec: TopicSpec, actual: ActualTopic) -> Iterable[Differen
             name,
             actual.config.get(name),
             None,
-            Verdict.DRIFT,
+            PlanAction.DRIFT,
             "set on the topic by someone else; not in the catalogue, so it is left alone",
         )

@@ -1,4 +1,7 @@
-"""Write the lock of the jars anew, after a change of version: `python -m coinstream.local_broker.relock`."""
+"""Update the lock file of the jars after a change of version.
+
+Run it as `python -m coinstream.local_broker.update_lock`.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,11 @@ The `!` matters: without it the versions that log4j manages replace Kafka's own,
 _HEADER = f"""\
 # The class path of the local broker: Maven coordinate and SHA-256 of each jar.
 # Resolved from {KAFKA} and {LOGGING.rstrip("!")};
-# written by `python -m coinstream.local_broker.relock`.
+# written by `python -m coinstream.local_broker.update_lock`.
 """
 
 
-def relock(target: Path) -> int:
+def update_lock(target: Path) -> int:
     """Resolve the class path, fetch it anew, and write the lock. Returns the count of jars."""
     import jgo
     from jgo.maven import MavenContext
@@ -38,4 +41,4 @@ def relock(target: Path) -> int:
 
 
 if __name__ == "__main__":
-    print(relock(Path(__file__).with_name(LOCK_NAME)), "jars locked")
+    print(update_lock(Path(__file__).with_name(LOCK_NAME)), "jars locked")
