@@ -10,9 +10,9 @@ from pydantic import Field
 from assets.metadata import MEANINGS
 from assets.topics import OWNERS, SPECS, group_of, topic_key
 from coinstream.expectations.docs import DataDocs
-from coinstream.expectations.validator import ExpectationJudge
+from coinstream.expectations.validator import ExpectationValidator
 from coinstream.lake import statistics
-from coinstream.lake.backfill import land_again
+from coinstream.lake.backfill import backfill
 from coinstream.lake.charts import as_markdown, line_chart
 from coinstream.lake.compaction import compact, table_names
 from coinstream.lake.landing import TableReport, land
@@ -75,23 +75,23 @@ def _table(spec: TableSpec) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, config: LandingConfig, admin: AdminResource, lake: LakeResource
     ) -> dg.MaterializeResult[None]:
         opened, brokers = lake.open(), admin.settings()
-        judge = ExpectationJudge(spec, opened.settings)
-        report = land(opened, brokers, spec, judge, run_id=context.run.run_id)
+        validator = ExpectationValidator(spec, opened.settings)
+        report = land(opened, brokers, spec, validator, run_id=context.run.run_id)
         again = None
         if (window := _hours_again(context, config)) is not None:
-            again = land_again(
+            again = backfill(
                 opened,
                 brokers,
                 spec,
                 window.start,
                 window.end,
-                ExpectationJudge(spec, opened.settings),
+                ExpectationValidator(spec, opened.settings),
                 run_id=context.run.run_id,
             )
         docs = DataDocs(opened.settings)
         for done in (report, again):
             if done is not None and done.messages:
-                docs.publish(spec.name, done.outcomes, done.run, datetime.now(UTC))
+                docs.publish(spec.name, done.checks, done.run, datetime.now(UTC))
         for topic, count in report.lost.items():
             context.log.warning(f"retention removed {count} messages of {topic} before they were landed")
         landed = summary(spec.name, opened.table(spec))

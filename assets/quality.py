@@ -35,8 +35,8 @@ def _checks(spec: TableSpec) -> dg.AssetChecksDefinition:
                 rule.name,
                 asset=table_key(spec.name),
                 description=f"Expected: {rule.description}. "
-                + ("An offender does not land." if rule.blocking else "An offender lands all the same."),
-                metadata={"expectation": rule.kind, "blocking": rule.blocking},
+                + ("An offender does not land." if rule.refuses_rows else "An offender lands all the same."),
+                metadata={"expectation": rule.kind, "refuses_rows": rule.refuses_rows},
             )
             for rule in rules
         ],
@@ -80,7 +80,12 @@ def _result(
     checked, failed = counts.get(rule.name, (0, 0))
     # A table that nothing ever landed in is no batch without messages.
     passed = failed == 0 and not (rule.name == ROW_COUNT and counts and checked == 0)
-    metadata: dict[str, Any] = {"checked": checked, "offenders": failed, "blocking": rule.blocking, **link}
+    metadata: dict[str, Any] = {
+        "checked": checked,
+        "offenders": failed,
+        "refuses_rows": rule.refuses_rows,
+        **link,
+    }
     if failed:
         metadata["newest_offenders"] = offenders(lake, spec, rule)
     text = (

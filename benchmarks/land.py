@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks.common import Repetition, bench_broker, bench_topic, compare, interleaved, machine, quotes
-from coinstream.expectations.validator import ExpectationJudge
+from coinstream.expectations.validator import ExpectationValidator
 from coinstream.kafka import AT_ONCE
 from coinstream.lake.landing import land
 from coinstream.lake.schemas import spec_named
@@ -117,9 +117,9 @@ def ours(brokers: BrokerSettings, settings: LakeSettings, topic: str, messages: 
     """Land the topic into an empty lake; rows a second."""
     lake = Lake(settings, HomeSettings(home=folder))
     lake.table(SPEC)
-    judge = ExpectationJudge(SPEC, settings)
+    validator = ExpectationValidator(SPEC, settings)
     started = time.perf_counter()
-    report = land(lake, brokers, SPEC, judge, topic=topic)
+    report = land(lake, brokers, SPEC, validator, topic=topic)
     seconds = time.perf_counter() - started
     count = lake.table(SPEC).scan().count()
     if report.messages != messages or count + report.refused != messages:

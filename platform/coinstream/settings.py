@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableError
 
@@ -248,19 +248,25 @@ class LagSettings(_Settings):
         return _split_commas(value)
 
 
+def _catalog_alias(name: str) -> AliasChoices:
+    """Return the names of a catalog setting, with the spelling of earlier releases."""
+    names = f"catalog_{name}", f"catalog_{name}"
+    return AliasChoices(*names, *(f"COINSTREAM_LAKE_{each}".upper() for each in names))
+
+
 class LakeSettings(_Settings):
     """Where tables live, and how topics are landed in them."""
 
     model_config = SettingsConfigDict(env_prefix="COINSTREAM_LAKE_", frozen=True)
 
-    catalogue_type: str = "sql"
-    """Kind of Iceberg catalogue as pyiceberg names it: `sql`, `rest`, `glue`, `hive`."""
-    catalogue_uri: SecretStr | None = None
-    """The catalogue's address, which may hold a password. None: an SQLite file in the home folder."""
+    catalog_type: str = Field(default="sql", validation_alias=_catalog_alias("type"))
+    """Kind of Iceberg catalog as pyiceberg names it: `sql`, `rest`, `glue`, `hive`."""
+    catalog_uri: SecretStr | None = Field(default=None, validation_alias=_catalog_alias("uri"))
+    """The catalog's address, which may hold a password. None: an SQLite file in the home folder."""
     warehouse: str | None = None
     """Where data files go: a folder or an address such as `s3://bucket/lake`. None: the home folder."""
     properties: dict[str, str] = Field(default_factory=dict, repr=False, exclude=True)
-    """Further properties of the catalogue and its object store (`s3.endpoint` …), as JSON; may be secret."""
+    """Further properties of the catalog and its object store (`s3.endpoint` …), as JSON; may be secret."""
     namespace: str = Field(default="market", pattern=r"^[a-z][a-z0-9_]*$")
     """Iceberg namespace of the tables."""
     memory_bytes: int = Field(default=536_870_912, ge=67_108_864)

@@ -14,7 +14,7 @@ from coinstream.expectations import docs as module
 from coinstream.expectations.docs import DataDocs
 from coinstream.expectations.serving import serve
 from coinstream.settings import HomeSettings, LakeSettings
-from tests.expectations.test_expectations import NOW, judged
+from tests.expectations.test_expectations import NOW, validated
 from tests.lake.support import level1
 
 
@@ -24,8 +24,8 @@ def test_the_page_of_a_landing_shows_what_was_found_and_is_served(tmp_path: Path
         threading.Thread(target=server.serve_forever, daemon=True).start()
         base = f"http://127.0.0.1:{server.server_port}"
         assert "Nothing was landed yet" in httpx.get(base, trust_env=False).text
-        outcomes = judged("level1", [level1(), level1(bestBid=61001.5), b"{"]).outcomes
-        page = docs.publish("level1", outcomes, "run-1", NOW)
+        checks = validated("level1", [level1(), level1(bestBid=61001.5), b"{"]).checks
+        page = docs.publish("level1", checks, "run-1", NOW)
         assert docs.page("level1", "run-1") == page
         address = docs.address(page)
         assert address is not None
@@ -39,9 +39,9 @@ def test_the_page_of_a_landing_shows_what_was_found_and_is_served(tmp_path: Path
 def test_pages_of_old_landings_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "KEPT", 2)
     docs = DataDocs(LakeSettings(), HomeSettings(home=tmp_path))
-    outcomes = judged("level1", [level1()]).outcomes
+    checks = validated("level1", [level1()]).checks
     for number in range(3):
-        docs.publish("level1", outcomes, f"run-{number}", NOW + timedelta(seconds=number))
+        docs.publish("level1", checks, f"run-{number}", NOW + timedelta(seconds=number))
     pages = {page.parent.parent.name for page in docs.site.glob("validations/level1/*/*/*.html")}
     assert pages == {"run-1", "run-2"}
     newest = docs.page("level1", "of-nobody")
@@ -63,4 +63,4 @@ def test_pages_that_cannot_be_written_are_one_clear_error(tmp_path: Path) -> Non
     (tmp_path / "lake").write_text("a file where a folder belongs")
     docs = DataDocs(LakeSettings(), HomeSettings(home=tmp_path))
     with pytest.raises(LakeError, match="cannot write Data Docs"):
-        docs.publish("level1", judged("level1", [level1()]).outcomes, "run", NOW)
+        docs.publish("level1", validated("level1", [level1()]).checks, "run", NOW)

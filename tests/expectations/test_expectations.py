@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 
 from coinstream.errors import LakeError
 from coinstream.expectations.rules import Rule, rules_for
-from coinstream.expectations.validation import Validator
-from coinstream.expectations.validation_frame import Evidence
-from coinstream.expectations.validator import ExpectationJudge
+from coinstream.expectations.validation import SuiteValidator
+from coinstream.expectations.validation_frame import ValidationFrameBuilder
+from coinstream.expectations.validator import ExpectationValidator
 from coinstream.feeds.registry import Options, open_feed
 from coinstream.lake.batch import Batch, batches
-from coinstream.lake.quarantine import Judgement
-from coinstream.lake.read_plan import Chunk, Plan
+from coinstream.lake.quarantine import ValidationResult
+from coinstream.lake.read_plan import FetchedChunk, ReadPlan
 from coinstream.lake.schemas import spec_named
 from coinstream.messages import MESSAGE_TYPES, type_of
 from coinstream.serialization import Encoder
@@ -37,17 +37,17 @@ NOW = START + timedelta(hours=1)
 def batch_of(name: str, payloads: Sequence[bytes | dict[str, Any] | None]) -> Batch:
     values = [msgspec.json.encode(p) if isinstance(p, dict) else p for p in payloads]
     zeros, numbers = np.zeros(len(values), np.int64), np.arange(len(values), dtype=np.int64)
-    chunk = Chunk([f"crypto-{name}"], zeros, zeros, numbers, zeros, pa.array(values, pa.binary()), [])
-    [batch] = batches(spec_named(name), [chunk], Plan({}), max_rows=10**6, max_bytes=10**9)
+    chunk = FetchedChunk([f"crypto-{name}"], zeros, zeros, numbers, zeros, pa.array(values, pa.binary()), [])
+    [batch] = batches(spec_named(name), [chunk], ReadPlan({}), max_rows=10**6, max_bytes=10**9)
     return batch
 
 
-def judged(name: str, payloads: Sequence[bytes | dict[str, Any] | None]) -> Judgement:
-    return ExpectationJudge(spec_named(name)).judge(batch_of(name, payloads), NOW)
+def validated(name: str, payloads: Sequence[bytes | dict[str, Any] | None]) -> ValidationResult:
+    return ExpectationValidator(spec_named(name)).validate(batch_of(name, payloads), NOW)
 
 
-def offenders(judgement: Judgement) -> dict[str, list[int]]:
-    return {o.name: o.rows.tolist() for o in judgement.outcomes if not o.passed}
+def offenders(validation: ValidationResult) -> dict[str, list[int]]:
+    return {o.name: o.rows.tolist() for o in validation.checks if not o.passed}
 
 
 def day(moment: datetime) -> str:
@@ -108,11 +108,11 @@ BAD: list[tuple[str, str, bytes | dict[str, Any] | None, bool]] = [
 
 @pytest.mark.parametrize("name", MESSAGE_TYPES)
 def test_good_messages_meet_every_expectation(name: str) -> None:
-    judgement = judged(name, [GOOD[name](number) for number in range(50)])
-    assert offenders(judgement) == {}
-    assert not judgement.refused.any()
-    assert {outcome.checked for outcome in judgement.outcomes} == {50}
-    assert [outcome.name for outcome in judgement.outcomes] == [rule.name for rule in rules_for(name)]
+    validation = validated(name, [GOOD[name](number) for number in range(50)])
+    assert offenders(validation) == {}
+    assert not validation.refused.any()
+    assert {check.checked for check in validation.checks} == {50}
+    assert [check.name for check in validation.checks] == [rule.name for rule in rules_for(name)]
 
 
 def test_each_kind_of_fault_is_found_where_it_is() -> None:
@@ -122,13 +122,13 @@ def test_each_kind_of_fault_is_found_where_it_is() -> None:
         payloads: list[Any] = []
         for case in cases:
             payloads += [GOOD[name](0), case[2]]
-        judgement = judged(name, [*payloads, GOOD[name](0)])
-        found = offenders(judgement)
+        validation = validated(name, [*payloads, GOOD[name](0)])
+        found = offenders(validation)
         for at, (_, rule, payload, blocks) in enumerate(cases):
             row = 2 * at + 1
             assert row in found.get(rule, []), (rule, payload)
-            assert bool(judgement.refused[row]) is blocks, (rule, payload)
-        assert not judgement.refused[::2].any()
+            assert bool(validation.refused[row]) is blocks, (rule, payload)
+        assert not validation.refused[::2].any()
 
 
 def test_every_rule_has_a_message_that_breaks_it() -> None:
@@ -139,40 +139,40 @@ def test_every_rule_has_a_message_that_breaks_it() -> None:
 
 
 def test_a_time_that_goes_back_is_told_also_across_batches() -> None:
-    judge = ExpectationJudge(spec_named("level1"))
-    first = judge.judge(batch_of("level1", [level1(1), level1(3), level1(2), level1(4)]), NOW)
+    validator = ExpectationValidator(spec_named("level1"))
+    first = validator.validate(batch_of("level1", [level1(1), level1(3), level1(2), level1(4)]), NOW)
     assert offenders(first) == {"monotone_times": [2]}
-    second = judge.judge(batch_of("level1", [level1(0), level1(5, symbol="ETH/USDT")]), NOW)
+    second = validator.validate(batch_of("level1", [level1(0), level1(5, symbol="ETH/USDT")]), NOW)
     assert offenders(second) == {"monotone_times": [0]}
     assert not second.refused.any()
 
 
 def test_missing_candles_are_gaps_and_updates_of_one_are_none() -> None:
-    judgement = judged("ohlcv", [ohlcv(0), ohlcv(0), ohlcv(1), ohlcv(4), ohlcv(5)])
-    assert offenders(judgement) == {"no_gap": [3]}
+    validation = validated("ohlcv", [ohlcv(0), ohlcv(0), ohlcv(1), ohlcv(4), ohlcv(5)])
+    assert offenders(validation) == {"no_gap": [3]}
 
 
 def test_a_jump_is_a_step_out_of_proportion() -> None:
     quiet = [price(i, usdPrice=round(2500 + 0.3 * math.sin(i), 4)) for i in range(100)]
     quiet[60] = price(60, usdPrice=2800)
-    assert offenders(judged("price", quiet)) == {"no_jump": [60, 61]}
+    assert offenders(validated("price", quiet)) == {"no_jump": [60, 61]}
     wild = [price(i, usdPrice=round(2500 * (1.05 if i % 2 else 0.95), 4)) for i in range(100)]
-    assert offenders(judged("price", wild)) == {}
+    assert offenders(validated("price", wild)) == {}
 
 
 def test_an_exchange_whose_clock_is_ahead_is_not_blamed_for_it() -> None:
     """Binance futures run 1.2 s ahead of the receipt clock."""
     ahead = [level1(i, lastUpdated=iso(START + timedelta(milliseconds=10 * i - 1200))) for i in range(100)]
-    assert offenders(judged("level1", ahead)) == {}
+    assert offenders(validated("level1", ahead)) == {}
     ahead[50] = level1(50, lastUpdated=iso(START - timedelta(milliseconds=3_000)))
-    assert offenders(judged("level1", ahead)) == {"clock_skew": [50]}
+    assert offenders(validated("level1", ahead)) == {"clock_skew": [50]}
 
 
 def test_offenders_are_shown_with_what_explains_them() -> None:
-    judgement = judged("level1", [level1(), level1(bestBid=61001.5)])
-    [outcome] = [o for o in judgement.outcomes if o.name == "bid_at_most_ask"]
-    assert (outcome.severity, outcome.blocking, outcome.checked, outcome.failed) == ("error", True, 2, 1)
-    [shown] = outcome.samples
+    validation = validated("level1", [level1(), level1(bestBid=61001.5)])
+    [check] = [o for o in validation.checks if o.name == "bid_at_most_ask"]
+    assert (check.severity, check.refuses_rows, check.checked, check.failed) == ("error", True, 2, 1)
+    [shown] = check.samples
     assert shown["best_bid"] == "61001.500000000000000000"
     assert (shown["symbol"], shown["offset"]) == ("BTC/USDT", 1)
 
@@ -185,8 +185,10 @@ def test_the_packaged_recording_meets_what_blocks() -> None:
             messages.setdefault(type_of(message).name, []).append(encoder.encode(message)[0])
     assert sum(map(len, messages.values())) > 20_000
     for name, payloads in messages.items():
-        judgement = ExpectationJudge(spec_named(name)).judge(batch_of(name, payloads), datetime.now(UTC))
-        assert not judgement.refused.any(), offenders(judgement).keys()
+        validation = ExpectationValidator(spec_named(name)).validate(
+            batch_of(name, payloads), datetime.now(UTC)
+        )
+        assert not validation.refused.any(), offenders(validation).keys()
 
 
 @settings(max_examples=60, deadline=None)
@@ -197,7 +199,7 @@ def test_precision_is_proved_on_the_digits_of_the_wire(numbers: list[Decimal]) -
     template = msgspec.json.encode(price()).replace(b"2500.5", b"%s")
     texts = [format(number, "f") for number in numbers]
     batch = batch_of("price", [template % text.encode() for text in texts])
-    frame = Evidence(spec_named("price"), LakeSettings()).frame(batch, NOW)
+    frame = ValidationFrameBuilder(spec_named("price"), LakeSettings()).build(batch, NOW)
     for text, fault, stored, beyond in zip(
         texts,
         batch.fault.to_pylist(),
@@ -218,21 +220,23 @@ def test_asking_the_extremes_first_finds_what_asking_every_row_finds() -> None:
     for name in MESSAGE_TYPES:
         bad = [case[2] for case in BAD if case[0] == name]
         # One validator for all, which remembers what held.
-        validator = Validator(name, rules_for(name))
+        validator = SuiteValidator(name, rules_for(name))
         for amount in (0, 3, 0, 0, 2):
             payloads: list[Any] = [GOOD[name](number) for number in range(80)]
             for _ in range(amount):
                 payloads[dice.randrange(len(payloads))] = dice.choice(bad)
-            frame = Evidence(spec_named(name), LakeSettings()).frame(batch_of(name, payloads), NOW)
+            frame = ValidationFrameBuilder(spec_named(name), LakeSettings()).build(
+                batch_of(name, payloads), NOW
+            )
             agrees_on_every_row(validator, frame)
 
 
-def agrees_on_every_row(validator: Validator, frame: pd.DataFrame) -> None:
+def agrees_on_every_row(validator: SuiteValidator, frame: pd.DataFrame) -> None:
     every = validator._every_row(frame, list(validator.rules))
-    for outcome in validator.validate(frame):
-        told = every[outcome.name].result or {}
-        assert outcome.rows.tolist() == (told.get("unexpected_index_list") or []), outcome.name
-        assert outcome.checked == len(frame)
+    for check in validator.validate(frame):
+        told = every[check.name].result or {}
+        assert check.rows.tolist() == (told.get("unexpected_index_list") or []), check.name
+        assert check.checked == len(frame)
 
 
 numbers = st.floats(-5, 5) | st.just(math.nan)
@@ -248,14 +252,14 @@ def test_what_held_before_is_no_excuse_for_a_later_batch(batches: list[list[tupl
         Rule("absent", "", "ExpectColumnValuesToBeNull", {"column": "b"}),
         Rule("flag", "", "ExpectColumnValuesToBeInSet", {"column": "flag", "value_set": [True]}),
     ]
-    validator = Validator("price", rules)
+    validator = SuiteValidator("price", rules)
     for rows in batches:
         frame = pd.DataFrame(rows, columns=["a", "b"], dtype=float)
         agrees_on_every_row(validator, frame.assign(flag=frame["a"] > 0))
 
 
 def test_what_held_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    validator, asked = Validator("level1", rules_for("level1")), list[int]()
+    validator, asked = SuiteValidator("level1", rules_for("level1")), list[int]()
     ask = validator._ask
 
     def noted(frame: pd.DataFrame, suite: Any, result_format: Any) -> Any:
@@ -263,7 +267,7 @@ def test_what_held_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
         return ask(frame, suite, result_format)
 
     monkeypatch.setattr(validator, "_ask", noted)
-    frame = Evidence(spec_named("level1"), LakeSettings()).frame(
+    frame = ValidationFrameBuilder(spec_named("level1"), LakeSettings()).build(
         batch_of("level1", [level1(number) for number in range(80)]), NOW
     )
     validator.validate(frame)
@@ -279,12 +283,14 @@ def test_a_rule_of_a_share_or_under_a_condition_is_asked_of_every_row(more: dict
     rule = Rule(
         "own", "", "ExpectColumnValuesToBeBetween", {"column": "a", "min_value": 0, "max_value": 1, **more}
     )
-    agrees_on_every_row(Validator("price", [rule]), frame)
+    agrees_on_every_row(SuiteValidator("price", [rule]), frame)
 
 
 def test_a_rule_whose_column_is_missing_is_an_error_and_no_success() -> None:
-    frame = Evidence(spec_named("price"), LakeSettings()).frame(batch_of("price", [price()]), NOW)
+    frame = ValidationFrameBuilder(spec_named("price"), LakeSettings()).build(
+        batch_of("price", [price()]), NOW
+    )
     for kind in ("ExpectColumnMaxToBeBetween", "ExpectColumnValuesToBeBetween"):
         rule = Rule("own", "a rule of ours", kind, {"column": "nope", "max_value": 1})
         with pytest.raises(LakeError, match="could not be asked"):
-            Validator("price", [rule]).validate(frame)
+            SuiteValidator("price", [rule]).validate(frame)

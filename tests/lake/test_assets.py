@@ -12,7 +12,7 @@ import pytest
 from assets.lake import HOURS, TABLES, landing_schedule
 from assets.quality import SHOWN, offenders
 from coinstream.expectations.rules import rules_for
-from coinstream.expectations.validator import ExpectationJudge
+from coinstream.expectations.validator import ExpectationValidator
 from coinstream.lake.landing import land
 from coinstream.lake.query import query
 from coinstream.lake.schemas import spec_named
@@ -80,7 +80,7 @@ def test_a_run_lands_checks_and_shows_the_offenders(brokers: BrokerSettings) -> 
     assert (crossed.passed, crossed.severity) == (False, dg.AssetCheckSeverity.ERROR)
     assert crossed.metadata["checked"].value == 50
     assert crossed.metadata["offenders"].value == 1
-    assert crossed.metadata["blocking"].value is True
+    assert crossed.metadata["refuses_rows"].value is True
     assert crossed.metadata["data_docs"].value == str(page)
     [shown] = crossed.metadata["newest_offenders"].value.records
     assert "70000.5" in str(shown.data["message"])
@@ -97,7 +97,7 @@ def test_offenders_whose_bytes_are_no_text_are_shown_too(
 ) -> None:
     name = topic("level1")
     send(broker_settings.brokers, name, [b"\xff" * 500, level1()])
-    land(lake, broker_settings, SPEC, ExpectationJudge(SPEC), topic=name)
+    land(lake, broker_settings, SPEC, ExpectationValidator(SPEC), topic=name)
     [readable] = [rule for rule in rules_for("level1") if rule.name == "readable"]
     [shown] = offenders(lake, SPEC, readable).value.records
     assert "not UTF-8" in str(shown.data["reason"])

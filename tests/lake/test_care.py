@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 
 from coinstream.cli import lake as cli
 from coinstream.errors import LakeError
-from coinstream.expectations.validator import ExpectationJudge
-from coinstream.lake.backfill import land_again
+from coinstream.expectations.validator import ExpectationValidator
+from coinstream.lake.backfill import backfill
 from coinstream.lake.compaction import compact
-from coinstream.lake.landed_offsets import landed_positions
+from coinstream.lake.landed_offsets import read_landed_offsets
 from coinstream.lake.landing import CHECKS, land
 from coinstream.lake.query import query
 from coinstream.lake.schemas import spec_named
@@ -52,7 +52,7 @@ def test_compaction_keeps_every_row_and_the_offsets(
     assert (done.rows, done.files_before, done.files_after) == (1_200, 12, 2)
     assert places(lake, "level1") == before
     assert query(lake, 'SELECT * FROM level1 ORDER BY partition, "offset"', limit=10_000).rows == sample
-    assert landed_positions(lake.table(SPEC)) == landed_positions(table)
+    assert read_landed_offsets(lake.table(SPEC)) == read_landed_offsets(table)
     send(broker_settings.brokers, landed, [level1()] * 3)
     assert land(lake, broker_settings, SPEC, topic=landed).rows == 3
 
@@ -120,11 +120,11 @@ def test_an_hour_landed_again_gets_what_it_lacks_and_no_more(
     land(lake, broker_settings, SPEC, topic=name)
     lake.table(SPEC).delete("offset >= 20 and offset < 40")
     lake.table(SPEC).delete("offset >= 200 and offset < 210")
-    again = land_again(lake, broker_settings, SPEC, hour, hour + timedelta(hours=1), topic=name)
+    again = backfill(lake, broker_settings, SPEC, hour, hour + timedelta(hours=1), topic=name)
     assert (again.messages, again.rows, again.duplicates) == (120, 20, 100)
     found = places(lake, "level1")
     assert (len(found), set(found.values())) == (290, {1})
-    again = land_again(lake, broker_settings, SPEC, hour, hour + timedelta(hours=1), topic=name)
+    again = backfill(lake, broker_settings, SPEC, hour, hour + timedelta(hours=1), topic=name)
     assert again.rows == 0
     assert land(lake, broker_settings, SPEC, topic=name).messages == 0
 
@@ -135,7 +135,7 @@ def test_an_hour_that_was_never_landed_is_left_to_the_landing(
     name = topic("level1")
     send(broker_settings.brokers, name, [level1()] * 3)
     now = datetime.now(UTC)
-    again = land_again(
+    again = backfill(
         lake, broker_settings, SPEC, now - timedelta(hours=1), now + timedelta(hours=1), topic=name
     )
     assert again.rows == 0
@@ -147,7 +147,7 @@ def test_a_refused_message_is_in_the_quarantine_with_its_rule(
 ) -> None:
     name = topic("level1")
     send(broker_settings.brokers, name, [level1(1), level1(2, bestBid=62000.5), level1(0), level1(3)])
-    report = land(lake, broker_settings, SPEC, ExpectationJudge(SPEC), topic=name)
+    report = land(lake, broker_settings, SPEC, ExpectationValidator(SPEC), topic=name)
     assert (report.rows, report.refused) == (3, 1)
     found = query(lake, 'SELECT "offset", landed, reason FROM quarantine ORDER BY 1').rows
     assert found == [(1, False, "bid_at_most_ask"), (2, True, "monotone_times")]

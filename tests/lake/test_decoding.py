@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from coinstream.lake import decoding
 from coinstream.lake.decoding import BlockDecoder, Decoded
 from coinstream.lake.schemas import TIME, spec_named
-from coinstream.lake.strict_decoder import Careful
+from coinstream.lake.strict_decoder import StrictDecoder
 from tests.lake.support import level1
 
 SPEC = spec_named("level1")
@@ -119,7 +119,7 @@ def rows_of(decoded: Decoded) -> list[dict[str, Any]]:
 
 def by_the_letter(value: bytes | None) -> dict[str, Any]:
     """The same of the payload alone."""
-    row = Careful(SPEC).read(value)
+    row = StrictDecoder(SPEC).read(value)
     times = {column.name: row.pop(column.name, None) for column in SPEC.columns if column.type == TIME}
     read = {name: decoding._time(text) for name, text in times.items()}
     wrong = any(text is not None and read[name] is None for name, text in times.items())

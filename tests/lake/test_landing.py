@@ -17,8 +17,8 @@ from pyiceberg.exceptions import CommitFailedException
 
 from coinstream.errors import LakeError
 from coinstream.lake import landing
-from coinstream.lake.commit import forget
-from coinstream.lake.landed_offsets import landed_positions
+from coinstream.lake.commit import reset_landed_offsets
+from coinstream.lake.landed_offsets import read_landed_offsets
 from coinstream.lake.landing import land
 from coinstream.lake.schemas import spec_named
 from coinstream.lake.store import Lake
@@ -159,7 +159,7 @@ def positions_of(lake: Lake) -> dict[int, int]:
     assert table is not None
     return {
         partition: offset
-        for position in landed_positions(table).topics.values()
+        for position in read_landed_offsets(table).topics.values()
         for partition, offset in position.next.items()
     }
 
@@ -288,8 +288,8 @@ def test_a_topic_that_the_table_is_told_to_forget_lands_from_its_beginning(
     send(broker_settings.brokers, other, [level1()])
     for each in (name, other):
         land(lake, broker_settings, SPEC, topic=each)
-    assert not forget(lake, SPEC, "no-such-topic")
-    assert forget(lake, SPEC, name)
+    assert not reset_landed_offsets(lake, SPEC, "no-such-topic")
+    assert reset_landed_offsets(lake, SPEC, name)
     assert land(lake, broker_settings, SPEC, topic=name).messages == 2
     assert land(lake, broker_settings, SPEC, topic=other).messages == 0
     assert Counter(places(lake, "quarantine").values()) == {2: 1}
@@ -309,10 +309,10 @@ def test_a_table_without_any_landed_offsets_is_refused(lake: Lake) -> None:
     table = lake.table(SPEC)
     table.append(SPEC.schema.empty_table())
     with pytest.raises(LakeError, match="none says which offsets"):
-        landed_positions(lake.table(SPEC))
+        read_landed_offsets(lake.table(SPEC))
 
 
 def test_a_catalogue_that_cannot_be_opened_is_one_clear_error(tmp_path: Path) -> None:
-    lake = lake_at(tmp_path, catalogue_uri="sqlite:////no/such/folder/c.db")
-    with pytest.raises(LakeError, match="cannot open the lake's catalogue"):
+    lake = lake_at(tmp_path, catalog_uri="sqlite:////no/such/folder/c.db")
+    with pytest.raises(LakeError, match="cannot open the lake's catalog"):
         lake.table(SPEC)

@@ -1,4 +1,4 @@
-"""The catalogue is lost with the state folder; tables are found again, and landing goes on exactly once."""
+"""The catalog is lost with the state folder; tables are found again, and landing goes on exactly once."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_landing_does_not_begin_a_second_table_over_the_lost_one(
     kept: Lake, broker_settings: BrokerSettings, landed: str, warehouse: Path
 ) -> None:
     before = metadata_files(warehouse)
-    with pytest.raises(LakeError, match=r"table level1 is in .* but not in the catalogue.*lake recover"):
+    with pytest.raises(LakeError, match=r"table level1 is in .* but not in the catalog.*lake recover"):
         land(anew(kept), broker_settings, SPEC, topic=landed)
     assert metadata_files(warehouse) == before
 
@@ -129,4 +129,4 @@ def test_the_command_says_what_it_found(
         QUARANTINE: 0,
     }
     done = CliRunner().invoke(cli.app, ["recover"])
-    assert "The catalogue knows every table of the warehouse." in done.output
+    assert "The catalog knows every table of the warehouse." in done.output

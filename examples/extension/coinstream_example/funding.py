@@ -37,6 +37,6 @@ register_rule(
         {"column": "funding_rate", "min_value": -0.04, "max_value": 0.04},
         columns=("funding_rate",),
         severity="error",
-        blocking=True,
+        refuses_rows=True,
     ),
 )

@@ -44,29 +44,29 @@ def land(
 ) -> None:
     """Land what the topics hold and the tables do not, once each, after checking every message."""
     from coinstream.expectations.docs import DataDocs
-    from coinstream.expectations.validator import ExpectationJudge
-    from coinstream.lake.backfill import land_again
-    from coinstream.lake.commit import forget
+    from coinstream.expectations.validator import ExpectationValidator
+    from coinstream.lake.backfill import backfill
+    from coinstream.lake.commit import reset_landed_offsets
     from coinstream.lake.landing import land as land_table
     from coinstream.lake.store import Lake
 
     lake, docs, reports = Lake(), DataDocs(), []
     since = _hour(hour) if hour else None
     for topic in from_start or ():
-        known = [forget(lake, spec, topic) for spec in _specs(types)]
+        known = [reset_landed_offsets(lake, spec, topic) for spec in _specs(types)]
         if not any(known):
             raise typer.BadParameter(f"no table has landed a topic {topic!r}", param_hint="--from-start")
     with broker() as settings:
         for spec in _specs(types):
-            judge = ExpectationJudge(spec, lake.settings)
+            validator = ExpectationValidator(spec, lake.settings)
             if since is not None:
-                report = land_again(lake, settings, spec, since, since + timedelta(hours=1), judge)
+                report = backfill(lake, settings, spec, since, since + timedelta(hours=1), validator)
             else:
                 with progress(f"land {spec.name}", quiet=json) as tell:
-                    report = land_table(lake, settings, spec, judge, on_progress=partial(_told, tell))
+                    report = land_table(lake, settings, spec, validator, on_progress=partial(_told, tell))
             reports.append(report)
             if report.messages:
-                docs.publish(spec.name, report.outcomes, report.run, datetime.now(UTC))
+                docs.publish(spec.name, report.checks, report.run, datetime.now(UTC))
     print_json({"tables": [_as_object(report) for report in reports]}) if json else _render(reports)
 
 
@@ -147,7 +147,7 @@ def compact(
 
 @app.command("recover", epilog="Examples:\n\ncoinstream lake recover")
 def recover(json: AsJson = False) -> None:
-    """Bring back tables that lie in the warehouse while the catalogue was lost.
+    """Bring back tables that lie in the warehouse while the catalog was lost.
 
     Landing then goes on where it was.
     """
@@ -161,7 +161,7 @@ def recover(json: AsJson = False) -> None:
     shown = Table("table", "rows", "version", box=None)
     for one in found:
         shown.add_row(one.table, f"{one.rows:,}", one.metadata.rpartition("/")[2])
-    console.print(shown if found else "The catalogue knows every table of the warehouse.")
+    console.print(shown if found else "The catalog knows every table of the warehouse.")
     for one in found:
         for reason in one.passed_over:
             console.print(f"[yellow]{one.table}: passed over a newer version: {reason}[/]")
@@ -234,17 +234,17 @@ def _hour(text: str) -> datetime:
 
 
 def _as_object(report: TableReport) -> dict[str, Any]:
-    outcomes = [
-        {key: value for key, value in asdict(outcome).items() if key != "rows"} for outcome in report.outcomes
+    checks = [
+        {key: value for key, value in asdict(check).items() if key != "rows"} for check in report.checks
     ]
-    plain = {name: getattr(report, name) for name in report.__dataclass_fields__ if name != "outcomes"}
-    return {**plain, "rate": round(report.rate, 1), "checks": outcomes}
+    plain = {name: getattr(report, name) for name in report.__dataclass_fields__ if name != "checks"}
+    return {**plain, "rate": round(report.rate, 1), "checks": checks}
 
 
 def _render(reports: Sequence[TableReport]) -> None:
     shown = Table("table", "messages", "landed", "refused", "seconds", "rows/s", "checks", box=None)
     for one in reports:
-        broken = [f"{o.name} {o.failed:,}" for o in one.outcomes if not o.passed]
+        broken = [f"{o.name} {o.failed:,}" for o in one.checks if not o.passed]
         numbers = f"{one.messages:,}", f"{one.rows:,}", f"{one.refused:,}"
         shown.add_row(
             one.table, *numbers, f"{one.seconds:.1f}", f"{one.rate:,.0f}", ", ".join(broken) or "all met"

@@ -13,28 +13,28 @@ Severity = Literal["error", "warn"]
 Rows = npt.NDArray[np.int64]
 
 MAX_SAMPLES: Final = 20
-"""Offending rows that an outcome keeps to show."""
+"""Offending rows that an check keeps to show."""
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CheckResult:
     """One expectation over one or more batches.
 
     Attributes:
         name: the expectation's own name, e.g. `bid_at_most_ask`.
         description: what it asks, in words.
         severity: `error` or `warn`.
-        blocking: an offender does not land.
+        refuses_rows: an offender does not land.
         checked: rows looked at.
         failed: rows, or for a whole-batch expectation batches, that do not meet it.
         samples: some offenders, as columns and values.
-        rows: the offenders' places in the batch; empty once outcomes are merged.
+        rows: the offenders' places in the batch; empty once checks are merged.
     """
 
     name: str
     description: str
     severity: Severity
-    blocking: bool
+    refuses_rows: bool
     checked: int
     failed: int
     samples: tuple[Mapping[str, Any], ...] = ()
@@ -46,18 +46,18 @@ class Outcome:
         return self.failed == 0
 
 
-def merged(outcomes: Iterable[Outcome]) -> list[Outcome]:
-    """One outcome an expectation: counts summed up, the first samples kept."""
-    found: dict[str, Outcome] = {}
-    for outcome in outcomes:
-        known = found.get(outcome.name)
+def merge_checks(checks: Iterable[CheckResult]) -> list[CheckResult]:
+    """One check an expectation: counts summed up, the first samples kept."""
+    found: dict[str, CheckResult] = {}
+    for check in checks:
+        known = found.get(check.name)
         if known is None:
-            found[outcome.name] = replace(outcome, rows=np.zeros(0, np.int64))
+            found[check.name] = replace(check, rows=np.zeros(0, np.int64))
             continue
-        found[outcome.name] = replace(
+        found[check.name] = replace(
             known,
-            checked=known.checked + outcome.checked,
-            failed=known.failed + outcome.failed,
-            samples=(*known.samples, *outcome.samples)[:MAX_SAMPLES],
+            checked=known.checked + check.checked,
+            failed=known.failed + check.failed,
+            samples=(*known.samples, *check.samples)[:MAX_SAMPLES],
         )
     return list(found.values())

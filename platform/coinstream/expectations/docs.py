@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from coinstream.errors import LakeError
-from coinstream.expectations.check_result import Outcome
+from coinstream.expectations.check_result import CheckResult
 from coinstream.expectations.rules import ROW_COUNT, Rule, rules_for
 from coinstream.expectations.validation import quiet_great_expectations, suite_of
 from coinstream.settings import HomeSettings, LakeSettings
@@ -41,12 +41,12 @@ class DataDocs:
         """The folder to serve; `index.html` in it is the first page."""
         return self._folder / _SITE
 
-    def publish(self, name: str, outcomes: Sequence[Outcome], run: str, when: datetime) -> Path:
+    def publish(self, name: str, checks: Sequence[CheckResult], run: str, when: datetime) -> Path:
         """Add the page of a landing, and the suite's; the page's place.
 
         Args:
             name: the message type.
-            outcomes: what each rule found in the whole landing.
+            checks: what each rule found in the whole landing.
             run: the landing's id.
             when: it took place.
 
@@ -54,7 +54,7 @@ class DataDocs:
             LakeError: the pages cannot be written.
         """
         rules = rules_for(name, self._settings)
-        found = {outcome.name: outcome for outcome in outcomes}
+        found = {check.name: check for check in checks}
         try:
             with self._alone():
                 return self._publish(name, rules, found, run, when)
@@ -78,7 +78,7 @@ class DataDocs:
         return f"{base.rstrip('/')}/{page.relative_to(self.site).as_posix()}" if base else None
 
     def _publish(
-        self, name: str, rules: Sequence[Rule], found: Mapping[str, Outcome], run: str, when: datetime
+        self, name: str, rules: Sequence[Rule], found: Mapping[str, CheckResult], run: str, when: datetime
     ) -> Path:
         gx = quiet_great_expectations()
         from great_expectations.core.run_identifier import RunIdentifier
@@ -117,7 +117,7 @@ class DataDocs:
 
 
 def _result(
-    name: str, rules: Sequence[Rule], found: Mapping[str, Outcome], run: str, when: datetime
+    name: str, rules: Sequence[Rule], found: Mapping[str, CheckResult], run: str, when: datetime
 ) -> ExpectationSuiteValidationResult:
     from great_expectations import __version__
     from great_expectations.core import ExpectationSuiteValidationResult
@@ -149,24 +149,24 @@ def _result(
     )
 
 
-def _of_rule(rule: Rule, outcome: Outcome) -> ExpectationValidationResult:
+def _of_rule(rule: Rule, check: CheckResult) -> ExpectationValidationResult:
     from great_expectations.core.expectation_validation_result import ExpectationValidationResult
 
-    share = 100 * outcome.failed / outcome.checked if outcome.checked else 0.0
+    share = 100 * check.failed / check.checked if check.checked else 0.0
     result: dict[str, Any] = {
-        "element_count": outcome.checked,
+        "element_count": check.checked,
         "missing_count": 0,
         "missing_percent": 0.0,
-        "unexpected_count": outcome.failed,
+        "unexpected_count": check.failed,
         "unexpected_percent": share,
         "unexpected_percent_total": share,
         "unexpected_percent_nonmissing": share,
-        "partial_unexpected_list": [_sample(sample) for sample in outcome.samples],
+        "partial_unexpected_list": [_sample(sample) for sample in check.samples],
     }
     if rule.name == ROW_COUNT:
-        result = {"observed_value": outcome.checked}
+        result = {"observed_value": check.checked}
     return ExpectationValidationResult(
-        success=outcome.passed,
+        success=check.passed,
         expectation_config=rule.expectation().configuration,
         result=result,
         exception_info={"raised_exception": False, "exception_message": None, "exception_traceback": None},

@@ -54,7 +54,7 @@ class Extremes:
         return Extremes(min(self.least, other.least), max(self.greatest, other.greatest))
 
 
-def asked_columns(rule: Rule) -> list[str]:
+def rule_columns(rule: Rule) -> list[str]:
     """The columns of the evidence that a rule looks at."""
     return [
         str(rule.arguments[name]) for name in ("column", "column_A", "column_B") if name in rule.arguments
@@ -81,8 +81,8 @@ def extremes_of(frame: pd.DataFrame, rules: Iterable[Rule]) -> dict[str, Extreme
     known: dict[tuple[str, ...], Extremes | None] = {}
     found = {}
     for rule in rules:
-        looked_at = rule.kind, *asked_columns(rule)
-        if any(column not in frame.columns for column in asked_columns(rule)):
+        looked_at = rule.kind, *rule_columns(rule)
+        if any(column not in frame.columns for column in rule_columns(rule)):
             continue
         if looked_at not in known:
             known[looked_at] = _extremes(_measured(rule, frame))
@@ -91,7 +91,7 @@ def extremes_of(frame: pd.DataFrame, rules: Iterable[Rule]) -> dict[str, Extreme
     return found
 
 
-def telling_rows(frame: pd.DataFrame, found: Iterable[Extremes]) -> Rows:
+def deciding_rows(frame: pd.DataFrame, found: Iterable[Extremes]) -> Rows:
     """Places of the rows at the extremes, in their order."""
     places = {place for extremes in found for place in extremes.rows}
     # A batch of nothing but absent values has a row too, for the count of rows.

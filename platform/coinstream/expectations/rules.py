@@ -39,7 +39,7 @@ class Rule:
     arguments: dict[str, Any] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
     severity: Severity = "warn"
-    blocking: bool = False
+    refuses_rows: bool = False
 
     def expectation(self) -> Expectation:
         """The rule as Great Expectations knows it."""
@@ -59,7 +59,7 @@ def rules_for(name: str, settings: LakeSettings | None = None) -> tuple[Rule, ..
 def register_rule(name: str, rule: Rule) -> Rule:
     """Add an expectation to a message type, the four or one of your own.
 
-    Its columns are those of the message that hold numbers, and what `Evidence` knows besides.
+    Its columns are those of the message that hold numbers, and what `ValidationFrameBuilder` knows besides.
 
     Raises:
         ValueError: the type has another rule of that name.
@@ -75,18 +75,18 @@ def _every_message(settings: LakeSettings) -> Iterator[Rule]:
     yield Rule(
         ROW_COUNT, "a batch has messages", "ExpectTableRowCountToBeBetween", {"min_value": 1}, severity="warn"
     )
-    yield _blocking(
+    yield _refusing(
         "readable", "the payload is one JSON object with values of the right types", _null("fault")
     )
-    yield _blocking("complete", "no required field is missing or null", _null("missing"))
-    yield _blocking("utc_times", "times are ISO-8601 in UTC", _true("utc_times"), "last_updated")
-    yield _blocking(
+    yield _refusing("complete", "no required field is missing or null", _null("missing"))
+    yield _refusing("utc_times", "times are ISO-8601 in UTC", _true("utc_times"), "last_updated")
+    yield _refusing(
         "exchange_form",
         "the exchange is lower-case letters, digits, '.', '_' and '-'",
         _true("exchange_form"),
         "exchange_id",
     )
-    yield _blocking(
+    yield _refusing(
         "plausible_time",
         "the event lies between 2009 and 2100",
         _between("event_ms", min_value=_FIRST_MS, max_value=_LAST_MS),
@@ -119,10 +119,10 @@ def _price(_: LakeSettings) -> Iterator[Rule]:
 
 def _level1(_: LakeSettings) -> Iterator[Rule]:
     yield from _prices("best_bid", "best_ask")
-    yield _blocking(
+    yield _refusing(
         "bid_at_most_ask", "the bid is at most the ask", _pair("best_ask", "best_bid"), "best_bid", "best_ask"
     )
-    yield _blocking(
+    yield _refusing(
         "sizes_positive",
         "sizes are above zero",
         _between("smallest_size", min_value=0, strict_min=True),
@@ -136,11 +136,11 @@ def _ohlcv(_: LakeSettings) -> Iterator[Rule]:
     yield from _prices("open_price", "high_price", "low_price", "close_price")
     for low, high in (("low", "open"), ("low", "close"), ("open", "high"), ("close", "high")):
         columns = f"{low}_price", f"{high}_price"
-        yield _blocking(
+        yield _refusing(
             f"{low}_at_most_{high}", f"the {low} is at most the {high}", _pair(*reversed(columns)), *columns
         )
     yield _quantities("volume")
-    yield _blocking(
+    yield _refusing(
         "close_after_open",
         "a candle closes after it opens",
         _between("length_ms", min_value=0, strict_min=True),
@@ -181,13 +181,13 @@ _Asked = tuple[str, dict[str, Any]]
 
 
 def _prices(*columns: str) -> Iterator[Rule]:
-    yield _blocking(
+    yield _refusing(
         "price_precision",
         f"prices have at most {PRICE_DECIMALS} decimals on the wire",
         _between("decimals_beyond", max_value=0),
         *columns,
     )
-    yield _blocking(
+    yield _refusing(
         "prices_positive",
         "prices are above zero",
         _between("lowest_price", min_value=0, strict_min=True),
@@ -197,7 +197,7 @@ def _prices(*columns: str) -> Iterator[Rule]:
 
 def _quantities(*columns: str) -> Rule:
     asked = _between("smallest_quantity", min_value=0)
-    return _blocking("quantities_not_negative", "volumes and caps are not negative", asked, *columns)
+    return _refusing("quantities_not_negative", "volumes and caps are not negative", asked, *columns)
 
 
 def _symbol() -> Rule:
@@ -206,8 +206,8 @@ def _symbol() -> Rule:
     )
 
 
-def _blocking(name: str, description: str, asked: _Asked, *columns: str) -> Rule:
-    return Rule(name, description, *asked, columns, "error", blocking=True)
+def _refusing(name: str, description: str, asked: _Asked, *columns: str) -> Rule:
+    return Rule(name, description, *asked, columns, "error", refuses_rows=True)
 
 
 def _warning(name: str, description: str, asked: _Asked, *columns: str) -> Rule:

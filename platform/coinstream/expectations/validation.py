@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from coinstream.errors import LakeError
-from coinstream.expectations.check_result import Outcome, Rows
+from coinstream.expectations.check_result import CheckResult, Rows
 from coinstream.expectations.extremes import (
     Extremes,
-    asked_columns,
+    deciding_rows,
     extremes_of,
     is_decided_by_extremes,
-    telling_rows,
+    rule_columns,
 )
 from coinstream.expectations.rules import Rule
 
@@ -52,7 +52,7 @@ def quiet_great_expectations() -> Any:
     return gx
 
 
-class Validator:
+class SuiteValidator:
     """Validates evidence frames of one type."""
 
     def __init__(self, name: str, rules: Sequence[Rule]) -> None:
@@ -64,7 +64,7 @@ class Validator:
         with _ONE_AT_A_TIME:
             self._definition = _ephemeral(name)
 
-    def validate(self, frame: pd.DataFrame) -> list[Outcome]:
+    def validate(self, frame: pd.DataFrame) -> list[CheckResult]:
         """What each rule finds in the frame; `rows` are the offenders' positions.
 
         Raises:
@@ -73,7 +73,7 @@ class Validator:
         with _ONE_AT_A_TIME:
             doubtful = [*self._doubtful(frame), *self._always]
             found = self._every_row(frame, doubtful) if doubtful else {}
-        return [_outcome(rule, found.get(rule.name), len(frame)) for rule in self.rules]
+        return [_check_result(rule, found.get(rule.name), len(frame)) for rule in self.rules]
 
     def _doubtful(self, frame: pd.DataFrame) -> list[Rule]:
         """The rules that do not hold for every row."""
@@ -81,7 +81,7 @@ class Validator:
         asked = [rule for rule in self._by_extremes if not self._is_known_to_hold(rule, found)]
         if not asked:
             return []
-        rows = telling_rows(frame, [found[rule.name] for rule in asked if rule.name in found])
+        rows = deciding_rows(frame, [found[rule.name] for rule in asked if rule.name in found])
         telling = frame.take(rows).reset_index(drop=True)
         results = self._ask(telling, suite_of(self._name, asked), "BOOLEAN_ONLY")
         for rule in asked:
@@ -93,7 +93,7 @@ class Validator:
         return rule.name in found and found[rule.name].within(self._held.get(rule.name))
 
     def _every_row(self, frame: pd.DataFrame, rules: list[Rule]) -> dict[str, ExpectationValidationResult]:
-        asked = {column for rule in rules for column in asked_columns(rule)}
+        asked = {column for rule in rules for column in rule_columns(rule)}
         looked_at = [column for column in frame.columns if column in asked]
         return self._ask(frame[looked_at] if looked_at else frame, suite_of(self._name, rules), _FORMAT)
 
@@ -137,10 +137,12 @@ def _told(raised: Mapping[str, Any]) -> str:
     return str(raised)
 
 
-def _outcome(rule: Rule, result: ExpectationValidationResult | None, count: int) -> Outcome:
+def _check_result(rule: Rule, result: ExpectationValidationResult | None, count: int) -> CheckResult:
     told: Mapping[str, Any] = (result.result if result is not None else None) or {}
     if "observed_value" in told:
         failed = 0 if result is not None and result.success else 1
-        return Outcome(rule.name, rule.description, rule.severity, rule.blocking, count, failed)
+        return CheckResult(rule.name, rule.description, rule.severity, rule.refuses_rows, count, failed)
     rows: Rows = np.asarray(told.get("unexpected_index_list") or [], np.int64)
-    return Outcome(rule.name, rule.description, rule.severity, rule.blocking, count, len(rows), (), rows)
+    return CheckResult(
+        rule.name, rule.description, rule.severity, rule.refuses_rows, count, len(rows), (), rows
+    )

@@ -32,14 +32,14 @@ SYMBOL_FORM: Final = re.compile(r"[^\s/:]{1,32}/[^\s/:]{1,32}(?::[^\s/:]{1,64})?
 _QUANTITIES: Final = ("volume_24h", "market_cap", "volume", "total_market_cap", "total_volume")
 
 
-class Evidence:
+class ValidationFrameBuilder:
     """Makes the frames of the batches of one type, in their order."""
 
     def __init__(self, spec: TableSpec, settings: LakeSettings) -> None:
         self._spec = spec
         self._series = Series(spec, settings.clock_skew_max_ms)
 
-    def frame(self, batch: Batch, ingested: datetime) -> pd.DataFrame:
+    def build(self, batch: Batch, ingested: datetime) -> pd.DataFrame:
         """The evidence on a batch."""
         import pandas as pd
 

@@ -10,12 +10,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from coinstream.expectations.check_result import merged
+from coinstream.expectations.check_result import merge_checks
 from coinstream.lake.batch import Batch, Mask, batches
-from coinstream.lake.commit import Committed, contended, landable
+from coinstream.lake.commit import CommitResult, retry_on_conflict, table_rows
 from coinstream.lake.data_files import append
-from coinstream.lake.landed_offsets import OFFSETS, landed_positions
-from coinstream.lake.landing import CHECKS, MEMORY_PARTS, RUN, Judge, Lenient, TableReport, ahead, checks_text
+from coinstream.lake.landed_offsets import OFFSETS, read_landed_offsets
+from coinstream.lake.landing import (
+    CHECKS,
+    MEMORY_SHARE,
+    RUN,
+    BatchValidator,
+    NoValidation,
+    TableReport,
+    checks_text,
+    prefetch,
+)
 from coinstream.lake.schemas import TableSpec
 from coinstream.lake.store import Lake
 from coinstream.lake.topic_reader import TopicReader
@@ -27,13 +36,13 @@ if TYPE_CHECKING:
 _PLACE = ("topic", "partition", "offset")
 
 
-def land_again(
+def backfill(
     lake: Lake,
     brokers: BrokerSettings,
     spec: TableSpec,
     since: datetime,
     until: datetime,
-    judge: Judge | None = None,
+    validator: BatchValidator | None = None,
     *,
     run_id: str | None = None,
     topic: str | None = None,
@@ -50,45 +59,45 @@ def land_again(
     started = time.monotonic()
     run = run_id or uuid.uuid4().hex
     report = TableReport(spec.name, run)
-    chosen = judge or Lenient()
+    chosen = validator or NoValidation()
     settings = lake.settings
     with TopicReader(brokers, settings) as reader:
         report.topics = tuple(reader.topics_of(topic or spec.kind.topic))
         plan = reader.plan_times(report.topics, _ms(since), _ms(until))
         source = batches(
             spec,
-            ahead(reader.chunks(plan)),
+            prefetch(reader.chunks(plan)),
             plan,
             max_rows=settings.batch_rows,
-            max_bytes=settings.memory_bytes // MEMORY_PARTS,
+            max_bytes=settings.memory_bytes // MEMORY_SHARE,
         )
-        for batch in ahead(source):
+        for batch in prefetch(source):
             ingested = datetime.now(UTC)
-            judgement = chosen.judge(batch, ingested)
-            properties = {RUN: run, CHECKS: checks_text(judgement)}
-            done = _commit_missing(lake, batch, ~judgement.refused, ingested, properties)
+            validation = chosen.validate(batch, ingested)
+            properties = {RUN: run, CHECKS: checks_text(validation)}
+            done = _commit_missing(lake, batch, ~validation.refused, ingested, properties)
             report.messages += len(batch)
             report.rows += done.rows
             report.duplicates += done.duplicates
-            report.refused += int(np.count_nonzero(judgement.refused))
-            report.outcomes = merged([*report.outcomes, *judgement.outcomes])
+            report.refused += int(np.count_nonzero(validation.refused))
+            report.checks = merge_checks([*report.checks, *validation.checks])
     report.seconds = time.monotonic() - started
     return report
 
 
 def _commit_missing(
     lake: Lake, batch: Batch, wanted: Mask, ingested: datetime, properties: dict[str, str]
-) -> Committed:
-    def attempt() -> Committed:
+) -> CommitResult:
+    def attempt() -> CommitResult:
         table = lake.table(batch.spec)
-        landed = landed_positions(table)
+        landed = read_landed_offsets(table)
         missing = wanted & ~batch.beyond(landed, batch.topic_ids) & ~_present(table, batch)
         count = int(missing.sum())
         if count:
-            append(table, landable(batch, missing, ingested), {**properties, OFFSETS: landed.to_text()})
-        return Committed(count, int(wanted.sum()) - count, landed)
+            append(table, table_rows(batch, missing, ingested), {**properties, OFFSETS: landed.to_text()})
+        return CommitResult(count, int(wanted.sum()) - count, landed)
 
-    return contended(lake, f"land {batch.spec.name} again", attempt)
+    return retry_on_conflict(lake, f"land {batch.spec.name} again", attempt)
 
 
 def _present(table: Table, batch: Batch) -> Mask:

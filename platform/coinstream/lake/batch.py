@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from coinstream.lake.decoding import BlockDecoder, Decoded
-from coinstream.lake.landed_offsets import Positions
-from coinstream.lake.read_plan import Chunk, Plan, reached_by
+from coinstream.lake.landed_offsets import LandedOffsets
+from coinstream.lake.read_plan import FetchedChunk, ReadPlan, offsets_after
 from coinstream.lake.schemas import PROVENANCE, TIME, TableSpec
 
 Mask = npt.NDArray[np.bool_]
@@ -35,7 +35,7 @@ class Batch:
     fault: pa.ChunkedArray
     utc_times: pa.ChunkedArray
     payloads: pa.ChunkedArray
-    reached: Positions
+    reached: LandedOffsets
 
     @property
     def topic_ids(self) -> dict[str, str | None]:
@@ -53,7 +53,7 @@ class Batch:
                 good = pc.and_(good, pc.is_valid(self.rows[column.name]))
         return np.asarray(good)
 
-    def beyond(self, landed: Positions, ids: dict[str, str | None]) -> Mask:
+    def beyond(self, landed: LandedOffsets, ids: dict[str, str | None]) -> Mask:
         """Which rows are not landed yet."""
         topics = self.rows["topic"].unique().to_pylist()
         index = pc.index_in(self.rows["topic"], value_set=pa.array(topics, pa.string())).to_numpy()
@@ -69,7 +69,7 @@ class Batch:
 
 
 def batches(
-    spec: TableSpec, chunks: Iterable[Chunk], plan: Plan, *, max_rows: int, max_bytes: int
+    spec: TableSpec, chunks: Iterable[FetchedChunk], plan: ReadPlan, *, max_rows: int, max_bytes: int
 ) -> Iterator[Batch]:
     """Decode chunks and gather them to batches of at most `max_rows` rows or `max_bytes` of payload.
 
@@ -99,15 +99,15 @@ class _Gathering:
         self.rows = 0
         self.size = 0
         self._parts: list[tuple[pa.Table, Decoded]] = []
-        self._reached = Positions()
+        self._reached = LandedOffsets()
 
-    def add(self, chunk: Chunk) -> None:
+    def add(self, chunk: FetchedChunk) -> None:
         decoded = self._decoder.decode(chunk.payloads, chunk.compressed)
         table = decoded.rows
         for field, values in zip(PROVENANCE, _provenance(chunk), strict=True):
             table = table.append_column(field, values)
         self._parts.append((table, decoded))
-        self._reached = self._reached.advanced(reached_by(chunk, self._ids))
+        self._reached = self._reached.advanced(offsets_after(chunk, self._ids))
         self.rows += len(chunk)
         self.size += chunk.size
 
@@ -125,7 +125,7 @@ class _Gathering:
         return batch
 
 
-def _provenance(chunk: Chunk) -> list[pa.Array]:
+def _provenance(chunk: FetchedChunk) -> list[pa.Array]:
     names = pa.DictionaryArray.from_arrays(chunk.topic.astype(np.int32), pa.array(chunk.topics, pa.string()))
     return [
         names.cast(pa.string()),

@@ -20,8 +20,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from coinstream.lake.commit import Committed, contended
-from coinstream.lake.landed_offsets import Positions
+from coinstream.lake.commit import CommitResult, retry_on_conflict
+from coinstream.lake.landed_offsets import LandedOffsets
 from coinstream.lake.query import as_dataset
 from coinstream.lake.schemas import TIME
 from coinstream.lake.store import Lake
@@ -101,7 +101,7 @@ def build_candles(lake: Lake, client: RedpandaClient | None = None) -> CandleRep
     them: a run that is killed produces them again rather than never.
 
     Raises:
-        LakeError: the catalogue or the store fails.
+        LakeError: the catalog or the store fails.
         ProduceError: a candle was not acknowledged.
     """
     report = CandleReport()
@@ -237,7 +237,7 @@ def _keep(lake: Lake, hour: datetime, source: _Source, fresh: pl.DataFrame) -> N
         [fresh.to_arrow()[name].cast(SCHEMA.field(name).type) for name in SCHEMA.names], schema=SCHEMA
     )
 
-    def attempt() -> Committed:
+    def attempt() -> CommitResult:
         table = lake.other(TABLE, SCHEMA)
         other = table.scan(row_filter=_within(hour)).to_arrow().cast(SCHEMA)
         mine = pl.Series(other["exchange_id"]).str.ends_with(f"-{source.suffix}")
@@ -246,9 +246,9 @@ def _keep(lake: Lake, hour: datetime, source: _Source, fresh: pl.DataFrame) -> N
             table.append(merged)
         else:
             table.overwrite(merged, overwrite_filter=_within(hour))
-        return Committed(rows.num_rows, 0, Positions())
+        return CommitResult(rows.num_rows, 0, LandedOffsets())
 
-    contended(lake, "keep candles", attempt)
+    retry_on_conflict(lake, "keep candles", attempt)
 
 
 def _within(hour: datetime) -> str:
@@ -261,13 +261,13 @@ def _state(table: Table) -> dict[str, Any]:
 
 
 def _remember(lake: Lake, name: str, state: dict[str, Any]) -> None:
-    def attempt() -> Committed:
+    def attempt() -> CommitResult:
         table = lake.other(TABLE, SCHEMA)
         with table.transaction() as change:
             change.set_properties({STATE: json.dumps({**_state(table), name: state})})
-        return Committed(0, 0, Positions())
+        return CommitResult(0, 0, LandedOffsets())
 
-    contended(lake, "remember candles", attempt)
+    retry_on_conflict(lake, "remember candles", attempt)
 
 
 def _message(row: dict[str, Any]) -> Ohlcv:

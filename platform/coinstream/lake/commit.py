@@ -15,7 +15,7 @@ import pyarrow as pa
 from coinstream.errors import LakeError
 from coinstream.lake.batch import Batch, Mask
 from coinstream.lake.data_files import append
-from coinstream.lake.landed_offsets import OFFSETS, Positions, landed_positions
+from coinstream.lake.landed_offsets import OFFSETS, LandedOffsets, read_landed_offsets
 from coinstream.lake.schemas import INGESTED, TIME, TableSpec
 from coinstream.lake.store import Lake
 
@@ -29,41 +29,41 @@ _LONGEST_WAIT_S: Final = 1.0
 
 
 @dataclass(frozen=True)
-class Committed:
+class CommitResult:
     """What a commit did: rows added, rows that another writer had landed before, and how far the table is."""
 
     rows: int
     duplicates: int
-    positions: Positions
+    positions: LandedOffsets
 
 
 def commit_batch(
     lake: Lake, batch: Batch, wanted: Mask, ingested: datetime, properties: Mapping[str, str]
-) -> Committed:
+) -> CommitResult:
     """Append the wanted rows that are not landed yet, with the offsets reached, in one snapshot.
 
     Of two writers that land the same messages one commits; the other finds the table changed, reads
     how far it is now and drops what is there already.
 
     Raises:
-        LakeError: the catalogue or the store fails, or other writers were faster too many times.
+        LakeError: the catalog or the store fails, or other writers were faster too many times.
     """
 
-    def attempt() -> Committed:
+    def attempt() -> CommitResult:
         table = lake.table(batch.spec)
-        landed = landed_positions(table)
+        landed = read_landed_offsets(table)
         advanced = landed.advanced(batch.reached)
         if advanced == landed:
-            return Committed(0, int(wanted.sum()), landed)
+            return CommitResult(0, int(wanted.sum()), landed)
         fresh = wanted & batch.beyond(landed, batch.topic_ids)
-        rows = landable(batch, fresh, ingested)
+        rows = table_rows(batch, fresh, ingested)
         append(table, rows, {**properties, OFFSETS: advanced.to_text()})
-        return Committed(rows.num_rows, int(wanted.sum()) - rows.num_rows, advanced)
+        return CommitResult(rows.num_rows, int(wanted.sum()) - rows.num_rows, advanced)
 
-    return contended(lake, f"land {batch.spec.name}", attempt)
+    return retry_on_conflict(lake, f"land {batch.spec.name}", attempt)
 
 
-def forget(lake: Lake, spec: TableSpec, topic: str) -> bool:
+def reset_landed_offsets(lake: Lake, spec: TableSpec, topic: str) -> bool:
     """Let the next landing begin a topic from its beginning; whether the table knew the topic.
 
     For a topic that was recreated or truncated under its name. Rows that are there stay.
@@ -72,20 +72,20 @@ def forget(lake: Lake, spec: TableSpec, topic: str) -> bool:
         LakeError: as `commit_batch`.
     """
 
-    def attempt(table: Table) -> Committed:
-        known = landed_positions(table)
+    def attempt(table: Table) -> CommitResult:
+        known = read_landed_offsets(table)
         if topic not in known.topics:
-            return Committed(0, 0, Positions())
-        kept = Positions({name: at for name, at in known.topics.items() if name != topic})
+            return CommitResult(0, 0, LandedOffsets())
+        kept = LandedOffsets({name: at for name, at in known.topics.items() if name != topic})
         append(table, table.schema().as_arrow().empty_table(), {OFFSETS: kept.to_text()})
-        return Committed(0, 0, known)
+        return CommitResult(0, 0, known)
 
     doing = f"forget how far {topic} is landed"
-    contended(lake, doing, lambda: attempt(lake.quarantine()))
-    return bool(contended(lake, doing, lambda: attempt(lake.table(spec))).positions.topics)
+    retry_on_conflict(lake, doing, lambda: attempt(lake.quarantine()))
+    return bool(retry_on_conflict(lake, doing, lambda: attempt(lake.table(spec))).positions.topics)
 
 
-def contended(lake: Lake, doing: str, attempt: Callable[[], Committed]) -> Committed:
+def retry_on_conflict(lake: Lake, doing: str, attempt: Callable[[], CommitResult]) -> CommitResult:
     """Attempt a commit until no other writer comes between.
 
     Raises:
@@ -98,7 +98,7 @@ def contended(lake: Lake, doing: str, attempt: Callable[[], Committed]) -> Commi
     for number in range(1, attempts + 1):
         try:
             return attempt()
-        # After an unknown outcome the next attempt reads what the table says, so nothing is landed twice.
+        # After an unknown check the next attempt reads what the table says, so nothing is landed twice.
         except (CommitFailedException, CommitStateUnknownException, OperationalError) as error:
             if number == attempts:
                 raise LakeError(
@@ -114,7 +114,7 @@ def contended(lake: Lake, doing: str, attempt: Callable[[], Committed]) -> Commi
     raise AssertionError("unreachable")
 
 
-def landable(batch: Batch, mask: Mask, ingested: datetime) -> pa.Table:
+def table_rows(batch: Batch, mask: Mask, ingested: datetime) -> pa.Table:
     """The chosen rows as the table has them."""
     rows = batch.rows if mask.all() else batch.rows.filter(pa.array(mask))
     stamp = pa.repeat(pa.scalar(ingested, TIME), rows.num_rows)

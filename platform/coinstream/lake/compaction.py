@@ -12,13 +12,13 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
 from coinstream.lake.candles import TABLE as CANDLES
-from coinstream.lake.commit import Committed, contended
+from coinstream.lake.commit import CommitResult, retry_on_conflict
 from coinstream.lake.data_files import write_files
-from coinstream.lake.landed_offsets import OFFSETS, Positions, landed_positions
+from coinstream.lake.landed_offsets import OFFSETS, LandedOffsets, read_landed_offsets
 from coinstream.lake.landing import RUN
 from coinstream.lake.query import located
 from coinstream.lake.schemas import QUARANTINE
-from coinstream.lake.store import Lake, explained, known_specs
+from coinstream.lake.store import Lake, known_specs, wrap_errors
 from coinstream.settings import LakeSettings
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def compact(lake: Lake, name: str, *, now: datetime | None = None) -> Compaction
     tried again.
 
     Raises:
-        LakeError: the catalogue or the store fails, or other writers were faster too many times.
+        LakeError: the catalog or the store fails, or other writers were faster too many times.
     """
     table = lake.find(name)
     if table is None:
@@ -60,25 +60,25 @@ def compact(lake: Lake, name: str, *, now: datetime | None = None) -> Compaction
     done = Compaction(name)
     moment = now or datetime.now(UTC)
 
-    def attempt() -> Committed:
+    def attempt() -> CommitResult:
         current = lake.find(name)
         assert current is not None
         return _rewrite(current, lake.settings, done)
 
-    contended(lake, f"compact {name}", attempt)
+    retry_on_conflict(lake, f"compact {name}", attempt)
 
-    def expire() -> Committed:
+    def expire() -> CommitResult:
         current = lake.find(name)
         assert current is not None
         done.snapshots_expired = _expire(
             current, moment - timedelta(hours=lake.settings.keep_snapshots_hours)
         )
-        return Committed(0, 0, Positions())
+        return CommitResult(0, 0, LandedOffsets())
 
-    contended(lake, f"expire snapshots of {name}", expire)
+    retry_on_conflict(lake, f"expire snapshots of {name}", expire)
     current = lake.find(name)
     assert current is not None
-    done.files_removed = explained(lambda: _remove_leftovers(current, moment), f"clean up table {name}")
+    done.files_removed = wrap_errors(lambda: _remove_orphan_files(current, moment), f"clean up table {name}")
     done.files_after = len(_files(current))
     return done
 
@@ -97,15 +97,15 @@ def _files(table: Table) -> list[DataFile]:
     return [task.file for task in table.scan().plan_files() if not task.delete_files]
 
 
-def _rewrite(table: Table, settings: LakeSettings, done: Compaction) -> Committed:
+def _rewrite(table: Table, settings: LakeSettings, done: Compaction) -> CommitResult:
     files = _files(table)
     # Candles come from tables, and their table knows no offsets.
-    positions = Positions() if done.table == CANDLES else landed_positions(table)
+    positions = LandedOffsets() if done.table == CANDLES else read_landed_offsets(table)
     done.files_before, done.rows = len(files), sum(file.record_count for file in files)
     bins = list(_bins(files, settings))
     done.rewritten = sum(map(len, bins))
     if not bins:
-        return Committed(0, 0, positions)
+        return CommitResult(0, 0, positions)
     properties = {RUN: "compaction"} | ({OFFSETS: positions.to_text()} if positions.topics else {})
     with (
         table.transaction() as change,
@@ -116,7 +116,7 @@ def _rewrite(table: Table, settings: LakeSettings, done: Compaction) -> Committe
                 snapshot.append_data_file(fresh)
             for file in small:
                 snapshot.delete_data_file(file)
-    return Committed(0, 0, positions)
+    return CommitResult(0, 0, positions)
 
 
 def _bins(files: Iterable[DataFile], settings: LakeSettings) -> Iterator[list[DataFile]]:
@@ -172,7 +172,7 @@ def _expire(table: Table, before: datetime) -> int:
     return count - len(table.refresh().snapshots())
 
 
-def _remove_leftovers(table: Table, now: datetime) -> int:
+def _remove_orphan_files(table: Table, now: datetime) -> int:
     """Remove files that no snapshot refers to: of expired snapshots, or of runs that were killed."""
     needed = set()
     for snapshot in table.snapshots():

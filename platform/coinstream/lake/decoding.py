@@ -17,7 +17,7 @@ import pyarrow.json as pj
 
 from coinstream.errors import DecodeError
 from coinstream.lake.schemas import EXTRA, NUMBER, SCALE, TIME, TableSpec
-from coinstream.lake.strict_decoder import Careful
+from coinstream.lake.strict_decoder import StrictDecoder
 from coinstream.serialization import decompress
 
 _SMALL: Final = 32
@@ -52,7 +52,7 @@ class BlockDecoder:
 
     def __init__(self, spec: TableSpec) -> None:
         self._spec = spec
-        self._careful = Careful(spec)
+        self._strict = StrictDecoder(spec)
         # Times are read as texts: Arrow would take local times for UTC.
         types = {c.name: pa.string() if c.type == TIME else c.type for c in spec.columns}
         wire = pa.schema([pa.field(c.wire, types[c.name]) for c in spec.columns])
@@ -111,7 +111,7 @@ class BlockDecoder:
         return pa.Table.from_arrays(columns, schema=self._raw)
 
     def _one(self, value: bytes | None, fault: str | None) -> pa.Table:
-        row = self._careful.read(value) if fault is None else {_FAULT.name: fault}
+        row = self._strict.read(value) if fault is None else {_FAULT.name: fault}
         return pa.Table.from_pylist([row], schema=self._raw)
 
     def _typed(self, raw: pa.Table, payloads: pa.Array) -> Decoded:

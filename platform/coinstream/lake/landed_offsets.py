@@ -17,7 +17,7 @@ OFFSETS: Final = "coinstream.offsets"
 """Snapshot property: the next offset of every topic and partition, and the identity of the topics."""
 
 
-class TopicPosition(msgspec.Struct, frozen=True):
+class TopicOffsets(msgspec.Struct, frozen=True):
     """The next offset to land per partition. `topic_id` tells a topic from one recreated under its name."""
 
     next: dict[int, int]
@@ -25,10 +25,10 @@ class TopicPosition(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Positions:
+class LandedOffsets:
     """Next offsets to land, by topic."""
 
-    topics: Mapping[str, TopicPosition] = field(default_factory=dict)
+    topics: Mapping[str, TopicOffsets] = field(default_factory=dict)
 
     def next(self, topic: str, partition: int, topic_id: str | None = None) -> int:
         """The next offset of a partition; 0 when it was never landed, or the topic is another one now."""
@@ -37,7 +37,7 @@ class Positions:
             return 0
         return known.next.get(partition, 0)
 
-    def advanced(self, reached: Positions) -> Positions:
+    def advanced(self, reached: LandedOffsets) -> LandedOffsets:
         """These positions, moved on to where `reached` is further; back only in a recreated topic."""
         merged = dict(self.topics)
         for topic, position in reached.topics.items():
@@ -48,22 +48,22 @@ class Positions:
             nexts = dict(known.next)
             for partition, offset in position.next.items():
                 nexts[partition] = max(offset, nexts.get(partition, 0))
-            merged[topic] = TopicPosition(nexts, position.topic_id or known.topic_id)
-        return Positions(merged)
+            merged[topic] = TopicOffsets(nexts, position.topic_id or known.topic_id)
+        return LandedOffsets(merged)
 
     def to_text(self) -> str:
         """As a snapshot carries it."""
         return msgspec.json.encode(self.topics).decode()
 
     @classmethod
-    def from_text(cls, text: str) -> Positions:
+    def from_text(cls, text: str) -> LandedOffsets:
         """As read from a snapshot.
 
         Raises:
             LakeError: the text is none of ours.
         """
         try:
-            return cls(msgspec.json.decode(text, type=dict[str, TopicPosition]))
+            return cls(msgspec.json.decode(text, type=dict[str, TopicOffsets]))
         except msgspec.DecodeError as error:
             raise LakeError(f"a snapshot's {OFFSETS} cannot be read: {error}") from None
 
@@ -73,7 +73,7 @@ def is_another(known: str | None, current: str | None) -> bool:
     return known is not None and current is not None and known != current
 
 
-def landed_positions(table: Table) -> Positions:
+def read_landed_offsets(table: Table) -> LandedOffsets:
     """How far topics are landed in the table: what the newest snapshot that knows says.
 
     Snapshots of other writers do not carry offsets, so their ancestors are asked.
@@ -83,11 +83,11 @@ def landed_positions(table: Table) -> Positions:
     """
     snapshot = table.current_snapshot()
     if snapshot is None:
-        return Positions()
+        return LandedOffsets()
     while snapshot is not None:
         text = snapshot.summary.additional_properties.get(OFFSETS) if snapshot.summary else None
         if text is not None:
-            return Positions.from_text(text)
+            return LandedOffsets.from_text(text)
         parent = snapshot.parent_snapshot_id
         snapshot = table.snapshot_by_id(parent) if parent is not None else None
     raise LakeError(

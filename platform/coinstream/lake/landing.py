@@ -14,11 +14,11 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 import numpy as np
 
-from coinstream.expectations.check_result import Outcome, merged
+from coinstream.expectations.check_result import CheckResult, merge_checks
 from coinstream.lake.batch import Batch, batches
 from coinstream.lake.commit import commit_batch
-from coinstream.lake.landed_offsets import Positions, landed_positions
-from coinstream.lake.quarantine import Judgement, quarantine_batch
+from coinstream.lake.landed_offsets import LandedOffsets, read_landed_offsets
+from coinstream.lake.quarantine import ValidationResult, quarantine_batch
 from coinstream.lake.schemas import TableSpec
 from coinstream.lake.store import Lake
 from coinstream.lake.topic_reader import TopicReader
@@ -32,7 +32,7 @@ RUN: Final = "coinstream.run"
 """Snapshot property: which run wrote it."""
 CHECKS: Final = "coinstream.checks"
 """Snapshot property: what each expectation found, `{name: [checked, failed]}`."""
-MEMORY_PARTS: Final = 18
+MEMORY_SHARE: Final = 18
 """A batch's payloads take at most this part of the memory setting.
 
 Two batches exist at a time (one being read, one being written), each also as columns, as the frame that is
@@ -41,19 +41,19 @@ were fetched ahead, which take some four times their bytes in the client, and fo
 """
 
 
-class Judge(Protocol):
+class BatchValidator(Protocol):
     """Decides who of a batch may land. Asked batch by batch, in order."""
 
-    def judge(self, batch: Batch, ingested: datetime) -> Judgement:
+    def validate(self, batch: Batch, ingested: datetime) -> ValidationResult:
         """Look at every row of the batch."""
 
 
-class Lenient:
+class NoValidation:
     """Refuses only what a table cannot hold."""
 
-    def judge(self, batch: Batch, ingested: datetime) -> Judgement:
+    def validate(self, batch: Batch, ingested: datetime) -> ValidationResult:
         """Refuse what was not read, or lacks a required field."""
-        return Judgement(~batch.storable(), ())
+        return ValidationResult(~batch.storable(), ())
 
 
 @dataclass
@@ -85,7 +85,7 @@ class TableReport:
     planned: int = 0
     lost: dict[str, int] = field(default_factory=dict)
     recreated: tuple[str, ...] = ()
-    outcomes: list[Outcome] = field(default_factory=list)
+    checks: list[CheckResult] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
@@ -97,7 +97,7 @@ def land(
     lake: Lake,
     brokers: BrokerSettings,
     spec: TableSpec,
-    judge: Judge | None = None,
+    validator: BatchValidator | None = None,
     *,
     run_id: str | None = None,
     on_progress: Callable[[TableReport], None] | None = None,
@@ -109,32 +109,32 @@ def land(
     are one commit, so the next run goes on where this one came to.
 
     Args:
-        judge: who may land; without one everything that the table can hold.
+        validator: who may land; without one everything that the table can hold.
         topic: the topic to land with its exchange topics, where it is not the type's own.
 
     Raises:
         BrokerError, AuthenticationError: the cluster does not answer, or refuses.
-        LakeError: the catalogue or the store fails, or the table and the topics contradict each other.
+        LakeError: the catalog or the store fails, or the table and the topics contradict each other.
     """
     started = time.monotonic()
     run = run_id or uuid.uuid4().hex
     report = TableReport(spec.name, run)
-    chosen = judge or Lenient()
+    chosen = validator or NoValidation()
     lake.quarantine()  # so that it can be queried, also while it is empty
     with TopicReader(brokers, lake.settings) as reader:
         report.topics = tuple(reader.topics_of(topic or spec.kind.topic))
-        plan = reader.plan(report.topics, landed_positions(lake.table(spec)))
+        plan = reader.plan(report.topics, read_landed_offsets(lake.table(spec)))
         report.lost, report.recreated = dict(plan.lost), plan.recreated
         report.planned = sum(stop - start for start, stop in plan.spans.values())
         _warn(report)
         source = batches(
             spec,
-            ahead(reader.chunks(plan)),
+            prefetch(reader.chunks(plan)),
             plan,
             max_rows=lake.settings.batch_rows,
-            max_bytes=lake.settings.memory_bytes // MEMORY_PARTS,
+            max_bytes=lake.settings.memory_bytes // MEMORY_SHARE,
         )
-        for batch in ahead(source):
+        for batch in prefetch(source):
             positions = _land_batch(lake, batch, chosen, run, report)
             reader.report(positions)
             report.seconds = time.monotonic() - started
@@ -144,26 +144,28 @@ def land(
     return report
 
 
-def _land_batch(lake: Lake, batch: Batch, judge: Judge, run: str, report: TableReport) -> Positions:
+def _land_batch(
+    lake: Lake, batch: Batch, validator: BatchValidator, run: str, report: TableReport
+) -> LandedOffsets:
     ingested = datetime.now(UTC)
-    judgement = judge.judge(batch, ingested)
-    properties = {RUN: run, CHECKS: checks_text(judgement)}
-    quarantine_batch(lake, batch, judgement, ingested, properties)
-    done = commit_batch(lake, batch, ~judgement.refused, ingested, properties)
+    validation = validator.validate(batch, ingested)
+    properties = {RUN: run, CHECKS: checks_text(validation)}
+    quarantine_batch(lake, batch, validation, ingested, properties)
+    done = commit_batch(lake, batch, ~validation.refused, ingested, properties)
     report.messages += len(batch)
     report.rows += done.rows
     report.duplicates += done.duplicates
-    report.refused += int(np.count_nonzero(judgement.refused))
+    report.refused += int(np.count_nonzero(validation.refused))
     report.extra += len(batch) - batch.rows["extra"].null_count
     report.commits += 1
-    report.outcomes = merged([*report.outcomes, *judgement.outcomes])
+    report.checks = merge_checks([*report.checks, *validation.checks])
     return done.positions
 
 
-def ahead(source: Iterator[T]) -> Iterator[T]:
+def prefetch(source: Iterator[T]) -> Iterator[T]:
     """The same items, each made in another thread while its predecessor is used. Never more than one ahead.
 
-    Reading, decoding and writing thus overlap; most of each is spent outside of Python.
+    ReadProgress, decoding and writing thus overlap; most of each is spent outside of Python.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="landing") as pool:
         pending = pool.submit(next, source, None)
@@ -172,9 +174,9 @@ def ahead(source: Iterator[T]) -> Iterator[T]:
             yield batch
 
 
-def checks_text(judgement: Judgement) -> str:
+def checks_text(validation: ValidationResult) -> str:
     """What a snapshot says of its checks."""
-    return msgspec.json.encode({o.name: [o.checked, o.failed] for o in judgement.outcomes}).decode()
+    return msgspec.json.encode({o.name: [o.checked, o.failed] for o in validation.checks}).decode()
 
 
 def _warn(report: TableReport) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from coinstream.expectations.check_result import Outcome
+from coinstream.expectations.check_result import CheckResult
 from coinstream.lake.batch import Batch, Mask
-from coinstream.lake.commit import Committed, contended
+from coinstream.lake.commit import CommitResult, retry_on_conflict
 from coinstream.lake.data_files import append
-from coinstream.lake.landed_offsets import OFFSETS, landed_positions
+from coinstream.lake.landed_offsets import OFFSETS, read_landed_offsets
 from coinstream.lake.schemas import PROVENANCE, QUARANTINE_SCHEMA, TIME
 from coinstream.lake.store import Lake
 
@@ -26,49 +26,49 @@ INCOMPLETE: Final = "complete"
 
 
 @dataclass(frozen=True)
-class Judgement:
+class ValidationResult:
     """Who of a batch may land, and what each expectation found."""
 
     refused: Mask
-    outcomes: Sequence[Outcome]
+    checks: Sequence[CheckResult]
 
 
 def quarantine_batch(
-    lake: Lake, batch: Batch, judgement: Judgement, ingested: datetime, properties: Mapping[str, str]
-) -> Committed | None:
+    lake: Lake, batch: Batch, validation: ValidationResult, ingested: datetime, properties: Mapping[str, str]
+) -> CommitResult | None:
     """Keep the offenders of a batch. Done before it lands, so that no refused message is without a trace.
 
     The quarantine remembers how far it is, as tables do: a batch that is landed again after a
     crash adds no offender twice. What decides is the message alone, so it is refused again.
 
     Raises:
-        LakeError: the catalogue or the store fails.
+        LakeError: the catalog or the store fails.
     """
-    offenders = judgement.refused.copy()
-    for outcome in judgement.outcomes:
-        offenders[outcome.rows] = True
+    offenders = validation.refused.copy()
+    for check in validation.checks:
+        offenders[check.rows] = True
     if not offenders.any():
         return None
 
-    def attempt() -> Committed:
+    def attempt() -> CommitResult:
         table = lake.quarantine()
-        known = landed_positions(table)
+        known = read_landed_offsets(table)
         fresh = offenders & batch.beyond(known, batch.topic_ids)
         if not fresh.any():
-            return Committed(0, int(offenders.sum()), known)
-        rows = _rows(batch, judgement, np.flatnonzero(fresh), ingested)
+            return CommitResult(0, int(offenders.sum()), known)
+        rows = _rows(batch, validation, np.flatnonzero(fresh), ingested)
         append(table, rows, {**properties, OFFSETS: known.advanced(batch.reached).to_text()})
-        return Committed(rows.num_rows, 0, known)
+        return CommitResult(rows.num_rows, 0, known)
 
-    return contended(lake, "quarantine messages", attempt)
+    return retry_on_conflict(lake, "quarantine messages", attempt)
 
 
-def _rows(batch: Batch, judgement: Judgement, at: np.ndarray, ingested: datetime) -> pa.Table:
+def _rows(batch: Batch, validation: ValidationResult, at: np.ndarray, ingested: datetime) -> pa.Table:
     rules: dict[int, list[str]] = {row: [] for row in at.tolist()}
-    for outcome in judgement.outcomes:
-        for row in outcome.rows.tolist():
+    for check in validation.checks:
+        for row in check.rows.tolist():
             if row in rules:
-                rules[row].append(outcome.name)
+                rules[row].append(check.name)
     taken = pa.array(at)
     count = len(at)
     faults = batch.fault.take(taken).to_pylist()
@@ -83,7 +83,7 @@ def _rows(batch: Batch, judgement: Judgement, at: np.ndarray, ingested: datetime
         pa.repeat(pa.scalar(ingested, TIME), count),
         pa.array(names, pa.list_(pa.string())),
         pa.array(reasons, pa.string()),
-        pa.array(~judgement.refused[at]),
+        pa.array(~validation.refused[at]),
         pc.binary_slice(batch.payloads.take(taken), 0, MAX_PAYLOAD),
     ]
     return pa.Table.from_arrays(columns, schema=QUARANTINE_SCHEMA)

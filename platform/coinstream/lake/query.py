@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from coinstream.errors import LakeError
-from coinstream.lake.store import Lake, explained
+from coinstream.lake.store import Lake, wrap_errors
 from coinstream.suggestions import did_you_mean
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _explain(error: duckdb.Error, lake: Lake) -> str:
     missing = _NO_TABLE.search(str(error))
     if missing is None:
         return str(error)
-    # DuckDB would propose tables of its own catalogue, which nobody means here.
+    # DuckDB would propose tables of its own catalog, which nobody means here.
     names = lake.names()
     hint = did_you_mean(missing[1], names) if names else "`coinstream lake land` makes the tables"
     return f"there is no table {missing[1]}; {hint}"
@@ -84,7 +84,7 @@ def database(lake: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
         for name in lake.names():
             table = lake.find(name)
             if table is not None:
-                connection.register(name, explained(partial(as_dataset, table), f"read table {name}"))
+                connection.register(name, wrap_errors(partial(as_dataset, table), f"read table {name}"))
         connection.execute("SET lock_configuration = true")
         yield connection
     finally:

@@ -15,18 +15,18 @@ import pyarrow.compute as pc
 from confluent_kafka import Message
 
 from coinstream.errors import LakeError
-from coinstream.lake.landed_offsets import Positions, TopicPosition, is_another
+from coinstream.lake.landed_offsets import LandedOffsets, TopicOffsets, is_another
 from coinstream.serialization import is_compressed
 
-Place = tuple[str, int]
+TopicPartition = tuple[str, int]
 """Topic and partition."""
-Span = tuple[int, int]
+OffsetRange = tuple[int, int]
 """An offset to begin with, and the offset to stop before."""
 Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Plan:
+class ReadPlan:
     """What a reading covers.
 
     Attributes:
@@ -36,7 +36,7 @@ class Plan:
         recreated: topics that are others than when they were landed last.
     """
 
-    spans: Mapping[Place, Span]
+    spans: Mapping[TopicPartition, OffsetRange]
     ids: Mapping[str, str | None] = field(default_factory=dict)
     lost: Mapping[str, int] = field(default_factory=dict)
     recreated: tuple[str, ...] = ()
@@ -47,13 +47,15 @@ class Plan:
         return sum(max(stop - start, 0) for start, stop in self.spans.values())
 
 
-def plan_reading(ends: Mapping[Place, Span], ids: Mapping[str, str | None], landed: Positions) -> Plan:
+def make_read_plan(
+    ends: Mapping[TopicPartition, OffsetRange], ids: Mapping[str, str | None], landed: LandedOffsets
+) -> ReadPlan:
     """From what is landed up to the end of every partition.
 
     Raises:
         LakeError: a table stands beyond the end of a topic.
     """
-    spans: dict[Place, Span] = {}
+    spans: dict[TopicPartition, OffsetRange] = {}
     lost: dict[str, int] = {}
     recreated = []
     for topic, identity in ids.items():
@@ -71,11 +73,11 @@ def plan_reading(ends: Mapping[Place, Span], ids: Mapping[str, str | None], land
         if start < low and topic in landed.topics and topic not in recreated:
             lost[topic] = lost.get(topic, 0) + low - start
         spans[topic, partition] = (max(start, low), high)
-    return Plan(spans, ids, lost, tuple(recreated))
+    return ReadPlan(spans, ids, lost, tuple(recreated))
 
 
 @dataclass(frozen=True)
-class Chunk:
+class FetchedChunk:
     """Messages as they came, column by column. `topic` indexes `topics`; timestamps are milliseconds."""
 
     topics: Sequence[str]
@@ -96,7 +98,7 @@ class Chunk:
         return int(pc.sum(pc.binary_length(self.payloads)).as_py() or 0)
 
 
-class Records:
+class RecordColumns:
     """What is looked at of messages, column by column.
 
     Taken out of the client's objects at once, a few hundred at a time: of thousands, each would have
@@ -129,16 +131,16 @@ class Records:
         self._payloads.append(pa.array(map(Message.value, messages), pa.binary(), size=len(messages)))
 
 
-class Reading:
+class ReadProgress:
     """Which partitions of a plan are still to be read, and up to where."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: ReadPlan) -> None:
         self.topics = sorted({topic for topic, _ in plan.spans})
         self._index = {topic: at for at, topic in enumerate(self.topics)}
         width = 1 + max((partition for _, partition in plan.spans), default=0)
         self._stops = np.full((len(self.topics), width), -1, np.int64)
-        self._open: set[Place] = set()
-        self._closed: list[Place] = []
+        self._open: set[TopicPartition] = set()
+        self._closed: list[TopicPartition] = []
         for place, (start, stop) in plan.spans.items():
             if stop > start:
                 self._stops[self._index[place[0]], place[1]] = stop
@@ -148,16 +150,16 @@ class Reading:
         """Whether a partition is not at its stop yet."""
         return bool(self._open)
 
-    def open_places(self) -> list[Place]:
+    def open_places(self) -> list[TopicPartition]:
         """The partitions that are not at their stop yet."""
         return sorted(self._open)
 
-    def newly_closed(self) -> list[Place]:
+    def newly_closed(self) -> list[TopicPartition]:
         """The partitions that came to their stop since the last call."""
         closed, self._closed = self._closed, []
         return closed
 
-    def at_end(self, place: Place) -> None:
+    def at_end(self, place: TopicPartition) -> None:
         """Note that a partition has no more to give.
 
         It may rest before its stop: control records and open transactions occupy offsets too.
@@ -167,7 +169,7 @@ class Reading:
             self._closed.append(place)
             self._stops[self._index[place[0]], place[1]] = -1
 
-    def take(self, records: Records) -> Chunk:
+    def take(self, records: RecordColumns) -> FetchedChunk:
         """The records that lie before their partition's stop, as a chunk."""
         index: Callable[[Any], int] = self._index.__getitem__
         topic = np.fromiter(map(index, records.topic), np.int64, len(records))
@@ -188,7 +190,7 @@ class Reading:
             if any(headers)
             else []
         )
-        return Chunk(self.topics, topic, partition, offset, timestamp, payloads, compressed)
+        return FetchedChunk(self.topics, topic, partition, offset, timestamp, payloads, compressed)
 
     def _note(self, topic: Ints, partition: Ints, offset: Ints) -> None:
         reached = np.full_like(self._stops, -2)
@@ -202,7 +204,7 @@ def _says_compressed(headers: Any) -> bool:
     return is_compressed(list(headers.items()) if isinstance(headers, dict) else headers)
 
 
-def reached_by(chunk: Chunk, ids: Mapping[str, str | None]) -> Positions:
+def offsets_after(chunk: FetchedChunk, ids: Mapping[str, str | None]) -> LandedOffsets:
     """The next offsets after the messages of a chunk."""
     nexts: dict[str, dict[int, int]] = {}
     width = int(chunk.partition.max(initial=0)) + 1
@@ -210,4 +212,4 @@ def reached_by(chunk: Chunk, ids: Mapping[str, str | None]) -> Positions:
     reached[chunk.topic, chunk.partition] = chunk.offset + 1
     for at, partition in np.argwhere(reached > 0).tolist():
         nexts.setdefault(chunk.topics[at], {})[partition] = int(reached[at, partition])
-    return Positions({topic: TopicPosition(parts, ids.get(topic)) for topic, parts in nexts.items()})
+    return LandedOffsets({topic: TopicOffsets(parts, ids.get(topic)) for topic, parts in nexts.items()})

@@ -1,7 +1,7 @@
-"""Tables found again in the warehouse after the catalogue was lost.
+"""Tables found again in the warehouse after the catalog was lost.
 
 An Iceberg table describes itself: every commit leaves a metadata file that names all of its data files, and
-ours carry the offsets that were landed. So a lost catalogue loses neither rows nor places, and landing goes
+ours carry the offsets that were landed. So a lost catalog loses neither rows nor places, and landing goes
 on exactly once.
 """
 
@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from coinstream.errors import LakeError
-from coinstream.lake.store import Lake, explained
+from coinstream.lake.store import Lake, wrap_errors
 from coinstream.lake.warehouse import MetadataFile, Warehouse
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recovered:
-    """A table that the catalogue knows again.
+    """A table that the catalog knows again.
 
     Attributes:
         metadata: the version that it has now.
@@ -36,32 +36,32 @@ class Recovered:
 
 
 def recover(lake: Lake) -> list[Recovered]:
-    """Register every table of the warehouse that the catalogue does not know, at its newest whole version.
+    """Register every table of the warehouse that the catalog does not know, at its newest whole version.
 
-    Tables that the catalogue knows stay as they are, so it may be called at any time.
+    Tables that the catalog knows stay as they are, so it may be called at any time.
 
     Raises:
-        LakeError: the catalogue or the store fails, or a table has no whole version.
+        LakeError: the catalog or the store fails, or a table has no whole version.
     """
     known = set(lake.names())
     store = lake.warehouse()
-    lost = [name for name in explained(store.tables, "list the warehouse") if name not in known]
+    lost = [name for name in wrap_errors(store.tables, "list the warehouse") if name not in known]
     found = [_recovered(lake, store, name) for name in lost]
     return [table for table in found if table is not None]
 
 
 def _recovered(lake: Lake, store: Warehouse, name: str) -> Recovered | None:
-    versions = explained(partial(store.versions, name), f"list the versions of table {name}")
+    versions = wrap_errors(partial(store.versions, name), f"list the versions of table {name}")
     passed_over = []
     for version in versions:
         try:
-            table = explained(partial(_opened, version, lake), f"read {version.address}")
-            rows = explained(partial(_whole, table, store), f"use {version.address}")
+            table = wrap_errors(partial(_opened, version, lake), f"read {version.address}")
+            rows = wrap_errors(partial(_whole, table, store), f"use {version.address}")
         except LakeError as error:
             passed_over.append(str(error))
             continue
-        explained(
-            partial(lake.catalogue.register_table, lake.identifier(name), version.address),
+        wrap_errors(
+            partial(lake.catalog.register_table, lake.identifier(name), version.address),
             f"register table {name}",
         )
         return Recovered(name, rows, version.address, tuple(passed_over))
@@ -76,7 +76,7 @@ def _recovered(lake: Lake, store: Warehouse, name: str) -> Recovered | None:
 def _opened(version: MetadataFile, lake: Lake) -> StaticTable:
     from pyiceberg.table import StaticTable
 
-    return StaticTable.from_metadata(version.address, lake.catalogue.properties)
+    return StaticTable.from_metadata(version.address, lake.catalog.properties)
 
 
 def _whole(table: StaticTable, store: Warehouse) -> int:

@@ -1,4 +1,4 @@
-"""The lake's catalogue and tables, on any catalogue and object store that pyiceberg knows."""
+"""The lake's catalog and tables, on any catalog and object store that pyiceberg knows."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ _CREATE_ATTEMPTS: Final = 8
 
 
 class Lake:
-    """The tables. Cheap to make; the catalogue is opened on first use.
+    """The tables. Cheap to make; the catalog is opened on first use.
 
     Raises:
-        LakeError: from every method, when the catalogue or a table cannot be reached.
+        LakeError: from every method, when the catalog or a table cannot be reached.
     """
 
     def __init__(self, settings: LakeSettings | None = None, home: HomeSettings | None = None) -> None:
         self.settings = settings or LakeSettings()
         self.folder = (home or HomeSettings()).home / "lake"
-        self._catalogue: Catalog | None = None
+        self._catalog: Catalog | None = None
 
     @property
-    def catalogue(self) -> Catalog:
-        """The Iceberg catalogue."""
-        if self._catalogue is None:
-            self._catalogue = explained(self._open, "open the lake's catalogue")
-        return self._catalogue
+    def catalog(self) -> Catalog:
+        """The Iceberg catalog."""
+        if self._catalog is None:
+            self._catalog = wrap_errors(self._open, "open the lake's catalog")
+        return self._catalog
 
     def identifier(self, name: str) -> str:
         """The full name of a table."""
@@ -75,27 +75,27 @@ class Lake:
         """A table if it exists."""
         from pyiceberg.exceptions import NoSuchTableError
 
-        catalogue = self.catalogue
+        catalog = self.catalog
 
         def load() -> Table | None:
             try:
-                return catalogue.load_table(self.identifier(name))
+                return catalog.load_table(self.identifier(name))
             except NoSuchTableError:
                 return None
 
-        return explained(load, f"load table {name}")
+        return wrap_errors(load, f"load table {name}")
 
     def names(self) -> list[str]:
         """The names of the tables that exist."""
-        catalogue = self.catalogue
-        found = explained(lambda: catalogue.list_tables(self.settings.namespace), "list the tables")
+        catalog = self.catalog
+        found = wrap_errors(lambda: catalog.list_tables(self.settings.namespace), "list the tables")
         return sorted(identifier[-1] for identifier in found)
 
     def warehouse(self) -> Warehouse:
         """Where the files of the tables lie."""
         address = f"{self._warehouse_address()}/{self.settings.namespace}"
-        properties = self.catalogue.properties
-        return explained(lambda: Warehouse(address, properties), "reach the warehouse")
+        properties = self.catalog.properties
+        return wrap_errors(lambda: Warehouse(address, properties), "reach the warehouse")
 
     def _warehouse_address(self) -> str:
         chosen = self.settings.warehouse
@@ -105,25 +105,25 @@ class Lake:
         from pyiceberg.catalog import load_catalog
 
         chosen = self.settings
-        secret = chosen.catalogue_uri
+        secret = chosen.catalog_uri
         if secret is None or chosen.warehouse is None:
             self.folder.mkdir(parents=True, exist_ok=True)
         own = f"sqlite:///{self.folder / 'catalogue.db'}?timeout=30"
         uri = own if secret is None else secret.get_secret_value()
-        given = {"type": chosen.catalogue_type, "uri": uri, "warehouse": self._warehouse_address()}
-        catalogue = load_catalog("coinstream", **{**given, **chosen.properties})
-        catalogue.create_namespace_if_not_exists(chosen.namespace)
-        return catalogue
+        given = {"type": chosen.catalog_type, "uri": uri, "warehouse": self._warehouse_address()}
+        catalog = load_catalog("coinstream", **{**given, **chosen.properties})
+        catalog.create_namespace_if_not_exists(chosen.namespace)
+        return catalog
 
     def _ensured(self, name: str, schema: pa.Schema, event_time: str | None) -> Table:
-        table = self.find(name) or self._forgotten(name) or self._create(name, schema, event_time)
+        table = self.find(name) or self._refuse_orphaned(name) or self._create(name, schema, event_time)
         known = {field.name for field in table.schema().fields}
         missing = [field for field in schema if field.name not in known]
         if missing or table.properties.get("commit.retry.num-retries") != "0":
-            table = explained(lambda: _widened(table, missing), f"widen table {name}")
+            table = wrap_errors(lambda: _widened(table, missing), f"widen table {name}")
         return table
 
-    def _forgotten(self, name: str) -> Table | None:
+    def _refuse_orphaned(self, name: str) -> Table | None:
         """Refuse to make a table anew whose rows lie in the warehouse: no query would see them any more."""
         versions = self.warehouse().versions(name)
         # A first version may be that of another process which makes the table at this moment.
@@ -132,8 +132,8 @@ class Lake:
         found = self.find(name)
         if found is None:
             raise LakeError(
-                f"table {name} is in {self._warehouse_address()} but not in the catalogue, which was lost or "
-                "is another one (COINSTREAM_LAKE_CATALOGUE_URI). `coinstream lake recover` brings it back; "
+                f"table {name} is in {self._warehouse_address()} but not in the catalog, which was lost or "
+                "is another one (COINSTREAM_LAKE_CATALOG_URI). `coinstream lake recover` brings it back; "
                 "if you have dropped the table, remove its folder too"
             )
         return found
@@ -144,7 +144,7 @@ class Lake:
         from pyiceberg.transforms import DayTransform, IdentityTransform
 
         def create() -> Table:
-            plain = self.catalogue
+            plain = self.catalog
             numbered = _iceberg(schema)
             spec = UNPARTITIONED_PARTITION_SPEC
             if event_time is not None:
@@ -161,7 +161,7 @@ class Lake:
             except TableAlreadyExistsError:
                 return plain.load_table(self.identifier(name))
 
-        return explained(create, f"create table {name}")
+        return wrap_errors(create, f"create table {name}")
 
 
 def known_specs() -> list[TableSpec]:
@@ -169,8 +169,8 @@ def known_specs() -> list[TableSpec]:
     return [spec_named(name) for name in MESSAGE_TYPES]
 
 
-def explained(call: Callable[[], T], doing: str) -> T:
-    """Run a call into the catalogue; what it raises becomes ours. A busy SQLite catalogue is asked again.
+def wrap_errors(call: Callable[[], T], doing: str) -> T:
+    """Run a call into the catalog; what it raises becomes ours. A busy SQLite catalog is asked again.
 
     Raises:
         LakeError: names what was being done.

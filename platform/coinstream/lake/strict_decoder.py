@@ -21,7 +21,7 @@ class _Fault(Exception):  # noqa: N818 - not an error of the program: it ends as
     pass
 
 
-class Careful:
+class StrictDecoder:
     """Reads payloads of one type by the letter."""
 
     def __init__(self, spec: TableSpec) -> None:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from coinstream.lake.compaction import partition_of
 from coinstream.lake.schemas import QUARANTINE
-from coinstream.lake.store import Lake, explained
+from coinstream.lake.store import Lake, wrap_errors
 from coinstream.messages import MESSAGE_TYPES
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ def summaries(lake: Lake) -> list[Summary]:
     """All tables of the lake.
 
     Raises:
-        LakeError: the catalogue or the store fails.
+        LakeError: the catalog or the store fails.
     """
     found = ((name, lake.find(name)) for name in lake.names())
     return [
-        explained(partial(summary, name, table), f"look at table {name}")
+        wrap_errors(partial(summary, name, table), f"look at table {name}")
         for name, table in found
         if table is not None
     ]

@@ -8,12 +8,21 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection
+from confluent_kafka import TopicPartition as Position
 
 from coinstream.errors import BrokerError
 from coinstream.kafka import AT_ONCE, FETCH_AGAIN_MS, admin_client, base_config, broker_error, raise_on_kafka
-from coinstream.lake.landed_offsets import Positions
-from coinstream.lake.read_plan import Chunk, Place, Plan, Reading, Records, Span, plan_reading
+from coinstream.lake.landed_offsets import LandedOffsets
+from coinstream.lake.read_plan import (
+    FetchedChunk,
+    OffsetRange,
+    ReadPlan,
+    ReadProgress,
+    RecordColumns,
+    TopicPartition,
+    make_read_plan,
+)
 from coinstream.settings import BrokerSettings, KafkaConfig, LakeSettings
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
 
@@ -74,7 +83,7 @@ class TopicReader:
             if (name == topic or name.startswith(topic + "-")) and not name.endswith(DEAD_LETTER_SUFFIX)
         )
 
-    def plan(self, topics: Sequence[str], landed: Positions) -> Plan:
+    def plan(self, topics: Sequence[str], landed: LandedOffsets) -> ReadPlan:
         """What is to be read of the topics now.
 
         Raises:
@@ -82,9 +91,9 @@ class TopicReader:
             LakeError: a table stands beyond the end of a topic.
         """
         ends = {place: self._ends(place) for place in self._places(topics)}
-        return plan_reading(ends, self._topic_ids(topics), landed)
+        return make_read_plan(ends, self._topic_ids(topics), landed)
 
-    def plan_times(self, topics: Sequence[str], since_ms: int, until_ms: int) -> Plan:
+    def plan_times(self, topics: Sequence[str], since_ms: int, until_ms: int) -> ReadPlan:
         """What of the topics carries record timestamps from `since_ms` up to before `until_ms`.
 
         Raises:
@@ -93,20 +102,18 @@ class TopicReader:
         places = self._places(topics)
         starts, stops = self._offsets_at(places, since_ms), self._offsets_at(places, until_ms)
         spans = {place: (starts[place], stops[place]) for place in places if stops[place] > starts[place]}
-        return Plan(spans, self._topic_ids(topics))
+        return ReadPlan(spans, self._topic_ids(topics))
 
-    def chunks(self, plan: Plan) -> Iterator[Chunk]:
+    def chunks(self, plan: ReadPlan) -> Iterator[FetchedChunk]:
         """The messages of the plan, in order within a partition. Ends when every partition is at its stop.
 
         Raises:
             BrokerError, AuthenticationError: the cluster fails for good, or is silent for a minute.
         """
-        reading = Reading(plan)
+        reading = ReadProgress(plan)
         if not reading.is_open():
             return
-        self._consumer.assign(
-            [TopicPartition(*place, plan.spans[place][0]) for place in reading.open_places()]
-        )
+        self._consumer.assign([Position(*place, plan.spans[place][0]) for place in reading.open_places()])
         heard = time.monotonic()
         while reading.is_open():
             records, ended = self._records()
@@ -124,16 +131,16 @@ class TopicReader:
                     f"{_SILENCE_S:g} s, though the topics are not at their end. Is the cluster healthy?"
                 )
             if closed := reading.newly_closed():
-                self._consumer.incremental_unassign([TopicPartition(*place) for place in closed])
+                self._consumer.incremental_unassign([Position(*place) for place in closed])
         self._consumer.unassign()
 
-    def report(self, positions: Positions) -> None:
+    def report(self, positions: LandedOffsets) -> None:
         """Tell the consumer group how far the table is, for lag tools.
 
         A failure is only logged: nothing but a display depends on it.
         """
         offsets = [
-            TopicPartition(topic, partition, offset)
+            Position(topic, partition, offset)
             for topic, position in positions.topics.items()
             for partition, offset in position.next.items()
         ]
@@ -143,9 +150,9 @@ class TopicReader:
         except KafkaException as error:
             log.warning("landed offsets could not be reported to the group: %s", error.args[0])
 
-    def _records(self) -> tuple[Records, list[Place]]:
+    def _records(self) -> tuple[RecordColumns, list[TopicPartition]]:
         """A chunk of records, or what is there, and the partitions that told their end."""
-        records, ended = Records(), list[Place]()
+        records, ended = RecordColumns(), list[TopicPartition]()
         while room := self._chunk - len(records):
             asked = min(AT_ONCE, room)
             messages = self._consumer.consume(asked, _WAIT_S)
@@ -156,7 +163,7 @@ class TopicReader:
                 break
         return records, ended
 
-    def _parted(self, messages: list[Message]) -> tuple[list[Message], list[Place]]:
+    def _parted(self, messages: list[Message]) -> tuple[list[Message], list[TopicPartition]]:
         """The messages, and the partitions that told their end."""
         kept = [message for message in messages if message.error() is None]
         ended = []
@@ -174,20 +181,20 @@ class TopicReader:
         )
         return {name: sorted(topic.partitions) for name, topic in found.topics.items()}
 
-    def _places(self, topics: Sequence[str]) -> list[Place]:
+    def _places(self, topics: Sequence[str]) -> list[TopicPartition]:
         partitions = self._partitions()
         return [(topic, partition) for topic in topics for partition in partitions.get(topic, ())]
 
-    def _ends(self, place: Place) -> Span:
+    def _ends(self, place: TopicPartition) -> OffsetRange:
         low, high = raise_on_kafka(
-            lambda: self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=_ASK_S),
+            lambda: self._consumer.get_watermark_offsets(Position(*place), timeout=_ASK_S),
             f"finding the ends of {place[0]}[{place[1]}]",
             self._brokers.brokers,
         )
         return low, high
 
-    def _offsets_at(self, places: Sequence[Place], at_ms: int) -> dict[Place, int]:
-        asked = [TopicPartition(*place, at_ms) for place in places]
+    def _offsets_at(self, places: Sequence[TopicPartition], at_ms: int) -> dict[TopicPartition, int]:
+        asked = [Position(*place, at_ms) for place in places]
         if not asked:
             return {}
         found = raise_on_kafka(

@@ -1,4 +1,4 @@
-"""What lies in the warehouse, whatever the catalogue says."""
+"""What lies in the warehouse, whatever the catalog says."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Warehouse:
 
     Args:
         address: of the namespace, such as `s3://bucket/lake/market`.
-        properties: of the catalogue, which say how the store is reached.
+        properties: of the catalog, which say how the store is reached.
     """
 
     def __init__(self, address: str, properties: Mapping[str, str]) -> None:
