@@ -16,7 +16,9 @@ from xdist.scheduler import LoadFileScheduling
 from coinstream.local_broker import LocalBroker
 from coinstream.settings import BrokerSettings
 from tests.running_up import RunningUp
-from tests.support import unique, wait_until
+from tests.support import restore_sigint, unique, wait_until
+
+restore_sigint()
 
 ROOT = Path(__file__).resolve().parent.parent
 # Processes that tests start run the code of this very checkout, whatever is installed.

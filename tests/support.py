@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 import uuid
 from collections.abc import Callable
@@ -25,3 +26,13 @@ def wait_until(condition: Callable[[], T], timeout: float = 30.0, what: str = "t
 def unique(name: str) -> str:
     """A topic or group name that no other test uses."""
     return f"{name}-{uuid.uuid4().hex[:10]}"
+
+
+def restore_sigint() -> None:
+    """Undo an inherited "ignore" of Ctrl-C, for this process and for the children it starts from now on.
+
+    A shell without job control starts background jobs with SIGINT ignored, and children inherit that. A
+    signal with a handler is reset to its default in a child instead.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
