@@ -19,9 +19,9 @@ from confluent_kafka import Consumer
 from benchmarks.common import bench_broker, bench_topic, compare, interleaved, machine, quotes
 from benchmarks.peers import PEERS, Peer, environment
 from coinstream.client import RedpandaClient
-from coinstream.consumer import GroupOptions, Received
+from coinstream.consumer import ConsumedMessage, GroupOptions
 from coinstream.consumer.config import reader_config
-from coinstream.kafka import AT_ONCE
+from coinstream.kafka import CONSUME_BATCH
 from coinstream.messages import LEVEL1, Level1
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
 
@@ -54,7 +54,7 @@ def run(
                 brokers, topic, messages, GroupOptions(batch=True, batch_size=batch_size)
             ),
             "raw": lambda: raw(brokers, topic, messages, 10_000),
-            "tuned": lambda: raw(brokers, topic, messages, AT_ONCE),
+            "tuned": lambda: raw(brokers, topic, messages, CONSUME_BATCH),
         }
         running = {name: Peer(name, python) for name in PEERS} if python else {}
         for name, peer in running.items():
@@ -101,7 +101,7 @@ class Tally:
         self.ended = 0.0
         self.crossed = 0
 
-    def one(self, received: Received) -> None:
+    def one(self, received: ConsumedMessage) -> None:
         message = received.message
         if message.best_bid > message.best_ask:  # type: ignore[attr-defined]
             self.crossed += 1
@@ -112,7 +112,7 @@ class Tally:
         if not left:
             self.end()
 
-    def many(self, batch: list[Received]) -> None:
+    def many(self, batch: list[ConsumedMessage]) -> None:
         if not self.started:
             self.started = time.perf_counter()
         for received in batch:

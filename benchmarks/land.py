@@ -26,7 +26,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks.common import Repetition, bench_broker, bench_topic, compare, interleaved, machine, quotes
 from coinstream.expectations.validator import ExpectationValidator
-from coinstream.kafka import AT_ONCE
+from coinstream.kafka import CONSUME_BATCH
 from coinstream.lake.landing import land
 from coinstream.lake.schemas import spec_named
 from coinstream.lake.store import Lake
@@ -136,7 +136,7 @@ def raw(brokers: BrokerSettings, settings: LakeSettings, topic: str, messages: i
     consumer.assign([TopicPartition(topic, part, 0) for part in parts])
     read, gathered, files = 0, [], itertools.count()
     while read < messages:
-        values = [message.value() for message in consumer.consume(AT_ONCE, 0.1)]
+        values = [message.value() for message in consumer.consume(CONSUME_BATCH, 0.1)]
         read += len(values)
         gathered += values
         if len(gathered) >= settings.batch_rows or read >= messages:

@@ -24,7 +24,7 @@ from confluent_kafka import Consumer, Producer
 
 from benchmarks.common import bench_broker, bench_topic, interleaved, machine
 from coinstream.client import RedpandaClient
-from coinstream.consumer import GroupOptions, Received
+from coinstream.consumer import ConsumedMessage, GroupOptions
 from coinstream.consumer.config import reader_config
 from coinstream.messages import LEVEL1, Level1, Message
 from coinstream.monitoring.exporter import exporter
@@ -216,7 +216,7 @@ def _produce(producer: Producer, topic: str, value: bytes, key: bytes) -> None:
 
 
 def ours_consume(brokers: BrokerSettings, topic: str, samples: Samples) -> None:
-    def handle(received: Received) -> None:
+    def handle(received: ConsumedMessage) -> None:
         message = received.message
         assert isinstance(message, Level1)
         samples.add(message.bid_size, message.ask_size)

@@ -29,7 +29,7 @@ from benchmarks.common import bench_broker, bench_topic, machine, quotes
 from benchmarks.feeds import feed_rate, simulator
 from benchmarks.produce import Record, encode_all, send
 from coinstream.client import RedpandaClient
-from coinstream.consumer import GroupOptions, Received
+from coinstream.consumer import ConsumedMessage, GroupOptions
 from coinstream.consumer.config import reader_config
 from coinstream.messages import LEVEL1, Level1
 from coinstream.monitoring.log_dirs import topic_sizes
@@ -264,7 +264,7 @@ def _member(
     """A typed batch handler with commits, in a process of its own."""
     begin, first, last = threading.Event(), 0.0, 0.0
 
-    def handle(batch: list[Received]) -> None:
+    def handle(batch: list[ConsumedMessage]) -> None:
         nonlocal first, last
         begin.wait(WAIT_S)
         first = first or time.time()

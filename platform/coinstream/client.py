@@ -159,7 +159,7 @@ class RedpandaClient:
     ) -> ConsumerGroupManager:
         """A member of a consumer group; it begins with `start`, or as a context.
 
-        The handler takes a `Received`, or with `GroupOptions(batch=True)` a list of them, and may be
+        The handler takes a `ConsumedMessage`, or with `GroupOptions(batch=True)` a list of them, and may be
         asynchronous. Dead letters are sent through this client: close it after the group.
         """
         return ConsumerGroupManager(

@@ -97,7 +97,7 @@ class ConsumeError(CoinstreamError):
     """A consumer group cannot go on. Names the group, and the partition where there is one."""
 
 
-class RejectedError(CoinstreamError):
+class NonRetryableError(CoinstreamError):
     """A handler raises this to send a message to the dead letters at once, without retries."""
 
 

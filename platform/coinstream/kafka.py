@@ -39,18 +39,18 @@ AUTHENTICATION: Final = {
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
 }
-NOT_ALLOWED: Final = {
+AUTHORIZATION: Final = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
 }
 """The user is known, but an access rule (ACL) is missing."""
-FETCH_AGAIN_MS: Final = 20
+FETCH_QUEUE_BACKOFF_MS: Final = 20
 """How long a partition rests when as much is fetched ahead as may be. librdkafka's own second leaves a fast
 reader waiting: a bare consumer on two cores went from 201,000 messages/s to 629,000 (`coinstream bench
 consume`)."""
-AT_ONCE: Final = 500
+CONSUME_BATCH: Final = 500
 """Messages asked of librdkafka at a time. Of 10,000 each costs four times the processor time (3.1 us against
 0.7): they are out of its cache before they are looked at, and no other thread runs while they are made."""
 _TOO_LARGE: Final = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
@@ -166,7 +166,7 @@ def error_name(error: KafkaError) -> str:
 def broker_error(error: KafkaError, doing: str, brokers: str) -> CoinstreamError:
     """What went wrong while `doing` something with the cluster, with what to do about it."""
     said = f"{doing} at {brokers}: {error.str()} ({error_name(error)})"
-    if error.code() in NOT_ALLOWED:
+    if error.code() in AUTHORIZATION:
         return AuthenticationError(f"{said}. Ask for an access rule (ACL) that allows it to this user.")
     if error.code() in AUTHENTICATION:
         return AuthenticationError(
@@ -183,13 +183,13 @@ def produce_error(error: KafkaError, topic: str, key: bytes | None) -> ProduceEr
     """Why a message of this topic and key was not acknowledged."""
     said = f"message for {topic} (key {key!r}) was not acknowledged: {error.str()} ({error_name(error)})"
     kind = MessageTooLargeError if error.code() in _TOO_LARGE else ProduceError
-    if error.code() in NOT_ALLOWED:
+    if error.code() in AUTHORIZATION:
         kind = NotAllowedError
         said += f". Ask for an access rule (ACL) that allows this user to write to {topic}."
     return kind(said, topic=topic, key=key, error_type=error_name(error))
 
 
-def raise_on_kafka(call: Callable[[], T], doing: str, brokers: str) -> T:
+def translate_errors(call: Callable[[], T], doing: str, brokers: str) -> T:
     """Run a call of confluent-kafka; its exception becomes ours.
 
     Raises:

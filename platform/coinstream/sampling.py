@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
 from coinstream.errors import BrokerError, TopicError
-from coinstream.kafka import AT_ONCE, admin_client, base_config, broker_error, raise_on_kafka
+from coinstream.kafka import CONSUME_BATCH, admin_client, base_config, broker_error, translate_errors
 from coinstream.settings import BrokerSettings
 
 Place = tuple[str, int]
@@ -48,7 +48,7 @@ def newest_records(brokers: BrokerSettings, topic: str, limit: int, timeout_s: f
         }
     )
     try:
-        parts = raise_on_kafka(
+        parts = translate_errors(
             lambda: _tail_of(reader, brokers, topic, limit), f"sampling {topic}", brokers.brokers
         )
         reader.assign(parts)
@@ -90,7 +90,7 @@ def _offsets(brokers: BrokerSettings, partitions: Iterable[Place], at: OffsetSpe
     admin = admin_client(brokers)
     answers = admin.list_offsets(wanted, request_timeout=brokers.request_timeout_ms / 1000)
     return {
-        (part.topic, part.partition): raise_on_kafka(
+        (part.topic, part.partition): translate_errors(
             answer.result, f"asking for the offsets of {part.topic}", brokers.brokers
         ).offset
         for part, answer in answers.items()
@@ -123,7 +123,7 @@ def _read(
             raise BrokerError(
                 f"{brokers.brokers} did not deliver the newest records of {topic} within {timeout_s:g} s"
             )
-        for message in reader.consume(min(AT_ONCE, limit - len(records)), _POLL_S):
+        for message in reader.consume(min(CONSUME_BATCH, limit - len(records)), _POLL_S):
             error = message.error()
             if error is None:
                 records.append(_record(message))

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
 
 from coinstream.client import RedpandaClient
-from coinstream.consumer import Received
+from coinstream.consumer import ConsumedMessage
 from coinstream.messages import Level1
 
 # Recent: the broker deletes messages by their own time, and old ones within a minute.
@@ -34,20 +34,20 @@ class Memory:
         self.by_symbol: dict[str, list[int]] = defaultdict(list)
         self.batches: list[int] = []
 
-    def one(self, received: Received) -> None:
+    def one(self, received: ConsumedMessage) -> None:
         with self._lock:
             self._note(received)
 
-    def many(self, received: list[Received]) -> None:
+    def many(self, received: list[ConsumedMessage]) -> None:
         with self._lock:
             self.batches.append(len(received))
             for each in received:
                 self._note(each)
 
-    async def one_async(self, received: Received) -> None:
+    async def one_async(self, received: ConsumedMessage) -> None:
         self.one(received)
 
-    async def many_async(self, received: list[Received]) -> None:
+    async def many_async(self, received: list[ConsumedMessage]) -> None:
         self.many(received)
 
     @property
@@ -64,6 +64,6 @@ class Memory:
         with self._lock:
             return all(numbers == sorted(numbers) for numbers in self.by_symbol.values())
 
-    def _note(self, received: Received) -> None:
+    def _note(self, received: ConsumedMessage) -> None:
         assert isinstance(received.message, Level1)
         self.by_symbol[received.message.symbol].append(int(received.message.best_bid))

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from coinstream.client import RedpandaClient
-from coinstream.consumer import GroupOptions, Received
+from coinstream.consumer import ConsumedMessage, GroupOptions
 from coinstream.messages import Level1
 from coinstream.settings import BrokerSettings, ConsumerSettings
 
@@ -22,7 +22,7 @@ from coinstream.settings import BrokerSettings, ConsumerSettings
 def run(bootstrap: str, topic: str, group: str, file: Path) -> None:
     out = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
-    def note(batch: list[Received]) -> None:
+    def note(batch: list[ConsumedMessage]) -> None:
         lines = []
         for each in batch:
             assert isinstance(each.message, Level1)

@@ -51,14 +51,14 @@ def test_it_begins_at_what_was_committed_and_elsewhere_as_the_options_say(
     with RedpandaClient(broker_settings) as client:
         fill(client, name, 300)
     consumer = Consumer({"bootstrap.servers": broker_settings.brokers, "group.id": group})
-    held = consumer.get_watermark_offsets(TopicPartition(name, 0), timeout=10)[1]
-    assert held > 10
-    consumer.commit(offsets=[TopicPartition(name, 0, held - 10)], asynchronous=False)
+    pending = consumer.get_watermark_offsets(TopicPartition(name, 0), timeout=10)[1]
+    assert pending > 10
+    consumer.commit(offsets=[TopicPartition(name, 0, pending - 10)], asynchronous=False)
     consumer.close()
     memory = Memory()
     with (
         RedpandaClient(broker_settings) as client,
         client.create_consumer_group(group, [name], memory.one, GroupOptions(offset_reset="earliest")),
     ):
-        wait_until(lambda: memory.total >= 300 - held + 10, what="one rest, two partitions")
-    assert memory.total == 300 - held + 10
+        wait_until(lambda: memory.total >= 300 - pending + 10, what="one rest, two partitions")
+    assert memory.total == 300 - pending + 10

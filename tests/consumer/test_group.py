@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from coinstream.client import RedpandaClient
-from coinstream.consumer import GroupOptions, Received, StuckPartition
+from coinstream.consumer import ConsumedMessage, GroupOptions, StuckPartition
 from coinstream.errors import BrokerError, ConsumeError
 from coinstream.messages import Level1
 from coinstream.monitoring.metrics import METRICS
@@ -52,7 +52,7 @@ def test_every_kind_of_handler_gets_every_message_once_and_in_order(
 
 def test_a_handler_sees_where_the_message_lies(client: RedpandaClient, topic: TopicFactory) -> None:
     name = topic("crypto-level1")
-    seen: list[Received] = []
+    seen: list[ConsumedMessage] = []
     client.send(
         name,
         "binance-BTC",
@@ -81,7 +81,7 @@ def test_partitions_run_at_the_same_time_and_a_full_backlog_loses_nothing(
     memory = Memory()
     at_once, most, lock = 0, 0, threading.Lock()
 
-    async def slow(batch: list[Received]) -> None:
+    async def slow(batch: list[ConsumedMessage]) -> None:
         nonlocal at_once, most
         with lock:
             at_once += 1
@@ -145,7 +145,7 @@ def test_a_slow_handler_is_not_kicked_out_and_is_reported_as_stuck(
     reports: list[StuckPartition] = []
     memory, go_on = Memory(), threading.Event()
 
-    def slow(received: Received) -> None:
+    def slow(received: ConsumedMessage) -> None:
         if received.offset == 0 and received.partition == 0:
             go_on.wait(60)
         memory.one(received)
@@ -176,7 +176,7 @@ def test_a_handler_that_outlives_the_drain_is_handled_again_by_the_next_owner(
     fill(client, name, 10)
     entered, go_on, second = threading.Event(), threading.Event(), Memory()
 
-    def hangs(received: Received) -> None:
+    def hangs(received: ConsumedMessage) -> None:
         entered.set()
         go_on.wait(60)
 
@@ -195,7 +195,7 @@ def test_consume_blocks_until_it_is_told_to_stop(client: RedpandaClient, topic: 
     fill(client, name, 100)
     memory, stop = Memory(), threading.Event()
 
-    def until_all(received: Received) -> None:
+    def until_all(received: ConsumedMessage) -> None:
         memory.one(received)
         if memory.total == 100:
             stop.set()
@@ -210,7 +210,7 @@ def test_without_dead_letters_the_group_stops_at_what_it_cannot_handle(
     name, group = topic("crypto-level1"), unique("group")
     fill(client, name, 10)
 
-    def fails_at_five(received: Received) -> None:
+    def fails_at_five(received: ConsumedMessage) -> None:
         if received.offset == 5:
             raise ValueError("five")
 

@@ -11,13 +11,13 @@ from coinstream.consumer.offset_tracker import OffsetTracker
 def test_nothing_to_commit_before_anything_is_handled() -> None:
     tracker = OffsetTracker()
     assert tracker.position is None
-    tracker.hold(5)
+    tracker.mark_pending(5)
     assert tracker.position is None
 
 
 def test_position_waits_for_a_held_message() -> None:
     tracker = OffsetTracker()
-    tracker.hold(7)
+    tracker.mark_pending(7)
     tracker.advance(12)
     assert tracker.position == 7
     tracker.release(7)
@@ -37,17 +37,17 @@ def test_commits_up_to_the_last_message_whose_predecessors_are_all_settled(
         offsets.append(offsets[-1] + gap)
     tracker = OffsetTracker()
     settled: set[int] = set()
-    held: list[int] = []
+    pending: list[int] = []
     highest = -1
     for at, offset in enumerate(offsets):
-        if data.draw(st.booleans(), label="held"):
-            tracker.hold(offset)
-            held.append(offset)
+        if data.draw(st.booleans(), label="pending"):
+            tracker.mark_pending(offset)
+            pending.append(offset)
         else:
             settled.add(offset)
         tracker.advance(offset + 1)
-        while held and data.draw(st.booleans(), label="release one"):
-            freed = held.pop(data.draw(st.integers(0, len(held) - 1)))
+        while pending and data.draw(st.booleans(), label="release one"):
+            freed = pending.pop(data.draw(st.integers(0, len(pending) - 1)))
             tracker.release(freed)
             settled.add(freed)
         position = tracker.position
@@ -58,7 +58,7 @@ def test_commits_up_to_the_last_message_whose_predecessors_are_all_settled(
         # A committed offset never goes back.
         assert position >= highest
         highest = position
-    assert tracker.held == len(held)
+    assert tracker.pending == len(pending)
 
 
 @given(st.lists(st.integers(0, 1000), min_size=1))

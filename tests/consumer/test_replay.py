@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coinstream.client import RedpandaClient
-from coinstream.consumer import Received
-from coinstream.consumer.partition_reader import Span, SpanReader
-from coinstream.consumer.replay import Progress, copy, replay
+from coinstream.consumer import ConsumedMessage
+from coinstream.consumer.partition_reader import OffsetRange, PartitionReader
+from coinstream.consumer.replay import ReplayProgress, copy, replay
 from coinstream.errors import ConsumeError, TopicError
 from coinstream.serialization import Encoder
 from coinstream.settings import BrokerSettings, ConsumerSettings
@@ -30,7 +30,7 @@ def filled(broker_settings: BrokerSettings, topic: TopicFactory) -> str:
     return name
 
 
-def numbers_in(brokers: BrokerSettings, topic: str, span: Span | None = None) -> list[int]:
+def numbers_in(brokers: BrokerSettings, topic: str, span: OffsetRange | None = None) -> list[int]:
     memory = Memory()
     replay(brokers, topic, memory.many, span)
     assert memory.in_order()
@@ -43,17 +43,17 @@ def test_a_span_of_time_holds_exactly_its_messages(
     broker_settings: BrokerSettings, filled: str, bounds: tuple[int, int]
 ) -> None:
     first, end = bounds
-    span = Span(START + timedelta(milliseconds=first), START + timedelta(milliseconds=end))
+    span = OffsetRange(START + timedelta(milliseconds=first), START + timedelta(milliseconds=end))
     assert numbers_in(broker_settings, filled, span) == list(range(max(first, 0), min(max(end, 0), COUNT)))
 
 
 def test_a_span_of_offsets_counts_in_each_partition(broker_settings: BrokerSettings, filled: str) -> None:
     places: list[tuple[int, int]] = []
 
-    def note(batch: list[Received]) -> None:
+    def note(batch: list[ConsumedMessage]) -> None:
         places.extend((each.partition, each.offset) for each in batch)
 
-    replay(broker_settings, filled, note, Span(from_offset=10, to_offset=19, partitions=(0, 2)))
+    replay(broker_settings, filled, note, OffsetRange(from_offset=10, to_offset=19, partitions=(0, 2)))
     assert sorted(places) == [(partition, offset) for partition in (0, 2) for offset in range(10, 20)]
 
 
@@ -61,14 +61,14 @@ def test_a_copy_is_the_same_and_says_where_it_comes_from(
     broker_settings: BrokerSettings, topic: TopicFactory, filled: str
 ) -> None:
     target = topic("crypto-level1", partitions=5)
-    told: list[Progress] = []
+    told: list[ReplayProgress] = []
     report = copy(broker_settings, filled, target, on_progress=told.append)
     assert report.messages == COUNT
     assert (told[-1].read, told[-1].total, told[-1].seconds_left) == (COUNT, COUNT, 0)
     assert numbers_in(broker_settings, target) == list(range(COUNT))
-    span = Span(START + timedelta(milliseconds=100), START + timedelta(milliseconds=110))
+    span = OffsetRange(START + timedelta(milliseconds=100), START + timedelta(milliseconds=110))
     assert numbers_in(broker_settings, target, span) == list(range(100, 110))
-    with SpanReader(broker_settings, ConsumerSettings(), target) as reader:
+    with PartitionReader(broker_settings, ConsumerSettings(), target) as reader:
         records = [record for batch in reader for record in batch]
     assert all(
         dict(record.headers())["replayed-from"].startswith(f"{filled}[".encode()) for record in records
@@ -98,6 +98,6 @@ def test_what_cannot_be_replayed_is_one_clear_error(broker_settings: BrokerSetti
     with pytest.raises(TopicError, match="nowhere does not exist"):
         copy(broker_settings, filled, "nowhere")
     with pytest.raises(TopicError, match="no partition"):
-        numbers_in(broker_settings, filled, Span(partitions=(9,)))
+        numbers_in(broker_settings, filled, OffsetRange(partitions=(9,)))
     with pytest.raises(ConsumeError, match="time zone"):
-        Span(since=START.replace(tzinfo=None))
+        OffsetRange(since=START.replace(tzinfo=None))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from coinstream.client import RedpandaClient
-from coinstream.consumer import Received
+from coinstream.consumer import ConsumedMessage
 from coinstream.consumer.replay import replay
 from coinstream.consumer.transactions import Output, TransactionalProcessor
 from coinstream.errors import BrokerError
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 COUNT = 3000
 
 
-def forward(to: str, received: list[Received]) -> Iterable[Output]:
+def forward(to: str, received: list[ConsumedMessage]) -> Iterable[Output]:
     return [Output(to, each.key, each.message) for each in received]
 
 
@@ -43,7 +43,7 @@ def test_errors_in_the_middle_leave_neither_gaps_nor_duplicates(
     client.flush()
     rounds = 0
 
-    def transform(received: list[Received]) -> Iterable[Output]:
+    def transform(received: list[ConsumedMessage]) -> Iterable[Output]:
         nonlocal rounds
         rounds += 1
         for number, output in enumerate(forward(target, received)):
@@ -53,11 +53,11 @@ def test_errors_in_the_middle_leave_neither_gaps_nor_duplicates(
 
     settings = ConsumerSettings(offset_reset="earliest", retry_backoff_ms=1)
     processor = TransactionalProcessor(
-        unique("group"), [source], transform, unique("tx"), broker_settings, settings, most_messages=200
+        unique("group"), [source], transform, unique("tx"), broker_settings, settings, max_messages=200
     )
     report = processor.run(until_end=True)
     assert (report.consumed, report.produced, report.dead_letters) == (COUNT, COUNT, 1)
-    assert report.undone > 0
+    assert report.aborted > 0
     memory = read_all(broker_settings, target)
     assert memory.numbers == dict.fromkeys(range(COUNT), 1)
     assert memory.in_order()
@@ -97,7 +97,7 @@ def test_an_error_that_stays_stops_the_processor_and_commits_nothing(
     source, target = topic("crypto-level1"), topic("crypto-level1")
     fill(client, source, 10)
 
-    def fails(received: list[Received]) -> Iterable[Output]:
+    def fails(received: list[ConsumedMessage]) -> Iterable[Output]:
         yield from forward(target, received[:5])
         raise ValueError("always")
 

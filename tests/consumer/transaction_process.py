@@ -9,7 +9,7 @@ from pathlib import Path
 
 from confluent_kafka import Producer
 
-from coinstream.consumer import Received
+from coinstream.consumer import ConsumedMessage
 from coinstream.consumer.transactions import Output, TransactionalProcessor
 from coinstream.settings import BrokerSettings, ConsumerSettings
 
@@ -17,7 +17,7 @@ from coinstream.settings import BrokerSettings, ConsumerSettings
 def run(bootstrap: str, source: str, target: str, group: str, name: str, file: Path) -> None:
     rounds = 0
 
-    def transform(received: list[Received]) -> Iterable[Output]:
+    def transform(received: list[ConsumedMessage]) -> Iterable[Output]:
         nonlocal rounds
         rounds += 1
         return [Output(target, each.key, each.message) for each in received]
@@ -34,7 +34,7 @@ def run(bootstrap: str, source: str, target: str, group: str, name: str, file: P
 
     settings = ConsumerSettings(offset_reset="earliest", session_timeout_ms=6000, max_poll_interval_ms=10_000)
     Hangs(
-        group, [source], transform, name, BrokerSettings(brokers=bootstrap), settings, most_messages=500
+        group, [source], transform, name, BrokerSettings(brokers=bootstrap), settings, max_messages=500
     ).run(threading.Event())
 
 

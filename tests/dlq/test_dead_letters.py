@@ -10,10 +10,10 @@ import lz4.frame
 import pytest
 
 from coinstream.client import RedpandaClient
-from coinstream.consumer import GroupOptions, Received
-from coinstream.consumer.partition_reader import SpanReader
-from coinstream.dlq.entry import DeadLetter, read_letter
-from coinstream.errors import RejectedError
+from coinstream.consumer import ConsumedMessage, GroupOptions
+from coinstream.consumer.partition_reader import PartitionReader
+from coinstream.dlq.entry import DeadLetter, decode_dead_letter
+from coinstream.errors import NonRetryableError
 from coinstream.serialization import Encoder
 from coinstream.settings import BrokerSettings, ConsumerSettings
 from tests.conftest import TopicFactory
@@ -25,8 +25,8 @@ FAST = {"retries": 2, "retry_backoff_ms": 5}
 
 
 def letters_of(brokers: BrokerSettings, topic: str) -> list[DeadLetter]:
-    with SpanReader(brokers, ConsumerSettings(), f"{topic}.dlq") as reader:
-        return [read_letter(record) for batch in reader for record in batch]
+    with PartitionReader(brokers, ConsumerSettings(), f"{topic}.dlq") as reader:
+        return [decode_dead_letter(record) for batch in reader for record in batch]
 
 
 @pytest.mark.parametrize("batch", [False, True])
@@ -41,7 +41,7 @@ def test_a_message_that_fails_for_good_becomes_a_dead_letter_and_the_rest_goes_o
     fill(client, name, 300)
     memory, attempts, lock = Memory(), 0, threading.Lock()
 
-    def fails(received: Received) -> None:
+    def fails(received: ConsumedMessage) -> None:
         nonlocal attempts
         if received.message == quote(42, "S2/USDT"):
             with lock:
@@ -49,7 +49,7 @@ def test_a_message_that_fails_for_good_becomes_a_dead_letter_and_the_rest_goes_o
             raise ValueError("forty-two")
         memory.one(received)
 
-    def fails_in_batch(received: list[Received]) -> None:
+    def fails_in_batch(received: list[ConsumedMessage]) -> None:
         if any(each.message == quote(42, "S2/USDT") for each in received):
             fails(next(each for each in received if each.message == quote(42, "S2/USDT")))
         memory.many(received)
@@ -78,8 +78,8 @@ def test_a_handler_can_reject_at_once(
     name = topic("crypto-level1")
     fill(client, name, 3)
 
-    def reject(received: Received) -> None:
-        raise RejectedError(f"no use for {received.offset}")
+    def reject(received: ConsumedMessage) -> None:
+        raise NonRetryableError(f"no use for {received.offset}")
 
     with client.create_consumer_group(unique("group"), [name], reject) as manager:
         wait_until(lambda: manager.report().dead_letters == 3)
@@ -94,13 +94,13 @@ def test_a_partition_that_retries_does_not_hold_up_the_others(
     fill(client, name, 800)
     memory, go_on = Memory(), threading.Event()
 
-    def fails(received: Received) -> None:
+    def fails(received: ConsumedMessage) -> None:
         if received.offset == 0 and not go_on.is_set():
             raise ValueError("not yet")
         memory.one(received)
 
     # Every partition but one waits for its next attempt, on a single worker.
-    def fails_but_on_one(received: Received) -> None:
+    def fails_but_on_one(received: ConsumedMessage) -> None:
         memory.one(received) if received.partition == good else fails(received)
 
     good = next(iter(partitions_used(client, name)))

@@ -9,8 +9,8 @@ import pytest
 
 from coinstream.cli import main
 from coinstream.client import RedpandaClient
-from coinstream.consumer import GroupOptions, Received
-from coinstream.dlq.queue import LetterBox, LetterFilter
+from coinstream.consumer import ConsumedMessage, GroupOptions
+from coinstream.dlq.queue import DeadLetterFilter, DeadLetterQueue
 from coinstream.settings import BrokerSettings
 from tests.conftest import TopicFactory
 from tests.consumer.common import Memory, fill
@@ -39,7 +39,7 @@ def run(
 def fail_all(client: RedpandaClient, topic: str, group: str, count: int) -> None:
     """A group whose handler fails on every message, until `count` letters are there."""
 
-    def fails(received: Received) -> None:
+    def fails(received: ConsumedMessage) -> None:
         raise (KeyError if received.offset % 2 else ValueError)(f"number {received.offset}")
 
     options = GroupOptions(retries=0)
@@ -81,7 +81,7 @@ def test_a_replay_sends_each_letter_once_and_never_loops(
     # Handled at last, they are gone from the topic: 30 messages, each in its original form.
     memory = Memory()
     assert run("dlq", "replay", name, "--most-replays", "4")["replayed"] == 30
-    seen: list[Received] = []
+    seen: list[ConsumedMessage] = []
     with client.create_consumer_group(group, [name], lambda each: (seen.append(each), memory.one(each))):
         wait_until(lambda: memory.total >= 30)
     assert memory.numbers == dict.fromkeys(range(30), 1)
@@ -95,8 +95,8 @@ def test_letters_can_go_to_another_topic(
     name, other = topic("crypto-level1"), topic("crypto-level1")
     fill(client, name, 5, symbols=1)
     fail_all(client, name, unique("group"), 5)
-    box = LetterBox(broker_settings, name)
-    assert box.replay(LetterFilter(offset=3), to=other).replayed == 1
+    box = DeadLetterQueue(broker_settings, name)
+    assert box.replay(DeadLetterFilter(offset=3), to=other).replayed == 1
     memory = Memory()
     with client.create_consumer_group(unique("group"), [other], memory.one):
         wait_until(lambda: memory.total)

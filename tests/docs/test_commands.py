@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from coinstream.cli import main
 from coinstream.client import RedpandaClient
-from coinstream.dlq.entry import DeadLetter, letter_headers
+from coinstream.dlq.entry import DeadLetter, dead_letter_headers
 from coinstream.feeds.registry import sample_path
 from coinstream.local_broker import LocalBroker
 from coinstream.local_broker.ports import free_ports
@@ -91,7 +91,7 @@ def bury(bootstrap: str) -> None:
         *("ValueError", "ValueError: no such account", 9, "strategy", "2026-11-02T10:00:00.000Z"),
     )
     with RedpandaClient(BrokerSettings(brokers=bootstrap)) as client:
-        client.send("crypto-level1.dlq", letter.key, letter.value, letter_headers(letter)).result(30)
+        client.send("crypto-level1.dlq", letter.key, letter.value, dead_letter_headers(letter)).result(30)
 
 
 def call(*words: str) -> tuple[int, str]:

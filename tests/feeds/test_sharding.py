@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import sensors.feeds
-from coinstream.consumer.partition_reader import SpanReader
-from coinstream.consumer.received import key_of
+from coinstream.consumer.consumed_message import key_of
+from coinstream.consumer.partition_reader import PartitionReader
 from coinstream.errors import FeedError, SettingsError
 from coinstream.feeds.config import CcxtSpec, SimulatedSpec, load
 from coinstream.feeds.registry import Options, entries, open_feed, parts_of
@@ -123,6 +123,6 @@ def test_two_processes_share_an_exchange(
 def symbols_stored(bootstrap: str, coin: str) -> Counter[str]:
     """How many quotes of each symbol of a coin lie in the general topic."""
     settings = BrokerSettings(brokers=bootstrap)
-    with SpanReader(settings, ConsumerSettings(), LEVEL1.topic) as reader:
+    with PartitionReader(settings, ConsumerSettings(), LEVEL1.topic) as reader:
         keys = [(key_of(record) or b"").decode() for batch in reader for record in batch]
     return Counter(key.partition("-")[2] for key in keys if f"-{coin}" in key)

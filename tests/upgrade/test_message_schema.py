@@ -11,7 +11,7 @@ import msgspec
 from pyiceberg.types import LongType
 
 from coinstream.client import RedpandaClient
-from coinstream.consumer import GroupOptions, Received
+from coinstream.consumer import ConsumedMessage, GroupOptions
 from coinstream.json_encoder import compile_encoder
 from coinstream.lake.landing import land
 from coinstream.lake.schemas import spec_named
@@ -60,7 +60,7 @@ def test_new_reader_with_old_message() -> None:
 
 
 def test_writers_of_both_versions_on_one_topic(broker_settings: BrokerSettings, topic: TopicFactory) -> None:
-    name, seen = topic("crypto-prices"), list[Received]()
+    name, seen = topic("crypto-prices"), list[ConsumedMessage]()
     stop = threading.Event()
     with RedpandaClient(broker_settings) as client:
         for _ in range(10):

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Sequence
 
-from coinstream.consumer import Received
+from coinstream.consumer import ConsumedMessage
 from coinstream.messages import Level1
 from coinstream.sinks import SinkEntry, register_sink
 
@@ -23,7 +23,7 @@ class SqliteSink:
         self._connection = sqlite3.connect(target, check_same_thread=False)
         self._connection.execute(_TABLE)
 
-    def write(self, messages: Sequence[Received]) -> None:
+    def write(self, messages: Sequence[ConsumedMessage]) -> None:
         """See `Sink.write`: the primary key makes a repeated delivery harmless."""
         with self._connection:
             self._connection.executemany(_INSERT, [_row(item) for item in messages if _is_quote(item)])
@@ -33,11 +33,11 @@ class SqliteSink:
         self._connection.close()
 
 
-def _is_quote(received: Received) -> bool:
+def _is_quote(received: ConsumedMessage) -> bool:
     return isinstance(received.message, Level1)
 
 
-def _row(received: Received) -> tuple[object, ...]:
+def _row(received: ConsumedMessage) -> tuple[object, ...]:
     quote = received.message
     assert isinstance(quote, Level1)
     place = (received.topic, received.partition, received.offset)

@@ -12,7 +12,7 @@ from rich.table import Table
 from coinstream.cli.completion import topic_names
 from coinstream.cli.output import AsJson, broker, console, print_json
 from coinstream.cli.progress import progress
-from coinstream.dlq.queue import MOST_REPLAYS, LetterBox, LetterFilter, StoredLetter
+from coinstream.dlq.queue import MAX_REPLAYS, DeadLetterEntry, DeadLetterFilter, DeadLetterQueue
 from coinstream.errors import CoinstreamError
 
 app = typer.Typer(help="List, show and replay dead letters.", no_args_is_help=True)
@@ -54,23 +54,23 @@ def show_list(
     """List dead letters, and count them by error."""
     wanted = _filter(error, key, since, until, partition, None)
     with broker() as settings:
-        found = list(LetterBox(settings, topic).read(wanted))
-    errors = Counter(stored.letter.error_type or "?" for stored in found)
+        found = list(DeadLetterQueue(settings, topic).read(wanted))
+    errors = Counter(entry.letter.error_type or "?" for entry in found)
     if json:
-        rows = [_as_dict(stored, whole=False) for stored in found[:limit]]
+        rows = [_as_dict(entry, whole=False) for entry in found[:limit]]
         print_json({"topic": topic, "total": len(found), "by_error": errors, "letters": rows})
         return
     table = Table("failed at", "from", "key", "attempts", "error", "replayed", box=None)
-    for stored in found[:limit]:
-        letter = stored.letter
+    for entry in found[:limit]:
+        letter = entry.letter
         place = f"{letter.topic}[{letter.partition}]@{letter.offset}"
         table.add_row(
-            _time(stored.buried_ms),
+            _time(entry.failed_ms),
             place,
             _text(letter.key),
             str(letter.attempts),
             letter.error[:_LONGEST].replace("\n", " "),
-            "yes" if stored.is_replayed else "",
+            "yes" if entry.is_replayed else "",
         )
     console.print(table)
     counts = ", ".join(f"{count} {name}" for name, count in errors.most_common())
@@ -86,11 +86,13 @@ def show_whole(
 ) -> None:
     """Show one dead letter with its headers, its error and its whole value."""
     with broker() as settings:
-        found = list(LetterBox(settings, topic).read(LetterFilter(partition=partition, offset=offset)))
+        found = list(
+            DeadLetterQueue(settings, topic).read(DeadLetterFilter(partition=partition, offset=offset))
+        )
     if not found:
         raise CoinstreamError(f"{topic}[{partition}] offset {offset} is not among the dead letters")
-    for stored in found:
-        row = _as_dict(stored, whole=True)
+    for entry in found:
+        row = _as_dict(entry, whole=True)
         if json:
             print_json(row)
             continue
@@ -112,25 +114,25 @@ def replay_letters(
     limit: Annotated[int | None, typer.Option("--limit", help="Replay at most so many.")] = None,
     most: Annotated[
         int, typer.Option("--most-replays", help="Leave out what failed again after so many replays.")
-    ] = MOST_REPLAYS,
+    ] = MAX_REPLAYS,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many there are.")] = False,
     json: AsJson = False,
 ) -> None:
     """Send dead letters to their topic again, each once: what was replayed is marked."""
     wanted = _filter(error, key, since, until, partition, offset)
     with broker() as settings:
-        box = LetterBox(settings, topic)
+        box = DeadLetterQueue(settings, topic)
         if dry_run:
-            open_ones = [stored for stored in box.read(wanted) if not stored.is_replayed]
-            count = sum(stored.letter.replays < most for stored in open_ones)
+            open_ones = [entry for entry in box.read(wanted) if not entry.is_replayed]
+            count = sum(entry.letter.replays < most for entry in open_ones)
             count = count if limit is None else min(count, limit)
             print_json({"would_replay": count}) if json else console.print(f"Would replay {count}.")
             return
-        with progress(f"replaying {box.letters_in}", quiet=json, unit="letters") as tell:
+        with progress(f"replaying {box.dlq_topic}", quiet=json, unit="letters") as tell:
             done = box.replay(
                 wanted,
                 to=to,
-                most_replays=most,
+                max_replays=most,
                 limit=limit,
                 on_progress=lambda at, total: tell(float(at), total),
             )
@@ -163,27 +165,27 @@ def _filter(
     until: str | None,
     partition: int | None,
     offset: int | None,
-) -> LetterFilter:
-    return LetterFilter(error, key, moment(since, "--since"), moment(until, "--until"), partition, offset)
+) -> DeadLetterFilter:
+    return DeadLetterFilter(error, key, moment(since, "--since"), moment(until, "--until"), partition, offset)
 
 
-def _as_dict(stored: StoredLetter, *, whole: bool) -> dict[str, Any]:
-    letter = stored.letter
+def _as_dict(entry: DeadLetterEntry, *, whole: bool) -> dict[str, Any]:
+    letter = entry.letter
     row: dict[str, Any] = {
         "topic": letter.topic,
         "partition": letter.partition,
         "offset": letter.offset,
         "key": _text(letter.key),
         "timestamp": _time(letter.timestamp_ms),
-        "failed_at": _time(stored.buried_ms),
+        "failed_at": _time(entry.failed_ms),
         "group": letter.group,
         "attempts": letter.attempts,
         "error_type": letter.error_type,
         "error": letter.error,
         "replays": letter.replays,
-        "replayed": stored.is_replayed,
-        "letter_partition": stored.partition,
-        "letter_offset": stored.offset,
+        "replayed": entry.is_replayed,
+        "letter_partition": entry.partition,
+        "letter_offset": entry.offset,
     }
     if whole:
         row["headers"] = {name: _text(value) for name, value in letter.headers}

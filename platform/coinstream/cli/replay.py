@@ -11,7 +11,7 @@ from coinstream.cli.dlq import moment
 from coinstream.cli.output import AsJson, broker, console, print_json
 from coinstream.cli.progress import progress
 from coinstream.consumer import replay as replaying
-from coinstream.consumer.partition_reader import Span
+from coinstream.consumer.partition_reader import OffsetRange
 
 app = typer.Typer(help="Send a range of a topic again.")
 
@@ -43,7 +43,7 @@ def replay(
 
     It ends at what the topic held when it began. The header `replayed-from` of a message says where it was.
     """
-    span = Span(
+    span = OffsetRange(
         moment(since, "--since"),
         moment(until, "--until"),
         from_offset,

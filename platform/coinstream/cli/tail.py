@@ -15,8 +15,8 @@ from confluent_kafka import Message as Record
 from coinstream.cli.completion import topic_names
 from coinstream.cli.output import broker, progress_console
 from coinstream.cli.signals import stopping
-from coinstream.consumer.received import headers_of, key_of, offset_of, value_of
-from coinstream.consumer.tail_reader import LiveReader
+from coinstream.consumer.consumed_message import headers_of, key_of, offset_of, value_of
+from coinstream.consumer.tail_reader import TailReader
 from coinstream.errors import DecodeError
 from coinstream.messages import type_of
 from coinstream.serialization import Decoder
@@ -73,7 +73,7 @@ def tail(
     with (
         stopping(stop),
         broker() as settings,
-        LiveReader(settings, topic, from_beginning=from_beginning, partitions=partition or ()) as reader,
+        TailReader(settings, topic, from_beginning=from_beginning, partitions=partition or ()) as reader,
     ):
         if not json and sys.stdout.isatty():
             progress_console.print("[dim]time                      partition:offset  key  message[/]")
@@ -87,7 +87,7 @@ def tail(
                 return
 
 
-def _until(reader: LiveReader, stop: threading.Event, *, no_follow: bool) -> Iterator[list[Record]]:
+def _until(reader: TailReader, stop: threading.Event, *, no_follow: bool) -> Iterator[list[Record]]:
     for batch in reader:
         yield batch
         if stop.is_set() or (no_follow and reader.at_end):

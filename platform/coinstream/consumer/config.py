@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from coinstream.kafka import FETCH_AGAIN_MS, base_config
+from coinstream.kafka import FETCH_QUEUE_BACKOFF_MS, base_config
 from coinstream.settings import BrokerSettings, ConsumerSettings, KafkaConfig
 
 PREFETCH_KBYTES: Final = 16_384
@@ -31,7 +31,7 @@ def reader_config(brokers: BrokerSettings, settings: ConsumerSettings, group: st
         "max.partition.fetch.bytes": settings.partition_fetch_bytes,
         "fetch.wait.max.ms": settings.fetch_wait_ms,
         "queued.max.messages.kbytes": PREFETCH_KBYTES,
-        "fetch.queue.backoff.ms": FETCH_AGAIN_MS,
+        "fetch.queue.backoff.ms": FETCH_QUEUE_BACKOFF_MS,
         "allow.auto.create.topics": False,
     }
 

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from coinstream.consumer.handlers import AnyHandler, Loop, caller
+from coinstream.consumer.handlers import AnyHandler, EventLoopThread, handler_call
 from coinstream.consumer.member import Member
-from coinstream.consumer.metrics import Meter
+from coinstream.consumer.metrics import ConsumerMetrics
 from coinstream.consumer.options import GroupOptions, StuckPartition
 from coinstream.consumer.scheduler import Scheduler
 from coinstream.consumer.worker import Worker
-from coinstream.dlq.publisher import DeadLetterSink, Send
+from coinstream.dlq.publisher import DeadLetterPublisher, Send
 from coinstream.errors import CoinstreamError, ConsumeError
 from coinstream.settings import BrokerSettings, ConsumerSettings
 
-GRACE_S = 15.0
+LEAVE_TIMEOUT_S = 15.0
 """What leaving the group may take beyond the time that messages in work are given."""
 
 
@@ -68,16 +68,16 @@ class ConsumerGroupManager:
         self.group = group
         self.topics = tuple(topics)
         self._stop_timeout_s = options.stop_timeout_s
-        self._meter = Meter(group)
-        self._loop = Loop(f"coinstream-{group}-handlers")
-        self._sink = DeadLetterSink(send, brokers, self._fail) if options.dead_letters else None
+        self._metrics = ConsumerMetrics(group)
+        self._loop = EventLoopThread(f"coinstream-{group}-handlers")
+        self._sink = DeadLetterPublisher(send, brokers, self._fail) if options.dead_letters else None
         worker = Worker(
             group,
-            caller(handler, batch=options.batch, loop=self._loop),
+            handler_call(handler, batch=options.batch, loop=self._loop),
             options.schedule(settings),
             options.batch_size,
             self._sink,
-            self._meter,
+            self._metrics,
         )
         self._scheduler = Scheduler(
             worker.work,
@@ -85,9 +85,9 @@ class ConsumerGroupManager:
             self._crashed,
             f"coinstream-{group}",
         )
-        worker.freed, worker.nudge = self._scheduler.freed, self._scheduler.nudge
+        worker.release_bytes, worker.notify = self._scheduler.release_bytes, self._scheduler.notify
         self._member = Member(
-            group, topics, brokers, settings, options, self._scheduler, self._sink, self._meter
+            group, topics, brokers, settings, options, self._scheduler, self._sink, self._metrics
         )
         self._ended = threading.Event()
         self._thread = threading.Thread(
@@ -157,9 +157,9 @@ class ConsumerGroupManager:
     def report(self) -> GroupReport:
         """What it has done so far."""
         return GroupReport(
-            handled=self._meter.total,
+            handled=self._metrics.total,
             dead_letters=self._sink.acknowledged if self._sink else 0,
-            partitions=len(self._member.assignment.lanes),
+            partitions=len(self._member.assignment.states),
             lost=self._member.assignment.lost,
             backlog_bytes=self._scheduler.backlog,
             stuck=self._member.watch.last,
@@ -168,11 +168,11 @@ class ConsumerGroupManager:
     def _halt(self) -> None:
         self._member.stop()
         if self._thread.is_alive():
-            self._thread.join(self._stop_timeout_s + GRACE_S)
+            self._thread.join(self._stop_timeout_s + LEAVE_TIMEOUT_S)
         self._scheduler.close()
         if self._thread.is_alive():
             raise ConsumeError(
-                f"group {self.group} did not leave within {self._stop_timeout_s + GRACE_S:g} s. "
+                f"group {self.group} did not leave within {self._stop_timeout_s + LEAVE_TIMEOUT_S:g} s. "
                 "Is the broker running?"
             )
         self._loop.close()

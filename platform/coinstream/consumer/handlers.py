@@ -10,30 +10,30 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
-from coinstream.consumer.partition_state import Lane
-from coinstream.consumer.received import Received
+from coinstream.consumer.consumed_message import ConsumedMessage
+from coinstream.consumer.partition_state import PartitionState
 
-Handler = Callable[[Received], Awaitable[None] | None]
+Handler = Callable[[ConsumedMessage], Awaitable[None] | None]
 """Handles one message."""
-BatchHandler = Callable[[list[Received]], Awaitable[None] | None]
+BatchHandler = Callable[[list[ConsumedMessage]], Awaitable[None] | None]
 """Handles several messages of one partition, in order."""
 AnyHandler = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
-class Call:
+class HandlerCall:
     """How the workers call a handler.
 
     Attributes:
-        run: handles what is left of a lane's batch and counts it in `lane.done`. May raise anything.
+        run: handles what is left of a state's batch and counts it in `state.done`. May raise anything.
         takes_batches: the handler is given lists.
     """
 
-    run: Callable[[Lane], None]
+    run: Callable[[PartitionState], None]
     takes_batches: bool
 
 
-class Loop:
+class EventLoopThread:
     """An asyncio event loop in a thread of its own, for asynchronous handlers. Starts when first used."""
 
     def __init__(self, name: str) -> None:
@@ -69,11 +69,11 @@ class Loop:
             return self._loop
 
 
-def caller(handler: AnyHandler, *, batch: bool, loop: Loop) -> Call:
+def handler_call(handler: AnyHandler, *, batch: bool, loop: EventLoopThread) -> HandlerCall:
     """How this handler is called."""
     if is_async(handler):
-        return Call(_async_batch(handler, loop) if batch else _async_each(handler, loop), batch)
-    return Call(_batch(handler) if batch else _each(handler), batch)
+        return HandlerCall(_async_batch(handler, loop) if batch else _async_each(handler, loop), batch)
+    return HandlerCall(_batch(handler) if batch else _each(handler), batch)
 
 
 def is_async(handler: AnyHandler) -> bool:
@@ -82,49 +82,49 @@ def is_async(handler: AnyHandler) -> bool:
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call)
 
 
-def _each(handler: AnyHandler) -> Callable[[Lane], None]:
-    def call(lane: Lane) -> None:
-        done = lane.done
-        for received in islice(lane.batch, done, None):
-            if lane.halted:
+def _each(handler: AnyHandler) -> Callable[[PartitionState], None]:
+    def call(state: PartitionState) -> None:
+        done = state.done
+        for received in islice(state.batch, done, None):
+            if state.halted:
                 return
             handler(received)
             done += 1
-            lane.done = done
+            state.done = done
 
     return call
 
 
-def _async_each(handler: AnyHandler, loop: Loop) -> Callable[[Lane], None]:
-    async def each(lane: Lane) -> None:
-        for received in lane.batch[lane.done :]:
-            if lane.halted:
+def _async_each(handler: AnyHandler, loop: EventLoopThread) -> Callable[[PartitionState], None]:
+    async def each(state: PartitionState) -> None:
+        for received in state.batch[state.done :]:
+            if state.halted:
                 return
             await handler(received)
-            lane.done += 1
+            state.done += 1
 
-    return lambda lane: loop.run(each(lane))
+    return lambda state: loop.run(each(state))
 
 
-def _batch(handler: AnyHandler) -> Callable[[Lane], None]:
-    def call(lane: Lane) -> None:
-        while part := _part(lane):
+def _batch(handler: AnyHandler) -> Callable[[PartitionState], None]:
+    def call(state: PartitionState) -> None:
+        while part := _part(state):
             handler(part)
-            lane.done += len(part)
+            state.done += len(part)
 
     return call
 
 
-def _async_batch(handler: AnyHandler, loop: Loop) -> Callable[[Lane], None]:
-    async def all_of(lane: Lane) -> None:
-        while part := _part(lane):
+def _async_batch(handler: AnyHandler, loop: EventLoopThread) -> Callable[[PartitionState], None]:
+    async def all_of(state: PartitionState) -> None:
+        while part := _part(state):
             await handler(part)
-            lane.done += len(part)
+            state.done += len(part)
 
-    return lambda lane: loop.run(all_of(lane))
+    return lambda state: loop.run(all_of(state))
 
 
-def _part(lane: Lane) -> list[Received]:
-    if lane.halted:
+def _part(state: PartitionState) -> list[ConsumedMessage]:
+    if state.halted:
         return []
-    return lane.batch[lane.done : lane.done + 1] if lane.one_by_one else lane.batch[lane.done :]
+    return state.batch[state.done : state.done + 1] if state.one_by_one else state.batch[state.done :]

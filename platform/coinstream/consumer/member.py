@@ -14,23 +14,23 @@ from confluent_kafka import Message as Record
 
 from coinstream.consumer.assignment import Assignment
 from coinstream.consumer.config import member_config
-from coinstream.consumer.metrics import Meter
+from coinstream.consumer.metrics import ConsumerMetrics
 from coinstream.consumer.options import GroupOptions
-from coinstream.consumer.partition_state import Lane
+from coinstream.consumer.partition_state import PartitionState
 from coinstream.consumer.scheduler import Scheduler
-from coinstream.consumer.stall_detector import Watch
-from coinstream.dlq.publisher import DeadLetterSink
+from coinstream.consumer.stall_detector import StallDetector
+from coinstream.dlq.publisher import DeadLetterPublisher
 from coinstream.errors import CoinstreamError
-from coinstream.kafka import AT_ONCE, AUTHENTICATION, broker_error, error_name
+from coinstream.kafka import AUTHENTICATION, CONSUME_BATCH, broker_error, error_name
 from coinstream.settings import BrokerSettings, ConsumerSettings
 
 log = logging.getLogger("coinstream.consumer")
 
 POLL_S: Final = 0.1
 """Longest wait for a message; also how soon `stop` is noticed."""
-FULL_PATIENCE_S: Final = 1.0
+BACKLOG_FULL_S: Final = 1.0
 """A backlog that stays full for so long pauses all partitions; shorter ones cost no refetch."""
-LOOK_EVERY_S: Final = 1.0
+CHECK_INTERVAL_S: Final = 1.0
 """How often lag is measured and stuck partitions are looked for."""
 
 
@@ -45,8 +45,8 @@ class Member:
         settings: ConsumerSettings,
         options: GroupOptions,
         scheduler: Scheduler,
-        sink: DeadLetterSink | None,
-        meter: Meter,
+        sink: DeadLetterPublisher | None,
+        metrics: ConsumerMetrics,
     ) -> None:
         self._group = group
         self._topics = list(topics)
@@ -55,12 +55,12 @@ class Member:
         self._options = options
         self._scheduler = scheduler
         self._sink = sink
-        self._meter = meter
+        self._metrics = metrics
         self._stopping = threading.Event()
         self._full_since = 0.0
         self._next_commit = 0.0
         self._next_look = 0.0
-        self.watch = Watch(group, meter, options.stuck_after_s, options.on_stuck)
+        self.watch = StallDetector(group, metrics, options.stuck_after_s, options.on_stuck)
         self.assignment = Assignment(group, scheduler, options.drain_timeout_s, options.shard)
         self.error: CoinstreamError | None = None
         self.joined = threading.Event()
@@ -86,7 +86,7 @@ class Member:
             return
         try:
             while not self._stopping.is_set():
-                self._turn(consumer)
+                self._poll_once(consumer)
         except KafkaException as failed:
             self.fail(broker_error(failed.args[0], f"consuming as {self._group}", self._brokers.brokers))
         finally:
@@ -96,23 +96,23 @@ class Member:
     def _open(self) -> Consumer:
         assignment = self.assignment
 
-        def given(consumer: Consumer, partitions: list[Any]) -> None:
-            assignment.given(consumer, partitions)
+        def on_assign(consumer: Consumer, partitions: list[Any]) -> None:
+            assignment.on_assign(consumer, partitions)
             self.joined.set()
 
-        config = self._config | {"error_cb": self._hear, "on_commit": assignment.answered}
+        config = self._config | {"error_cb": self._on_error, "on_commit": assignment.on_commit}
         if self._options.offset_reset is not None:
             config["auto.offset.reset"] = self._options.offset_reset
         consumer = Consumer(config)
         consumer.subscribe(
-            self._topics, on_assign=given, on_revoke=assignment.revoked, on_lost=assignment.taken
+            self._topics, on_assign=on_assign, on_revoke=assignment.on_revoke, on_lost=assignment.on_lost
         )
         return consumer
 
-    def _turn(self, consumer: Consumer) -> None:
+    def _poll_once(self, consumer: Consumer) -> None:
         if self._has_room():
-            self._hand_out(self._fetch(consumer))
-        self.assignment.regulate(
+            self._dispatch(self._fetch(consumer))
+        self.assignment.apply_backpressure(
             consumer, self._options.partition_backlog_bytes, all_stop=self._is_overfull()
         )
         now = time.monotonic()
@@ -120,8 +120,8 @@ class Member:
             self._next_commit = now + self._options.commit_interval_ms / 1000
             self.assignment.commit_soon(consumer)
         if now >= self._next_look:
-            self._next_look = now + LOOK_EVERY_S
-            self._look(consumer)
+            self._next_look = now + CHECK_INTERVAL_S
+            self._check(consumer)
 
     def _has_room(self) -> bool:
         """Whether to fetch now. A full backlog is waited for, but never so long that the group notices."""
@@ -132,34 +132,34 @@ class Member:
         return self._is_overfull()
 
     def _is_overfull(self) -> bool:
-        return self._full_since > 0 and time.monotonic() - self._full_since > FULL_PATIENCE_S
+        return self._full_since > 0 and time.monotonic() - self._full_since > BACKLOG_FULL_S
 
     def _fetch(self, consumer: Consumer) -> list[Record]:
         # `consume` alone would wait for all of its messages or its whole timeout.
         first = consumer.poll(POLL_S)
         if first is None:
             return []
-        lane = self._lane(first)
-        rest = consumer.consume(AT_ONCE, 0)
+        state = self._lane(first)
+        rest = consumer.consume(CONSUME_BATCH, 0)
         # Partitions may move in the meantime; then the record comes again from the committed offset.
-        return [first, *rest] if self._lane(first) is lane else rest
+        return [first, *rest] if self._lane(first) is state else rest
 
-    def _lane(self, record: Record) -> Lane | None:
+    def _lane(self, record: Record) -> PartitionState | None:
         partition = record.partition()
-        return self.assignment.lanes.get((record.topic() or "", -1 if partition is None else partition))
+        return self.assignment.states.get((record.topic() or "", -1 if partition is None else partition))
 
-    def _hand_out(self, records: list[Record]) -> None:
+    def _dispatch(self, records: list[Record]) -> None:
         if not records:
             return
         if any(map(Record.error, records)):
             records = [record for record in records if not self._is_error(record)]
-        runs: list[tuple[Lane, list[Record]]] = []
+        runs: list[tuple[PartitionState, list[Record]]] = []
         for _, of_topic in groupby(records, Record.topic):
             for _, of_partition in groupby(of_topic, Record.partition):
                 run = list(of_partition)
-                lane = self._lane(run[0])
-                if lane is not None:
-                    runs.append((lane, run))
+                state = self._lane(run[0])
+                if state is not None:
+                    runs.append((state, run))
         self._scheduler.submit(runs)
 
     def _is_error(self, record: Record) -> bool:
@@ -167,61 +167,61 @@ class Member:
         if error is None:
             return False
         where = f"{record.topic()}[{record.partition()}]"
-        self._meter.fetch_error(str(record.topic()), str(record.partition()), error_name(error))
-        if error.fatal() or error.code() in AUTHENTICATION or error.code() in _HOPELESS:
+        self._metrics.fetch_error(str(record.topic()), str(record.partition()), error_name(error))
+        if error.fatal() or error.code() in AUTHENTICATION or error.code() in _FATAL_ERRORS:
             self.fail(broker_error(error, f"group {self._group} reading {where}", self._brokers.brokers))
         else:
             log.warning("group %s: %s: %s", self._group, where, error.str())
         return True
 
-    def _hear(self, error: KafkaError) -> None:
+    def _on_error(self, error: KafkaError) -> None:
         if error.fatal() or error.code() in AUTHENTICATION:
             self.fail(broker_error(error, f"group {self._group}", self._brokers.brokers))
         else:
             log.warning("group %s: %s (%s)", self._group, error.str(), error_name(error))
 
-    def _look(self, consumer: Consumer) -> None:
+    def _check(self, consumer: Consumer) -> None:
         if self._sink is not None:
-            self._sink.send_again()
-        self.watch.look(self.assignment.lanes.values())
-        self._meter.lag(f"member-{id(self)}", self._lags(consumer))
+            self._sink.resend()
+        self.watch.look(self.assignment.states.values())
+        self._metrics.lag(f"member-{id(self)}", self._lags(consumer))
 
     def _lags(self, consumer: Consumer) -> dict[tuple[str, int], int]:
         lags = {}
-        for place, lane in self.assignment.lanes.items():
-            low_high = consumer.get_watermark_offsets(TopicPartition(*place), cached=True)
-            position = lane.position()
+        for partition_key, state in self.assignment.states.items():
+            low_high = consumer.get_watermark_offsets(TopicPartition(*partition_key), cached=True)
+            position = state.position()
             if low_high is not None and position is not None and low_high[1] >= 0:
-                lags[place] = max(low_high[1] - position, 0)
+                lags[partition_key] = max(low_high[1] - position, 0)
         return lags
 
     def _leave(self, consumer: Consumer) -> None:
         """End what is in work while the membership is kept, commit, close."""
-        lanes = list(self.assignment.lanes.values())
+        states = list(self.assignment.states.values())
         deadline = time.monotonic() + self._options.stop_timeout_s
         try:
-            self._scheduler.abandon(lanes)
-            self.assignment.regulate(consumer, 0, all_stop=True)
+            self._scheduler.cancel(states)
+            self.assignment.apply_backpressure(consumer, 0, all_stop=True)
             # After an error there may be a message that nobody will ever settle.
             letters = self.error is None
-            while not self._scheduler.halt(lanes, POLL_S, letters=letters) and time.monotonic() < deadline:
+            while not self._scheduler.drain(states, POLL_S, letters=letters) and time.monotonic() < deadline:
                 consumer.poll(0)
                 if self._sink is not None:
-                    self._sink.send_again()
-            if slow := [lane.name for lane in lanes if lane.busy or lane.held]:
+                    self._sink.resend()
+            if slow := [state.name for state in states if state.busy or state.pending]:
                 log.warning(
                     "group %s: stops with messages still in work on %s; they will be handled again",
                     *(self._group, ", ".join(slow)),
                 )
-            self.assignment.commit_now(consumer, list(self.assignment.lanes.values()))
+            self.assignment.commit_now(consumer, list(self.assignment.states.values()))
         except KafkaException as failed:
             log.warning("group %s: stopping: %s", self._group, failed.args[0].str())
         finally:
             # What is in work has had its time.
             self.assignment.drain_timeout_s = 0.0
             consumer.close()
-            self._meter.lag(f"member-{id(self)}", {})
+            self._metrics.lag(f"member-{id(self)}", {})
 
 
-_HOPELESS: Final = {KafkaError._AUTO_OFFSET_RESET, KafkaError._UNKNOWN_TOPIC, KafkaError.INVALID_GROUP_ID}
+_FATAL_ERRORS: Final = {KafkaError._AUTO_OFFSET_RESET, KafkaError._UNKNOWN_TOPIC, KafkaError.INVALID_GROUP_ID}
 """Errors of a fetch that only a person can mend."""

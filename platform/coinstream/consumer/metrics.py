@@ -9,14 +9,14 @@ from typing import Final
 
 from prometheus_client import Counter
 
-from coinstream.consumer.partition_state import Lane
+from coinstream.consumer.partition_state import PartitionState
 from coinstream.monitoring.metrics import METRICS, Metrics
 
 SAMPLE: Final = 64
 """Of so many messages of a batch one latency is taken, which stands for all of them."""
 
 
-class Meter:
+class ConsumerMetrics:
     """Counts what a group handles, and how long it took since the record's timestamp."""
 
     def __init__(self, group: str, metrics: Metrics = METRICS) -> None:
@@ -31,22 +31,22 @@ class Meter:
         """Messages handled since the start."""
         return self._handled
 
-    def handled(self, lane: Lane, before: int) -> None:
-        """`lane.batch[before:lane.done]` was handled just now."""
-        count = lane.done - before
+    def handled(self, state: PartitionState, before: int) -> None:
+        """`state.batch[before:state.done]` was handled just now."""
+        count = state.done - before
         if count <= 0:
             return
-        lane.total += count
-        lane.progressed = time.monotonic()
-        counter = self._counters.get((lane.topic, lane.partition)) or self._counter(lane)
+        state.total += count
+        state.progressed = time.monotonic()
+        counter = self._counters.get((state.topic, state.partition)) or self._counter(state)
         counter.inc(count)
         with self._lock:
             self._handled += count
-        self._latencies(lane, before, count)
+        self._latencies(state, before, count)
 
-    def error(self, lane: Lane, kind: str) -> None:
-        """A message of this lane failed."""
-        labels = (lane.topic, str(lane.partition), self._group, kind)
+    def error(self, state: PartitionState, kind: str) -> None:
+        """A message of this state failed."""
+        labels = (state.topic, str(state.partition), self._group, kind)
         self._metrics.consumer_errors.labels(*labels).inc()
 
     def fetch_error(self, topic: str, partition: str, kind: str) -> None:
@@ -60,16 +60,16 @@ class Meter:
         }
         self._metrics.consumer_lag.replace(source, series)
 
-    def _latencies(self, lane: Lane, before: int, count: int) -> None:
+    def _latencies(self, state: PartitionState, before: int, count: int) -> None:
         now_ms = time.time() * 1000
-        for at in range(before, lane.done, SAMPLE):
-            stamp = lane.batch[at].timestamp_ms
+        for at in range(before, state.done, SAMPLE):
+            stamp = state.batch[at].timestamp_ms
             if stamp >= 0:
                 late = max(now_ms - stamp, 0.0)
-                weight = min(SAMPLE, lane.done - at)
-                self._metrics.consumer_latency.observe(late, lane.topic, self._group, count=weight)
+                weight = min(SAMPLE, state.done - at)
+                self._metrics.consumer_latency.observe(late, state.topic, self._group, count=weight)
 
-    def _counter(self, lane: Lane) -> Counter:
-        labels = (lane.topic, str(lane.partition), self._group)
+    def _counter(self, state: PartitionState) -> Counter:
+        labels = (state.topic, str(state.partition), self._group)
         counter = self._metrics.messages_consumed.labels(*labels)
-        return self._counters.setdefault((lane.topic, lane.partition), counter)
+        return self._counters.setdefault((state.topic, state.partition), counter)

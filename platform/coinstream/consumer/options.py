@@ -43,7 +43,7 @@ class GroupOptions:
         offset_reset: where to begin when the group has no offset: `latest`, `earliest`, or `error`.
         dead_letters: send what cannot be handled to `{topic}.dlq`. Without, the group stops at it.
         commit_interval_ms: how often offsets are committed.
-        drain_timeout_s: longest wait for messages in work when partitions are taken away.
+        drain_timeout_s: longest wait for messages in work when partitions are revoked.
         stop_timeout_s: longest wait for messages in work when the group is stopped.
         stuck_after_s: a partition without progress for so long is reported.
         on_stuck: is told of such a partition, besides the log and the metrics.

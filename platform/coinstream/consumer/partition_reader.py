@@ -12,20 +12,20 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as Record
 
 from coinstream.consumer.config import reader_config
-from coinstream.consumer.received import offset_of
+from coinstream.consumer.consumed_message import offset_of
 from coinstream.errors import BrokerError, ConsumeError, TopicError
 from coinstream.kafka import broker_error
 from coinstream.settings import BrokerSettings, ConsumerSettings
 from coinstream.suggestions import no_such_topic
 
-MOST_RECORDS: Final = 5_000
-SILENCE_S: Final = 30.0
+MAX_RECORDS: Final = 5_000
+SILENCE_TIMEOUT_S: Final = 30.0
 """A broker that sends nothing for so long, although there is more, is an error."""
 _PAUSE_S: Final = 0.2
 
 
 @dataclass(frozen=True)
-class Span:
+class OffsetRange:
     """Which messages. Ends that are not given are those of the topic when reading begins.
 
     Attributes:
@@ -51,7 +51,7 @@ class Span:
                 )
 
 
-class SpanReader:
+class PartitionReader:
     """Reads a span. Joins no group and commits nothing; ends at what the topic held at the beginning.
 
     Attributes:
@@ -60,11 +60,11 @@ class SpanReader:
     """
 
     def __init__(
-        self, brokers: BrokerSettings, settings: ConsumerSettings, topic: str, span: Span | None = None
+        self, brokers: BrokerSettings, settings: ConsumerSettings, topic: str, span: OffsetRange | None = None
     ) -> None:
         self._brokers = brokers
         self._topic = topic
-        self._span = span or Span()
+        self._span = span or OffsetRange()
         self._timeout = brokers.request_timeout_ms / 1000
         self._consumer = Consumer(
             reader_config(brokers, settings, "coinstream-span")
@@ -105,14 +105,14 @@ class SpanReader:
             first = self._consumer.poll(_PAUSE_S)
             if first is None:
                 silent += _PAUSE_S
-                if silent > SILENCE_S:
+                if silent > SILENCE_TIMEOUT_S:
                     raise BrokerError(
-                        f"reading {self._topic}: {self._brokers.brokers} sent nothing for {SILENCE_S:g} s. "
-                        "Is the broker running?"
+                        f"reading {self._topic}: {self._brokers.brokers} sent nothing for "
+                        f"{SILENCE_TIMEOUT_S:g} s. Is the broker running?"
                     )
                 continue
             silent = 0.0
-            batch = [first, *self._consumer.consume(MOST_RECORDS, 0)]
+            batch = [first, *self._consumer.consume(MAX_RECORDS, 0)]
             records = [record for record in batch if self._belongs(record)]
             if records:
                 yield records

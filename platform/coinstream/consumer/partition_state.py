@@ -9,19 +9,25 @@ from collections.abc import Sequence
 
 from confluent_kafka import Message as Record
 
+from coinstream.consumer.consumed_message import (
+    BatchDecoder,
+    ConsumedMessage,
+    UndecodableRecord,
+    offset_of,
+    weight_of,
+)
 from coinstream.consumer.offset_tracker import OffsetTracker
-from coinstream.consumer.received import Received, RunDecoder, Undecodable, offset_of, weight_of
 
 
-class Lane:
+class PartitionState:
     """One partition for as long as it is assigned. One worker at a time has it.
 
     Attributes:
         batch: messages in work; the first `done` of them are handled.
         failures: failed attempts at `batch[done]` (or at the rest of the batch, for batch handlers).
         one_by_one: a batch handler has failed for good on this batch and gets single messages.
-        is_waiting: another worker still has an older lane of this partition; `successor` waits for this one.
-        halted: the partition was taken away or the group stops: start nothing more.
+        is_waiting: another worker still has an older state of this partition; `successor` waits for this one.
+        halted: the partition was revoked or the group stops: start nothing more.
         paused: the broker is not asked for more (written by the polling thread).
         committed: the offset of the last successful commit (written by the polling thread).
         total: messages handled, dead letters not among them.
@@ -31,7 +37,7 @@ class Lane:
         "_decoder",
         "_end",
         "_lock",
-        "_pending",
+        "_queue",
         "_tracker",
         "batch",
         "busy",
@@ -53,16 +59,16 @@ class Lane:
         "waiting_bytes",
     )
 
-    def __init__(self, topic: str, partition: int, decoder: RunDecoder) -> None:
+    def __init__(self, topic: str, partition: int, decoder: BatchDecoder) -> None:
         self.topic = topic
         self.partition = partition
         self._decoder = decoder
         self._lock = threading.Lock()
-        self._pending: deque[tuple[Sequence[Record], int]] = deque()
+        self._queue: deque[tuple[Sequence[Record], int]] = deque()
         self._tracker = OffsetTracker()
         self._end = -1
         self.waiting_bytes = 0
-        self.batch: list[Received] = []
+        self.batch: list[ConsumedMessage] = []
         self.done = 0
         self.failures = 0
         self.failed_at = -1
@@ -72,7 +78,7 @@ class Lane:
         self.busy = False
         self.queued = False
         self.is_waiting = False
-        self.successor: Lane | None = None
+        self.successor: PartitionState | None = None
         self.committed: int | None = None
         self.total = 0
         self.progressed = time.monotonic()
@@ -86,20 +92,20 @@ class Lane:
     @property
     def has_work(self) -> bool:
         """Whether a worker would find something to do."""
-        return bool(self.batch or self._pending)
+        return bool(self.batch or self._queue)
 
     @property
-    def held(self) -> int:
+    def pending(self) -> int:
         """Dead letters that the cluster has not acknowledged yet."""
-        return self._tracker.held
+        return self._tracker.pending
 
     def add(self, records: Sequence[Record]) -> int:
-        """Records that follow those added before; how many bytes they take."""
+        """Records that chain those added before; how many bytes they take."""
         weight = weight_of(records)
         with self._lock:
             if not self.has_work:
                 self.progressed = time.monotonic()
-            self._pending.append((records, weight))
+            self._queue.append((records, weight))
             self.waiting_bytes += weight
         return weight
 
@@ -107,10 +113,10 @@ class Lane:
         """Forget what nobody has begun; how many bytes that frees."""
         with self._lock:
             freed, self.waiting_bytes = self.waiting_bytes, 0
-            self._pending.clear()
+            self._queue.clear()
         return freed
 
-    def load(self, limit: int) -> tuple[list[Undecodable], int]:
+    def load(self, limit: int) -> tuple[list[UndecodableRecord], int]:
         """Take the next `limit` records into work; give those that are no messages, and the bytes freed."""
         with self._lock:
             records, freed = self._next_run(limit)
@@ -118,28 +124,28 @@ class Lane:
         good, bad = self._decoder.decode(records)
         with self._lock:
             for record, _ in bad:
-                self._tracker.hold(offset_of(record))
+                self._tracker.mark_pending(offset_of(record))
             self._end = offset_of(records[-1]) + 1 if records else self._end
         self.batch, self.done, self.failures, self.failed_at, self.one_by_one = good, 0, 0, -1, False
         return bad, freed
 
     def finish(self) -> None:
-        """All of the batch is handled or held."""
+        """All of the batch is handled or pending."""
         with self._lock:
             self._tracker.advance(self._end)
             self.batch, self.done = [], 0
         self.progressed = time.monotonic()
 
-    def set_aside(self) -> Received:
+    def skip(self) -> ConsumedMessage:
         """Hold the message that failed and go on behind it."""
         failed = self.batch[self.done]
         with self._lock:
-            self._tracker.hold(failed.offset)
+            self._tracker.mark_pending(failed.offset)
         self.done += 1
         return failed
 
     def release(self, offset: int) -> None:
-        """A held message is settled."""
+        """A pending message is settled."""
         with self._lock:
             self._tracker.release(offset)
 
@@ -152,20 +158,20 @@ class Lane:
 
     def _next_run(self, limit: int) -> tuple[Sequence[Record], int]:
         """At most `limit` records, and the bytes they take."""
-        pending = self._pending
-        if not pending:
+        queue = self._queue
+        if not queue:
             return (), 0
-        run, weight = pending.popleft()
+        run, weight = queue.popleft()
         if len(run) > limit:
             taken = run[:limit]
             freed = weight_of(taken)
-            pending.appendleft((run[limit:], weight - freed))
+            queue.appendleft((run[limit:], weight - freed))
             return taken, freed
-        if len(run) == limit or not pending:
+        if len(run) == limit or not queue:
             return run, weight
         joined = list(run)
-        while pending and len(joined) + len(pending[0][0]) <= limit:
-            run, more = pending.popleft()
+        while queue and len(joined) + len(queue[0][0]) <= limit:
+            run, more = queue.popleft()
             joined.extend(run)
             weight += more
         return joined, weight

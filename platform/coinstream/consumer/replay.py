@@ -9,8 +9,15 @@ from dataclasses import dataclass
 from confluent_kafka import KafkaError, Producer
 from confluent_kafka import Message as Record
 
-from coinstream.consumer.partition_reader import Span, SpanReader
-from coinstream.consumer.received import Received, RunDecoder, headers_of, key_of, offset_of, value_of
+from coinstream.consumer.consumed_message import (
+    BatchDecoder,
+    ConsumedMessage,
+    headers_of,
+    key_of,
+    offset_of,
+    value_of,
+)
+from coinstream.consumer.partition_reader import OffsetRange, PartitionReader
 from coinstream.dlq.queue import REPLAYED_FROM_HEADER
 from coinstream.errors import ConsumeError, ProduceError, TopicError
 from coinstream.kafka import produce_error
@@ -19,7 +26,7 @@ from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettin
 
 
 @dataclass(frozen=True)
-class Progress:
+class ReplayProgress:
     """How far a replay is.
 
     Attributes:
@@ -49,14 +56,14 @@ class ReplayReport:
     seconds: float
 
 
-OnProgress = Callable[[Progress], None]
+OnProgress = Callable[[ReplayProgress], None]
 
 
 def replay(
     brokers: BrokerSettings,
     topic: str,
-    handler: Callable[[list[Received]], object],
-    span: Span | None = None,
+    handler: Callable[[list[ConsumedMessage]], object],
+    span: OffsetRange | None = None,
     *,
     settings: ConsumerSettings | None = None,
     on_progress: OnProgress = lambda _: None,
@@ -67,9 +74,9 @@ def replay(
         TopicError, BrokerError: the topic cannot be read.
         Whatever the handler raises.
     """
-    decoder, clock = RunDecoder(topic), _Clock(on_progress)
+    decoder, clock = BatchDecoder(topic), _ProgressReporter(on_progress)
     handled = undecodable = 0
-    with SpanReader(brokers, settings or ConsumerSettings(), topic, span) as reader:
+    with PartitionReader(brokers, settings or ConsumerSettings(), topic, span) as reader:
         for records in reader:
             good, bad = decoder.decode(records)
             undecodable += len(bad)
@@ -84,7 +91,7 @@ def copy(
     brokers: BrokerSettings,
     topic: str,
     to: str,
-    span: Span | None = None,
+    span: OffsetRange | None = None,
     *,
     settings: ConsumerSettings | None = None,
     producer: ProducerSettings | None = None,
@@ -100,9 +107,9 @@ def copy(
     """
     if to == topic:
         raise ConsumeError(f"replaying {topic} into itself would double its messages; name another topic")
-    clock = _Clock(on_progress)
-    with SpanReader(brokers, settings or ConsumerSettings(), topic, span) as reader:
-        sender = _Sender(brokers, producer or ProducerSettings(), to)
+    clock = _ProgressReporter(on_progress)
+    with PartitionReader(brokers, settings or ConsumerSettings(), topic, span) as reader:
+        sender = _CopyProducer(brokers, producer or ProducerSettings(), to)
         for records in reader:
             sender.send(records)
             clock.tell(reader)
@@ -110,7 +117,7 @@ def copy(
     return ReplayReport(sent, 0, clock.seconds)
 
 
-class _Clock:
+class _ProgressReporter:
     def __init__(self, on_progress: OnProgress) -> None:
         self._started = time.monotonic()
         self._on_progress = on_progress
@@ -119,13 +126,13 @@ class _Clock:
     def seconds(self) -> float:
         return time.monotonic() - self._started
 
-    def tell(self, reader: SpanReader) -> None:
+    def tell(self, reader: PartitionReader) -> None:
         rate = reader.read / max(self.seconds, 1e-6)
         left = (reader.total - reader.read) / rate if rate else 0.0
-        self._on_progress(Progress(reader.read, reader.total, rate, left))
+        self._on_progress(ReplayProgress(reader.read, reader.total, rate, left))
 
 
-class _Sender:
+class _CopyProducer:
     """One idempotent producer: what it was given in order arrives in order, once."""
 
     def __init__(self, brokers: BrokerSettings, settings: ProducerSettings, to: str) -> None:
@@ -147,7 +154,7 @@ class _Sender:
 
     def send(self, records: list[Record]) -> None:
         for record in records:
-            self._insist(record)
+            self._produce_blocking(record)
         self._producer.poll(0)
         self._check()
 
@@ -162,7 +169,7 @@ class _Sender:
             )
         return self._sent
 
-    def _insist(self, record: Record) -> None:
+    def _produce_blocking(self, record: Record) -> None:
         origin = f"{record.topic()}[{record.partition()}]@{offset_of(record)}"
         headers: list[tuple[str, str | bytes | None]] = [
             *headers_of(record),

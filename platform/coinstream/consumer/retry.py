@@ -15,19 +15,19 @@ class RetrySchedule:
 
     Attributes:
         retries: how often to try again after the first attempt.
-        first_ms: the delay before the first retry, in milliseconds.
-        longest_ms: no delay is longer than this, before jitter.
+        initial_ms: the delay before the first retry, in milliseconds.
+        max_delay_ms: no delay is longer than this, before jitter.
     """
 
     retries: int = 8
-    first_ms: float = 100.0
-    longest_ms: float = 30_000.0
-    dice: random.Random = field(default_factory=random.Random, repr=False, compare=False)
+    initial_ms: float = 100.0
+    max_delay_ms: float = 30_000.0
+    rng: random.Random = field(default_factory=random.Random, repr=False, compare=False)
 
     def delay_s(self, failures: int) -> float | None:
         """Seconds until the next attempt after so many failed ones; None: give up."""
         if failures > self.retries:
             return None
         # Doubling stops mattering long before a float would overflow.
-        delay = min(self.first_ms * 2.0 ** min(failures - 1, 60), self.longest_ms)
-        return delay * self.dice.uniform(1 - JITTER, 1 + JITTER) / 1000
+        delay = min(self.initial_ms * 2.0 ** min(failures - 1, 60), self.max_delay_ms)
+        return delay * self.rng.uniform(1 - JITTER, 1 + JITTER) / 1000

@@ -11,14 +11,14 @@ from collections.abc import Callable, Collection, Sequence
 
 from confluent_kafka import Message as Record
 
-from coinstream.consumer.partition_state import Lane
+from coinstream.consumer.partition_state import PartitionState
 
-Work = Callable[[Lane], float | None]
-"""Does one batch of a lane. Gives the seconds after which to come back, or None: as soon as there is work."""
+Work = Callable[[PartitionState], float | None]
+"""Handles one batch of a partition. Returns the seconds until the next attempt; None: at once."""
 
 
 class Scheduler:
-    """Hands lanes with work to `threads` workers.
+    """Hands states with work to `threads` workers.
 
     Attributes:
         backlog: bytes fetched that no worker has taken up.
@@ -32,8 +32,8 @@ class Scheduler:
         lock = threading.Lock()
         self._jobs = threading.Condition(lock)
         self._changed = threading.Condition(lock)
-        self._ready: deque[Lane] = deque()
-        self._delayed: list[tuple[float, int, Lane]] = []
+        self._ready: deque[PartitionState] = deque()
+        self._delayed: list[tuple[float, int, PartitionState]] = []
         self._sequence = itertools.count()
         self._closed = False
         self.backlog = 0
@@ -44,25 +44,25 @@ class Scheduler:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, runs: Sequence[tuple[Lane, Sequence[Record]]]) -> None:
-        """Give lanes more to do."""
-        weights = [lane.add(records) for lane, records in runs]
+    def submit(self, runs: Sequence[tuple[PartitionState, Sequence[Record]]]) -> None:
+        """Give states more to do."""
+        weights = [state.add(records) for state, records in runs]
         with self._jobs:
             self.backlog += sum(weights)
-            for lane, _ in runs:
-                self._enqueue(lane)
+            for state, _ in runs:
+                self._enqueue(state)
             # One is woken, who wakes the next if there is more: all at once would only fight for the GIL.
             if self._ready:
                 self._jobs.notify()
 
-    def freed(self, weight: int) -> None:
+    def release_bytes(self, weight: int) -> None:
         """Bytes that a worker has taken up."""
         with self._changed:
             self.backlog -= weight
             self._changed.notify_all()
 
-    def follow(self, old: Lane, new: Lane) -> None:
-        """The same partition came back while a worker still has its old lane: the new one waits for it."""
+    def chain(self, old: PartitionState, new: PartitionState) -> None:
+        """The same partition came back while a worker still has its old state: the new one waits for it."""
         with self._jobs:
             if old.busy:
                 old.successor, new.is_waiting = new, True
@@ -72,22 +72,22 @@ class Scheduler:
         with self._changed:
             return self._changed.wait_for(lambda: self.backlog <= limit, timeout_s)
 
-    def halt(self, lanes: Collection[Lane], timeout_s: float, *, letters: bool = True) -> bool:
+    def drain(self, states: Collection[PartitionState], timeout_s: float, *, letters: bool = True) -> bool:
         """Let the messages in work (and dead letters on the way) end, start no more; whether all ended."""
         with self._changed:
-            for lane in lanes:
-                lane.halted = True
-                self.backlog -= lane.drop_pending()
+            for state in states:
+                state.halted = True
+                self.backlog -= state.drop_pending()
             self._changed.notify_all()
             return self._changed.wait_for(
-                lambda: not any(lane.busy or (letters and lane.held) for lane in lanes), timeout_s
+                lambda: not any(state.busy or (letters and state.pending) for state in states), timeout_s
             )
 
-    def abandon(self, lanes: Collection[Lane]) -> None:
+    def cancel(self, states: Collection[PartitionState]) -> None:
         """Start nothing more on these, and do not wait."""
-        self.halt(lanes, 0)
+        self.drain(states, 0)
 
-    def nudge(self) -> None:
+    def notify(self) -> None:
         """Something that somebody may wait for has changed."""
         with self._changed:
             self._changed.notify_all()
@@ -98,52 +98,52 @@ class Scheduler:
             self._closed = True
             self._jobs.notify_all()
 
-    def _enqueue(self, lane: Lane) -> None:
-        if lane.busy or lane.queued or lane.halted or lane.is_waiting or not lane.has_work:
+    def _enqueue(self, state: PartitionState) -> None:
+        if state.busy or state.queued or state.halted or state.is_waiting or not state.has_work:
             return
-        lane.queued = True
-        self._ready.append(lane)
+        state.queued = True
+        self._ready.append(state)
 
     def _run(self) -> None:
-        while (lane := self._take()) is not None:
+        while (state := self._take()) is not None:
             delay = None
             try:
-                delay = self._work(lane)
+                delay = self._work(state)
             except BaseException as error:  # noqa: BLE001 - passed on: the group must stop, not lose a worker
-                lane.halted = True
+                state.halted = True
                 self._on_crash(error)
-            self._put_back(lane, delay)
+            self._put_back(state, delay)
 
-    def _take(self) -> Lane | None:
+    def _take(self) -> PartitionState | None:
         with self._changed:
             while not self._closed:
                 now = time.monotonic()
                 while self._delayed and self._delayed[0][0] <= now:
                     self._ready.append(heapq.heappop(self._delayed)[2])
                 if self._ready:
-                    lane = self._ready.popleft()
-                    lane.queued = False
-                    if not lane.halted:
-                        lane.busy = True
+                    state = self._ready.popleft()
+                    state.queued = False
+                    if not state.halted:
+                        state.busy = True
                         if self._ready:
                             self._jobs.notify()
-                        return lane
+                        return state
                 else:
                     self._jobs.wait(self._delayed[0][0] - now if self._delayed else None)
         return None
 
-    def _put_back(self, lane: Lane, delay: float | None) -> None:
+    def _put_back(self, state: PartitionState, delay: float | None) -> None:
         with self._changed:
-            lane.busy = False
-            if delay is None or lane.halted:
-                self._enqueue(lane)
+            state.busy = False
+            if delay is None or state.halted:
+                self._enqueue(state)
             else:
-                lane.queued = True
-                heapq.heappush(self._delayed, (time.monotonic() + delay, next(self._sequence), lane))
+                state.queued = True
+                heapq.heappush(self._delayed, (time.monotonic() + delay, next(self._sequence), state))
                 # Whoever sleeps may sleep too long for this one.
                 self._jobs.notify()
-            if lane.successor is not None:
-                lane.successor.is_waiting = False
-                self._enqueue(lane.successor)
-                lane.successor = None
+            if state.successor is not None:
+                state.successor.is_waiting = False
+                self._enqueue(state.successor)
+                state.successor = None
             self._changed.notify_all()

@@ -12,12 +12,12 @@ from confluent_kafka import Message as Record
 
 from coinstream.consumer.config import reader_config
 from coinstream.errors import TopicError
-from coinstream.kafka import AT_ONCE, AUTHENTICATION, broker_error
+from coinstream.kafka import AUTHENTICATION, CONSUME_BATCH, broker_error
 from coinstream.settings import BrokerSettings, ConsumerSettings
 from coinstream.suggestions import no_such_topic
 
 _PAUSE_S: Final = 0.1
-_HOPELESS: Final = AUTHENTICATION | {
+_FATAL_ERRORS: Final = AUTHENTICATION | {
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._UNKNOWN_TOPIC,
     KafkaError._UNKNOWN_PARTITION,
@@ -26,7 +26,7 @@ _HOPELESS: Final = AUTHENTICATION | {
 _log = logging.getLogger(__name__)
 
 
-class LiveReader:
+class TailReader:
     """Reads what is there (from the beginning) and what comes, each partition in order."""
 
     def __init__(
@@ -78,7 +78,7 @@ class LiveReader:
         """
         while True:
             first = self._consumer.poll(_PAUSE_S)
-            batch = [] if first is None else [first, *self._consumer.consume(AT_ONCE, 0)]
+            batch = [] if first is None else [first, *self._consumer.consume(CONSUME_BATCH, 0)]
             yield [record for record in batch if self._is_record(record)]
 
     def _is_record(self, record: Record) -> bool:
@@ -87,7 +87,7 @@ class LiveReader:
             return True
         if error.code() == KafkaError._PARTITION_EOF:
             self._behind.discard(record.partition() or 0)
-        elif error.code() in _HOPELESS or error.fatal():
+        elif error.code() in _FATAL_ERRORS or error.fatal():
             raise broker_error(error, f"reading {self._topic}", self._brokers.brokers)
         else:
             _log.warning("reading %s: %s; trying again", self._topic, error.str())

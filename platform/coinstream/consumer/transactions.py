@@ -2,7 +2,7 @@
 
 Each round is one transaction: the messages that the function makes, and the offsets of those it was
 given. A crash, an error of the function or a rebalance undoes both. Readers with `isolation.level`
-`read_committed` (librdkafka's default) never see what was undone.
+`read_committed` (librdkafka's default) never see what was aborted.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from confluent_kafka import Message as Record
 
 from coinstream.consumer.assignment import from_committed
 from coinstream.consumer.config import member_config
-from coinstream.consumer.received import Received, RunDecoder, Undecodable, offset_of
+from coinstream.consumer.consumed_message import BatchDecoder, ConsumedMessage, UndecodableRecord, offset_of
 from coinstream.consumer.retry import RetrySchedule
-from coinstream.dlq.entry import dead_letter, letter_headers, letter_topic
-from coinstream.dlq.publisher import ensure_letter_topic
+from coinstream.dlq.entry import dead_letter, dead_letter_headers, dlq_topic
+from coinstream.dlq.publisher import ensure_dlq_topic
 from coinstream.kafka import broker_error
 from coinstream.messages import Message
 from coinstream.producer.config import latency_profile, transactional_config
@@ -42,7 +42,7 @@ class Output(NamedTuple):
     value: Message | bytes
 
 
-Transform = Callable[[list[Received]], Iterable[Output]]
+Transform = Callable[[list[ConsumedMessage]], Iterable[Output]]
 """Makes messages from messages. It may be called again with the same ones, so it should do nothing else."""
 
 
@@ -54,7 +54,7 @@ class TransactionReport:
     produced: int = 0
     dead_letters: int = 0
     transactions: int = 0
-    undone: int = 0
+    aborted: int = 0
 
 
 class TransactionalProcessor:
@@ -74,7 +74,7 @@ class TransactionalProcessor:
         consumer: ConsumerSettings | None = None,
         producer: ProducerSettings | None = None,
         *,
-        most_messages: int = 2000,
+        max_messages: int = 2000,
     ) -> None:
         self._group = group
         self._topics = list(topics)
@@ -89,10 +89,10 @@ class TransactionalProcessor:
         }
         self._producing = transactional_config(brokers, sending, latency_profile(sending), transactional_id)
         self._schedule = RetrySchedule(settings.retries, settings.retry_backoff_ms)
-        self._most = most_messages
+        self._most = max_messages
         self._encoder = Encoder()
-        self._decoders: dict[str, RunDecoder] = {}
-        self._letters: set[str] = set()
+        self._decoders: dict[str, BatchDecoder] = {}
+        self._dlq_topics: set[str] = set()
         # The coordinator of transactions may still be loading when the broker answers already.
         self._timeout_s = brokers.request_timeout_ms * 3 / 1000
         self._rebalanced = False
@@ -109,8 +109,8 @@ class TransactionalProcessor:
         consumer, producer = Consumer(self._config), Producer(self._producing)
         try:
             producer.init_transactions(self._timeout_s)
-            consumer.subscribe(self._topics, on_assign=self._given, on_revoke=self._moved)
-            self._rounds(consumer, producer, stop or Event(), until_end)
+            consumer.subscribe(self._topics, on_assign=self._on_assign, on_revoke=self._on_rebalance)
+            self._run_transactions(consumer, producer, stop or Event(), until_end)
         except KafkaException as failed:
             doing = f"processing as {self._group}"
             raise broker_error(failed.args[0], doing, self._brokers.brokers) from None
@@ -118,15 +118,15 @@ class TransactionalProcessor:
             consumer.close()
         return TransactionReport(**self._totals)
 
-    def _given(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._moved(consumer, partitions)
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._on_rebalance(consumer, partitions)
         consumer.assign(from_committed(self._group, consumer, partitions))
 
-    def _moved(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    def _on_rebalance(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._rebalanced = True
         self._ended.clear()
 
-    def _rounds(self, consumer: Consumer, producer: Producer, stop: Event, until_end: bool) -> None:
+    def _run_transactions(self, consumer: Consumer, producer: Producer, stop: Event, until_end: bool) -> None:
         failures = 0
         while not stop.is_set():
             records = self._fetch(consumer)
@@ -135,15 +135,15 @@ class TransactionalProcessor:
                     return
                 continue
             try:
-                self._round(consumer, producer, records)
+                self._run_transaction(consumer, producer, records)
                 failures = 0
             except Exception as error:
                 failures += 1
-                self._undo(consumer, producer, records)
+                self._abort(consumer, producer, records)
                 delay = self._schedule.delay_s(failures)
                 if delay is None or _is_fatal(error):
                     raise
-                log.warning("group %s: a round is undone and repeated: %s", self._group, error)
+                log.warning("group %s: a round is aborted and repeated: %s", self._group, error)
                 stop.wait(delay)
 
     def _fetch(self, consumer: Consumer) -> list[Record]:
@@ -157,37 +157,37 @@ class TransactionalProcessor:
         return [record for record in records if self._is_message(record)]
 
     def _is_message(self, record: Record) -> bool:
-        place, error = (record.topic() or "", record.partition() or 0), record.error()
+        partition_key, error = (record.topic() or "", record.partition() or 0), record.error()
         if error is None:
-            self._ended.discard(place)
+            self._ended.discard(partition_key)
             return True
         if error.code() != KafkaError._PARTITION_EOF:
             raise KafkaException(error)
-        self._ended.add(place)
+        self._ended.add(partition_key)
         return False
 
     def _is_at_end(self, consumer: Consumer) -> bool:
-        places = {(part.topic, part.partition) for part in consumer.assignment()}
-        return bool(places) and places <= self._ended
+        partition_keys = {(part.topic, part.partition) for part in consumer.assignment()}
+        return bool(partition_keys) and partition_keys <= self._ended
 
-    def _round(self, consumer: Consumer, producer: Producer, records: list[Record]) -> None:
+    def _run_transaction(self, consumer: Consumer, producer: Producer, records: list[Record]) -> None:
         good, bad = self._decode(records)
         outputs = list(self._transform(good)) if good else []
         producer.begin_transaction()
         for output in outputs:
             self._send(producer, output.topic, output.key, *self._encoded(output.value))
         for record, error in bad:
-            self._bury(producer, record, error)
+            self._send_to_dlq(producer, record, error)
         offsets: dict[tuple[str, int], int] = {}
         for record in records:
             offsets[record.topic() or "", record.partition() or 0] = offset_of(record) + 1
-        positions = [TopicPartition(*place, offset) for place, offset in offsets.items()]
+        positions = [TopicPartition(*partition_key, offset) for partition_key, offset in offsets.items()]
         producer.send_offsets_to_transaction(positions, consumer.consumer_group_metadata(), self._timeout_s)
         producer.commit_transaction(self._timeout_s)
         self._count(consumed=len(good), produced=len(outputs), dead_letters=len(bad), transactions=1)
 
-    def _undo(self, consumer: Consumer, producer: Producer, records: list[Record]) -> None:
-        self._count(undone=1)
+    def _abort(self, consumer: Consumer, producer: Producer, records: list[Record]) -> None:
+        self._count(aborted=1)
         try:
             producer.abort_transaction(self._timeout_s)
         except KafkaException as failed:
@@ -203,12 +203,12 @@ class TransactionalProcessor:
                 self._ended.discard((part.topic, part.partition))
                 consumer.seek(TopicPartition(part.topic, part.partition, offset))
 
-    def _decode(self, records: list[Record]) -> tuple[list[Received], list[Undecodable]]:
-        good: list[Received] = []
-        bad: list[Undecodable] = []
+    def _decode(self, records: list[Record]) -> tuple[list[ConsumedMessage], list[UndecodableRecord]]:
+        good: list[ConsumedMessage] = []
+        bad: list[UndecodableRecord] = []
         for topic, run in groupby(records, Record.topic):
             name = topic or ""
-            decoder = self._decoders.setdefault(name, RunDecoder(name))
+            decoder = self._decoders.setdefault(name, BatchDecoder(name))
             fine, faulty = decoder.decode(list(run))
             good += fine
             bad += faulty
@@ -217,12 +217,12 @@ class TransactionalProcessor:
     def _encoded(self, value: Message | bytes) -> tuple[bytes, Headers | None]:
         return self._encoder.encode(value) if isinstance(value, Message) else (value, None)
 
-    def _bury(self, producer: Producer, record: Record, error: Exception) -> None:
+    def _send_to_dlq(self, producer: Producer, record: Record, error: Exception) -> None:
         letter = dead_letter(record, error, 0, self._group)
-        if letter.topic not in self._letters:
-            ensure_letter_topic(letter.topic, self._brokers)
-            self._letters.add(letter.topic)
-        self._send(producer, letter_topic(letter.topic), letter.key, letter.value, letter_headers(letter))
+        if letter.topic not in self._dlq_topics:
+            ensure_dlq_topic(letter.topic, self._brokers)
+            self._dlq_topics.add(letter.topic)
+        self._send(producer, dlq_topic(letter.topic), letter.key, letter.value, dead_letter_headers(letter))
 
     def _send(
         self, producer: Producer, topic: str, key: bytes | None, value: bytes | None, headers: Headers | None

@@ -9,13 +9,13 @@ from typing import Final
 
 from confluent_kafka import Message as Record
 
-from coinstream.consumer.received import headers_of, key_of, offset_of, value_of
+from coinstream.consumer.consumed_message import headers_of, key_of, offset_of, value_of
 from coinstream.serialization import Headers
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
 
 PREFIX: Final = "dlq-"
 """Every header that we add begins so; the original headers stay as they were."""
-LONGEST_TEXT: Final = 2000
+MAX_ERROR_LENGTH: Final = 2000
 """Errors are cut to so many characters."""
 
 
@@ -66,7 +66,7 @@ def dead_letter(record: Record, error: BaseException, attempts: int, group: str)
         value=value_of(record),
         headers=headers,
         error_type=type(error).__name__,
-        error="".join(traceback.format_exception_only(error)).strip()[:LONGEST_TEXT],
+        error="".join(traceback.format_exception_only(error)).strip()[:MAX_ERROR_LENGTH],
         attempts=attempts,
         group=group,
         failed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -74,12 +74,12 @@ def dead_letter(record: Record, error: BaseException, attempts: int, group: str)
     )
 
 
-def letter_topic(topic: str) -> str:
+def dlq_topic(topic: str) -> str:
     """Where the dead letters of a topic go."""
     return topic + DEAD_LETTER_SUFFIX
 
 
-def letter_headers(letter: DeadLetter) -> Headers:
+def dead_letter_headers(letter: DeadLetter) -> Headers:
     """The headers of the record in the dead-letter topic."""
     own = {
         "topic": letter.topic,
@@ -95,7 +95,7 @@ def letter_headers(letter: DeadLetter) -> Headers:
     return [*letter.headers, *((PREFIX + name, str(value).encode()) for name, value in own.items())]
 
 
-def read_letter(record: Record) -> DeadLetter:
+def decode_dead_letter(record: Record) -> DeadLetter:
     """The dead letter in a record of a dead-letter topic; what its headers do not say is left empty."""
     headers = headers_of(record)
     own = {name.removeprefix(PREFIX): value for name, value in headers if name.startswith(PREFIX)}

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from coinstream.dlq.entry import DeadLetter, letter_headers, letter_topic
+from coinstream.dlq.entry import DeadLetter, dead_letter_headers, dlq_topic
 from coinstream.errors import CoinstreamError, ConsumeError, MessageTooLargeError, TopicError
 from coinstream.serialization import Headers
 from coinstream.settings import BrokerSettings
@@ -19,7 +19,7 @@ from coinstream.topics.catalogue import CORE_TOPICS, TopicSpec, dead_letter_topi
 
 log = logging.getLogger("coinstream.consumer")
 
-AGAIN_S: Final = 1.0
+RESEND_DELAY_S: Final = 1.0
 """Pause before a dead letter that was not acknowledged is sent again."""
 _FOREIGN_TOPIC: Final = CORE_TOPICS[0]
 """Dead letters of topics that are not in the catalogue are kept as those of this one."""
@@ -34,13 +34,13 @@ class Send(Protocol):
 
 
 @dataclass(frozen=True)
-class _Sending:
+class _PendingDeadLetter:
     letter: DeadLetter
-    settled: Callable[[], None]
+    on_acknowledged: Callable[[], None]
 
 
-class DeadLetterSink:
-    """Sends dead letters. A letter is settled when the cluster has it, and sent again until then.
+class DeadLetterPublisher:
+    """Sends dead letters. A letter is on_acknowledged when the cluster has it, and sent again until then.
 
     Attributes:
         acknowledged: letters that the cluster has.
@@ -51,79 +51,81 @@ class DeadLetterSink:
         self._brokers = brokers
         self._on_fatal = on_fatal
         self._lock = threading.Lock()
-        self._again: list[tuple[float, _Sending]] = []
+        self._to_resend: list[tuple[float, _PendingDeadLetter]] = []
         self._creating = threading.Lock()
         self._known: set[str] = set()
         self.acknowledged = 0
 
-    def put(self, letter: DeadLetter, settled: Callable[[], None]) -> None:
-        """Send a letter; `settled` is called when the cluster has it, from another thread.
+    def send_to_dlq(self, letter: DeadLetter, on_acknowledged: Callable[[], None]) -> None:
+        """Send a letter; `on_acknowledged` is called when the cluster has it, from another thread.
 
         Raises:
             TopicError, BrokerError: its topic does not exist and cannot be created.
         """
         self._ensure(letter)
-        self._start(_Sending(letter, settled))
+        self._send_pending(_PendingDeadLetter(letter, on_acknowledged))
 
-    def send_again(self) -> None:
+    def resend(self) -> None:
         """Send what was not acknowledged and has waited long enough."""
         now = time.monotonic()
         with self._lock:
-            due = [sending for at, sending in self._again if at <= now]
-            self._again = [(at, sending) for at, sending in self._again if at > now]
-        for sending in due:
-            self._start(sending)
+            due = [pending for at, pending in self._to_resend if at <= now]
+            self._to_resend = [(at, pending) for at, pending in self._to_resend if at > now]
+        for pending in due:
+            self._send_pending(pending)
 
-    def _start(self, sending: _Sending) -> None:
-        letter = sending.letter
+    def _send_pending(self, pending: _PendingDeadLetter) -> None:
+        letter = pending.letter
         try:
-            future = self._send(letter_topic(letter.topic), letter.key, letter.value, letter_headers(letter))
+            future = self._send(
+                dlq_topic(letter.topic), letter.key, letter.value, dead_letter_headers(letter)
+            )
         except CoinstreamError as error:
-            self._failed(sending, error)
+            self._on_failure(pending, error)
         else:
-            future.add_done_callback(lambda done: self._ended(sending, done))
+            future.add_done_callback(lambda done: self._on_delivery(pending, done))
 
-    def _ended(self, sending: _Sending, done: Future[Any]) -> None:
+    def _on_delivery(self, pending: _PendingDeadLetter, done: Future[Any]) -> None:
         error = done.exception()
         if error is not None:
-            self._failed(sending, error)
+            self._on_failure(pending, error)
             return
         with self._lock:
             self.acknowledged += 1
-        sending.settled()
+        pending.on_acknowledged()
 
-    def _failed(self, sending: _Sending, error: BaseException) -> None:
-        letter = sending.letter
+    def _on_failure(self, pending: _PendingDeadLetter, error: BaseException) -> None:
+        letter = pending.letter
         where = f"dead letter of {letter.topic}[{letter.partition}] offset {letter.offset}"
         if isinstance(error, MessageTooLargeError):
-            self._on_fatal(ConsumeError(f"{where} does not fit into {letter_topic(letter.topic)}: {error}"))
+            self._on_fatal(ConsumeError(f"{where} does not fit into {dlq_topic(letter.topic)}: {error}"))
             return
         log.warning("%s is sent again: %s", where, error)
         with self._lock:
-            self._again.append((time.monotonic() + AGAIN_S, sending))
+            self._to_resend.append((time.monotonic() + RESEND_DELAY_S, pending))
 
     def _ensure(self, letter: DeadLetter) -> None:
-        topic = letter_topic(letter.topic)
+        topic = dlq_topic(letter.topic)
         if topic in self._known:
             return
         with self._creating:
             if topic not in self._known:
-                ensure_letter_topic(letter.topic, self._brokers)
+                ensure_dlq_topic(letter.topic, self._brokers)
                 self._known.add(topic)
 
 
-def ensure_letter_topic(topic: str, brokers: BrokerSettings) -> None:
+def ensure_dlq_topic(topic: str, brokers: BrokerSettings) -> None:
     """Create the dead-letter topic of a topic, if there is none.
 
     Raises:
         TopicError, BrokerError: it cannot be created.
     """
     provisioner = Provisioner(brokers)
-    wanted = letter_topic(topic)
+    wanted = dlq_topic(topic)
     if any(existing.name == wanted for existing in provisioner.actual()):
         return
     try:
-        provisioner.apply(provisioner.plan([_letter_spec(topic)]))
+        provisioner.apply(provisioner.plan([_dlq_spec(topic)]))
     except TopicError as error:
         raise TopicError(
             f"{topic} needs the dead-letter topic {wanted}, which cannot be created: {error}. "
@@ -132,7 +134,7 @@ def ensure_letter_topic(topic: str, brokers: BrokerSettings) -> None:
     log.info("created %s", wanted)
 
 
-def _letter_spec(topic: str) -> TopicSpec:
+def _dlq_spec(topic: str) -> TopicSpec:
     for spec in CORE_TOPICS:
         if topic == spec.name:
             return dead_letter_topic(spec)

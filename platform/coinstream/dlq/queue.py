@@ -15,9 +15,9 @@ from typing import Final
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka import Message as Record
 
-from coinstream.consumer.partition_reader import Span, SpanReader
-from coinstream.consumer.received import headers_of, offset_of
-from coinstream.dlq.entry import REPLAYS_HEADER, DeadLetter, letter_topic, read_letter
+from coinstream.consumer.consumed_message import headers_of, offset_of
+from coinstream.consumer.partition_reader import OffsetRange, PartitionReader
+from coinstream.dlq.entry import REPLAYS_HEADER, DeadLetter, decode_dead_letter, dlq_topic
 from coinstream.errors import TopicError
 from coinstream.kafka import broker_error
 from coinstream.producer.config import latency_profile, transactional_config
@@ -28,30 +28,30 @@ MARKER_HEADER: Final = "dlq-replayed"
 """On a marker: `partition:offset` of the letter that was replayed. Markers have no value."""
 REPLAYED_FROM_HEADER: Final = "replayed-from"
 """On a replayed message: `topic[partition]@offset` of the letter."""
-MOST_REPLAYS: Final = 3
+MAX_REPLAYS: Final = 3
 """A message that failed again after so many replays stays where it is."""
 _CHUNK: Final = 500
 _TIMEOUT_S: Final = 30.0
 
 
 @dataclass(frozen=True)
-class StoredLetter:
+class DeadLetterEntry:
     """A dead letter with its own place in the dead-letter topic.
 
     Attributes:
-        buried_ms: when it was written there.
+        failed_ms: when it was written there.
         is_replayed: whether it has been replayed.
     """
 
     letter: DeadLetter
     partition: int
     offset: int
-    buried_ms: int
+    failed_ms: int
     is_replayed: bool
 
 
 @dataclass(frozen=True)
-class LetterFilter:
+class DeadLetterFilter:
     """Which letters. What is None does not count.
 
     Attributes:
@@ -69,9 +69,9 @@ class LetterFilter:
     partition: int | None = None
     offset: int | None = None
 
-    def matches(self, stored: StoredLetter) -> bool:
+    def matches(self, entry: DeadLetterEntry) -> bool:
         """Whether the letter is meant. Times are left to the broker's index."""
-        letter = stored.letter
+        letter = entry.letter
         error = f"{letter.error_type} {letter.error}".lower()
         return (
             (self.error is None or self.error.lower() in error)
@@ -82,7 +82,7 @@ class LetterFilter:
 
 
 @dataclass(frozen=True)
-class LetterReplay:
+class DeadLetterReplay:
     """What a replay did.
 
     Attributes:
@@ -96,7 +96,7 @@ class LetterReplay:
     exhausted: int
 
 
-class LetterBox:
+class DeadLetterQueue:
     """The dead letters of one topic."""
 
     def __init__(
@@ -108,37 +108,37 @@ class LetterBox:
     ) -> None:
         self._brokers = brokers
         self.topic = topic.removesuffix(DEAD_LETTER_SUFFIX)
-        self.letters_in = letter_topic(self.topic)
+        self.dlq_topic = dlq_topic(self.topic)
         self._consumer = consumer or ConsumerSettings()
         self._producer = producer or ProducerSettings()
 
-    def read(self, wanted: LetterFilter | None = None) -> Iterator[StoredLetter]:
+    def read(self, wanted: DeadLetterFilter | None = None) -> Iterator[DeadLetterEntry]:
         """The letters that match, partition by partition as they come.
 
         Raises:
             TopicError: the topic has no dead-letter topic.
             BrokerError: the cluster does not answer.
         """
-        wanted = wanted or LetterFilter()
+        wanted = wanted or DeadLetterFilter()
         replayed = self._markers()
-        with SpanReader(
-            self._brokers, self._consumer, self.letters_in, Span(wanted.since, wanted.until)
+        with PartitionReader(
+            self._brokers, self._consumer, self.dlq_topic, OffsetRange(wanted.since, wanted.until)
         ) as reader:
             for batch in reader:
                 for record in batch:
-                    stored = _stored(record, replayed)
-                    if stored is not None and wanted.matches(stored):
-                        yield stored
+                    entry = _entry(record, replayed)
+                    if entry is not None and wanted.matches(entry):
+                        yield entry
 
     def replay(
         self,
-        wanted: LetterFilter | None = None,
+        wanted: DeadLetterFilter | None = None,
         *,
         to: str | None = None,
-        most_replays: int = MOST_REPLAYS,
+        max_replays: int = MAX_REPLAYS,
         limit: int | None = None,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> LetterReplay:
+    ) -> DeadLetterReplay:
         """Send the letters that match to their topic again (or to `to`), once each, at most `limit`.
 
         What is written while this runs is not looked at, so it ends even if all fail again at once.
@@ -149,24 +149,24 @@ class LetterBox:
         """
         producer = self._open()
         replayed = already = exhausted = 0
-        chunk: list[StoredLetter] = []
+        chunk: list[DeadLetterEntry] = []
         letters = list(self.read(wanted))
-        for looked, stored in enumerate(letters, 1):
-            if stored.is_replayed:
+        for looked, entry in enumerate(letters, 1):
+            if entry.is_replayed:
                 already += 1
-            elif stored.letter.replays >= most_replays:
+            elif entry.letter.replays >= max_replays:
                 exhausted += 1
             elif limit is None or replayed + len(chunk) < limit:
-                chunk.append(stored)
+                chunk.append(entry)
             if len(chunk) == _CHUNK:
                 replayed += self._send(producer, chunk, to)
                 chunk = []
                 on_progress(looked, len(letters))
         replayed += self._send(producer, chunk, to)
-        return LetterReplay(replayed, already, exhausted)
+        return DeadLetterReplay(replayed, already, exhausted)
 
     def _markers(self) -> set[str]:
-        with SpanReader(self._brokers, self._consumer, self.letters_in) as reader:
+        with PartitionReader(self._brokers, self._consumer, self.dlq_topic) as reader:
             marks = (_marker(record) for batch in reader for record in batch)
             return {mark for mark in marks if mark is not None}
 
@@ -175,7 +175,7 @@ class LetterBox:
             self._brokers,
             self._producer,
             latency_profile(self._producer),
-            f"coinstream-dlq-replay-{self.letters_in}",
+            f"coinstream-dlq-replay-{self.dlq_topic}",
         )
         producer = Producer(config)
         try:
@@ -185,38 +185,38 @@ class LetterBox:
             raise self._refused(failed) from None
         return producer
 
-    def _send(self, producer: Producer, chunk: list[StoredLetter], to: str | None) -> int:
+    def _send(self, producer: Producer, chunk: list[DeadLetterEntry], to: str | None) -> int:
         if not chunk:
             return 0
         existing = producer.list_topics(timeout=self._brokers.request_timeout_ms / 1000).topics
-        for topic in {to or stored.letter.topic for stored in chunk}:
+        for topic in {to or entry.letter.topic for entry in chunk}:
             if topic not in existing:
                 raise TopicError(
-                    f"letters of {self.letters_in} belong to {topic}, which does not exist; "
+                    f"letters of {self.dlq_topic} belong to {topic}, which does not exist; "
                     "create it, or name another with --to"
                 )
         try:
             producer.begin_transaction()
-            for stored in chunk:
-                letter, place = stored.letter, f"{stored.partition}:{stored.offset}"
-                producer.produce(to or letter.topic, letter.value, letter.key, headers=self._headers(stored))
-                producer.produce(self.letters_in, None, letter.key, headers=[(MARKER_HEADER, place.encode())])
+            for entry in chunk:
+                letter, place = entry.letter, f"{entry.partition}:{entry.offset}"
+                producer.produce(to or letter.topic, letter.value, letter.key, headers=self._headers(entry))
+                producer.produce(self.dlq_topic, None, letter.key, headers=[(MARKER_HEADER, place.encode())])
             producer.commit_transaction(_TIMEOUT_S)
         except KafkaException as failed:
             raise self._refused(failed) from None
         return len(chunk)
 
-    def _headers(self, stored: StoredLetter) -> list[tuple[str, str | bytes | None]]:
-        letter = stored.letter
+    def _headers(self, entry: DeadLetterEntry) -> list[tuple[str, str | bytes | None]]:
+        letter = entry.letter
         own = {
-            REPLAYED_FROM_HEADER: f"{self.letters_in}[{stored.partition}]@{stored.offset}",
+            REPLAYED_FROM_HEADER: f"{self.dlq_topic}[{entry.partition}]@{entry.offset}",
             REPLAYS_HEADER: str(letter.replays + 1),
         }
         kept = (pair for pair in letter.headers if pair[0] not in own)
         return [*kept, *own.items()]
 
     def _refused(self, failed: KafkaException) -> Exception:
-        return broker_error(failed.args[0], f"replaying {self.letters_in}", self._brokers.brokers)
+        return broker_error(failed.args[0], f"replaying {self.dlq_topic}", self._brokers.brokers)
 
 
 def _marker(record: Record) -> str | None:
@@ -224,10 +224,14 @@ def _marker(record: Record) -> str | None:
     return None if mark is None else mark.decode(errors="replace")
 
 
-def _stored(record: Record, replayed: set[str]) -> StoredLetter | None:
+def _entry(record: Record, replayed: set[str]) -> DeadLetterEntry | None:
     if _marker(record) is not None:
         return None
     partition, offset = record.partition() or 0, offset_of(record)
-    return StoredLetter(
-        read_letter(record), partition, offset, record.timestamp()[1], f"{partition}:{offset}" in replayed
+    return DeadLetterEntry(
+        decode_dead_letter(record),
+        partition,
+        offset,
+        record.timestamp()[1],
+        f"{partition}:{offset}" in replayed,
     )

@@ -12,7 +12,14 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from confluent_kafka import TopicPartition as Position
 
 from coinstream.errors import BrokerError
-from coinstream.kafka import AT_ONCE, FETCH_AGAIN_MS, admin_client, base_config, broker_error, raise_on_kafka
+from coinstream.kafka import (
+    CONSUME_BATCH,
+    FETCH_QUEUE_BACKOFF_MS,
+    admin_client,
+    base_config,
+    broker_error,
+    translate_errors,
+)
 from coinstream.lake.landed_offsets import LandedOffsets
 from coinstream.lake.read_plan import (
     FetchedChunk,
@@ -51,7 +58,7 @@ def reader_config(brokers: BrokerSettings, settings: LakeSettings) -> KafkaConfi
         "fetch.max.bytes": max(min(queue // 2, 50 * _MIB), _MIB),
         "max.partition.fetch.bytes": max(min(queue // 8, 4 * _MIB), 65_536),
         "fetch.wait.max.ms": 50,
-        "fetch.queue.backoff.ms": FETCH_AGAIN_MS,
+        "fetch.queue.backoff.ms": FETCH_QUEUE_BACKOFF_MS,
     }
 
 
@@ -154,7 +161,7 @@ class TopicReader:
         """A chunk of records, or what is there, and the partitions that told their end."""
         records, ended = RecordColumns(), list[TopicPartition]()
         while room := self._chunk - len(records):
-            asked = min(AT_ONCE, room)
+            asked = min(CONSUME_BATCH, room)
             messages = self._consumer.consume(asked, _WAIT_S)
             kept, ends = self._parted(messages)
             records.add(kept)
@@ -176,7 +183,7 @@ class TopicReader:
         return kept, ended
 
     def _partitions(self) -> dict[str, list[int]]:
-        found = raise_on_kafka(
+        found = translate_errors(
             lambda: self._consumer.list_topics(timeout=_ASK_S), "listing topics", self._brokers.brokers
         )
         return {name: sorted(topic.partitions) for name, topic in found.topics.items()}
@@ -186,7 +193,7 @@ class TopicReader:
         return [(topic, partition) for topic in topics for partition in partitions.get(topic, ())]
 
     def _ends(self, place: TopicPartition) -> OffsetRange:
-        low, high = raise_on_kafka(
+        low, high = translate_errors(
             lambda: self._consumer.get_watermark_offsets(Position(*place), timeout=_ASK_S),
             f"finding the ends of {place[0]}[{place[1]}]",
             self._brokers.brokers,
@@ -197,7 +204,7 @@ class TopicReader:
         asked = [Position(*place, at_ms) for place in places]
         if not asked:
             return {}
-        found = raise_on_kafka(
+        found = translate_errors(
             lambda: self._consumer.offsets_for_times(asked, timeout=_ASK_S),
             "finding offsets by time",
             self._brokers.brokers,

@@ -23,7 +23,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, ClusterMetadata, OffsetSpec
 
 from coinstream.errors import BrokerError
-from coinstream.kafka import admin_client, broker_error, raise_on_kafka
+from coinstream.kafka import admin_client, broker_error, translate_errors
 from coinstream.settings import BrokerSettings
 
 TopicPartition = tuple[str, int]
@@ -80,7 +80,7 @@ class ClusterReader:
         Raises:
             BrokerError, AuthenticationError: the cluster does not answer.
         """
-        return raise_on_kafka(
+        return translate_errors(
             lambda: self._admin.list_topics(timeout=self._timeout),
             "asking for the topics",
             self.brokers.brokers,

@@ -11,7 +11,7 @@ from typing import Final
 from confluent_kafka import KafkaException
 
 from coinstream.errors import CoinstreamError, TopicError
-from coinstream.kafka import NOT_ALLOWED, admin_client, broker_error
+from coinstream.kafka import AUTHORIZATION, admin_client, broker_error
 from coinstream.routing import Router
 from coinstream.settings import BrokerSettings
 
@@ -73,7 +73,7 @@ class TopicCache:
         except KafkaException as failed:
             raise broker_error(failed.args[0], f"asking for {topic}", self._brokers.brokers) from None
         error = found.topics[topic].error if topic in found.topics else None
-        if error is not None and error.code() in NOT_ALLOWED:
+        if error is not None and error.code() in AUTHORIZATION:
             raise broker_error(error, f"asking for {topic}", self._brokers.brokers)
 
     def refresh(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from coinstream.consumer import Received
+from coinstream.consumer import ConsumedMessage
 from coinstream.errors import SinkError
 from coinstream.suggestions import did_you_mean
 
@@ -14,7 +14,7 @@ from coinstream.suggestions import did_you_mean
 class Sink(Protocol):
     """Writes messages somewhere. Called by one thread at a time."""
 
-    def write(self, messages: Sequence[Received]) -> None:
+    def write(self, messages: Sequence[ConsumedMessage]) -> None:
         """Store messages of one partition, in order. They must be durable when this returns.
 
         What raises is tried again, and goes to the dead-letter topic in the end. Messages may come

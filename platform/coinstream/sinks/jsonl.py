@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from coinstream.consumer import Received
+from coinstream.consumer import ConsumedMessage
 from coinstream.sinks.base import Sink, SinkEntry, register_sink
 
 
@@ -19,7 +19,7 @@ class JsonlSink:
     def __init__(self, target: str) -> None:
         self._file = Path(target).open("ab")  # noqa: SIM115 (closed by `close`)
 
-    def write(self, messages: Sequence[Received]) -> None:
+    def write(self, messages: Sequence[ConsumedMessage]) -> None:
         """See `Sink.write`: the lines are on disk when this returns."""
         self._file.write(msgspec.json.Encoder().encode_lines(map(_line, messages)))
         self._file.flush()
@@ -30,7 +30,7 @@ class JsonlSink:
         self._file.close()
 
 
-def _line(received: Received) -> dict[str, object]:
+def _line(received: ConsumedMessage) -> dict[str, object]:
     key = received.key
     return {
         "topic": received.topic,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from coinstream.client import RedpandaClient
-from coinstream.consumer import GroupOptions, GroupReport, Received
+from coinstream.consumer import ConsumedMessage, GroupOptions, GroupReport
 from coinstream.sinks.base import Sink
 
 
@@ -35,7 +35,7 @@ def run_sink(
     # Partitions are handled concurrently, but a sink has one file or connection.
     lock = threading.Lock()
 
-    def write(batch: list[Received]) -> None:
+    def write(batch: list[ConsumedMessage]) -> None:
         with lock:
             sink.write(batch)
 

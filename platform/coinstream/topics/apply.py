@@ -20,7 +20,7 @@ from confluent_kafka.admin import (
 )
 
 from coinstream.errors import TopicError
-from coinstream.kafka import NOT_ALLOWED, admin_client, broker_error, raise_on_kafka
+from coinstream.kafka import AUTHORIZATION, admin_client, broker_error, translate_errors
 from coinstream.settings import BrokerSettings
 from coinstream.suggestions import no_such_topic
 from coinstream.topics.catalogue import TopicSpec, fit_to_cluster
@@ -82,7 +82,7 @@ class Provisioner:
             try:
                 self._apply_one(topic)
             except KafkaException as error:
-                if error.args[0].code() in NOT_ALLOWED:
+                if error.args[0].code() in AUTHORIZATION:
                     raise broker_error(
                         error.args[0], f"{topic.action.value} topic {topic.name}", self._brokers.brokers
                     ) from None
@@ -169,7 +169,7 @@ class Provisioner:
             time.sleep(_LOOK_AGAIN_S)
 
     def _metadata(self) -> ClusterMetadata:
-        return raise_on_kafka(
+        return translate_errors(
             lambda: self._admin.list_topics(timeout=self._timeout),
             "asking for the topics",
             self._brokers.brokers,

@@ -1,4 +1,4 @@
-"""What a handler is given, and how records become it: a run of one partition at a time."""
+"""Decode records into the messages that a handler receives, one batch of a partition at a time."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _ENVELOPE: Final = 512
 """Bytes of memory that a record takes beside its payload, roughly."""
 
 
-class Received(msgspec.Struct, gc=False, eq=False):
-    """A message with its place in the topic.
+class ConsumedMessage(msgspec.Struct, gc=False, eq=False):
+    """A message with its position in the topic.
 
     Attributes:
         message: what was said; one of the registered types.
@@ -45,7 +45,7 @@ class Received(msgspec.Struct, gc=False, eq=False):
 
     @property
     def offset(self) -> int:
-        """Its place in the partition."""
+        """Return its offset in the partition."""
         return offset_of(self.record)
 
     @property
@@ -64,14 +64,14 @@ class Received(msgspec.Struct, gc=False, eq=False):
         return headers_of(self.record)
 
 
-class Undecodable(NamedTuple):
+class UndecodableRecord(NamedTuple):
     """A record that is no message, and why."""
 
     record: Record
     error: DecodeError
 
 
-class RunDecoder:
+class BatchDecoder:
     """Decodes runs of records of one topic; the common case costs no Python code per message.
 
     With a shard it passes over the records of other shards; one without a key counts as an empty key.
@@ -81,34 +81,34 @@ class RunDecoder:
         self._topic = topic
         self._shard = shard
         kind = type_for_topic(topic)
-        self._strict = msgspec.json.Decoder(kind.cls).decode if kind else None
-        self._careful = Decoder()
+        self._fast = msgspec.json.Decoder(kind.cls).decode if kind else None
+        self._full = Decoder()
 
-    def decode(self, records: Sequence[Record]) -> tuple[list[Received], list[Undecodable]]:
+    def decode(self, records: Sequence[Record]) -> tuple[list[ConsumedMessage], list[UndecodableRecord]]:
         """The messages in order, and the records that are none."""
         if self._shard is not None:
             owns = self._shard.owns
             records = [record for record in records if owns(record.key() or b"")]
-        if self._strict is None or any(map(Record.headers, records)):
+        if self._fast is None or any(map(Record.headers, records)):
             return self._one_by_one(records)
         try:
-            messages = list(map(self._strict, map(Record.value, records)))  # type: ignore[arg-type]
+            messages = list(map(self._fast, map(Record.value, records)))  # type: ignore[arg-type]
         except (msgspec.DecodeError, TypeError, RecursionError):
             # One of them is compressed, has fields that we do not know, or is no message at all.
             return self._one_by_one(records)
-        return list(map(Received, messages, records, repeat(_NOTHING))), []
+        return list(map(ConsumedMessage, messages, records, repeat(_NOTHING))), []
 
-    def _one_by_one(self, records: Sequence[Record]) -> tuple[list[Received], list[Undecodable]]:
-        good: list[Received] = []
-        bad: list[Undecodable] = []
-        decode = self._careful.decode
+    def _one_by_one(self, records: Sequence[Record]) -> tuple[list[ConsumedMessage], list[UndecodableRecord]]:
+        good: list[ConsumedMessage] = []
+        bad: list[UndecodableRecord] = []
+        decode = self._full.decode
         for record in records:
             try:
                 message, unknown = decode(value_of(record), headers_of(record), self._topic)
             except DecodeError as error:
-                bad.append(Undecodable(record, error))
+                bad.append(UndecodableRecord(record, error))
             else:
-                good.append(Received(message, record, unknown))
+                good.append(ConsumedMessage(message, record, unknown))
         return good, bad
 
 
