@@ -1,31 +1,24 @@
-"""The writer of one message type, compiled from its definition.
+"""Compile the JSON encoder of a message type from its definition.
 
-msgspec writes datetimes with microseconds and NaN as null, and knows no rounding. A loop over the fields
-in Python would cost more than the JSON itself, so each type gets a straight-line function, made
-once from its fields, the way dataclasses make `__init__`.
+msgspec writes datetimes with microseconds and NaN as null, and does not round. A loop over the fields
+in Python would cost more than the JSON itself, so each type gets a straight-line function, generated
+once from its fields, as dataclasses generate `__init__`.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any, Final
 
 import msgspec
 
 from coinstream.errors import MessageError
-from coinstream.messages import PRICE_DECIMALS, Message, price_fields
+from coinstream.messages import Message, level_fields, price_fields
+from coinstream.precision import PriceRounder
 
-LOSSY_ABOVE: Final = Decimal("1e-6")
-"""A relative change of a price by rounding above this counts as lost digits."""
-
-_QUANTUM: Final = Decimal(1).scaleb(-PRICE_DECIMALS)
-_EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
-_ALL_WHOLE_ABOVE: Final = 2.0**53
 _ROUNDER: Final = 1.5 * 2.0**52
 _to_json: Final = msgspec.json.Encoder().encode
 
@@ -44,19 +37,14 @@ def iso_millis(moment: datetime) -> str:
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
-def round_price(price: float) -> float:
-    """The price rounded half-even to eight decimals, on its shortest decimal text."""
-    if abs(price) >= _ALL_WHOLE_ABOVE:
-        return price
-    return float(Decimal(repr(price)).quantize(_QUANTUM, context=_EXACT))
-
-
 @dataclass(frozen=True)
 class _Plan:
-    """What has to be done with the fields of one class before msgspec can write them."""
+    """The fields of one class by the work they need before msgspec can write them."""
 
     fields: tuple[msgspec.structs.FieldInfo, ...]
     prices: frozenset[str]
+    levels: frozenset[str]
+    choices: frozenset[str]
     times: frozenset[str]
     numbers: frozenset[str]
     bounded: frozenset[str]
@@ -75,6 +63,8 @@ class _Plan:
         return cls(
             fields=fields,
             prices=prices,
+            levels=frozenset(level_fields(message)),
+            choices=named(msgspec.inspect.LiteralType),
             times=named(msgspec.inspect.DateTimeType),
             numbers=numbers,
             bounded=frozenset(f.name for f in fields if f.name in numbers and _is_bounded(f.type)),
@@ -83,12 +73,13 @@ class _Plan:
         )
 
 
-def compile_encoder(cls: type[Message], lossy: Counter[str]) -> Callable[[Any], bytes]:
-    """A function that writes messages of this class as JSON, counting lossy prices into `lossy`."""
+def compile_encoder(cls: type[Message], rounder: PriceRounder) -> Callable[[Any], bytes]:
+    """Return a function that writes messages of this class as JSON, with prices rounded by `rounder`."""
     plan = _Plan.of(cls)
     scope: dict[str, Any] = {
-        "settle": lambda name, price: _settle(cls, name, price, lossy),
-        "refuse": lambda message: _check(message, plan.numbers | plan.texts),
+        "settle": lambda name, price: _round(cls, name, price, rounder),
+        "settle_levels": lambda name, levels: _round_levels(cls, name, levels, rounder),
+        "refuse": lambda message: _check(message, plan.numbers | plan.texts | plan.choices),
         "encode": _to_json,
         "wire": _wire_struct(cls, plan),
         "iso": iso_millis,
@@ -105,7 +96,14 @@ def _wire_struct(cls: type[Message], plan: _Plan) -> type[msgspec.Struct]:
         (field.name, Any) if field.required else (field.name, Any, None) for field in plan.fields
     ]
     names = {field.name: field.encode_name for field in plan.fields}
-    return msgspec.defstruct(f"{cls.__name__}Wire", columns, rename=names, omit_defaults=True, gc=False)
+    options: dict[str, Any] = {"kw_only": not _positional(plan), "gc": False}
+    return msgspec.defstruct(f"{cls.__name__}Wire", columns, rename=names, omit_defaults=True, **options)
+
+
+def _positional(plan: _Plan) -> bool:
+    """Return whether no required field follows an optional one."""
+    required = [field.required for field in plan.fields]
+    return required == sorted(required, reverse=True)
 
 
 def _source(plan: _Plan) -> Iterator[str]:
@@ -115,13 +113,23 @@ def _source(plan: _Plan) -> Iterator[str]:
     for name in sorted(plan.prices):
         yield f"    {name} = m.{name}"
         yield f"    if {_inexact(plan, name)}: {name} = settle({name!r}, {name})"
-    yield f"    return encode(wire({', '.join(_argument(plan, field.name) for field in plan.fields)}))"
+    for name in sorted(plan.levels):
+        yield f"    {name} = m.{name}"
+        yield f"    if {_inexact_levels(name)}: {name} = settle_levels({name!r}, {name})"
+    by_name = not _positional(plan)
+    arguments = [
+        f"{field.name}={_argument(plan, field.name)}" if by_name else _argument(plan, field.name)
+        for field in plan.fields
+    ]
+    yield f"    return encode(wire({', '.join(arguments)}))"
     if tail:
         yield "def write(m):"
         yield from _doubts(plan)
         for name in sorted(plan.prices):
             yield f"    {name} = m.{name}"
             yield f"    if {_inexact(plan, name)}: return write_any(m)"
+        for name in sorted(plan.levels):
+            yield f"    if {_inexact_levels(f'm.{name}')}: return write_any(m)"
         yield from tail
 
 
@@ -170,8 +178,14 @@ def _inexact(plan: _Plan, name: str) -> str:
     return f"{absent}not (0.0 <= {name} < inf and {whole} / 1e8 == {name})"
 
 
+def _inexact_levels(name: str) -> str:
+    whole = f"(p * 1e8 + {_ROUNDER} - {_ROUNDER})"
+    return f"not all([0.0 <= p < inf and {whole} / 1e8 == p and 0.0 <= q < inf for p, q in {name}])"
+
+
 def _doubts(plan: _Plan) -> Iterator[str]:
     doubts = [f"not m.{name}" for name in sorted(plan.texts)]
+    doubts += [f"m.{name} not in {_choices(plan, name)!r}" for name in sorted(plan.choices)]
     for name in sorted(plan.numbers - plan.optional):
         # NaN compares with nothing.
         low = "0.0 <= " if name in plan.bounded else "-inf < "
@@ -183,7 +197,7 @@ def _doubts(plan: _Plan) -> Iterator[str]:
 
 
 def _argument(plan: _Plan, name: str) -> str:
-    if name in plan.prices:
+    if name in plan.prices | plan.levels:
         return name
     if name not in plan.times:
         return f"m.{name}"
@@ -204,16 +218,25 @@ def _is_bounded(hint: Any) -> bool:
     return any(getattr(bare, "ge", None) is not None for _, bare in _types(hint))
 
 
-def _settle(cls: type[Message], name: str, price: Any, lossy: Counter[str]) -> float:
-    if not isinstance(price, (int, float)) or not math.isfinite(price) or price < 0:
+def _choices(plan: _Plan, name: str) -> tuple[Any, ...]:
+    hint = next(field.type for field in plan.fields if field.name == name)
+    allowed = [bare.values for _, bare in _types(hint) if isinstance(bare, msgspec.inspect.LiteralType)]
+    return (*(value for values in allowed for value in values), *((None,) if name in plan.optional else ()))
+
+
+def _round(cls: type[Message], name: str, price: Any, rounder: PriceRounder) -> float:
+    if isinstance(price, bool) or not isinstance(price, (int, float)) or not 0 <= price < math.inf:
         raise MessageError(f"{cls.__name__}.{name} is {price!r}: a price must be finite and not negative")
-    exact = float(price)
-    rounded = round_price(exact)
-    if rounded != exact:
-        before = Decimal(repr(exact))
-        if abs(Decimal(repr(rounded)) - before) > before * LOSSY_ABOVE:
-            lossy[f"{cls.__name__.lower()}.{name}"] += 1
-    return rounded
+    return rounder.round(f"{cls.__name__.lower()}.{name}", float(price))
+
+
+def _round_levels(
+    cls: type[Message], name: str, levels: Any, rounder: PriceRounder
+) -> list[tuple[float, float]]:
+    for _, size in levels:
+        if isinstance(size, bool) or not isinstance(size, (int, float)) or not 0 <= size < math.inf:
+            raise MessageError(f"{cls.__name__}.{name} has size {size!r}: it must be finite and not negative")
+    return [(_round(cls, name, price, rounder), size) for price, size in levels]
 
 
 def _check(message: Message, names: frozenset[str]) -> None:

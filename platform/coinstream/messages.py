@@ -1,7 +1,8 @@
-"""The four messages: one definition each, used everywhere.
+"""Define the market data messages: one class per type, used everywhere.
 
-On the wire names are camelCase and absent optional fields are left out; in Python names are
-snake_case. Times are aware datetimes. Prices are quoted in the symbol's quote currency.
+On the wire names are camelCase and absent optional fields are omitted; in Python names are
+snake_case. Times are aware datetimes. Prices are in the quote currency of the symbol and sizes in its
+base currency, except `Price`, which is in US dollars.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_type_hints
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -23,12 +25,16 @@ Quantity = Annotated[float, msgspec.Meta(ge=0)]
 PriceValue = Annotated[float, msgspec.Meta(ge=0, extra={"price": True})]
 """A price: finite, never negative, rounded half-even to eight decimals when written."""
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+Level = tuple[PriceValue, Quantity]
+"""One level of an order book: price and size."""
+Side = Literal["buy", "sell"]
+"""The side of the taker."""
 
 
 class Message(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
-    """The base of all messages: who said it and when it was last true. Subclasses add their fields."""
+    """Base of all messages: the source and the time of the last update. Subclasses declare the fields."""
 
-    if TYPE_CHECKING:  # the fields' order is the subclass's to choose, so they stand there
+    if TYPE_CHECKING:  # each subclass chooses the order of its fields, so it declares them
 
         @property
         def exchange_id(self) -> str:
@@ -36,7 +42,7 @@ class Message(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, g
 
         @property
         def last_updated(self) -> datetime:
-            """When the source or the platform last saw it so; the record's timestamp."""
+            """The time at which the platform received it; the record's timestamp."""
 
 
 class Price(Message, forbid_unknown_fields=True, frozen=True):
@@ -92,31 +98,92 @@ class Level1(Message, forbid_unknown_fields=True, frozen=True):
     last_updated: Moment
 
 
+class Trade(Message, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """One trade. `side` is the side of the taker; `timestamp` is the exchange's time."""
+
+    exchange_id: Text
+    symbol: Text
+    trade_id: Text | None = None
+    trade_price: PriceValue
+    size: Quantity
+    side: Side | None = None
+    timestamp: Moment
+    last_updated: Moment
+
+
+class Book(Message, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The top of an order book: at most `depth` levels per side, best first."""
+
+    exchange_id: Text
+    symbol: Text
+    bids: list[Level]
+    asks: list[Level]
+    depth: Annotated[int, msgspec.Meta(ge=1)]
+    sequence: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    timestamp: Moment
+    last_updated: Moment
+
+
+class DerivativeTicker(Message, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The state of a derivative. `funding_rate` is a fraction; `open_interest` is in the base currency."""
+
+    exchange_id: Text
+    symbol: Text
+    mark_price: PriceValue
+    index_price: PriceValue | None = None
+    last_price: PriceValue | None = None
+    funding_rate: float | None = None
+    next_funding_time: Moment | None = None
+    open_interest: Quantity | None = None
+    timestamp: Moment
+    last_updated: Moment
+
+
+class Liquidation(Message, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The forced close of a position. `side` is the side of the liquidation order."""
+
+    exchange_id: Text
+    symbol: Text
+    order_id: Text | None = None
+    liquidation_price: PriceValue
+    size: Quantity
+    side: Side
+    timestamp: Moment
+    last_updated: Moment
+
+
 @dataclass(frozen=True, slots=True)
 class MessageType:
-    """What makes a kind of message: its name, its class, the wire field that tells it, its topic."""
+    """A registered message type.
+
+    Attributes:
+        name: the name used in configuration, tables and metrics.
+        cls: the message class.
+        discriminator: the wire field that only this type has.
+        topic: the general topic.
+    """
 
     name: str
     cls: type[Message]
-    told_by: str
+    discriminator: str
     topic: str
 
 
 MESSAGE_TYPES: dict[str, MessageType] = {}
-"""All kinds of message by name. Add one with `register`."""
+"""All message types by name. Add one with `register`."""
 
 _BY_CLASS: dict[type[Message], MessageType] = {}
 
 
 def register(kind: MessageType) -> MessageType:
-    """Make a kind of message known to codec, routing and feeds.
+    """Register a message type with serialization, routing, feeds and tables.
 
     Raises:
-        ValueError: the name, the telling field or the class is taken by another kind.
+        ValueError: another type has the name, the discriminator or the class.
     """
     for known in MESSAGE_TYPES.values():
         if known != kind and (
-            known.name == kind.name or known.told_by == kind.told_by or known.cls is kind.cls
+            known.name == kind.name or known.discriminator == kind.discriminator or known.cls is kind.cls
         ):
             raise ValueError(f"message type {kind.name!r} clashes with {known.name!r}")
     MESSAGE_TYPES[kind.name] = kind
@@ -128,10 +195,18 @@ PRICE: Final = register(MessageType("price", Price, "usdPrice", "crypto-prices")
 OHLCV: Final = register(MessageType("ohlcv", Ohlcv, "openPrice", "crypto-ohlcv"))
 ANALYTICS: Final = register(MessageType("analytics", Analytics, "totalMarketCap", "crypto-analytics"))
 LEVEL1: Final = register(MessageType("level1", Level1, "bestBid", "crypto-level1"))
+TRADE: Final = register(MessageType("trade", Trade, "tradePrice", "crypto-trades"))
+BOOK: Final = register(MessageType("book", Book, "bids", "crypto-book"))
+DERIVATIVE_TICKER: Final = register(
+    MessageType("derivativeticker", DerivativeTicker, "markPrice", "crypto-derivatives")
+)
+LIQUIDATION: Final = register(
+    MessageType("liquidation", Liquidation, "liquidationPrice", "crypto-liquidations")
+)
 
 
 def type_of(message: Message) -> MessageType:
-    """The kind of a message object.
+    """Return the type of a message object.
 
     Raises:
         UnroutableError: its class was never registered.
@@ -143,10 +218,10 @@ def type_of(message: Message) -> MessageType:
 
 
 def type_named(name: str) -> MessageType:
-    """The kind of that name (`price`, `ohlcv`, `analytics`, `level1`).
+    """Return the message type of that name, for example `price` or `level1`.
 
     Raises:
-        UnroutableError: there is none.
+        UnroutableError: no type has the name.
     """
     kind = MESSAGE_TYPES.get(name)
     if kind is None:
@@ -155,23 +230,23 @@ def type_named(name: str) -> MessageType:
 
 
 def classify(fields: Iterable[str]) -> MessageType:
-    """The kind of message that has these wire fields.
+    """Return the message type that has these wire fields.
 
     Raises:
-        UnroutableError: none of the telling fields is among them. Names the fields seen.
+        UnroutableError: no discriminator is among them. The error names the fields seen.
     """
     seen = set(fields)
     for kind in MESSAGE_TYPES.values():
-        if kind.told_by in seen:
+        if kind.discriminator in seen:
             return kind
-    wanted = ", ".join(kind.told_by for kind in MESSAGE_TYPES.values())
+    wanted = ", ".join(kind.discriminator for kind in MESSAGE_TYPES.values())
     raise UnroutableError(
-        f"not a known message: fields seen are {sorted(seen)[:30]}; one of {wanted} must be there"
+        f"unknown message type: the fields are {sorted(seen)[:30]}; one of {wanted} is required"
     )
 
 
 def type_for_topic(topic: str) -> MessageType | None:
-    """The kind that a topic carries, by its name: `crypto-prices` or `crypto-prices-binance`."""
+    """Return the type that a topic carries, by its name: `crypto-prices` or `crypto-prices-binance`."""
     for kind in MESSAGE_TYPES.values():
         if topic == kind.topic or topic.startswith(kind.topic + "-"):
             return kind
@@ -179,11 +254,14 @@ def type_for_topic(topic: str) -> MessageType | None:
 
 
 def from_wire(fields: Mapping[str, Any]) -> tuple[Message, dict[str, Any]]:
-    """Build a message from wire names and values; return it with the fields it does not know.
+    """Build a message from wire names and values.
+
+    Returns:
+        The message, and the fields that its type does not know.
 
     Raises:
-        UnroutableError: the fields fit no kind of message.
-        MessageError: a field is missing or has a value that it may not have.
+        UnroutableError: the fields fit no message type.
+        MessageError: a field is missing or has an invalid value.
     """
     kind = classify(fields)
     known = {field.encode_name for field in msgspec.structs.fields(kind.cls)}
@@ -196,14 +274,19 @@ def from_wire(fields: Mapping[str, Any]) -> tuple[Message, dict[str, Any]]:
 
 
 def price_fields(cls: type[Message]) -> tuple[str, ...]:
-    """The Python names of the fields that hold prices."""
+    """Return the Python names of the fields that hold one price."""
     return tuple(name for name, hint in get_type_hints(cls, include_extras=True).items() if _is_price(hint))
 
 
+def level_fields(cls: type[Message]) -> tuple[str, ...]:
+    """Return the Python names of the fields that hold a list of book levels."""
+    hints = get_type_hints(cls, include_extras=True)
+    return tuple(
+        name for name, hint in hints.items() if get_origin(hint) is list and get_args(hint) == (Level,)
+    )
+
+
 def _is_price(hint: Any) -> bool:
-    for part in get_args(hint):
-        if isinstance(part, msgspec.Meta) and (part.extra or {}).get("price"):
-            return True
-        if _is_price(part):
-            return True
-    return False
+    if get_origin(hint) in (Union, UnionType):
+        return any(_is_price(part) for part in get_args(hint))
+    return any(isinstance(part, msgspec.Meta) and (part.extra or {}).get("price") for part in get_args(hint))

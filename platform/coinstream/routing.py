@@ -1,4 +1,4 @@
-"""Which topic, key and partition a message belongs to (section 4)."""
+"""Choose the topic, the key and the partition of each message."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ MAX_CACHED_ROUTES: Final = 100_000
 
 
 class Route(NamedTuple):
-    """Where a message goes."""
+    """The topic and key of a message."""
 
     topic: str
     key: bytes
 
 
-class Router:
-    """Chooses topic and key. Knows which exchange topics exist; never asks per message.
+class MessageRouter:
+    """Chooses topic and key from the set of existing topics, without a request per message.
 
-    The known topics are replaced as a whole by `know`, which any thread may call.
+    `know` replaces the set of existing topics as a whole. Any thread may call it.
     """
 
     def __init__(self, existing: Iterable[str] = ()) -> None:
@@ -37,33 +37,33 @@ class Router:
         self._routes: dict[tuple[type[Message], str, str | None], Route] = {}
 
     def know(self, existing: Iterable[str]) -> None:
-        """Take note of the topics that exist now."""
+        """Replace the set of existing topics."""
         fresh = frozenset(existing)
         if fresh != self._existing:
             self._existing = fresh
             self._routes = {}
 
     def route(self, message: Message) -> Route:
-        """The topic and key of a message.
+        """Return the topic and key of a message.
 
         Raises:
             UnroutableError: the message is of no registered type.
         """
         # Taken before the topics are looked at: a route found from old topics lands in the old cache.
         cache = self._routes
-        place = (type(message), message.exchange_id, getattr(message, "symbol", None))
-        found = cache.get(place)
+        route_key = (type(message), message.exchange_id, getattr(message, "symbol", None))
+        found = cache.get(route_key)
         if found is not None:
             return found
-        _, exchange, symbol = place
+        _, exchange, symbol = route_key
         topic, own = self._topic(type_of(message).topic, exchange)
         route = Route(topic, key_of(exchange, symbol, own_topic=own))
         if len(cache) < MAX_CACHED_ROUTES:
-            cache[place] = route
+            cache[route_key] = route
         return route
 
     def topic_of(self, data: Message | Mapping[str, Any], data_type: str | None = None) -> str:
-        """The topic of a message or of wire fields, whose type may be named to save the search.
+        """Return the topic of a message or of wire fields. `data_type` saves the search for the type.
 
         Raises:
             UnroutableError: the type is unknown, or the fields fit none. Names the fields seen.
@@ -79,14 +79,19 @@ class Router:
 
 
 def key_of(exchange: str, symbol: str | None, *, own_topic: bool) -> bytes:
-    """The record key: the symbol in an exchange's own topic, else `{exchange}-{symbol}`; a source alone."""
+    """Return the record key.
+
+    Returns:
+        The symbol in the exchange's own topic, `{exchange}-{symbol}` elsewhere, and the source alone
+        for messages without a symbol.
+    """
     if symbol is None:
         return exchange.encode()
     return symbol.encode() if own_topic else f"{exchange}-{symbol}".encode()
 
 
 def message_key(message: Message, topic: str) -> bytes:
-    """The record key of a message in a topic that the caller chose.
+    """Return the record key of a message in a topic that the caller chose.
 
     Raises:
         UnroutableError: the message is of no registered type.
@@ -96,7 +101,7 @@ def message_key(message: Message, topic: str) -> bytes:
 
 
 def record_time_ms(message: Message) -> int:
-    """The record's timestamp: `last_updated` in whole milliseconds since 1970, further digits cut.
+    """Return the record's timestamp: `last_updated` in whole milliseconds since 1970, further digits cut.
 
     Raises:
         TypeError: the time is naive.
@@ -106,7 +111,7 @@ def record_time_ms(message: Message) -> int:
 
 
 def murmur2(key: bytes) -> int:
-    """Kafka's 32-bit murmur2 as an unsigned number (the Java client's `Utils.murmur2`)."""
+    """Return Kafka's 32-bit murmur2 as an unsigned number, as the Java client's `Utils.murmur2`."""
     length = len(key)
     h = (_SEED ^ length) & _MASK
     whole = length - length % 4
@@ -122,8 +127,12 @@ def murmur2(key: bytes) -> int:
 
 @lru_cache(maxsize=MAX_CACHED_ROUTES)
 def partition_of(key: bytes, partitions: int) -> int:
-    """The partition that Java, librdkafka's `murmur2_random` and kafkajs choose for a key.
+    """Return the partition that Java, librdkafka's `murmur2_random` and kafkajs choose for a key.
 
-    Producing leaves this to librdkafka; this is for those who must find a key's partition.
+    librdkafka partitions produced messages itself. Use this to find the partition of a key.
     """
     return (murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+Router = MessageRouter
+"""The name of `MessageRouter` before 0.2."""

@@ -1,4 +1,4 @@
-"""Messages to bytes and back: JSON, rounded prices, ISO-8601 milliseconds, lz4 above 1,024 bytes."""
+"""Serialize messages: JSON, rounded prices, ISO-8601 milliseconds, lz4 above 1,024 bytes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import msgspec
 from coinstream.errors import DecodeError, MessageError
 from coinstream.json_encoder import compile_encoder
 from coinstream.messages import MESSAGE_TYPES, Message, from_wire, type_for_topic
+from coinstream.precision import PriceRounder
+from coinstream.settings import SerializationSettings
 
 COMPRESS_ABOVE: Final = 1024
 """Payloads of more bytes than this are compressed."""
@@ -36,23 +38,37 @@ class Decoded(NamedTuple):
     unknown: Mapping[str, Any]
 
 
-class Encoder:
-    """Writes messages.
+class MessageSerializer:
+    """Serializes messages.
+
+    Args:
+        strict: round every price to eight decimals, also where that changes it by more than one
+            millionth. By default `SerializationSettings` decides.
 
     Attributes:
-        lossy_prices: how often rounding to eight decimals changed a price by more than one
-            millionth of its value, by `type.field`.
+        rounder: rounds the prices, and counts what rounding changed.
     """
 
-    def __init__(self) -> None:
-        self.lossy_prices: Counter[str] = Counter()
+    def __init__(self, *, strict: bool | None = None) -> None:
+        chosen = SerializationSettings().strict if strict is None else strict
+        self.rounder: Final = PriceRounder(strict=chosen)
         self._writers: dict[type, Writer] = {}
 
+    @property
+    def rounded_prices(self) -> Counter[str]:
+        """Prices that rounding changed, by `type.field`."""
+        return self.rounder.rounded
+
+    @property
+    def lossy_prices(self) -> Counter[str]:
+        """Prices that rounding changed by more than one millionth of their value, by `type.field`."""
+        return self.rounder.lossy
+
     def encode(self, message: Message) -> tuple[bytes, Headers | None]:
-        """The payload and the headers it needs, if any.
+        """Return the payload of a message and the headers that it needs, if any.
 
         Raises:
-            MessageError: a value is not finite, negative where it may not be, empty, or of a
+            MessageError: a value is not finite, negative where that is invalid, empty or of a
                 wrong type; or the object is no registered message.
         """
         try:
@@ -62,31 +78,32 @@ class Encoder:
         return (value, None) if len(value) <= COMPRESS_ABOVE else compressed(value)
 
     def writer(self, cls: type[Message]) -> Writer:
-        """The function that writes one type as JSON, for whoever writes many; it compresses nothing.
+        """Return the function that writes messages of one type as JSON without compression.
 
         Raises:
-            MessageError: it is no registered type. The function raises one too, or one of `UNWRITABLE`.
+            MessageError: the class is no registered type. The function raises it too, or one of
+                `UNWRITABLE`.
         """
         found = self._writers.get(cls)
         if found is not None:
             return found
         if not any(kind.cls is cls for kind in MESSAGE_TYPES.values()):
             raise MessageError(f"{cls.__name__} is not a registered message type")
-        return self._writers.setdefault(cls, compile_encoder(cls, self.lossy_prices))
+        return self._writers.setdefault(cls, compile_encoder(cls, self.rounder))
 
 
 def unwritable(message: Message, error: Exception) -> MessageError:
-    """What to raise for a message that a writer could not write."""
+    """Return the error for a message that a writer could not write."""
     return MessageError(f"cannot write {message!r}: {error}")
 
 
 def compressed(value: bytes) -> tuple[bytes, Headers]:
-    """The payload as an lz4 frame, and the header that says so."""
+    """Return the payload as an lz4 frame and the header that marks it."""
     return lz4.frame.compress(value), _COMPRESSED.copy()
 
 
-class Decoder:
-    """Reads messages. The topic, where known, saves the search for the type."""
+class MessageDeserializer:
+    """Deserializes messages. The topic, where known, saves the search for the type."""
 
     def __init__(self) -> None:
         self._by_topic: dict[str | None, msgspec.json.Decoder[Message] | None] = {None: None}
@@ -94,10 +111,11 @@ class Decoder:
     def decode(
         self, value: bytes | None, headers: Sequence[tuple[str, Any]] | None = None, topic: str | None = None
     ) -> Decoded:
-        """The message in a payload, with the fields its type does not know.
+        """Return the message of a payload with the fields that its type does not know.
 
         Raises:
-            DecodeError: the payload is empty, not JSON, not one of the types, or not valid for it.
+            DecodeError: the payload is empty, not UTF-8, not JSON, of no known type, or not valid
+                for its type.
         """
         if not value:
             raise DecodeError("empty payload (a tombstone is not a market message)")
@@ -108,8 +126,8 @@ class Decoder:
             return decode_any(value)
         try:
             return Decoded(strict.decode(value), _NOTHING)
-        except msgspec.DecodeError:
-            # Unknown fields and foreign types take the careful path, which names the fault.
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            # Unknown fields and other types take the slower path, which names the fault.
             return decode_any(value)
 
     def _strict(self, topic: str | None) -> msgspec.json.Decoder[Message] | None:
@@ -122,13 +140,15 @@ class Decoder:
 
 
 def decode_any(value: bytes) -> Decoded:
-    """The message in an uncompressed payload of unknown type.
+    """Return the message of an uncompressed payload of unknown type.
 
     Raises:
-        DecodeError: see `Decoder.decode`.
+        DecodeError: see `MessageDeserializer.decode`.
     """
     try:
         fields = msgspec.json.decode(value)
+    except UnicodeDecodeError as error:
+        raise DecodeError(f"not UTF-8: {error.reason} at byte {error.start}") from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise DecodeError(f"not JSON: {error}") from None
     if not isinstance(fields, dict):
@@ -141,7 +161,7 @@ def decode_any(value: bytes) -> Decoded:
 
 
 def is_compressed(headers: Sequence[tuple[str, Any]]) -> bool:
-    """Whether the headers say that the payload is lz4-compressed."""
+    """Return whether the headers mark the payload as lz4-compressed."""
     return any(name == COMPRESSED_HEADER and value in (b"true", "true") for name, value in headers)
 
 
@@ -167,7 +187,7 @@ def restore_times(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_time(name: str) -> bool:
-    """Whether a wire field of this name holds a time."""
+    """Return whether a wire field of this name holds a time."""
     return "Time" in name or "Updated" in name or name == "timestamp"
 
 
@@ -176,3 +196,9 @@ def _as_time(value: Any) -> Any:
         return msgspec.convert(value, datetime) if isinstance(value, str) else value
     except msgspec.ValidationError:
         return value
+
+
+Encoder = MessageSerializer
+"""The name of `MessageSerializer` before 0.2."""
+Decoder = MessageDeserializer
+"""The name of `MessageDeserializer` before 0.2."""

@@ -191,6 +191,17 @@ class ProducerSettings(_Settings):
         return _split_commas(value)
 
 
+class SerializationSettings(_Settings):
+    """How messages are serialized. Environment: `COINSTREAM_SERIALIZATION_STRICT=true`."""
+
+    model_config = SettingsConfigDict(env_prefix="COINSTREAM_SERIALIZATION_", frozen=True)
+
+    strict: bool = False
+    """Round every price to 8 decimals. By default a price that this would change by more than one
+    millionth of its value keeps seven significant digits, with at most 18 decimals.
+    """
+
+
 class ConsumerSettings(_Settings):
     """How messages are read."""
 

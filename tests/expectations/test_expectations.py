@@ -27,9 +27,23 @@ from coinstream.lake.quarantine import ValidationResult
 from coinstream.lake.read_plan import FetchedChunk, ReadPlan
 from coinstream.lake.schemas import spec_named
 from coinstream.messages import MESSAGE_TYPES, type_of
+from coinstream.precision import decimals_of
 from coinstream.serialization import Encoder
 from coinstream.settings import LakeSettings
-from tests.lake.support import GOOD, START, analytics, iso, level1, ohlcv, price, without
+from tests.lake.support import (
+    GOOD,
+    START,
+    analytics,
+    book,
+    derivative_ticker,
+    iso,
+    level1,
+    liquidation,
+    ohlcv,
+    price,
+    trade,
+    without,
+)
 
 NOW = START + timedelta(hours=1)
 
@@ -81,7 +95,7 @@ BAD: list[tuple[str, str, bytes | dict[str, Any] | None, bool]] = [
     ("level1", "symbol_form", level1(symbol="BTC/ USDT"), False),
     ("level1", "symbol_form", level1(symbol="BTC/USDT\n"), False),
     ("level1", "price_precision", level1(bestBid=61000.123456789), True),
-    ("level1", "price_precision", level1(bestBid=1e-9), True),
+    ("level1", "price_precision", level1(bestBid=1.12345678e-9), True),
     ("level1", "prices_positive", level1(bestBid=0), True),
     ("level1", "prices_positive", level1(bestBid=-1.5), True),
     ("level1", "bid_at_most_ask", level1(bestBid=61000.14), True),
@@ -103,6 +117,14 @@ BAD: list[tuple[str, str, bytes | dict[str, Any] | None, bool]] = [
     ("analytics", "quantities_not_negative", analytics(totalVolume=-5), True),
     ("analytics", "dominance_in_per_cent", analytics(btcDominance=101), False),
     ("analytics", "readable", analytics(activeCryptocurrencies=1.5), True),
+    ("trade", "readable", trade(tradePrice="61000.1"), True),
+    ("trade", "complete", without(trade(), "size"), True),
+    ("book", "readable", book(bids=[[61000.1]]), True),
+    ("book", "readable", book(asks=[[61000.1, "2"]]), True),
+    ("book", "readable", book(asks={"61000.1": 2}), True),
+    ("book", "complete", without(book(), "asks"), True),
+    ("derivativeticker", "readable", derivative_ticker(fundingRate=True), True),
+    ("liquidation", "complete", without(liquidation(), "side"), True),
 ]
 
 
@@ -212,7 +234,7 @@ def test_precision_is_proved_on_the_digits_of_the_wire(numbers: list[Decimal]) -
             assert decimals > 18
             continue
         assert stored == Decimal(text)
-        assert max(decimals - 8, 0) == beyond
+        assert max(decimals - decimals_of(Decimal(text)), 0) == beyond
 
 
 def test_asking_the_extremes_first_finds_what_asking_every_row_finds() -> None:

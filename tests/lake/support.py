@@ -79,7 +79,45 @@ def analytics(number: int = 0, **fields: Any) -> dict[str, Any]:
     }
 
 
-GOOD = {"level1": level1, "price": price, "ohlcv": ohlcv, "analytics": analytics}
+def _timed(number: int, fields: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    at = START + timedelta(milliseconds=10 * number)
+    times = {"timestamp": iso(at), "lastUpdated": iso(at + timedelta(milliseconds=20))}
+    return {"exchangeId": "binance", "symbol": "BTC/USDT:USDT", **fields, **times, **more}
+
+
+def trade(number: int = 0, **fields: Any) -> dict[str, Any]:
+    """Return the wire fields of a valid trade."""
+    fixed = {"tradeId": str(number), "tradePrice": 61000.12, "size": 0.5, "side": "buy"}
+    return _timed(number, fixed, fields)
+
+
+def book(number: int = 0, **fields: Any) -> dict[str, Any]:
+    """Return the wire fields of a valid book."""
+    levels = {"bids": [[61000.12, 0.5], [61000.0, 2]], "asks": [[61000.13, 1.25]], "depth": 20}
+    return _timed(number, {**levels, "sequence": number}, fields)
+
+
+def derivative_ticker(number: int = 0, **fields: Any) -> dict[str, Any]:
+    """Return the wire fields of a valid derivative ticker."""
+    fixed = {"markPrice": 61000.12, "indexPrice": 61001.5, "fundingRate": -0.0001, "openInterest": 1234.5}
+    return _timed(number, {**fixed, "nextFundingTime": iso(START + timedelta(hours=8))}, fields)
+
+
+def liquidation(number: int = 0, **fields: Any) -> dict[str, Any]:
+    """Return the wire fields of a valid liquidation."""
+    return _timed(number, {"liquidationPrice": 60000.5, "size": 0.25, "side": "sell"}, fields)
+
+
+GOOD = {
+    "level1": level1,
+    "price": price,
+    "ohlcv": ohlcv,
+    "analytics": analytics,
+    "trade": trade,
+    "book": book,
+    "derivativeticker": derivative_ticker,
+    "liquidation": liquidation,
+}
 
 
 def without(fields: dict[str, Any], name: str) -> dict[str, Any]:

@@ -15,8 +15,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coinstream.errors import DecodeError, MessageError, UnroutableError
-from coinstream.messages import MESSAGE_TYPES, Analytics, Level1, Message, Ohlcv, Price, classify
-from coinstream.serialization import COMPRESS_ABOVE, Decoder, Encoder
+from coinstream.messages import (
+    MESSAGE_TYPES,
+    Analytics,
+    Book,
+    DerivativeTicker,
+    Level1,
+    Liquidation,
+    Message,
+    Ohlcv,
+    Price,
+    Trade,
+    classify,
+    level_fields,
+    price_fields,
+)
+from coinstream.serialization import COMPRESS_ABOVE, Decoder, Encoder, MessageSerializer
 
 AT = datetime(2024, 8, 8, 23, 54, 13, 937_000, tzinfo=UTC)
 EXACT = Context(prec=400, rounding=ROUND_HALF_EVEN)
@@ -24,6 +38,7 @@ EXACT = Context(prec=400, rounding=ROUND_HALF_EVEN)
 texts = st.text(min_size=1, max_size=20)
 prices = st.floats(min_value=0, max_value=1e15, allow_nan=False)
 amounts = st.floats(min_value=0, allow_nan=False, allow_infinity=False)
+levels = st.lists(st.tuples(prices, amounts), max_size=30)
 moments = st.datetimes(min_value=datetime(1970, 1, 1), timezones=st.just(UTC)).map(
     lambda moment: moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 )
@@ -50,6 +65,52 @@ any_message: st.SearchStrategy[Message] = st.one_of(
         st.none() | st.integers(min_value=0, max_value=2**53),
     ),
     st.builds(Level1, texts, texts, prices, prices, amounts, amounts, moments, moments),
+    st.builds(
+        Trade,
+        exchange_id=texts,
+        symbol=texts,
+        trade_id=st.none() | texts,
+        trade_price=prices,
+        size=amounts,
+        side=st.none() | st.sampled_from(["buy", "sell"]),
+        timestamp=moments,
+        last_updated=moments,
+    ),
+    st.builds(
+        Book,
+        exchange_id=texts,
+        symbol=texts,
+        bids=levels,
+        asks=levels,
+        depth=st.integers(min_value=1, max_value=1000),
+        sequence=st.none() | st.integers(min_value=0, max_value=2**63 - 1),
+        timestamp=moments,
+        last_updated=moments,
+    ),
+    st.builds(
+        DerivativeTicker,
+        exchange_id=texts,
+        symbol=texts,
+        mark_price=prices,
+        index_price=st.none() | prices,
+        last_price=st.none() | prices,
+        funding_rate=st.none() | st.floats(-1, 1),
+        next_funding_time=st.none() | moments,
+        open_interest=st.none() | amounts,
+        timestamp=moments,
+        last_updated=moments,
+    ),
+    st.builds(
+        Liquidation,
+        exchange_id=texts,
+        symbol=texts,
+        order_id=st.none() | texts,
+        liquidation_price=prices,
+        size=amounts,
+        side=st.sampled_from(["buy", "sell"]),
+        timestamp=moments,
+        last_updated=moments,
+    ),
 )
 
 
@@ -70,34 +131,108 @@ def test_what_is_written_is_read_back_but_for_the_rounding_of_prices(message: Me
     value, headers = encoder.encode(message)
     once = Decoder().decode(value, headers).message
     assert type(once) is type(message)
-    assert encoder.encode(once)[0] == (lz4.frame.decompress(value) if headers else value)
+    assert encoder.encode(once) == (value, headers)
+    rounded = {*price_fields(type(message)), *level_fields(type(message))}
     for name in message.__struct_fields__:
         before, after = getattr(message, name), getattr(once, name)
-        assert before == after or "price" in name or "best" in name
+        assert before == after or name in rounded
 
 
 @given(prices)
-def test_prices_are_rounded_half_even_to_eight_decimals(price: float) -> None:
-    rounded = wire(level1(best_bid=price))["bestBid"]
+def test_the_strict_rule_rounds_prices_half_even_to_eight_decimals(price: float) -> None:
+    fields: dict[str, Any] = json.loads(MessageSerializer(strict=True).encode(level1(best_bid=price))[0])
     wanted = Decimal(repr(price)).quantize(Decimal("1e-8"), context=EXACT)
-    assert rounded == float(wanted)
+    assert fields["bestBid"] == float(wanted)
+
+
+@given(prices | st.floats(min_value=1e-11, max_value=1e-2))
+def test_prices_keep_eight_decimals_or_seven_significant_digits(price: float) -> None:
+    exact, written = Decimal(repr(price)), Decimal(repr(wire(level1(best_bid=price))["bestBid"]))
+    eight = exact.quantize(Decimal("1e-8"), context=EXACT)
+    if abs(eight - exact) <= exact * Decimal("1e-6"):
+        assert float(written) == float(eight)
+    elif price >= 1e-12:
+        assert abs(written - exact) <= exact * Decimal("1e-6")
+        assert len(written.normalize().as_tuple().digits) <= 7
+    else:
+        assert written == exact.quantize(Decimal("1e-18"), context=EXACT)
+
+
+@given(st.floats(min_value=0, max_value=10, allow_nan=False))
+def test_prices_that_rounding_changes_are_counted(price: float) -> None:
+    encoder = Encoder()
+    fields = json.loads(encoder.encode(level1(best_ask=price))[0])
+    assert dict(encoder.rounded_prices) == ({"level1.best_ask": 1} if fields["bestAsk"] != price else {})
 
 
 @pytest.mark.parametrize(
-    ("price", "text"),
+    ("price", "text", "strict"),
     [
-        (1e-8, b'"bestBid":1e-8'),
-        (123456789.123456789, b'"bestBid":123456789.12345679'),
-        (0.000000015, b'"bestBid":2e-8'),
-        (0.000000025, b'"bestBid":2e-8'),
-        (0.1 + 0.2, b'"bestBid":0.3'),
-        (0.0, b'"bestBid":0.0'),
-        (9e15, b'"bestBid":9000000000000000'),
-        (1e300, b'"bestBid":1e300'),
+        (1e-8, b'"bestBid":1e-8', b'"bestBid":1e-8'),
+        (123456789.123456789, b'"bestBid":123456789.12345679', b'"bestBid":123456789.12345679'),
+        (0.000000015, b'"bestBid":1.5e-8', b'"bestBid":2e-8'),
+        (0.000000025, b'"bestBid":2.5e-8', b'"bestBid":2e-8'),
+        (1.131e-7, b'"bestBid":1.131e-7', b'"bestBid":1.1e-7'),
+        (0.00000000012, b'"bestBid":1.2e-10', b'"bestBid":0.0'),
+        (0.000123456789, b'"bestBid":0.0001234568', b'"bestBid":0.00012346'),
+        (0.1 + 0.2, b'"bestBid":0.3', b'"bestBid":0.3'),
+        (0.0, b'"bestBid":0.0', b'"bestBid":0.0'),
+        (9e15, b'"bestBid":9000000000000000.0', b'"bestBid":9000000000000000.0'),
+        (1e300, b'"bestBid":1e300', b'"bestBid":1e300'),
     ],
 )
-def test_remarkable_prices(price: float, text: bytes) -> None:
-    assert text in Encoder().encode(level1(best_bid=price))[0]
+def test_remarkable_prices(price: float, text: bytes, strict: bytes) -> None:
+    assert text + b"," in Encoder().encode(level1(best_bid=price))[0]
+    assert strict + b"," in MessageSerializer(strict=True).encode(level1(best_bid=price))[0]
+
+
+def test_the_strict_rule_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COINSTREAM_SERIALIZATION_STRICT", "true")
+    assert b'"bestBid":1.1e-7' in MessageSerializer().encode(level1(best_bid=1.131e-7))[0]
+
+
+def book(**changes: Any) -> Book:
+    valid = Book(
+        exchange_id="binance",
+        symbol="BTC/USDT",
+        bids=[(1.5, 2.0), (1.4, 3.0)],
+        asks=[(1.6, 1.0)],
+        depth=20,
+        timestamp=AT,
+        last_updated=AT,
+    )
+    return msgspec.structs.replace(valid, **changes)
+
+
+def test_prices_inside_a_book_are_rounded_and_counted() -> None:
+    encoder = MessageSerializer(strict=True)
+    fields = json.loads(encoder.encode(book(bids=[(0.1 + 0.2, 0.1 + 0.2), (1.131e-7, 1.0)]))[0])
+    assert fields["bids"] == [[0.3, 0.1 + 0.2], [1.1e-7, 1.0]]
+    assert (encoder.rounded_prices, encoder.lossy_prices) == ({"book.bids": 2}, {"book.bids": 1})
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -1.0, None, "1"])
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_level_that_no_book_has_is_refused_by_name(at: int, number: Any) -> None:
+    level = [1.0, 2.0]
+    level[at] = number
+    with pytest.raises(MessageError, match="Book"):
+        Encoder().encode(book(asks=[(1.0, 1.0), tuple(level)]))
+
+
+@pytest.mark.parametrize("side", ["", "Buy", None, 1])
+def test_a_side_that_is_none_is_refused(side: Any) -> None:
+    liquidation = Liquidation(
+        exchange_id="x",
+        symbol="BTC/USDT:USDT",
+        liquidation_price=1.0,
+        size=1.0,
+        side=side,
+        timestamp=AT,
+        last_updated=AT,
+    )
+    with pytest.raises(MessageError, match="side"):
+        Encoder().encode(liquidation)
 
 
 @pytest.mark.parametrize("price", [math.nan, math.inf, -math.inf, -1.0, -1e-9, None, "1", []])
@@ -128,9 +263,10 @@ def test_optional_numbers_may_be_negative_only_where_that_has_a_meaning() -> Non
         Encoder().encode(msgspec.structs.replace(price, price_change_24h=math.nan))
 
 
-@given(st.floats(min_value=0, max_value=1e-3, allow_nan=False))
-def test_digits_that_rounding_destroys_are_counted(price: float) -> None:
-    encoder = Encoder()
+@pytest.mark.parametrize("strict", [True, False])
+@given(price=st.floats(min_value=0, max_value=1e-3, allow_nan=False))
+def test_digits_that_rounding_destroys_are_counted(price: float, strict: bool) -> None:
+    encoder = MessageSerializer(strict=strict)
     value, _ = encoder.encode(level1(best_bid=price))
     before, after = Decimal(repr(price)), Decimal(repr(json.loads(value)["bestBid"]))
     is_lost = abs(after - before) > before * Decimal("1e-6")
@@ -240,13 +376,13 @@ def test_a_bomb_and_a_cut_frame_are_refused() -> None:
 
 @given(st.lists(st.text(max_size=8), min_size=1, max_size=5))
 def test_fields_that_fit_no_type_are_named(names: list[str]) -> None:
-    told_by = {kind.told_by for kind in MESSAGE_TYPES.values()}
-    seen = [name for name in names if name not in told_by]
+    discriminator = {kind.discriminator for kind in MESSAGE_TYPES.values()}
+    seen = [name for name in names if name not in discriminator]
     with pytest.raises(UnroutableError) as refused:
         classify(seen)
     assert all(repr(name) in str(refused.value) for name in seen)
 
 
 @pytest.mark.parametrize("kind", MESSAGE_TYPES.values(), ids=lambda kind: kind.name)
-def test_each_type_is_told_by_its_field(kind: Any) -> None:
-    assert classify(["exchangeId", kind.told_by]) is kind
+def test_each_type_is_discriminator_its_field(kind: Any) -> None:
+    assert classify(["exchangeId", kind.discriminator]) is kind

@@ -7,10 +7,14 @@ import pytest
 from coinstream.errors import TopicError
 from coinstream.topics.catalogue import (
     ANALYTICS,
+    BOOK,
     CORE_TOPICS,
+    DERIVATIVES,
     LEVEL1,
+    LIQUIDATIONS,
     OHLCV,
     PRICES,
+    TRADES,
     TopicSpec,
     catalogue,
     exchange_topic,
@@ -25,6 +29,10 @@ from coinstream.topics.catalogue import (
         (OHLCV, ("crypto-ohlcv", 12, 2_592_000_000, 2_147_483_648, 86_400_000, 209_715_200)),
         (ANALYTICS, ("crypto-analytics", 6, 7_776_000_000, 1_073_741_824, 172_800_000, 314_572_800)),
         (LEVEL1, ("crypto-level1", 48, 86_400_000, 536_870_912, 3_600_000, 52_428_800)),
+        (TRADES, ("crypto-trades", 48, 604_800_000, 1_073_741_824, 86_400_000, 104_857_600)),
+        (BOOK, ("crypto-book", 48, 86_400_000, 536_870_912, 3_600_000, 52_428_800)),
+        (DERIVATIVES, ("crypto-derivatives", 12, 2_592_000_000, 1_073_741_824, 86_400_000, 209_715_200)),
+        (LIQUIDATIONS, ("crypto-liquidations", 6, 7_776_000_000, 1_073_741_824, 172_800_000, 314_572_800)),
     ],
 )
 def test_core_topics(spec: TopicSpec, figures: tuple[object, ...]) -> None:
@@ -77,4 +85,4 @@ def test_no_broker_is_an_error() -> None:
 
 def test_the_catalogue_holds_every_topic_once() -> None:
     names = [spec.name for spec in catalogue(["binance", "kraken"])]
-    assert len(names) == len(set(names)) == 12 * 2 + 2
+    assert len(names) == len(set(names)) == 24 * 2 + 2

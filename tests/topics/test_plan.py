@@ -18,7 +18,7 @@ def actual(spec: TopicSpec, drop: tuple[str, ...] = (), **changes: str) -> Actua
 
 def test_an_empty_cluster_means_create_all() -> None:
     result = plan([(spec, None) for spec in CORE_TOPICS], {})
-    assert [topic.action for topic in result.topics] == [PlanAction.CREATE] * 4
+    assert [topic.action for topic in result.topics] == [PlanAction.CREATE] * 8
     assert not result.is_settled
 
 

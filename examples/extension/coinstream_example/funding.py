@@ -27,7 +27,7 @@ TOPIC = register_topic(
         segment_bytes=67_108_864,
     )
 )
-FUNDING = register(MessageType("funding", FundingRate, told_by="fundingRate", topic=TOPIC.name))
+FUNDING = register(MessageType("funding", FundingRate, discriminator="fundingRate", topic=TOPIC.name))
 register_rule(
     FUNDING.name,
     Rule(

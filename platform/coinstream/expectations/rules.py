@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from coinstream.expectations.check_result import Severity
 from coinstream.messages import PRICE_DECIMALS
+from coinstream.precision import SIGNIFICANT_DIGITS
 from coinstream.settings import LakeSettings
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ _Asked = tuple[str, dict[str, Any]]
 def _prices(*columns: str) -> Iterator[Rule]:
     yield _refusing(
         "price_precision",
-        f"prices have at most {PRICE_DECIMALS} decimals on the wire",
+        f"prices have at most {PRICE_DECIMALS} decimals or {SIGNIFICANT_DIGITS} significant digits",
         _between("decimals_beyond", max_value=0),
         *columns,
     )

@@ -21,6 +21,7 @@ from coinstream.expectations.series import Numbers, Series
 from coinstream.lake.batch import Batch
 from coinstream.lake.schemas import TableSpec
 from coinstream.messages import PRICE_DECIMALS
+from coinstream.precision import decimals_of
 from coinstream.settings import LakeSettings
 
 if TYPE_CHECKING:
@@ -65,11 +66,11 @@ class ValidationFrameBuilder:
         texts = [*spec.key, *(column.name for column in spec.times)]
         looked = pl.from_arrow(rows.select(list(dict.fromkeys(texts))))
         assert isinstance(looked, pl.DataFrame)
-        columns |= self._series.look(looked, _value(numbers, spec), ingested)
+        columns |= self._series.look(looked, _value(numbers, rows), ingested)
         return pd.DataFrame(columns)
 
 
-def _value(numbers: dict[str, Numbers], spec: TableSpec) -> Numbers:
+def _value(numbers: dict[str, Numbers], rows: pa.Table) -> Numbers:
     """The number of a message whose jumps are looked for."""
     if "best_bid" in numbers:
         middle: Numbers = (numbers["best_bid"] + numbers["best_ask"]) / 2
@@ -77,7 +78,7 @@ def _value(numbers: dict[str, Numbers], spec: TableSpec) -> Numbers:
     for name in ("close_price", "usd_price", "total_market_cap"):
         if name in numbers:
             return numbers[name]
-    return next(iter(numbers.values()))
+    return next(iter(numbers.values()), np.zeros(len(rows)))
 
 
 def _floats(values: pa.ChunkedArray) -> Numbers:
@@ -126,7 +127,7 @@ def _form(texts: pa.ChunkedArray, form: re.Pattern[str]) -> npt.NDArray[np.bool_
 
 
 def _decimals_beyond(batch: Batch) -> Numbers:
-    """How many decimals more than eight the longest price of a message has; counted on its digits."""
+    """Count the decimals of the longest price of a message beyond those that rounding keeps."""
     beyond = np.zeros(len(batch))
     for column in batch.spec.prices:
         values = batch.rows[column.name]
@@ -134,7 +135,9 @@ def _decimals_beyond(batch: Batch) -> Numbers:
         if pc.all(fits).as_py():
             continue
         at = np.flatnonzero(~np.asarray(fits))
-        counts = [_decimals(value) - PRICE_DECIMALS for value in values.take(pa.array(at)).to_pylist()]
+        counts = [
+            max(_decimals(value) - decimals_of(value), 0) for value in values.take(pa.array(at)).to_pylist()
+        ]
         beyond[at] = np.maximum(beyond[at], counts)
     return beyond
 

@@ -16,14 +16,23 @@ import msgspec
 import pyarrow as pa
 
 from coinstream.errors import LakeError
-from coinstream.messages import MESSAGE_TYPES, MessageType, price_fields
+from coinstream.messages import MESSAGE_TYPES, MessageType, level_fields, price_fields
 from coinstream.suggestions import did_you_mean
 
 SCALE: Final = 18
 NUMBER: Final = pa.decimal128(38, SCALE)
 TIME: Final = pa.timestamp("us", "UTC")
+LEVELS: Final = pa.list_(pa.list_(NUMBER))
+"""Levels of an order book, each a list of price and size, as on the wire."""
 
-EVENT_TIMES: Final = {"level1": "timestamp", "ohlcv": "open_time"}
+EVENT_TIMES: Final = {
+    "level1": "timestamp",
+    "ohlcv": "open_time",
+    "trade": "timestamp",
+    "book": "timestamp",
+    "derivativeticker": "timestamp",
+    "liquidation": "timestamp",
+}
 """The column that says when a message was true, by type; elsewhere `last_updated`."""
 
 EXTRA: Final = pa.field("extra", pa.string())
@@ -152,8 +161,10 @@ def _arrow(kind: MessageType, field: msgspec.structs.FieldInfo) -> pa.DataType:
                 return NUMBER
             case msgspec.inspect.IntType():
                 return pa.int64()
-            case msgspec.inspect.StrType():
+            case msgspec.inspect.StrType() | msgspec.inspect.LiteralType():
                 return pa.string()
+            case msgspec.inspect.ListType() if field.name in level_fields(kind.cls):
+                return LEVELS
             case msgspec.inspect.BoolType():
                 return pa.bool_()
             case msgspec.inspect.DateTimeType():

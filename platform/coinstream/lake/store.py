@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -203,20 +204,22 @@ def _as_address(warehouse: str) -> str:
 def _iceberg(schema: pa.Schema) -> Schema:
     """The schema with a number for every field, as partition specs refer to them."""
     from pyiceberg.schema import Schema
-    from pyiceberg.types import ListType, NestedField, StringType
+    from pyiceberg.types import NestedField
 
     fields = []
+    nested = itertools.count(len(schema) + 1)
     for number, field in enumerate(schema, start=1):
-        kind = _iceberg_type(field.type)
-        if kind is None:  # the only nested columns are lists of texts
-            kind = ListType(element_id=len(schema) + number, element=StringType(), element_required=False)
+        kind = _iceberg_type(field.type, nested)
         fields.append(NestedField(number, field.name, kind, required=not field.nullable))
     return Schema(*fields)
 
 
-def _iceberg_type(kind: pa.DataType) -> Any:
+def _iceberg_type(kind: pa.DataType, nested: Iterator[int]) -> Any:
+    """Return the Iceberg type of a column; `nested` gives the field ids of the elements of lists."""
     from pyiceberg import types
 
+    if pa.types.is_list(kind):
+        return types.ListType(next(nested), _iceberg_type(kind.value_type, nested), element_required=False)
     if pa.types.is_decimal(kind):
         return types.DecimalType(kind.precision, kind.scale)
     plain = {
@@ -228,7 +231,7 @@ def _iceberg_type(kind: pa.DataType) -> Any:
         pa.int64(): types.LongType(),
         TIME: types.TimestamptzType(),
     }
-    return plain.get(kind)
+    return plain[kind]
 
 
 def _widened(table: Table, missing: list[pa.Field]) -> Table:

@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn
 import msgspec
 import pyarrow as pa
 
-from coinstream.lake.schemas import NUMBER, SCALE, TIME, Column, TableSpec
+from coinstream.lake.schemas import LEVELS, NUMBER, SCALE, TIME, Column, TableSpec
 
 _QUANTUM: Final = Decimal(1).scaleb(-SCALE)
 _LIMIT: Final = Decimal(10) ** (38 - SCALE)
@@ -93,6 +93,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _value(column: Column, value: Any) -> Any:
     if column.type == NUMBER:
         return _decimal(column, value)
+    if column.type == LEVELS:
+        return _levels(column, value)
     if column.type == pa.int64():
         if not isinstance(value, Decimal) or value != value.to_integral_value() or abs(value) >= 2**63:
             raise _Fault(f"{column.wire} is {_shown(value)}: it must be a whole number")
@@ -109,6 +111,12 @@ def _value(column: Column, value: Any) -> Any:
     except UnicodeEncodeError:
         raise _Fault(f"{column.wire} holds half a character (a lone surrogate)") from None
     return value
+
+
+def _levels(column: Column, value: Any) -> list[list[Decimal]]:
+    if not isinstance(value, list) or not all(isinstance(level, list) and len(level) == 2 for level in value):
+        raise _Fault(f"{column.wire} is {_shown(value)}: it must be a list of [price, size]")
+    return [[_decimal(column, number) for number in level] for level in value]
 
 
 def _decimal(column: Column, value: Any) -> Decimal:

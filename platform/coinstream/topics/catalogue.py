@@ -1,4 +1,4 @@
-"""The topics that the platform needs, with the figures of its specification (section 2)."""
+"""Define the topics that the platform needs, with the figures of its specification."""
 
 from __future__ import annotations
 
@@ -94,7 +94,39 @@ LEVEL1: Final = TopicSpec(
     segment_ms=_DAY_MS // 24,
     segment_bytes=50 * _MIB,
 )
-CORE_TOPICS: Final = (PRICES, OHLCV, ANALYTICS, LEVEL1)
+TRADES: Final = TopicSpec(
+    name="crypto-trades",
+    partitions=48,
+    retention_ms=7 * _DAY_MS,
+    retention_bytes=1024 * _MIB,
+    segment_ms=_DAY_MS,
+    segment_bytes=100 * _MIB,
+)
+BOOK: Final = TopicSpec(
+    name="crypto-book",
+    partitions=48,
+    retention_ms=_DAY_MS,
+    retention_bytes=512 * _MIB,
+    segment_ms=_DAY_MS // 24,
+    segment_bytes=50 * _MIB,
+)
+DERIVATIVES: Final = TopicSpec(
+    name="crypto-derivatives",
+    partitions=12,
+    retention_ms=30 * _DAY_MS,
+    retention_bytes=1024 * _MIB,
+    segment_ms=_DAY_MS,
+    segment_bytes=200 * _MIB,
+)
+LIQUIDATIONS: Final = TopicSpec(
+    name="crypto-liquidations",
+    partitions=6,
+    retention_ms=90 * _DAY_MS,
+    retention_bytes=1024 * _MIB,
+    segment_ms=2 * _DAY_MS,
+    segment_bytes=300 * _MIB,
+)
+CORE_TOPICS: Final = (PRICES, OHLCV, ANALYTICS, LEVEL1, TRADES, BOOK, DERIVATIVES, LIQUIDATIONS)
 
 _ADDED: Final[dict[str, TopicSpec]] = {}
 
@@ -114,7 +146,7 @@ def register_topic(spec: TopicSpec) -> TopicSpec:
 
 
 def market_topics() -> tuple[TopicSpec, ...]:
-    """The topics that carry messages: the four, and those that were registered."""
+    """Return the topics that carry messages: the built-in ones and those that were registered."""
     return (*CORE_TOPICS, *_ADDED.values())
 
 
@@ -126,7 +158,7 @@ HEALTH: Final = TopicSpec(
     segment_ms=_DAY_MS // 24,
     segment_bytes=_MIB,
 )
-"""Where the producer's health is probed (section 11); the figures are ours."""
+"""Topic of the producer health probe; the figures are ours."""
 
 
 FEED_DEAD_LETTERS: Final = TopicSpec(

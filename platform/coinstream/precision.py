@@ -1,0 +1,79 @@
+"""Round prices to the decimals of the wire format and count what rounding changed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from typing import Final
+
+from coinstream.messages import PRICE_DECIMALS
+
+MAX_RELATIVE_CHANGE: Final = Decimal("1e-6")
+"""The largest relative change of a price that rounding to eight decimals may make."""
+SIGNIFICANT_DIGITS: Final = 7
+"""Significant digits that a price keeps at least where eight decimals change it by more."""
+MAX_DECIMALS: Final = 18
+"""Decimals that a price keeps at most. The tables hold as many."""
+
+_EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
+_ALL_WHOLE_ABOVE: Final = 2.0**53
+
+
+def round_price(price: float, *, strict: bool = False) -> float:
+    """Round a price half-even on its shortest decimal text.
+
+    Eight decimals are kept where they change the price by at most one millionth of its value, and
+    always with `strict`. A smaller price keeps as many decimals as it needs for seven significant
+    digits, at most 18.
+
+    Args:
+        price: a finite price.
+        strict: round every price to eight decimals.
+
+    Returns:
+        The rounded price.
+    """
+    if abs(price) >= _ALL_WHOLE_ABOVE:
+        return price
+    exact = Decimal(repr(price))
+    return float(_to_decimals(exact, PRICE_DECIMALS if strict else decimals_of(exact)))
+
+
+def decimals_of(exact: Decimal) -> int:
+    """Return how many decimals a price keeps where the rule is not strict."""
+    change = abs(_to_decimals(exact, PRICE_DECIMALS) - exact)
+    if change <= abs(exact) * MAX_RELATIVE_CHANGE:
+        return PRICE_DECIMALS
+    return min(SIGNIFICANT_DIGITS - 1 - exact.adjusted(), MAX_DECIMALS)
+
+
+class PriceRounder:
+    """Rounds prices and counts what rounding changed, by `type.field`.
+
+    Args:
+        strict: round every price to eight decimals, whatever digits it loses.
+
+    Attributes:
+        strict: whether every price is rounded to eight decimals.
+        rounded: prices that rounding changed at all.
+        lossy: prices that rounding changed by more than one millionth of their value.
+    """
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self.strict = strict
+        self.rounded: Counter[str] = Counter()
+        self.lossy: Counter[str] = Counter()
+
+    def round(self, field: str, price: float) -> float:
+        """Round a price of the field `type.field` and count it if that changes it."""
+        rounded = round_price(price, strict=self.strict)
+        if rounded != price:
+            self.rounded[field] += 1
+            exact = Decimal(repr(price))
+            if abs(Decimal(repr(rounded)) - exact) > exact * MAX_RELATIVE_CHANGE:
+                self.lossy[field] += 1
+        return rounded
+
+
+def _to_decimals(exact: Decimal, decimals: int) -> Decimal:
+    return exact.quantize(Decimal(1).scaleb(-decimals), context=_EXACT)
