@@ -1,0 +1,221 @@
+"""What exchange parsers share: reading numbers and times, and turning bad entries into reasons.
+
+A parser never raises for bad data. A frame that is not JSON, is nested too deeply or has another shape than
+the protocol's gives one reason; one bad entry of a frame does not lose the other entries.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from coinstream.feeds.exchanges.market_state import MarketState
+from coinstream.feeds.feed_stats import Reason
+from coinstream.feeds.instruments import Instrument, InstrumentList
+from coinstream.feeds.parsers.base import Frame, Gap, Parsed, fault, from_ms, from_ns, rejected
+from coinstream.messages import Message
+
+Found = Iterable[Message | Reason | Gap]
+"""What an entry gives: messages, reasons of what it did not give, and gaps in its stream."""
+
+_json: Final = msgspec.json.Decoder(Any)
+_LARGEST: Final = 1e30
+_BAD: Final = (
+    KeyError,
+    TypeError,
+    IndexError,
+    AttributeError,
+    ValueError,
+    OverflowError,
+    OSError,
+    RecursionError,
+)
+"""What reading an entry of another shape than the protocol's raises."""
+
+
+class UnknownSymbolError(ValueError):
+    """The instrument list does not have this name."""
+
+
+class ExchangeParser:
+    """Base of all parsers: `parse` never raises; subclasses implement `read`.
+
+    Args:
+        exchange: the `exchangeId` of the messages.
+        instruments: resolves the names in frames.
+        types: message types wanted; None for all.
+    """
+
+    def __init__(
+        self, exchange: str, instruments: InstrumentList, types: frozenset[str] | None = None
+    ) -> None:
+        self.exchange = exchange
+        self.instruments = instruments
+        self.state = MarketState(exchange, types)
+
+    def parse(self, frame: Frame) -> Parsed:
+        """See `Parser.parse`."""
+        try:
+            return self.read(frame)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return fault(error)
+        except UnknownSymbolError as error:
+            return rejected(Reason.UNKNOWN_SYMBOL, str(error))
+        except RecursionError:
+            return rejected(Reason.MALFORMED, "nested too deeply")
+        except _BAD as error:
+            return rejected(Reason.BAD_VALUE, describe(error))
+
+    def read(self, frame: Frame) -> Parsed:
+        """Decode a frame as JSON and pass it on. Override it for binary or typed frames."""
+        return self.on_json(_json.decode(frame.payload), frame, from_ns(frame.received_ns))
+
+    def on_json(self, value: Any, frame: Frame, received: datetime) -> Parsed:
+        """Return what a decoded frame gives. May raise what wrong shapes raise."""
+        raise NotImplementedError
+
+    def instrument(self, name: str) -> Instrument:
+        """Return the instrument that a frame names.
+
+        Raises:
+            UnknownSymbolError: the instrument list does not have it.
+        """
+        found = self.instruments.get(name)
+        if found is None:
+            raise UnknownSymbolError(f"{name!r} is not in the instrument list of {self.exchange}")
+        return found
+
+    def renew(self) -> None:
+        """Forget what belongs to one connection: books and sequence numbers."""
+        self.state.renew()
+
+
+def each(rows: Iterable[Any], read: Callable[[Any], Found]) -> Parsed:
+    """Return what all entries of a frame give; a bad entry becomes a reason, and the others go on."""
+    messages: list[Message] = []
+    reasons: list[Reason] = []
+    details: list[str] = []
+    gap: Gap | None = None
+    for row in rows:
+        try:
+            for item in read(row):
+                if isinstance(item, Reason):
+                    reasons.append(item)
+                elif isinstance(item, Gap):
+                    gap = item
+                else:
+                    messages.append(item)
+        except UnknownSymbolError as error:
+            reasons.append(Reason.UNKNOWN_SYMBOL)
+            details.append(str(error))
+        except _BAD as error:
+            reasons.append(Reason.BAD_VALUE)
+            details.append(describe(error))
+    return Parsed(tuple(messages), tuple(reasons), "; ".join(details[:5]), gap)
+
+
+def parsed(found: Found) -> Parsed:
+    """Return the result of a frame with one entry. A bad value raises; `ExchangeParser.parse` handles it."""
+    return each((found,), _itself)
+
+
+def _itself(found: Found) -> Iterator[Message | Reason | Gap]:
+    yield from found
+
+
+def describe(error: Exception) -> str:
+    """Return a sentence for the dead letter about an entry that has not the shape of the protocol."""
+    if isinstance(error, ValueError) and not isinstance(error, UnicodeError):
+        return str(error)
+    if isinstance(error, KeyError):
+        return f"field {error} is missing"
+    return f"not as the protocol describes: {type(error).__name__}: {error}"
+
+
+def number(value: Any) -> float:
+    """Return a price or size; empty text and null are zero.
+
+    Raises:
+        ValueError: not a number, negative, or larger than any market has.
+    """
+    if isinstance(value, bool):
+        raise ValueError(f"{value!r} is not a price or size")
+    found = 0.0 if value in ("", None) else float(value)
+    if not (math.isfinite(found) and 0 <= found < _LARGEST):
+        raise ValueError(f"{value!r} is not a price or size")
+    return found
+
+
+def optional(value: Any) -> float | None:
+    """Return a price or size, or None for empty text and null.
+
+    Raises:
+        ValueError: see `number`.
+    """
+    return None if value in ("", None) else number(value)
+
+
+def signed(value: Any) -> float | None:
+    """Return a number of either sign (a funding rate, a change), or None where it is none."""
+    if value in ("", None) or isinstance(value, bool):
+        return None
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        return None
+    return found if math.isfinite(found) else None
+
+
+def levels(rows: Iterable[Any]) -> list[tuple[float, float]]:
+    """Return price and size of levels such as `[price, size, ...]` or `{"price": ..., "size": ...}`.
+
+    Raises:
+        ValueError: see `number`.
+    """
+    return [
+        (number(row["price"]), number(row["size"]))
+        if isinstance(row, dict)
+        else (number(row[0]), number(row[1]))
+        for row in rows
+    ]
+
+
+def moment(value: Any) -> datetime:
+    """Return a time given in ISO form, or in s, ms, us or ns since 1970 as its size tells.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(value, bool) or value is None:
+        raise ValueError(f"{value!r} is not a time")
+    if isinstance(value, str) and not value.replace(".", "", 1).isdigit():
+        return _iso(value)
+    since = float(value)
+    if not since > 0:
+        raise ValueError(f"{value!r} is not a time")
+    for limit, to_ms in ((1e11, 1000.0), (1e14, 1.0), (1e17, 1e-3)):
+        if since < limit:
+            return from_ms(since * to_ms)
+    return from_ms(since / 1e6)
+
+
+def _iso(text: str) -> datetime:
+    try:
+        found = msgspec.convert(text, datetime)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{text!r} is not a time") from error
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def percent(now: float | None, before: float | None) -> float | None:
+    """Return the change in per cent since `before`, or None where one of them is missing or zero."""
+    return (now - before) / before * 100 if now and before else None
+
+
+def ascending(rows: Sequence[Any], key: Callable[[Any], Any]) -> Sequence[Any]:
+    """Return the entries of a frame oldest first; some exchanges send the newest first."""
+    return rows if len(rows) < 2 else sorted(rows, key=key)
