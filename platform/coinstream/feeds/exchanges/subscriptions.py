@@ -1,0 +1,39 @@
+"""Plan the websockets that a set of instruments needs, within an exchange's limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit, urlunsplit
+
+from coinstream.feeds.exchanges.base import Connection, Limits, batches
+from coinstream.feeds.instruments import Instrument
+
+
+def redirected(url: str, replacement: str | None) -> str:
+    """Return an address with scheme, host and port of another one, where one is given."""
+    if not replacement:
+        return url
+    target = urlsplit(replacement)
+    return urlunsplit(urlsplit(url)._replace(scheme=target.scheme, netloc=target.netloc))
+
+
+def plan(
+    url: str,
+    instruments: Sequence[Instrument],
+    limits: Limits,
+    requests: Callable[[Sequence[Instrument]], list[bytes]],
+) -> list[Connection]:
+    """Return the connections to one address that carry these instruments.
+
+    Args:
+        url: where to connect.
+        limits: bound the instruments of a connection and of a request.
+        requests: builds the subscription frames of some instruments.
+    """
+    found = []
+    for chunk in batches(instruments, limits.symbols_per_connection):
+        frames = [frame for batch in batches(chunk, limits.symbols_per_request) for frame in requests(batch)]
+        if frames:
+            symbols = tuple(instrument.symbol for instrument in chunk)
+            found.append(Connection(url, tuple(frames), symbols))
+    return found
