@@ -13,7 +13,7 @@ PROGRAM = """
 import gc, sys, threading
 from confluent_kafka import TopicCollection
 from coinstream.kafka import admin_client, _stranded
-from coinstream.producer.pooled_producer import Lane
+from coinstream.producer.pooled_producer import PooledProducer
 from coinstream.settings import BrokerSettings
 
 brokers = BrokerSettings(brokers=sys.argv[1])

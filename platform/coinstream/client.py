@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
@@ -15,9 +16,11 @@ from coinstream.consumer.transactions import TransactionalProcessor, Transform
 from coinstream.errors import ProduceError
 from coinstream.messages import Message, from_wire
 from coinstream.producer.batcher import Batcher, BatchLimits, limits_for
-from coinstream.producer.delivery import Ledger, RecordMetadata, Sending
+from coinstream.producer.delivery import RecordMetadata
+from coinstream.producer.delivery_kinds import SingleDelivery
+from coinstream.producer.delivery_tracker import DeliveryTracker
 from coinstream.producer.pool import ProducerPool
-from coinstream.producer.pooled_producer import Lane
+from coinstream.producer.pooled_producer import PooledProducer
 from coinstream.producer.publisher import Publisher
 from coinstream.producer.topic_cache import TopicCache
 from coinstream.producer.transaction import Transaction, Transactions
@@ -58,12 +61,12 @@ class RedpandaClient:
         self.producer_settings = producer or ProducerSettings()
         self.consumer_settings = consumer or ConsumerSettings()
         self.encoder: Final = Encoder()
-        self._ledger = Ledger()
-        self._topics = TopicCache(brokers, self.producer_settings.topics_refresh_ms, self._forget)
-        self._pool = ProducerPool(brokers, self.producer_settings, self._ledger)
-        self._publisher = Publisher(self._pool, self._topics, self._ledger, self.encoder)
+        self._tracker = DeliveryTracker()
+        self._topics = TopicCache(brokers, self._invalidate_routes)
+        self._pool = ProducerPool(brokers, self.producer_settings, self._tracker)
+        self._publisher = Publisher(self._pool, self._topics, self._tracker, self.encoder)
         self._transactions = Transactions(
-            brokers, self.producer_settings, self._topics, self.encoder, self._ledger.receipts
+            brokers, self.producer_settings, self._topics, self.encoder, self._tracker.counter
         )
 
     def __enter__(self) -> Self:
@@ -116,7 +119,7 @@ class RedpandaClient:
         """
         return Batcher(topic, lambda batch: self.produce(topic, batch), limits or limits_for(topic))
 
-    def get_producer(self, topic: str = "") -> Lane:
+    def get_producer(self, topic: str = "") -> PooledProducer:
         """The next producer of the pool, round-robin: for records whose order is nobody's.
 
         What has a key goes through `publish` or `send`, which keep a key on its producer.
@@ -142,17 +145,18 @@ class RedpandaClient:
         if raw_key is None and isinstance(value, Message):
             raw_key = message_key(value, topic)
         self._topics.require(topic, raw_key)
-        at_ms = 0
+        # Fixed here, so that a message that is sent again after a failure keeps its time.
+        at_ms = int(time.time() * 1000)
         pairs = _pairs(headers)
         if isinstance(value, Message):
             message, (value, own_headers) = value, self.encoder.encode(value)
             at_ms = record_time_ms(message)
             pairs = [*(own_headers or []), *pairs]
-        lane = self._pool.get_producer(topic) if raw_key is None else self._pool.find(topic, raw_key)
-        lane.track()
-        token = Sending(next(self._ledger.sequence), lane)
-        lane.insist(topic, value, raw_key, token, at_ms, pairs or None)
-        return token.future
+        producer = self._pool.get_producer(topic) if raw_key is None else self._pool.find(topic, raw_key)
+        producer.enable_delivery_reports()
+        delivery = SingleDelivery(next(self._tracker.sequence), producer.reports, at_ms)
+        producer.produce_blocking(topic, value, raw_key, delivery, at_ms, pairs or None)
+        return delivery.future
 
     def create_consumer_group(
         self, group: str, topics: Sequence[str], handler: AnyHandler, options: GroupOptions | None = None
@@ -214,7 +218,7 @@ class RedpandaClient:
     @property
     def delivered(self) -> Mapping[tuple[str, int], int]:
         """Messages that the cluster acknowledged, by topic and partition. Exact after a flush."""
-        return self._ledger.receipts.delivered()
+        return self._tracker.counter.delivered()
 
     def route_message(self, data: Message | Mapping[str, Any], data_type: str | None = None) -> str:
         """The topic of a message or of wire fields, whose type may be named.
@@ -232,7 +236,7 @@ class RedpandaClient:
             ProduceError: messages remain after the time, or one failed.
         """
         remaining = self._pool.flush(timeout_s)
-        self._ledger.raise_first()
+        self._tracker.raise_first()
         if remaining:
             raise ProduceError(
                 f"{remaining} message(s) were not acknowledged by {self.brokers.brokers} within "
@@ -253,8 +257,8 @@ class RedpandaClient:
             self._topics.close()
             self._pool.close()
 
-    def _forget(self) -> None:
-        self._publisher.forget()
+    def _invalidate_routes(self) -> None:
+        self._publisher.invalidate()
 
 
 def _pairs(headers: AnyHeaders | None) -> Headers:

@@ -6,14 +6,19 @@ Times are in milliseconds and sizes in bytes where the name says `_ms` or `_byte
 
 from __future__ import annotations
 
+import logging
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableError
 
 from coinstream.errors import SettingsError
+
+log = logging.getLogger("coinstream.settings")
 
 KafkaConfig = dict[str, Any]
 """A librdkafka configuration, as `confluent_kafka` takes it."""
@@ -23,15 +28,37 @@ class _Settings(BaseSettings):
     # The text under a field is its description, also in Dagster's launchpad.
     model_config = SettingsConfigDict(use_attribute_docstrings=True)
 
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Old names of fields, accepted for one release, and their new names."""
+
     def __init__(self, **values: Any) -> None:
         try:
-            super().__init__(**values)
+            super().__init__(**self._with_new_names(values))
         except ValidationError as error:
             raise SettingsError(_explain(self.model_config.get("env_prefix", ""), error)) from None
         except UnreadableError as error:
             # Names the field and nothing of its value.
             prefix = self.model_config.get("env_prefix", "")
             raise SettingsError(f"bad setting of {prefix}…: {error}; it must be JSON") from None
+
+    @classmethod
+    def _with_new_names(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Move values given under an old name, in the call or in the environment, to the new name."""
+        found = dict(values)
+        prefix = str(cls.model_config.get("env_prefix", "")).lower()
+        environment = (
+            {name.lower(): (name, value) for name, value in os.environ.items()} if cls.renamed else {}
+        )
+        for old, new in cls.renamed.items():
+            name, value = environment.get(prefix + old, ("", None))
+            if old in found:
+                name, value = old, found.pop(old)
+            if name and new not in found and (name == old or prefix + new not in environment):
+                log.warning(
+                    "the setting %s is now named %s", name, new if name == old else (prefix + new).upper()
+                )
+                found[new] = value
+        return found
 
 
 def _explain(prefix: str, error: ValidationError) -> str:
@@ -142,48 +169,58 @@ class BrokerSettings(_Settings):
 
 
 class ProducerSettings(_Settings):
-    """How messages are sent. The defaults are the low-latency profile of the specification."""
+    """Sending messages. The defaults are a profile for low latency."""
 
     model_config = SettingsConfigDict(env_prefix="REDPANDA_PRODUCER_", frozen=True)
 
-    max_in_flight: int = Field(default=5, ge=1, le=5)
-    """Requests on their way to a broker, of the bare and transactional configurations."""
+    max_in_flight: int | None = Field(default=None, ge=1, le=5)
+    """Requests in flight to a broker, at most 5 with idempotence. Default: 1 for each producer of the pool,
+    which keeps batches large; 5 for transactional producers."""
     batch_bytes: int = Field(default=16_384, ge=1)
     """Largest batch of the latency profile."""
     linger_ms: float = Field(default=5.0, ge=0)
     """Longest wait of a batch for more messages, latency profile."""
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "lz4"
-    """How batches are compressed."""
-    acks: Literal["all", "1", "0"] = "all"
-    """Who must have a message before it counts as acknowledged. The pool is idempotent: always all."""
+    """Compression of batches."""
+    acks: Literal["all"] = "all"
+    """Replicas that must have a message before it is acknowledged. Only `all` is accepted, since every
+    producer is idempotent and idempotence needs it."""
     retries: int = Field(default=3, ge=0)
-    """Retries of the bare and transactional configurations. The pool's end with the delivery timeout."""
+    """How often a message that the broker refused, or whose producer failed, is sent again. Network errors
+    and new leaders are retried until the delivery timeout: a bound would break the order of keys."""
     retry_backoff_ms: int = Field(default=100, ge=1)
-    """Wait before a request is sent again."""
+    """Pause before a request, or a message of a failed producer, is sent again."""
     buffer_bytes: int = Field(default=33_554_432, ge=1024)
-    """Memory for messages that are not yet acknowledged, over the whole pool."""
+    """Memory for messages that are not acknowledged yet, for the whole pool."""
     max_block_ms: int = Field(default=60_000, ge=0)
     """Longest wait of `produce` for room in the buffer."""
     pool_size: int = Field(default=5, ge=1)
-    """Producers of the pool. A key always goes through the same one."""
-    spread: Literal["topic", "key"] = "topic"
-    """What decides on the producer: mmh3 of the topic, so that batches are large, or mmh3 of the key."""
-    pool_max_in_flight: int = Field(default=1, ge=1, le=5)
-    """Requests on their way for each producer of the pool."""
+    """Producers in the pool. A key always goes through the same one."""
+    affinity: Literal["topic", "key"] = "topic"
+    """What chooses a message's producer: mmh3 of its topic, so that batches are large, or mmh3 of its key."""
     transaction_timeout_ms: int = Field(default=30_000, ge=1000)
-    """After so long the cluster undoes an open transaction."""
+    """Age at which the cluster aborts an open transaction."""
     delivery_timeout_ms: int = Field(default=120_000, ge=1)
-    """Longest wait of a message for its acknowledgement, retries included; then it is reported as lost."""
+    """Longest wait of a message for its acknowledgement, including retries; then it is reported as lost."""
     throughput_topics: Annotated[tuple[str, ...], NoDecode] = ()
-    """Topics sent in large batches instead of soon: shell patterns, comma-separated in the environment."""
+    """Topics sent with the throughput profile: shell patterns, comma-separated in the environment."""
     throughput_batch_bytes: int = Field(default=1_048_576, ge=1)
     """Largest batch of the throughput profile."""
     throughput_linger_ms: float = Field(default=50.0, ge=0)
     """Longest wait of a batch for more messages, throughput profile."""
     statistics_interval_ms: int = Field(default=1_000, ge=0)
-    """How often librdkafka reports the counters behind the metrics. 0: never."""
-    topics_refresh_ms: int = Field(default=30_000, ge=100)
-    """How often the client looks which topics exist."""
+    """Interval of librdkafka's statistics, which give the batch sizes in the metrics. 0: none."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"spread": "affinity", "pool_max_in_flight": "max_in_flight"}
+
+    @field_validator("acks", mode="before")
+    @classmethod
+    def _only_all(cls, value: object) -> object:
+        if value in ("0", "1", 0, 1):
+            raise ValueError(
+                f"acks={value} is not possible: every producer is idempotent, and idempotence needs acks=all"
+            )
+        return "all" if value in ("-1", -1) else value
 
     @field_validator("throughput_topics", mode="before")
     @classmethod

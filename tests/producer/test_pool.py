@@ -13,70 +13,73 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coinstream.producer.delivery import Ledger, RecordMetadata
+from coinstream.producer.delivery import RecordMetadata
+from coinstream.producer.delivery_tracker import DeliveryTracker
 from coinstream.producer.pool import ProducerPool
 from coinstream.settings import BrokerSettings, ProducerSettings
 from tests.support import wait_until
 
-Spread = Literal["topic", "key"]
+Affinity = Literal["topic", "key"]
 keys = st.binary(max_size=40)
 topics = st.text("abcdefghijklmnopqrstuvwxyz-.", min_size=1, max_size=40)
 
 
 @pytest.fixture(scope="module")
-def pool(broker_settings: BrokerSettings) -> Iterator[Callable[[Spread], ProducerPool]]:
+def pool(broker_settings: BrokerSettings) -> Iterator[Callable[[Affinity], ProducerPool]]:
     with ExitStack() as stack:
-        pools: dict[Spread, ProducerPool] = {}
+        pools: dict[Affinity, ProducerPool] = {}
 
-        def opened(spread: Spread) -> ProducerPool:
-            if spread not in pools:
-                pools[spread] = ProducerPool(broker_settings, ProducerSettings(spread=spread), Ledger())
-                stack.callback(pools[spread].close)
-            return pools[spread]
+        def opened(affinity: Affinity) -> ProducerPool:
+            if affinity not in pools:
+                pools[affinity] = ProducerPool(
+                    broker_settings, ProducerSettings(affinity=affinity), DeliveryTracker()
+                )
+                stack.callback(pools[affinity].close)
+            return pools[affinity]
 
         yield opened
 
 
-@pytest.mark.parametrize("spread", ["topic", "key"])
+@pytest.mark.parametrize("affinity", ["topic", "key"])
 @given(topic=topics, key=keys)
 def test_a_key_keeps_its_producer(
-    pool: Callable[[Spread], ProducerPool], spread: Spread, topic: str, key: bytes
+    pool: Callable[[Affinity], ProducerPool], affinity: Affinity, topic: str, key: bytes
 ) -> None:
-    assert pool(spread).find(topic, key) is pool(spread).find(topic, key)
+    assert pool(affinity).find(topic, key) is pool(affinity).find(topic, key)
 
 
 @given(topic=topics, key=keys, other=keys)
 def test_by_default_the_keys_of_a_topic_share_a_producer(
-    pool: Callable[[Spread], ProducerPool], topic: str, key: bytes, other: bytes
+    pool: Callable[[Affinity], ProducerPool], topic: str, key: bytes, other: bytes
 ) -> None:
-    assert ProducerSettings().spread == "topic"
+    assert ProducerSettings().affinity == "topic"
     assert pool("topic").find(topic, key) is pool("topic").find(topic, other)
 
 
-def test_topics_are_spread_over_all_five(pool: Callable[[Spread], ProducerPool]) -> None:
+def test_topics_are_spread_over_all_five(pool: Callable[[Affinity], ProducerPool]) -> None:
     found = [pool("topic").find(f"crypto-level1-exchange{n}", b"BTC/USDT") for n in range(200)]
     assert len(set(map(id, found))) == 5
 
 
-def test_keys_may_be_spread_over_all_five(pool: Callable[[Spread], ProducerPool]) -> None:
+def test_keys_may_be_spread_over_all_five(pool: Callable[[Affinity], ProducerPool]) -> None:
     found = [pool("key").find("crypto-level1", f"binance-COIN{n}/USDT".encode()) for n in range(200)]
     assert len(set(map(id, found))) == 5
 
 
-def test_get_producer_takes_turns(pool: Callable[[Spread], ProducerPool]) -> None:
+def test_get_producer_takes_turns(pool: Callable[[Affinity], ProducerPool]) -> None:
     turns = [pool("topic").get_producer() for _ in range(10)]
     assert len(set(map(id, turns[:5]))) == 5
     assert turns[:5] == turns[5:]
 
 
 def test_threads_that_serve_a_lane_together_complete_each_future_once(
-    pool: Callable[[Spread], ProducerPool],
+    pool: Callable[[Affinity], ProducerPool],
 ) -> None:
-    lane, ended = pool("topic").find("crypto-level1", b""), threading.Event()
+    producer, ended = pool("topic").find("crypto-level1", b""), threading.Event()
 
     def serve() -> None:
         while not ended.is_set():
-            lane.poll()
+            producer.poll()
 
     futures: list[Future[RecordMetadata]] = [Future() for _ in range(1_500)]
     interval = sys.getswitchinterval()
@@ -85,11 +88,11 @@ def test_threads_that_serve_a_lane_together_complete_each_future_once(
         with ThreadPoolExecutor(4) as threads:
             serving = [threads.submit(serve) for _ in range(4)]
             for first in range(0, len(futures), 3):
-                lane.acknowledged.extend(
+                producer.reports.acknowledged.extend(
                     (future, RecordMetadata("t", 0, number, 0, 0.0))
                     for number, future in enumerate(futures[first : first + 3], first)
                 )
-                wait_until(lambda: not lane.acknowledged, what="all are served")
+                wait_until(lambda: not producer.reports.acknowledged, what="all are served")
             ended.set()
             for served in serving:
                 served.result()

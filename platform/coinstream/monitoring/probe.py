@@ -10,10 +10,9 @@ from typing import Final
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from coinstream.errors import BrokerError, CoinstreamError
-from coinstream.kafka import broker_error, checked
+from coinstream.kafka import base_config, broker_error, checked
 from coinstream.monitoring.cluster import ClusterReader
 from coinstream.monitoring.health import ProducerHealth, producer_health
-from coinstream.producer.config import latency_profile, producer_config
 from coinstream.settings import BrokerSettings, ProducerSettings
 from coinstream.topics.apply import Provisioner
 from coinstream.topics.catalogue import HEALTH, HEALTH_TOPIC
@@ -45,8 +44,13 @@ class ProducerProbe:
         )
         self._timeout_s = timeout_s
         self._cluster = ClusterReader(self._brokers)
-        config = producer_config(self._brokers, chosen, latency_profile(chosen), "coinstream-health")
-        config |= {"delivery.timeout.ms": int(timeout_s * 1000), "statistics.interval.ms": 0}
+        config = base_config(self._brokers, "coinstream-health") | {
+            "acks": chosen.acks,
+            "compression.type": chosen.compression,
+            "linger.ms": chosen.linger_ms,
+            "delivery.timeout.ms": int(timeout_s * 1000),
+            "allow.auto.create.topics": False,
+        }
         self._producer = checked(lambda: Producer(config))
         self._is_warm = False
 

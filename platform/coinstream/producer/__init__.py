@@ -1,1 +1,1 @@
-"""Sending: a pool of idempotent producers that keeps the order of each key and loses nothing."""
+"""Send messages: a pool of idempotent producers that keeps the order of each key and reports every loss."""

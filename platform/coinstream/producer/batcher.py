@@ -1,8 +1,7 @@
-"""Batches for messages that trickle in one by one, so that each costs an append and not a call.
+"""Collect single messages into batches, so that each costs an append instead of a call of `publish`.
 
-librdkafka batches what goes to one partition, timed from its oldest message; this is one step earlier: it
-spares callers that have one message at a time (a websocket) the cost of a `publish` for each. Sizes and
-latencies are those of specification section 7.
+librdkafka batches the messages of one partition. The batcher works one step earlier, for callers that receive
+one message at a time, such as a websocket client.
 """
 
 from __future__ import annotations
@@ -17,35 +16,35 @@ from coinstream.errors import CoinstreamError
 from coinstream.messages import Message
 
 _WEIGHT: Final = 0.3
-"""Weight of the newest batch in the rate that is remembered."""
+"""Weight of the newest batch in the moving average of the rate."""
 
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """What flushes a batch: so many messages, or the age of its oldest one in milliseconds."""
+    """Limits of a batch: its number of messages, and the age of its oldest message in milliseconds."""
 
     messages: int
     latency_ms: float
 
 
-_BY_WORD: Final = (
+_LIMITS_BY_WORD: Final = (
     ("level1", BatchLimits(1000, 10)),
     ("prices", BatchLimits(500, 50)),
     ("analytics", BatchLimits(100, 1000)),
 )
-_OTHERWISE: Final = BatchLimits(200, 100)
+_DEFAULT_LIMITS: Final = BatchLimits(200, 100)
 
 
 def limits_for(topic: str) -> BatchLimits:
-    """The limits of a topic, by a word in its name."""
-    return next((limits for word, limits in _BY_WORD if word in topic), _OTHERWISE)
+    """Return the limits of a topic, chosen by a word in its name."""
+    return next((limits for word, limits in _LIMITS_BY_WORD if word in topic), _DEFAULT_LIMITS)
 
 
 class AdaptiveSize:
-    """How many messages make a batch: those that arrive within the latency, between 1 and the limit.
+    """Adapt the batch size to the rate: the messages that arrive within the latency, from 1 to the limit.
 
-    A batch of that size goes out just before its time is up, so that at a steady rate the size flushes and
-    not the timer; a burst fills batches up to the limit, a trickle is not held back for company.
+    At a steady rate a batch is complete just before its oldest message reaches the latency. At a high rate
+    batches grow up to the limit; at a low rate single messages leave without a delay.
     """
 
     def __init__(self, limits: BatchLimits) -> None:
@@ -54,7 +53,7 @@ class AdaptiveSize:
         self.messages = limits.messages
 
     def observe(self, messages: int, seconds: float) -> None:
-        """Learn from a batch: so many messages arrived over so many seconds."""
+        """Update the size from a batch: its number of messages and the seconds in which they arrived."""
         if seconds <= 0:
             self.messages = self._limits.messages
             return
@@ -65,11 +64,11 @@ class AdaptiveSize:
 
 
 class Batcher:
-    """Collects messages for one topic and hands them on in batches, in the order of `add`. Thread-safe.
+    """Collect messages for one topic and publish them in batches, in the order of `add`. Thread-safe.
 
-    A batch goes out when it is full (in the thread of the caller, which the client's backpressure then holds)
-    or when its oldest message has waited for the latency (in a thread of the batcher's own). What fails
-    there is raised by the next `add`, `flush` or `close`.
+    A full batch is sent in the thread of the caller, which the client's backpressure then blocks. A batch
+    whose oldest message has waited for the latency is sent in the batcher's own thread; an error there is
+    raised by the next `add`, `flush` or `close`.
     """
 
     def __init__(self, topic: str, publish: Callable[[Sequence[Message]], int], limits: BatchLimits) -> None:
@@ -83,7 +82,7 @@ class Batcher:
         self._error: CoinstreamError | None = None
         self._changed = threading.Condition(threading.RLock())
         self._closed = False
-        self._timer = threading.Thread(target=self._watch, name=f"coinstream-batch-{topic}", daemon=True)
+        self._timer = threading.Thread(target=self._run_timer, name=f"coinstream-batch-{topic}", daemon=True)
         self._timer.start()
 
     def __enter__(self) -> Self:
@@ -93,14 +92,14 @@ class Batcher:
         self.close()
 
     def __len__(self) -> int:
-        """Messages that wait for company."""
+        """Return the number of messages that are not published yet."""
         return len(self._waiting)
 
     def add(self, message: Message) -> None:
-        """Take a message; the batch it completes is sent before this returns.
+        """Add a message. A batch that is full with it is sent before this returns.
 
         Raises:
-            CoinstreamError: what `publish` raises, also of a batch that was sent by the timer.
+            CoinstreamError: an error of `publish`, also for a batch that the timer sent.
             ValueError: the batcher is closed.
         """
         with self._changed:
@@ -115,20 +114,20 @@ class Batcher:
                 self._send()
 
     def flush(self) -> None:
-        """Hand on what waits. The client's `flush` then waits for the acknowledgements.
+        """Publish the waiting messages. The client's `flush` then waits for the acknowledgements.
 
         Raises:
-            CoinstreamError: as `add`.
+            CoinstreamError: see `add`.
         """
         with self._changed:
             self._raise_error()
             self._send()
 
     def close(self) -> None:
-        """Hand on what waits and stop. May be called twice.
+        """Publish the waiting messages and stop. May be called twice.
 
         Raises:
-            CoinstreamError: as `add`.
+            CoinstreamError: see `add`.
         """
         with self._changed:
             self._closed = True
@@ -149,7 +148,7 @@ class Batcher:
         if error is not None:
             raise error
 
-    def _watch(self) -> None:
+    def _run_timer(self) -> None:
         with self._changed:
             while not self._closed:
                 if not self._waiting:

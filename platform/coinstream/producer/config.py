@@ -1,4 +1,4 @@
-"""librdkafka configurations of the producers: the two profiles, the pool's and the transactional ones."""
+"""Configure librdkafka for the producers: the two profiles, the pool and transactions."""
 
 from __future__ import annotations
 
@@ -12,31 +12,39 @@ from coinstream.kafka import base_config, log
 from coinstream.settings import BrokerSettings, KafkaConfig, ProducerSettings
 
 RETRY_UNTIL_TIMEOUT: Final = 2_147_483_647
-"""librdkafka's largest count of retries."""
+"""librdkafka's largest number of retries."""
 
-ANSWER_MS: Final = 30_000
-"""Longest wait for the answer to a request, that of Kafka's own producer (`request.timeout.ms`); librdkafka's
-is a minute, for which the messages on their way to a frozen leader would wait after another one leads."""
+REQUEST_TIMEOUT_MS: Final = 30_000
+"""Longest wait for the response to a request, as in Kafka's Java producer (`request.timeout.ms`).
+librdkafka's default is a minute, and messages in flight to a frozen leader wait for it after another broker
+leads."""
 
 THROUGHPUT_SHARE: Final = 0.75
-"""The part of the buffer that the throughput profile has where both are used. Its batches fill while each
-producer's one request is on its way, so with less room it sends smaller ones."""
-_EVERYTHING: Final = "*"
+"""Share of the buffer for the throughput profile when both profiles are used. Its batches fill while the
+request of each producer is in flight, so a smaller share means smaller batches."""
+
+TRANSACTION_MAX_IN_FLIGHT: Final = 5
+"""Requests in flight of the bare and transactional producers unless the settings say otherwise."""
+
+POOL_MAX_IN_FLIGHT: Final = 1
+"""Requests in flight of each producer of the pool unless the settings say otherwise."""
+
+_ALL_TOPICS: Final = "*"
 
 _EXPECTED_WARNING: Final = "enable.gapless.guarantee is experimental"
 
 
-def _is_news(record: logging.LogRecord) -> bool:
+def _is_unexpected(record: logging.LogRecord) -> bool:
     return _EXPECTED_WARNING not in record.getMessage()
 
 
-# librdkafka says it of every producer that is opened; docs/producer.md says it once.
-log.addFilter(_is_news)
+# librdkafka logs this warning for every producer that is opened; docs/producer.md explains the option.
+log.addFilter(_is_unexpected)
 
 
 @dataclass(frozen=True)
 class Profile:
-    """How long a message waits for company, and how large a batch may become.
+    """Limits of librdkafka's batches.
 
     Attributes:
         name: `latency` or `throughput`.
@@ -50,22 +58,23 @@ class Profile:
 
 
 def latency_profile(settings: ProducerSettings) -> Profile:
-    """The specification's defaults: 16 KiB after at most 5 ms."""
+    """Return the profile for low latency: batches of 16 KiB after at most 5 ms by default."""
     return Profile("latency", settings.batch_bytes, settings.linger_ms)
 
 
 def throughput_profile(settings: ProducerSettings) -> Profile:
-    """Large batches that wait longer: three to four times the rate on the same machine."""
+    """Return the profile for high rates: batches of 1 MiB after at most 50 ms by default."""
     return Profile("throughput", settings.throughput_batch_bytes, settings.throughput_linger_ms)
 
 
 def profile_chooser(settings: ProducerSettings) -> Callable[[str], Profile]:
-    """A function that gives the profile of a topic: `throughput_topics` match, the rest is latency."""
-    soon, large = latency_profile(settings), throughput_profile(settings)
+    """Return a function that chooses the profile of a topic: throughput for `throughput_topics`."""
+    latency, throughput = latency_profile(settings), throughput_profile(settings)
     patterns = settings.throughput_topics
 
     def choose(topic: str) -> Profile:
-        return large if any(fnmatchcase(topic, pattern) for pattern in patterns) else soon
+        is_large = any(fnmatchcase(topic, pattern) for pattern in patterns)
+        return throughput if is_large else latency
 
     return choose
 
@@ -73,7 +82,7 @@ def profile_chooser(settings: ProducerSettings) -> Callable[[str], Profile]:
 def producer_config(
     brokers: BrokerSettings, settings: ProducerSettings, profile: Profile, name: str
 ) -> KafkaConfig:
-    """A bare producer with the specification's settings, as one would write it by hand."""
+    """Return the configuration of a bare producer, as one would write it by hand."""
     return {
         **base_config(brokers, name),
         "acks": settings.acks,
@@ -81,14 +90,14 @@ def producer_config(
         "batch.size": profile.batch_bytes,
         "batch.num.messages": 100_000,
         "linger.ms": profile.linger_ms,
-        "max.in.flight.requests.per.connection": settings.max_in_flight,
+        "max.in.flight.requests.per.connection": settings.max_in_flight or TRANSACTION_MAX_IN_FLIGHT,
         "retries": settings.retries,
         "retry.backoff.ms": settings.retry_backoff_ms,
         "delivery.timeout.ms": settings.delivery_timeout_ms,
-        "socket.timeout.ms": ANSWER_MS,
+        "socket.timeout.ms": REQUEST_TIMEOUT_MS,
         "partitioner": "murmur2_random",
         "queue.buffering.max.kbytes": max(settings.buffer_bytes // 1024, 1),
-        # Bytes are the bound that is promised; the count must not bite first.
+        # The buffer is bounded in bytes; the number of messages must not be reached first.
         "queue.buffering.max.messages": 10_000_000,
         "allow.auto.create.topics": False,
         "statistics.interval.ms": settings.statistics_interval_ms,
@@ -98,28 +107,27 @@ def producer_config(
 def pooled_config(
     brokers: BrokerSettings, settings: ProducerSettings, profile: Profile, name: str
 ) -> KafkaConfig:
-    """One idempotent producer of the pool, with its share of the buffer.
+    """Return the configuration of one idempotent producer of the pool, with its share of the buffer.
 
-    `enable.gapless.guarantee` makes a message that cannot be delivered a fatal error of its
-    producer instead of a hole in the stream: those behind it come back, and are sent again in order.
-    Retries are bounded by the delivery timeout alone: librdkafka fails a batch whose retries are used up
-    without stopping those behind it, which would pass it. `retries` then bounds the single connections.
+    `enable.gapless.guarantee` makes a message that cannot be delivered a fatal error of its producer:
+    librdkafka returns the messages behind it, and the pool sends them again in order. The retries of
+    librdkafka are bounded by the delivery timeout alone, since it does not stop the messages behind a batch
+    whose retries are used up. `retries` bounds how often the pool sends a refused message again.
     """
     share = int(settings.buffer_bytes * _share(settings, profile)) // settings.pool_size
     return producer_config(brokers, settings, profile, name) | {
         "enable.idempotence": True,
         "enable.gapless.guarantee": True,
         "retries": RETRY_UNTIL_TIMEOUT,
-        "acks": "all",
-        "max.in.flight.requests.per.connection": settings.pool_max_in_flight,
+        "max.in.flight.requests.per.connection": settings.max_in_flight or POOL_MAX_IN_FLIGHT,
         "queue.buffering.max.kbytes": max(share // 1024, 1),
     }
 
 
 def _share(settings: ProducerSettings, profile: Profile) -> float:
-    """The part of the buffer that the producers of a profile have together; all parts make one."""
-    if not settings.throughput_topics or _EVERYTHING in settings.throughput_topics:
-        return 1.0  # the other profile is never used
+    """Return the share of the buffer for all producers of a profile. The shares add up to 1."""
+    if not settings.throughput_topics or _ALL_TOPICS in settings.throughput_topics:
+        return 1.0  # the other profile is not used
     large = profile == throughput_profile(settings)
     return THROUGHPUT_SHARE if large else 1 - THROUGHPUT_SHARE
 
@@ -127,13 +135,11 @@ def _share(settings: ProducerSettings, profile: Profile) -> float:
 def transactional_config(
     brokers: BrokerSettings, settings: ProducerSettings, profile: Profile, transactional_id: str
 ) -> KafkaConfig:
-    """A producer whose batches are all or nothing."""
+    """Return the configuration of a transactional producer."""
     return producer_config(brokers, settings, profile, f"coinstream-{transactional_id}") | {
-        "acks": "all",
         "transactional.id": transactional_id,
         "transaction.timeout.ms": settings.transaction_timeout_ms,
-        # librdkafka refuses more than the transaction's.
-        "socket.timeout.ms": min(ANSWER_MS, settings.transaction_timeout_ms),
-        # librdkafka refuses a delivery timeout beyond the transaction's.
+        # librdkafka refuses timeouts above the transaction's.
+        "socket.timeout.ms": min(REQUEST_TIMEOUT_MS, settings.transaction_timeout_ms),
         "delivery.timeout.ms": min(settings.delivery_timeout_ms, settings.transaction_timeout_ms),
     }

@@ -1,103 +1,125 @@
-"""What the cluster acknowledged, counted without a call per message.
+"""Count acknowledged messages without a call per message.
 
-With errors-only delivery reports librdkafka's wrapper calls nobody for a message that was acknowledged: it
-only lets go of the message's callback. The messages of one call share one callback, so when the last
-reference to it goes, all of them are settled, and that is the moment in which they are counted.
+librdkafka reports failures only (`delivery.report.only.error`): a report for each success costs a third of
+the rate. For an acknowledged message its Python wrapper calls nothing and drops its reference to the
+delivery callback. All messages of a chunk share one callback, which owns an `Unsettled`. CPython's
+reference counting runs `Unsettled.__del__` as soon as the last message of the chunk is settled, and the
+chunk is counted then.
+
+This is the only place of the package that relies on `__del__`. It holds as long as nothing else keeps a
+reference to the callback: a failed message keeps it until the message was sent again or given up, and a
+callback must never be part of a reference cycle.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+import time
+from bisect import bisect_left
+from collections import Counter, defaultdict, deque
 from collections.abc import Mapping, Sequence
-from operator import attrgetter
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from coinstream.monitoring.metrics import Metrics
-from coinstream.serialization import Writer
-
-if TYPE_CHECKING:
-    from coinstream.producer.pooled_producer import Lane
+from coinstream.monitoring.metrics import LATENCY_BUCKETS_MS, Metrics
 
 Partition = tuple[str, int]
 """Topic and partition."""
 
-_TOPIC: Final = attrgetter("topic")
 
+class Destination:
+    """Topic, key and partition of the messages of one market; compared by identity, which is cheap."""
 
-class Target:
-    """Where the messages of one market go. Compared by identity, so that counting is cheap."""
+    __slots__ = ("key", "place", "topic")
 
-    __slots__ = ("key", "lane", "partition", "topic", "write")
-
-    def __init__(self, lane: Lane, topic: str, key: bytes, partition: int, write: Writer) -> None:
-        self.lane = lane
+    def __init__(self, topic: str, key: bytes, partition: int) -> None:
         self.topic = topic
         self.key = key
-        self.partition = partition
-        self.write = write
+        self.place: Partition = (topic, partition)
 
 
-class Receipt(NamedTuple):
-    """A call whose messages are all settled.
+class SettledChunk(NamedTuple):
+    """A chunk of which each message was acknowledged or given up.
 
     Attributes:
-        latency_ms: from its start until the last message was settled.
-        targets: one entry for each message that librdkafka took.
-        lost: the same for those that were given up.
+        latency_ms: from the start of the chunk until its last message was settled.
+        sent: the destination of each message that librdkafka accepted.
+        lost: the destination of each message that was given up.
     """
 
     latency_ms: float
-    targets: Sequence[Target]
-    lost: Sequence[Target]
+    sent: Sequence[Destination]
+    lost: Sequence[Destination]
 
 
-class Receipts:
-    """Counts acknowledged messages by topic and partition, for the caller and for the metrics. Thread-safe.
+class Unsettled:
+    """Add a `SettledChunk` to a queue when the last reference to this object is dropped.
 
     Attributes:
-        new: receipts that nobody has counted yet; appending is atomic and needs no lock.
+        sent: the destination of each message that librdkafka accepted.
+        lost: the destination of each message that was given up.
+    """
+
+    __slots__ = ("_queue", "_since", "lost", "sent")
+
+    def __init__(self, queue: deque[SettledChunk]) -> None:
+        self.sent: list[Destination] = []
+        self.lost: list[Destination] = []
+        self._queue = queue
+        self._since = time.perf_counter()
+
+    def __del__(self) -> None:
+        """Add the chunk to the queue and nothing more: any lock may be held where this runs."""
+        latency = (time.perf_counter() - self._since) * 1000
+        self._queue.append(SettledChunk(latency, self.sent, self.lost))
+
+
+class DeliveryCounter:
+    """Count acknowledged messages by topic and partition, for the caller and for the metrics. Thread-safe.
+
+    Attributes:
+        settled: chunks that are not counted yet; appending is atomic and needs no lock.
     """
 
     def __init__(self, metrics: Metrics) -> None:
-        self.new: deque[Receipt] = deque()
+        self.settled: deque[SettledChunk] = deque()
         self._metrics: Final = metrics
         self._lock = threading.Lock()
-        # Whoever asks must not see receipts that another thread has taken up and not yet counted.
+        # A caller of `delivered` must not miss chunks that another thread took from the queue.
         self._counting = threading.Lock()
         self._delivered: Counter[Partition] = Counter()
 
     def delivered(self) -> Mapping[Partition, int]:
-        """Acknowledged messages by topic and partition; exact after a flush."""
+        """Return the acknowledged messages by topic and partition; exact after a flush."""
         self.count()
         with self._lock:
             return dict(self._delivered)
 
     def count(self) -> None:
-        """Count the new receipts; when this returns, all that were new are counted."""
+        """Count all settled chunks that are in the queue at the time of the call."""
         with self._counting:
             self._count()
 
     def _count(self) -> None:
-        targets: Counter[Target] = Counter()
-        while self.new:
-            receipt = self.new.popleft()
-            targets.update(receipt.targets)
-            topics = Counter(map(_TOPIC, receipt.targets))
-            if receipt.lost:
-                targets.subtract(receipt.lost)
-                topics.subtract(map(_TOPIC, receipt.lost))
+        # One bucket per chunk, and one call per topic and bucket for all chunks: a call per chunk and topic
+        # would cost more than all other counting when there are many topics.
+        buckets: defaultdict[int, _Bucket] = defaultdict(_Bucket)
+        while self.settled:
+            chunk = self.settled.popleft()
+            buckets[bisect_left(LATENCY_BUCKETS_MS, chunk.latency_ms)].add(chunk)
+        partitions: Counter[Partition] = Counter()
+        for bucket in buckets.values():
+            topics: Counter[str] = Counter()
+            for destination, count in bucket.counts.items():
+                topics[destination.topic] += count
+                partitions[destination.place] += count
             for topic, count in topics.items():
                 if count:
-                    self._metrics.producer_latency.observe(receipt.latency_ms, topic, count=count)
-        partitions: Counter[Partition] = Counter()
-        for target, count in targets.items():
-            partitions[target.topic, target.partition] += count
+                    self._metrics.producer_latency.observe(bucket.mean_ms, topic, count=count)
         if partitions:
             self.credit(partitions)
 
     def add(self, topic: str, partition: int, latency_ms: float) -> None:
-        """Count one message whose delivery was reported."""
+        """Count one message whose success was reported."""
         self._metrics.producer_latency.observe(latency_ms, topic)
         self.credit({(topic, partition): 1})
 
@@ -108,3 +130,25 @@ class Receipts:
                 self._delivered[place] += count
         for (topic, partition), count in partitions.items():
             self._metrics.messages_produced.labels(topic, str(partition)).inc(count)
+
+
+class _Bucket:
+    """The chunks of one count whose latencies share a bucket of the histogram."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[Destination] = Counter()
+        self._messages = 0
+        self._total_ms = 0.0
+
+    @property
+    def mean_ms(self) -> float:
+        """The mean latency of the messages, which lies in the same bucket."""
+        return self._total_ms / self._messages if self._messages else 0.0
+
+    def add(self, chunk: SettledChunk) -> None:
+        """Add a settled chunk."""
+        self.counts.update(chunk.sent)
+        if chunk.lost:
+            self.counts.subtract(chunk.lost)
+        self._messages += len(chunk.sent)
+        self._total_ms += chunk.latency_ms * len(chunk.sent)

@@ -1,4 +1,4 @@
-"""The hot path: typed messages to records on the lanes of the pool."""
+"""The hot path: encode typed messages and produce them through the pool."""
 
 from __future__ import annotations
 
@@ -9,92 +9,130 @@ from typing import Final
 from confluent_kafka import KafkaException
 
 from coinstream.messages import Message
-from coinstream.producer.delivery import Chunk, Ledger
-from coinstream.producer.delivery_counter import Target
+from coinstream.producer.delivery_counter import Destination
+from coinstream.producer.delivery_kinds import ChunkDelivery
+from coinstream.producer.delivery_tracker import DeliveryTracker
 from coinstream.producer.pool import ProducerPool
+from coinstream.producer.pooled_producer import PooledProducer
 from coinstream.producer.topic_cache import TopicCache
 from coinstream.routing import MAX_CACHED_ROUTES, message_key, partition_of, record_time_ms
-from coinstream.serialization import COMPRESS_ABOVE, UNWRITABLE, Encoder, Headers, compressed, unwritable
+from coinstream.serialization import (
+    COMPRESS_ABOVE,
+    UNWRITABLE,
+    Encoder,
+    Headers,
+    Writer,
+    compressed,
+    unwritable,
+)
 
 CHUNK: Final = 500
-"""Messages between two looks at delivery reports."""
+"""Messages between two polls for delivery reports."""
 
-
-Place = tuple[type[Message], str, str | None, str | None]
+RouteKey = tuple[type[Message], str, str | None, str | None]
 """Message type, exchange, symbol, and the topic if the caller named one."""
 
 
-class Publisher:
-    """Routes, writes and produces. Remembers where each market's messages go."""
+class CachedRoute(Destination):
+    """Where the messages of one market go, and how they are encoded.
 
-    def __init__(self, pool: ProducerPool, topics: TopicCache, ledger: Ledger, encoder: Encoder) -> None:
+    Attributes:
+        producer: the pooled producer of the key.
+        write: encodes a message.
+    """
+
+    __slots__ = ("producer", "write")
+
+    def __init__(
+        self, topic: str, key: bytes, partition: int, producer: PooledProducer, write: Writer
+    ) -> None:
+        super().__init__(topic, key, partition)
+        self.producer = producer
+        self.write = write
+
+
+class Publisher:
+    """Route, encode and produce messages. The route of each market is cached."""
+
+    def __init__(
+        self, pool: ProducerPool, topics: TopicCache, tracker: DeliveryTracker, encoder: Encoder
+    ) -> None:
         self._pool = pool
         self._topics = topics
-        self._ledger = ledger
+        self._tracker = tracker
         self._encoder = encoder
-        # One of its own: what is written again after a failure must not count lossy prices twice.
-        self._write_again = Encoder().encode
-        self._targets: dict[Place, Target] = {}
+        # An encoder of its own: encoding again after a failure must not count lossy prices twice.
+        self._encode_again = Encoder().encode
+        self._routes: dict[RouteKey, CachedRoute] = {}
 
     def publish(self, messages: Iterable[Message], topic: str | None = None) -> int:
-        """Send messages to the topic named, or each to its own; how many were taken.
+        """Send messages to the topic named, or each to its own.
+
+        Returns:
+            The number of messages that were accepted.
 
         Raises:
-            ProduceError: an earlier message was not acknowledged, or this one cannot be taken.
-            MessageError, UnroutableError, TopicError: a message cannot be written, or has no topic.
+            ProduceError: an earlier message was not acknowledged, or this one cannot be accepted.
+            MessageError, UnroutableError, TopicError: a message cannot be encoded, or has no topic.
         """
         count = 0
         for chunk in _chunks(messages):
-            self._ledger.raise_first()
+            self._tracker.raise_first()
             self._send(chunk, topic)
             count += len(chunk)
             self._pool.poll()
         return count
 
     def _send(self, chunk: Sequence[Message], topic: str | None) -> None:
-        targets = self._targets
-        token = Chunk(
-            next(self._ledger.sequence), chunk, self._write_again, self._pool.find, self._ledger.receipts
+        routes = self._routes
+        delivery = ChunkDelivery(
+            next(self._tracker.sequence),
+            chunk,
+            self._encode_again,
+            self._pool.reports_of,
+            self._tracker.counter,
         )
-        taken = token.targets.append
+        sent = delivery.unsettled.sent.append
         try:
             for message in chunk:
-                place = (type(message), message.exchange_id, getattr(message, "symbol", None), topic)
-                target = targets.get(place) or self._target(place, message)
+                key = (type(message), message.exchange_id, getattr(message, "symbol", None), topic)
+                route = routes.get(key) or self._route(key, message)
                 # `Encoder.encode`, without its call and its search for the writer.
                 headers: Headers | None = None
                 try:
-                    value = target.write(message)
+                    value = route.write(message)
                 except UNWRITABLE as error:
                     raise unwritable(message, error) from None
                 if len(value) > COMPRESS_ABOVE:
                     value, headers = compressed(value)
                 at_ms = record_time_ms(message)
                 try:
-                    target.lane.produce(target.topic, value, target.key, -1, token, None, at_ms, headers)
+                    route.producer.produce(route.topic, value, route.key, -1, delivery, None, at_ms, headers)
                 except (BufferError, KafkaException):
-                    target.lane.insist(target.topic, value, target.key, token, at_ms, headers)
-                taken(target)
+                    route.producer.produce_blocking(route.topic, value, route.key, delivery, at_ms, headers)
+                sent(route)
         finally:
-            # A traceback that someone keeps must not keep the token, whose end is what counts the messages.
-            del token
+            # A stored traceback must not keep the delivery: its end is what counts the messages.
+            del delivery, sent
 
-    def forget(self) -> None:
-        """Find all targets anew: topics have come or gone."""
-        self._targets = {}
+    def invalidate(self) -> None:
+        """Forget all routes: topics were created or deleted."""
+        self._routes = {}
 
-    def _target(self, place: Place, message: Message) -> Target:
-        targets = self._targets
-        topic = place[-1]
+    def _route(self, route_key: RouteKey, message: Message) -> CachedRoute:
+        routes = self._routes
+        topic = route_key[-1]
         if topic is None:
             topic, key = self._topics.router.route(message)
         else:
             key = message_key(message, topic)
         partition = partition_of(key, self._topics.require(topic, key))
-        target = Target(self._pool.find(topic, key), topic, key, partition, self._encoder.writer(place[0]))
-        if len(targets) < MAX_CACHED_ROUTES:
-            targets[place] = target
-        return target
+        route = CachedRoute(
+            topic, key, partition, self._pool.find(topic, key), self._encoder.writer(route_key[0])
+        )
+        if len(routes) < MAX_CACHED_ROUTES:
+            routes[route_key] = route
+        return route
 
 
 def _chunks(messages: Iterable[Message]) -> Iterator[tuple[Message, ...]]:

@@ -1,4 +1,4 @@
-"""librdkafka's own statistics as metrics: the sizes of its batches, at no cost per message."""
+"""Convert the statistics of librdkafka to metrics: batch sizes, at no cost per message."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from coinstream.monitoring.metrics import Metrics
 
 
 class _Window(msgspec.Struct):
-    """What librdkafka tells of the batches since it last told: how many, and quantiles of their sizes."""
+    """The number of batches since the last report, and quantiles of their sizes."""
 
     cnt: int = 0
     p50: int = 0
@@ -30,13 +30,13 @@ class _Report(msgspec.Struct):
 
 
 _SHARES: Final = (("p50", 0.50), ("p75", 0.25), ("p90", 0.15), ("p95", 0.05), ("p99", 0.04), ("max", 0.01))
-"""Which share of the batches is counted at which quantile: those between the one below and itself."""
+"""The share of the batches that is counted at each quantile: those between the quantile below and itself."""
 
 _read: Final = msgspec.json.Decoder(_Report).decode
 
 
 class BatchSizes:
-    """The statistics callback of a producer. Keeps no state of its own."""
+    """Count batch sizes: the statistics callback of a producer. It has no state."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics

@@ -1,4 +1,4 @@
-"""Which topics exist: asked when the client starts and now and then, never per message."""
+"""Cache which topics exist: asked at the first use and every 30 seconds, never per message."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from coinstream.settings import BrokerSettings
 
 log = logging.getLogger("coinstream.producer")
 
-LOOK_AGAIN_S: Final = 1.0
-"""A topic that is missing is asked for again after this time, in seconds."""
+REFRESH_S: Final = 30.0
+"""Time between two refreshes in the background, in seconds."""
+RETRY_S: Final = 1.0
+"""Shortest time between two requests for a topic that is missing, in seconds."""
 
 
 class TopicCache:
-    """The topics of the cluster, refreshed in the background, and the router that knows them."""
+    """Cache the topics of the cluster, refresh them in the background and give them to the router."""
 
-    def __init__(self, brokers: BrokerSettings, refresh_ms: int, on_change: Callable[[], None]) -> None:
+    def __init__(self, brokers: BrokerSettings, on_change: Callable[[], None]) -> None:
         self._brokers = brokers
-        self._refresh_s = refresh_ms / 1000
         self._on_change = on_change
         self._admin = admin_client(brokers)
         self._lock = threading.Lock()
@@ -34,11 +35,13 @@ class TopicCache:
         self._existing: dict[str, int] = {}
         self._router = Router()
         self._stopping = threading.Event()
-        self._refresher = threading.Thread(target=self._keep_fresh, name="coinstream-topics", daemon=True)
+        self._refresher = threading.Thread(
+            target=self._refresh_regularly, name="coinstream-topics", daemon=True
+        )
 
     @property
     def router(self) -> Router:
-        """The router, which knows the topics; the first use asks the cluster.
+        """The router with the current topics; the first use asks the cluster.
 
         Raises:
             BrokerError, AuthenticationError: the cluster does not answer.
@@ -48,26 +51,26 @@ class TopicCache:
         return self._router
 
     def require(self, topic: str, key: bytes | None = None) -> int:
-        """The number of partitions of a topic; looks again before it says no, but at most once a second.
+        """Return the number of partitions of a topic. A missing topic is asked for again once per second.
 
         Raises:
-            TopicError: the topic does not exist. Names it and the key that should have gone there.
+            TopicError: the topic does not exist. Names it and the key of the message.
             BrokerError, AuthenticationError: the cluster does not answer.
         """
         partitions = self._existing.get(topic)
-        if partitions is None and time.monotonic() - self._asked > LOOK_AGAIN_S:
+        if partitions is None and time.monotonic() - self._asked > RETRY_S:
             self.refresh()
             partitions = self._existing.get(topic)
         if partitions is None:
-            self._may_describe(topic)
+            self._check_access(topic)
             raise TopicError(
                 f"topic {topic} does not exist at {self._brokers.brokers} (message with key {key!r}); "
                 "create it with `coinstream topics apply`"
             )
         return partitions
 
-    def _may_describe(self, topic: str) -> None:
-        # A topic that this user may not see is left out of the list of all; asked for by name it is refused.
+    def _check_access(self, topic: str) -> None:
+        # The list of all topics omits those that this user may not see; a request by name is refused.
         try:
             found = self._admin.list_topics(topic, timeout=self._brokers.request_timeout_ms / 1000)
         except KafkaException as failed:
@@ -102,10 +105,10 @@ class TopicCache:
         if self._refresher.is_alive():
             self._refresher.join()
 
-    def _keep_fresh(self) -> None:
-        while not self._stopping.wait(self._refresh_s):
+    def _refresh_regularly(self) -> None:
+        while not self._stopping.wait(REFRESH_S):
             try:
                 self.refresh()
             except CoinstreamError as error:
-                # What is known stays true enough; producing itself says when the broker is gone.
+                # The cached topics stay in use; producing reports a broker that does not answer.
                 log.warning("%s", error)

@@ -1,7 +1,7 @@
-"""All-or-nothing batches across topics.
+"""Write batches over several topics as transactions: all messages or none.
 
 One transactional producer per id. The id is stable: a successor with the same id (after a crash, or started
-beside by mistake) fences this one, which can then commit nothing more.
+at the same time by mistake) fences this one, which can then commit nothing more.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from coinstream.errors import BufferFullError, CoinstreamError, TransactionError
 from coinstream.kafka import broker_error, checked, error_name, produce_error
 from coinstream.messages import Message
 from coinstream.producer.config import latency_profile, transactional_config
-from coinstream.producer.delivery_counter import Partition, Receipts
+from coinstream.producer.delivery_counter import DeliveryCounter, Partition
+from coinstream.producer.produce_loop import produce_when_room
 from coinstream.producer.topic_cache import TopicCache
 from coinstream.routing import message_key, partition_of, record_time_ms
 from coinstream.serialization import Encoder, Headers
@@ -30,10 +31,10 @@ _UNREACHABLE: Final = {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError.
 
 
 class Transaction:
-    """What may be sent inside one `with client.transaction(id)` block. Not thread-safe.
+    """Send messages inside one `with client.transaction(id)` block. Not thread-safe.
 
     Attributes:
-        counts: messages taken, by topic and partition.
+        counts: messages accepted, by topic and partition.
     """
 
     def __init__(self, producer: Producer, topics: TopicCache, encoder: Encoder, max_block_s: float) -> None:
@@ -44,7 +45,10 @@ class Transaction:
         self._max_block_s = max_block_s
 
     def publish(self, messages: Iterable[Message], topic: str | None = None) -> int:
-        """Send messages to the topic named, or each to its own; how many were taken.
+        """Send messages to the topic named, or each to its own.
+
+        Returns:
+            The number of messages that were accepted.
 
         Raises:
             MessageError, UnroutableError, TopicError, ProduceError: as `RedpandaClient.publish`.
@@ -68,31 +72,30 @@ class Transaction:
 
         Raises:
             TopicError: the topic does not exist.
-            ProduceError: the record cannot be taken: too large, or no room in the buffer.
+            ProduceError: the record cannot be accepted: too large, or no room in the buffer.
         """
         partition = partition_of(key, self._topics.require(topic, key))
-        deadline = time.monotonic() + self._max_block_s
         produce: Callable[..., None] = self._producer.produce
-        while True:
-            try:
-                produce(topic, value, key, -1, None, None, at_ms, headers)
-                break
-            except BufferError:
-                if time.monotonic() > deadline:
-                    raise BufferFullError(
-                        f"no room for a message for {topic} (key {key!r}) of a transaction",
-                        topic=topic,
-                        key=key,
-                        error_type="QUEUE_FULL",
-                    ) from None
-                self._producer.poll(0.01)
-            except KafkaException as failed:
-                raise produce_error(failed.args[0], topic, key) from None
+        try:
+            produce_when_room(
+                lambda: produce(topic, value, key, -1, None, None, at_ms, headers),
+                self._producer.poll,
+                self._max_block_s,
+            )
+        except BufferError:
+            raise BufferFullError(
+                f"no room for a message for {topic} (key {key!r}) of a transaction",
+                topic=topic,
+                key=key,
+                error_type="QUEUE_FULL",
+            ) from None
+        except KafkaException as failed:
+            raise produce_error(failed.args[0], topic, key) from None
         self.counts[topic, partition] += 1
 
 
 class Transactions:
-    """The transactional producers of a client, one per id, made when first used. Thread-safe."""
+    """Own the transactional producers of a client, one per id, opened when first used. Thread-safe."""
 
     def __init__(
         self,
@@ -100,13 +103,13 @@ class Transactions:
         settings: ProducerSettings,
         topics: TopicCache,
         encoder: Encoder,
-        receipts: Receipts,
+        counter: DeliveryCounter,
     ) -> None:
         self._brokers = brokers
         self._settings = settings
         self._topics = topics
         self._encoder = encoder
-        self._receipts = receipts
+        self._counter = counter
         self._timeout_s = settings.transaction_timeout_ms / 1000
         self._producers: dict[str, Producer] = {}
         self._turns: dict[str, threading.Lock] = {}
@@ -114,36 +117,36 @@ class Transactions:
 
     @contextmanager
     def open(self, name: str) -> Iterator[Transaction]:
-        """A transaction that commits when the block ends, and is undone when the block raises.
+        """Run a transaction that is committed when the block ends and aborted when the block raises.
 
-        Blocks of one id wait for each other.
+        Blocks of one id run one after the other.
 
         Raises:
-            TransactionError: another producer has taken the id, or the cluster refused to commit.
+            TransactionError: another producer uses the id, or the cluster refused to commit.
             BrokerError: the cluster does not answer.
         """
         with self._lock:
             turn = self._turns.setdefault(name, threading.Lock())
         with turn:
             producer = self._producer(name)
-            self._do(producer.begin_transaction, "beginning", name)
+            self._call(producer.begin_transaction, "beginning", name)
             transaction = Transaction(
                 producer, self._topics, self._encoder, self._settings.max_block_ms / 1000
             )
             try:
                 yield transaction
-                self._do(lambda: producer.commit_transaction(self._timeout_s), "committing", name)
+                self._call(lambda: producer.commit_transaction(self._timeout_s), "committing", name)
             except BaseException:
-                self._undo(producer, name)
+                self._abort(producer, name)
                 raise
-            self._receipts.credit(transaction.counts)
+            self._counter.credit(transaction.counts)
 
-    def _undo(self, producer: Producer, name: str) -> None:
+    def _abort(self, producer: Producer, name: str) -> None:
         try:
             producer.purge()
             producer.abort_transaction(self._timeout_s)
         except KafkaException:
-            # Fenced or broken: the cluster undoes what is open, and the next block starts a new producer.
+            # Fenced or broken: the cluster aborts the transaction, and the next block opens a new producer.
             self._producers.pop(name, None)
 
     def _producer(self, name: str) -> Producer:
@@ -152,11 +155,11 @@ class Transactions:
             return found
         config = transactional_config(self._brokers, self._settings, latency_profile(self._settings), name)
         producer = checked(lambda: Producer(config))
-        self._do(lambda: producer.init_transactions(self._timeout_s), "starting", name)
+        self._call(lambda: producer.init_transactions(self._timeout_s), "starting", name)
         self._producers[name] = producer
         return producer
 
-    def _do(self, call: Callable[[], None], doing: str, name: str) -> None:
+    def _call(self, call: Callable[[], None], doing: str, name: str) -> None:
         deadline = time.monotonic() + self._timeout_s
         while True:
             try:
@@ -170,8 +173,8 @@ class Transactions:
     def _error(self, error: KafkaError, doing: str) -> CoinstreamError:
         if error.code() in _FENCED or "fenced" in error.str().lower():
             return TransactionError(
-                f"{doing}: another producer has taken this id since, so nothing of this transaction is "
-                "written. Give each process an id of its own."
+                f"{doing}: another producer has used this id since, so nothing of this transaction is "
+                "written. Give each process its own id."
             )
         if error.code() in _UNREACHABLE:
             return broker_error(error, doing, self._brokers.brokers)
