@@ -122,6 +122,13 @@ class ExchangeAdapter(ABC):
     def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
         """Return the websockets to open for these instruments and message types, within `limits`."""
 
+    def instrument_urls(self, symbols: Sequence[str]) -> tuple[str, ...]:
+        """Return the REST addresses that list the instruments of these unified symbols.
+
+        Most exchanges list all at once; Gemini answers for one market at a time.
+        """
+        return self.instruments_urls
+
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
         """Return the instruments in a REST reply of one of `instruments_urls`.
 

@@ -1,0 +1,108 @@
+"""Gemini: market data v2, the older v1 and the newer streams of `ws.gemini.com`; REST order books.
+
+Source: "Market Data v2", "Multi Market Data" (archived), "Stream Reference" and "Get Symbol Details",
+<https://docs.gemini.com/websocket> and <https://docs.gemini.com/rest>, as of 2026-07; v2 was checked against
+a session of 2021-06-24.
+
+- v2: the first `l2_updates` of a symbol is its whole book and carries the last 50 trades, newest first; the
+  following ones are changes. Neither has a time: the receipt time stands for it.
+- v1: `update` frames hold changes and trades; `reason` `initial` begins a book. `socket_sequence` counts the
+  frames of a connection. `v1/marketdata` names its symbol in the address only.
+- Streams: names and numbers as Binance's (`depthUpdate` with `U` and `u`), times in nanoseconds.
+- The instrument list gives names without a separator; currencies come from `symbols/details`, one market at a
+  time. Sizes are in base currency, also of perpetual contracts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from coinstream.feeds.exchanges.base import (
+    Channel,
+    Connection,
+    ExchangeAdapter,
+    Limits,
+    batches,
+    register_adapter,
+)
+from coinstream.feeds.exchanges.gemini.parser import GeminiParser
+from coinstream.feeds.exchanges.replies import read_instruments
+from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
+
+WS: Final = "wss://api.gemini.com"
+REST: Final = "https://api.gemini.com"
+
+
+@register_adapter
+class GeminiAdapter(ExchangeAdapter):
+    """Gemini, spot markets and perpetual contracts."""
+
+    exchange = "gemini"
+    hosts = ("gemini.com",)
+    channels = (
+        Channel("l2", ("level1", "book", "trade", "price"), "recording"),
+        Channel("candles_1m", ("ohlcv",), "documentation"),
+        Channel("mark_price", ("derivativeticker",), "documentation"),
+        Channel("v1 multimarketdata", ("level1", "book", "trade", "price"), "documentation"),
+        Channel("bookTicker, depth, trade", ("level1", "book", "trade", "price"), "recording"),
+    )
+    limits = Limits(symbols_per_connection=100, symbols_per_request=100, requests_per_second=1.0)
+    instruments_urls = (f"{REST}/v1/symbols",)
+
+    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> GeminiParser:
+        """See `ExchangeAdapter.parser`."""
+        return GeminiParser(self.exchange, instruments, types)
+
+    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
+        """See `ExchangeAdapter.connections`."""
+        names = [
+            *(("l2",) if types & {"level1", "book", "trade", "price"} else ()),
+            *(("candles_1m",) if "ohlcv" in types else ()),
+            *(("mark_price",) if "derivativeticker" in types else ()),
+        ]
+        return [
+            Connection(
+                f"{self.ws or WS}/v2/marketdata",
+                (msgspec.json.encode(_subscription(names, batch)),),
+                tuple(instrument.symbol for instrument in batch),
+            )
+            for batch in batches(instruments, self.limits.symbols_per_connection)
+        ]
+
+    def instrument_urls(self, symbols: Sequence[str]) -> tuple[str, ...]:
+        """Return the address of each market's details; the full list does not tell the currencies."""
+        return tuple(f"{self.rest or REST}/v1/symbols/details/{_identity(symbol)}" for symbol in symbols)
+
+    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+        """Return the market of `symbols/details`; `symbols` alone tells none."""
+        return read_instruments(self.exchange, url, body, _instruments)
+
+
+def _identity(symbol: str) -> str:
+    pair, _, settle = symbol.partition(":")
+    return pair.replace("/", "").lower() + ("perp" if settle else "")
+
+
+def _subscription(names: list[str], batch: Sequence[Instrument]) -> dict[str, Any]:
+    return {
+        "type": "subscribe",
+        "subscriptions": [
+            {"name": name, "symbols": [instrument.id for instrument in batch]} for name in names
+        ],
+    }
+
+
+def _instruments(reply: Any) -> Iterator[Instrument]:
+    for row in [reply] if isinstance(reply, dict) else reply:
+        if isinstance(row, str):
+            continue
+        identity, base, quote = row["symbol"], row["base_currency"], row["quote_currency"]
+        active = row.get("status") != "closed"
+        if row.get("product_type") == "swap":
+            settle = row.get("contract_price_currency") or quote
+            yield derivative(identity, base, quote, settle, active=active)
+        else:
+            yield spot(identity, base, quote, active=active)
