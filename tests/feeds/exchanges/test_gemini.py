@@ -13,7 +13,7 @@ from coinstream.feeds.instruments import InstrumentList, derivative, spot
 from coinstream.feeds.parsers.base import Gap
 from coinstream.feeds.recordings import read
 from coinstream.messages import DerivativeTicker, Level1, Ohlcv, Price, Trade
-from tests.feeds.exchanges.sessions import (
+from tests.feeds.exchanges.recorded import (
     EXCERPTS,
     instruments_of,
     named,

@@ -24,11 +24,11 @@ from coinstream.feeds.exchanges.base import (
     ExchangeAdapter,
     Heartbeat,
     Limits,
-    batches,
     register_adapter,
 )
 from coinstream.feeds.exchanges.parsing import ExchangeParser, Found, levels, moment, number, parsed
 from coinstream.feeds.exchanges.replies import fetch_frame, path_after, read_instruments
+from coinstream.feeds.exchanges.subscriptions import plan, redirected
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
 from coinstream.feeds.parsers.base import ACKNOWLEDGED, DEPTH, HEARTBEAT, STATUS, Frame, Parsed, rejected
@@ -131,7 +131,7 @@ class BitstampAdapter(ExchangeAdapter):
         Channel("order_book", ("level1", "book"), "documentation"),
         Channel("live_trades", ("trade", "price"), "recording"),
     )
-    limits = Limits(symbols_per_connection=100, symbols_per_request=1, requests_per_second=20.0)
+    limits = Limits(symbols_per_connection=100, symbols_per_request=100, requests_per_second=20.0)
     instruments_urls = (f"{REST}/api/v2/trading-pairs-info/",)
     heartbeat = Heartbeat(b'{"event":"bts:heartbeat"}', 20.0)
 
@@ -145,20 +145,12 @@ class BitstampAdapter(ExchangeAdapter):
             *(("diff_order_book",) if types & {"level1", "book"} else ()),
             *(("live_trades",) if types & {"trade", "price"} else ()),
         ]
-        return [
-            Connection(
-                self.ws or WS,
-                tuple(
-                    msgspec.json.encode(
-                        {"event": "bts:subscribe", "data": {"channel": f"{name}_{instrument.id}"}}
-                    )
-                    for name in names
-                    for instrument in batch
-                ),
-                tuple(instrument.symbol for instrument in batch),
-            )
-            for batch in batches(instruments, self.limits.symbols_per_connection)
-        ]
+        return plan(
+            redirected(WS, self.ws),
+            instruments,
+            self.limits,
+            lambda batch: [_subscription(f"{name}_{each.id}") for name in names for each in batch],
+        )
 
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
         """Return the markets of `trading-pairs-info` or of the newer `markets`."""
@@ -166,7 +158,11 @@ class BitstampAdapter(ExchangeAdapter):
 
     async def snapshot(self, http: httpx.AsyncClient, instrument: Instrument) -> Frame | None:
         """Fetch the whole book, which `diff_order_book` changes."""
-        return await fetch_frame(http, f"{self.rest or REST}/api/v2/order_book/{instrument.id}/")
+        return await fetch_frame(http, redirected(f"{REST}/api/v2/order_book/{instrument.id}/", self.rest))
+
+
+def _subscription(channel: str) -> bytes:
+    return msgspec.json.encode({"event": "bts:subscribe", "data": {"channel": channel}})
 
 
 def _instruments(rows: Any) -> Iterator[Instrument]:

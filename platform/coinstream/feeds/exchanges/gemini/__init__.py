@@ -25,11 +25,11 @@ from coinstream.feeds.exchanges.base import (
     Connection,
     ExchangeAdapter,
     Limits,
-    batches,
     register_adapter,
 )
 from coinstream.feeds.exchanges.gemini.parser import GeminiParser
 from coinstream.feeds.exchanges.replies import read_instruments
+from coinstream.feeds.exchanges.subscriptions import plan, redirected
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
 
 WS: Final = "wss://api.gemini.com"
@@ -63,18 +63,13 @@ class GeminiAdapter(ExchangeAdapter):
             *(("candles_1m",) if "ohlcv" in types else ()),
             *(("mark_price",) if "derivativeticker" in types else ()),
         ]
-        return [
-            Connection(
-                f"{self.ws or WS}/v2/marketdata",
-                (msgspec.json.encode(_subscription(names, batch)),),
-                tuple(instrument.symbol for instrument in batch),
-            )
-            for batch in batches(instruments, self.limits.symbols_per_connection)
-        ]
+        url = redirected(f"{WS}/v2/marketdata", self.ws)
+        return plan(url, instruments, self.limits, lambda batch: _requests(names, batch))
 
     def instrument_urls(self, symbols: Sequence[str]) -> tuple[str, ...]:
         """Return the address of each market's details; the full list does not tell the currencies."""
-        return tuple(f"{self.rest or REST}/v1/symbols/details/{_identity(symbol)}" for symbol in symbols)
+        details = redirected(f"{REST}/v1/symbols/details", self.rest)
+        return tuple(f"{details}/{_identity(symbol)}" for symbol in symbols)
 
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
         """Return the market of `symbols/details`; `symbols` alone tells none."""
@@ -86,13 +81,12 @@ def _identity(symbol: str) -> str:
     return pair.replace("/", "").lower() + ("perp" if settle else "")
 
 
-def _subscription(names: list[str], batch: Sequence[Instrument]) -> dict[str, Any]:
-    return {
-        "type": "subscribe",
-        "subscriptions": [
-            {"name": name, "symbols": [instrument.id for instrument in batch]} for name in names
-        ],
-    }
+def _requests(names: Sequence[str], batch: Sequence[Instrument]) -> list[bytes]:
+    if not names:
+        return []
+    symbols = [instrument.id for instrument in batch]
+    subscriptions = [{"name": name, "symbols": symbols} for name in names]
+    return [msgspec.json.encode({"type": "subscribe", "subscriptions": subscriptions})]
 
 
 def _instruments(reply: Any) -> Iterator[Instrument]:
