@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from coinstream.feeds.parsers import Frame, Parsed, Parser
+from coinstream.feeds.protocols import new_parser
 
 RECEIVED_NS = 1_723_161_254_087_891_268
 
@@ -21,3 +22,11 @@ def only(parsed: Parsed) -> Any:
     """The one message of a frame."""
     assert len(parsed.messages) == 1, parsed
     return parsed.messages[0]
+
+
+CORE: frozenset[str] = frozenset({"level1", "price", "ohlcv", "analytics"})
+
+
+def core_parser(exchange: str) -> Parser:
+    """Return a parser that gives the message types of the first release only."""
+    return new_parser(exchange, types=CORE)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from coinstream.feeds import Account, Reason
 from coinstream.feeds.feed_stats import Flag
-from coinstream.feeds.parsers import PARSERS, Frame, account_for, new_parser
+from coinstream.feeds.parsers import PARSERS, Frame, account_for
 from coinstream.messages import Analytics, Level1, Ohlcv, Price
-from tests.feeds.frames import RECEIVED_NS, only, parse
+from tests.feeds.frames import RECEIVED_NS, core_parser, only, parse
 
 RECEIVED = datetime(2024, 8, 8, 23, 54, 14, 87891, tzinfo=UTC)
 
@@ -34,12 +34,12 @@ TICKER1: dict[str, Any] = {
 
 class TestKraken:
     def test_a_v1_ticker_is_a_quote_and_a_price(self) -> None:
-        quote, price = parse(new_parser("kraken"), [1668, TICKER1, "ticker", "XBT/USD"]).messages
+        quote, price = parse(core_parser("kraken"), [1668, TICKER1, "ticker", "XBT/USD"]).messages
         assert quote == Level1("kraken", "BTC/USD", 13.2329, 13.2539, 185.2, 35.7, RECEIVED, RECEIVED)
         assert price == Price("kraken", "BTC/USD", 13.25, RECEIVED, 72035.05, pytest.approx(6.0))
 
     def test_a_v1_book_is_a_snapshot_and_updates_also_of_both_sides_at_once(self) -> None:
-        parser = new_parser("kraken")
+        parser = core_parser("kraken")
         book = {"as": [["2.0", "1", "1.1"]], "bs": [["1.0", "5", "1.1"]]}
         update = {"b": [["1.5", "2", "1.2", "r"]]}
         assert parse(parser, [1, update, "book-10", "ETH/USD"]).rejected == (Reason.BOOK_UNSYNCED,)
@@ -60,13 +60,13 @@ class TestKraken:
             ["5541.2", "0.1", "1534614057.32", "s", "l", ""],
             ["6060", "0.02", "1534614057.33", "b", "l", ""],
         ]
-        parsed = parse(new_parser("kraken"), [0, trades, "trade", "XBT/USD"])
+        parsed = parse(core_parser("kraken"), [0, trades, "trade", "XBT/USD"])
         assert [message.usd_price for message in parsed.messages] == [5541.2, 6060]  # type: ignore[attr-defined]
         candle = ["1542057314.7", "1542057360.0", "1", "3", "0.5", "2", "1.5", "7.5", 14]
-        ohlcv = only(parse(new_parser("kraken"), [42, candle, "ohlc-5", "XBT/USD"]))
+        ohlcv = only(parse(core_parser("kraken"), [42, candle, "ohlc-5", "XBT/USD"]))
         assert (ohlcv.timeframe, ohlcv.close_time - ohlcv.open_time) == ("5m", timedelta(minutes=5))
         spread = ["5698.4", "5700", "1542057299.5", "1.01", "0.98"]
-        assert top(only(parse(new_parser("kraken"), [0, spread, "spread", "XBT/USD"]))) == (
+        assert top(only(parse(core_parser("kraken"), [0, spread, "spread", "XBT/USD"]))) == (
             5698.4,
             5700,
             1.01,
@@ -74,7 +74,7 @@ class TestKraken:
         )
 
     def test_a_v2_delta_keeps_what_it_does_not_tell(self) -> None:
-        parser = new_parser("kraken")
+        parser = core_parser("kraken")
         full = {"symbol": "ALGO/USD", "bid": 0.1, "bid_qty": 7, "ask": 0.2, "ask_qty": 4, "last": 0.15}
         parse(parser, {"channel": "ticker", "type": "snapshot", "data": [full | {"volume": 9.0}]})
         delta = {"symbol": "ALGO/USD", "bid": 0.11, "timestamp": "2023-09-25T09:04:31.742648Z"}
@@ -83,7 +83,7 @@ class TestKraken:
         assert quote.timestamp == datetime(2023, 9, 25, 9, 4, 31, 742648, tzinfo=UTC)
 
     def test_v2_books_trades_and_candles(self) -> None:
-        parser = new_parser("kraken")
+        parser = core_parser("kraken")
         book = {"symbol": "BTC/USD", "bids": [{"price": 1, "qty": 2}], "asks": [{"price": 3e0, "qty": 4}]}
         assert top(only(parse(parser, {"channel": "book", "type": "snapshot", "data": [book]}))) == (
             1,
@@ -124,20 +124,20 @@ class TestCoinbase:
 
     def test_a_ticker_with_sizes_is_a_quote_and_a_price_one_without_only_a_price(self) -> None:
         sized = self.TICKER | {"best_bid_size": "1", "best_ask_size": "2"}
-        quote, price = parse(new_parser("coinbase"), sized).messages
+        quote, price = parse(core_parser("coinbase"), sized).messages
         assert top(quote) == (99, 101, 1, 2)
         assert (price.usd_price, price.price_change_24h) == (100, 25)  # type: ignore[attr-defined]
-        parsed = parse(new_parser("coinbase"), self.TICKER)
+        parsed = parse(core_parser("coinbase"), self.TICKER)
         assert (len(parsed.messages), parsed.rejected) == (1, (Reason.NO_SIZES,))
 
     def test_the_same_ticker_over_two_connections_counts_once(self) -> None:
-        parser = new_parser("coinbase")
+        parser = core_parser("coinbase")
         parse(parser, self.TICKER)
         assert parse(parser, self.TICKER).rejected == (Reason.DUPLICATE,)
         assert parse(parser, self.TICKER | {"sequence": 9}).rejected == (Reason.OUT_OF_DATE,)
 
     def test_a_book_is_a_snapshot_and_updates(self) -> None:
-        parser = new_parser("coinbase")
+        parser = core_parser("coinbase")
         update = {"type": "l2update", "product_id": "BTC-USD", "changes": [["sell", "9.5", "7"]]}
         assert parse(parser, update).rejected == (Reason.BOOK_UNSYNCED,)
         snapshot = {"type": "snapshot", "product_id": "BTC-USD", "bids": [["9", "1"]], "asks": [["10", "2"]]}
@@ -147,7 +147,7 @@ class TestCoinbase:
         assert top(only(parse(parser, gone))) == (9, 10, 1, 2)
 
     def test_a_hole_in_the_advanced_feed_unsyncs_all_its_books(self) -> None:
-        parser = new_parser("coinbase")
+        parser = core_parser("coinbase")
         level = {"side": "bid", "event_time": "1970-01-01T00:00:00Z", "price_level": "1", "new_quantity": "2"}
         ask = level | {"side": "offer", "price_level": "3"}
         frame = {"channel": "l2_data", "timestamp": "2023-02-09T20:32:50.714964855Z", "sequence_num": 0}
@@ -162,14 +162,14 @@ class TestCoinbase:
         ticker |= {"price_percent_chg_24_h": "-4.2", "best_bid": "21931.9", "best_bid_quantity": "8000.2"}
         ticker |= {"best_ask": "21933.1", "best_ask_quantity": "8038.0"}
         frame = {"channel": "ticker", "timestamp": "2023-02-09T20:30:37.167359596Z", "sequence_num": 0}
-        quote, price = parse(new_parser("coinbase"), frame | {"events": [{"tickers": [ticker]}]}).messages
+        quote, price = parse(core_parser("coinbase"), frame | {"events": [{"tickers": [ticker]}]}).messages
         assert top(quote) == (21931.9, 21933.1, 8000.2, 8038.0)
         assert price.price_change_24h == -4.2  # type: ignore[attr-defined]
 
 
 class TestBybit:
     def test_a_delta_ticker_keeps_the_last_value_of_each_field(self) -> None:
-        parser = new_parser("bybit")
+        parser = core_parser("bybit")
         frame: dict[str, Any] = {"topic": "tickers.BTCUSDT", "type": "snapshot", "ts": 1673272861686}
         full = {
             "symbol": "BTCUSDT",
@@ -191,7 +191,7 @@ class TestBybit:
         )
 
     def test_books_of_both_generations(self) -> None:
-        parser = new_parser("bybit")
+        parser = core_parser("bybit")
         data = {"s": "BTCUSDT", "b": [["1", "2"]], "a": [["3", "4"]], "u": 8, "seq": 1}
         frame = {"topic": "orderbook.50.BTCUSDT", "type": "snapshot", "ts": 1672304484978, "data": data}
         assert top(only(parse(parser, frame))) == (1, 3, 2, 4)
@@ -213,12 +213,12 @@ class TestBybit:
         candle = {"start": 1672324800000, "end": 1672325099999, "interval": "5", "open": "1", "close": "2"}
         candle |= {"high": "3", "low": "1", "volume": "2.081", "timestamp": 1672324988882}
         ohlcv = only(
-            parse(new_parser("bybit"), {"topic": "kline.5.BTCUSDT", "type": "snapshot", "data": [candle]})
+            parse(core_parser("bybit"), {"topic": "kline.5.BTCUSDT", "type": "snapshot", "data": [candle]})
         )
         assert (ohlcv.timeframe, ohlcv.close_time - ohlcv.open_time) == ("5m", timedelta(minutes=5))
         trade = {"T": 1672304486865, "s": "BTCUSDT", "S": "Buy", "v": "0.001", "p": "16578.50"}
         assert (
-            only(parse(new_parser("bybit"), {"topic": "publicTrade.BTCUSDT", "data": [trade]})).usd_price
+            only(parse(core_parser("bybit"), {"topic": "publicTrade.BTCUSDT", "data": [trade]})).usd_price
             == 16578.5
         )
 
@@ -232,7 +232,7 @@ class TestBitstamp:
     }
 
     def test_changes_wait_for_the_book_that_rest_gives(self) -> None:
-        parser = new_parser("bitstamp")
+        parser = core_parser("bitstamp")
         change = self.CHANGE | {"bids": [["1.5", "2"]]}
         frame = {"event": "data", "channel": "diff_order_book_btcusd", "data": change}
         assert parse(parser, frame).rejected == (Reason.BOOK_UNSYNCED,)
@@ -249,7 +249,7 @@ class TestBitstamp:
     def test_a_whole_book_needs_no_snapshot(self) -> None:
         book = self.CHANGE | {"bids": [["1", "1"]], "asks": [["2", "3"]]}
         frame = {"event": "data", "channel": "order_book_ethusd", "data": book}
-        assert top(only(parse(new_parser("bitstamp"), frame))) == (1, 2, 1, 3)
+        assert top(only(parse(core_parser("bitstamp"), frame))) == (1, 2, 1, 3)
 
 
 class TestGate:
@@ -260,7 +260,7 @@ class TestGate:
         return {"channel": "spot.order_book_update", "event": "update", "result": result}
 
     def test_a_hole_is_told_and_only_that_symbol_waits(self) -> None:
-        parser = new_parser("gate")
+        parser = core_parser("gate")
         rest = {"id": 10, "current": 1606294781000, "bids": [["1", "1"]], "asks": [["2", "1"]]}
         url = "https://api.gateio.ws/api/v4/spot/order_book?currency_pair=BTC_USDT&with_id=true"
         assert parse(parser, self.update(9, 9)).rejected == (Reason.BOOK_UNSYNCED,)
@@ -275,23 +275,8 @@ class TestGate:
     def test_a_candle_of_quote_volume_is_told_in_base(self) -> None:
         candle = {"t": "1606292580", "v": "20", "c": "10", "h": "12", "l": "8", "o": "9", "n": "1m_BTC_USDT"}
         frame = {"channel": "spot.candlesticks", "event": "update", "result": candle}
-        assert only(parse(new_parser("gate"), frame)).volume == 2
-        assert only(parse(new_parser("gate"), frame | {"result": candle | {"a": "2.5"}})).volume == 2.5
-
-
-class TestGemini:
-    def test_the_first_update_is_the_book_with_its_past_trades(self) -> None:
-        parser = new_parser("gemini")
-        trades = [
-            {"event_id": 9, "timestamp": 2000, "price": "5"},
-            {"event_id": 8, "timestamp": 1000, "price": "4"},
-        ]
-        whole = {"type": "l2_updates", "symbol": "BTCUSD", "changes": [["buy", "1", "2"], ["sell", "3", "4"]]}
-        parsed = parse(parser, whole | {"trades": trades})
-        quote, price = parsed.messages
-        assert (top(quote), price.usd_price) == ((1, 3, 2, 4), 5)  # type: ignore[attr-defined]
-        assert parsed.rejected == (Reason.OUT_OF_DATE,)
-        assert top(only(parse(parser, whole | {"changes": [["sell", "2", "1"]]}))) == (1, 2, 2, 1)
+        assert only(parse(core_parser("gate"), frame)).volume == 2
+        assert only(parse(core_parser("gate"), frame | {"result": candle | {"a": "2.5"}})).volume == 2.5
 
 
 class TestCoingecko:
@@ -302,7 +287,7 @@ class TestCoingecko:
             b'{"data":{"active_cryptocurrencies":17111,"total_market_cap":{"usd":2.51526835e+12},'
             b'"total_volume":{"usd":198293501804.3288},"market_cap_percentage":{"btc":60.7},"updated_at":1744025333}}'
         )
-        message = only(parse(new_parser("coingecko"), body, url=f"{self.URL}/global"))
+        message = only(parse(core_parser("coingecko"), body, url=f"{self.URL}/global"))
         assert message == Analytics(
             *("coingecko", 2.51526835e12, 198293501804.3288, 60.7),
             datetime(2025, 4, 7, 11, 28, 53, tzinfo=UTC),
@@ -311,7 +296,7 @@ class TestCoingecko:
         )
 
     def test_a_market_teaches_the_symbol_of_its_id(self) -> None:
-        parser = new_parser("coingecko")
+        parser = core_parser("coingecko")
         market = {
             "id": "pepe",
             "symbol": "pepe",
@@ -329,14 +314,14 @@ class TestCoingecko:
 
     def test_candles_get_their_length_from_their_distance(self) -> None:
         rows = [[1709395200000, 1, 3, 0.5, 2], [1709409600000, 2, 4, 1, 3]]
-        first, _ = parse(new_parser("coingecko"), rows, url=f"{self.URL}/coins/bitcoin/ohlc").messages
+        first, _ = parse(core_parser("coingecko"), rows, url=f"{self.URL}/coins/bitcoin/ohlc").messages
         assert isinstance(first, Ohlcv)
         assert (first.symbol, first.timeframe) == ("BTC/USD", "4h")
         assert first.close_time == datetime(2024, 3, 2, 16, 0, tzinfo=UTC)
 
 
 def test_locked_is_valid_and_flagged_crossed_is_flagged() -> None:
-    account, parser = Account(), new_parser("gemini")
+    account, parser = Account(), core_parser("gemini")
     for number, ask in enumerate(("1", "0.5", "2")):
         changes = [["buy", "1", str(number + 1)], ["sell", ask, "4"]]
         body = {"type": "l2_updates", "symbol": "BTCUSD", "changes": changes, "trades": []}
@@ -376,13 +361,13 @@ FRAMES: list[tuple[str, Any, Reason]] = [
 
 @pytest.mark.parametrize(("exchange", "frame", "reason"), FRAMES)
 def test_what_is_no_message_has_its_reason(exchange: str, frame: Any, reason: Reason) -> None:
-    assert tuple(parse(new_parser(exchange), frame).rejected) == (reason,)
+    assert tuple(parse(core_parser(exchange), frame).rejected) == (reason,)
 
 
 @pytest.mark.parametrize("exchange", sorted(PARSERS))
 @pytest.mark.parametrize("body", [b"", b"<html>502</html>", b"\xff\xfe", b'{"type":', b"null"])
 def test_what_is_no_json_is_a_fault(exchange: str, body: bytes) -> None:
-    (reason,) = new_parser(exchange).parse(Frame(RECEIVED_NS, body)).rejected
+    (reason,) = core_parser(exchange).parse(Frame(RECEIVED_NS, body)).rejected
     assert reason.is_fault
 
 
@@ -395,11 +380,11 @@ json_values = st.recursive(
 
 @given(st.sampled_from(sorted(PARSERS)), json_values | st.binary(max_size=80))
 def test_nothing_makes_a_parser_raise(exchange: str, value: Any) -> None:
-    assert parse(new_parser(exchange), value).rejected
+    assert parse(core_parser(exchange), value).rejected
 
 
 @given(st.floats(width=64) | st.integers() | st.text(max_size=3), st.sampled_from(["T", "E"]))
 def test_no_time_makes_a_parser_raise(value: Any, field: str) -> None:
     trade = {"e": "trade", "E": 1, "s": "BTCUSDT", "t": 1, "p": "1", "q": "1", "T": 1} | {field: value}
-    parsed = parse(new_parser("binance"), trade)
+    parsed = parse(core_parser("binance"), trade)
     assert parsed.messages or parsed.rejected

@@ -133,10 +133,24 @@ class InstrumentList:
     def __init__(self, instruments: Iterable[Instrument] = ()) -> None:
         self._by_id: dict[str, Instrument] = {}
         self._by_symbol: dict[str, Instrument] = {}
+        self._quotes: frozenset[str] | None = None
         self.add(instruments)
+
+    @property
+    def quotes(self) -> frozenset[str]:
+        """Currencies that the exchange quotes prices in."""
+        if self._quotes is None:
+            self._quotes = frozenset(instrument.quote for instrument in self)
+        return self._quotes
+
+    @property
+    def is_spot(self) -> bool:
+        """Return whether every instrument is a spot market; True for an empty list."""
+        return all(instrument.kind == "spot" for instrument in self)
 
     def add(self, instruments: Iterable[Instrument]) -> None:
         """Add instruments; a newer entry of the same name replaces the older one."""
+        self._quotes = None
         for instrument in instruments:
             self._by_id[instrument.id] = instrument
             self._by_id.setdefault(instrument.id.upper(), instrument)

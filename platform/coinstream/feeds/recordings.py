@@ -1,14 +1,16 @@
-"""Recordings of exchange sessions, as the public collections write them.
+"""Read recordings of exchange sessions in the forms of public collections.
 
 - Line form of hftbacktest: `<receipt time, ns> <frame>`.
 - Session form of cryptofeed: `URL <-> t` opened, `URL <- t: frame` sent, `t: frame` received,
   `URL -> t: body` answered over REST; times in seconds.
 - Reply form: method, path, `true|false`, then the body of one REST reply over the rest of the file.
+- A binary frame of the session form is a Python literal: `t: b'...'`.
 - LEAN's minute bars: a zip archive with `<yyyymmdd>_<symbol>_minute_<trade|quote>.csv`.
 """
 
 from __future__ import annotations
 
+import ast
 import gzip
 import re
 import zipfile
@@ -20,14 +22,17 @@ from typing import IO, Final, NamedTuple, cast
 
 from coinstream.errors import FeedError
 from coinstream.feeds.feed_stats import Reason
-from coinstream.feeds.parsers import Frame, LeanParser, Parser, exchange_of, guess, new_parser
+from coinstream.feeds.parsers import Frame, LeanParser, Parser
 from coinstream.feeds.parsers.lean import MARKETS
+from coinstream.feeds.protocols import SAMPLE, exchange_of, identify, new_parser
 
 _METHODS: Final = (b"GET", b"POST")
 _LINE: Final = re.compile(rb"(\d{16,20}) (.*)", re.DOTALL)
 _RECEIVED: Final = re.compile(rb"(\d{9,11}(?:\.\d+)?): ?(.*)", re.DOTALL)
 _EVENT: Final = re.compile(rb"(\w+://\S+) (<->|<-|->) (\d{9,11}(?:\.\d+)?)(?:: ?(.*))?", re.DOTALL)
 _GZIP_MAGIC: Final = b"\x1f\x8b"
+_BYTES: Final = (b"b'", b'b"')
+_CONFIGURATION: Final = b"configuration: "
 
 
 class Line(NamedTuple):
@@ -38,7 +43,7 @@ class Line(NamedTuple):
 
 
 def read(path: Path) -> Iterator[Line]:
-    """The lines of a recording in file order.
+    """Yield the lines of a recording in file order.
 
     Raises:
         FeedError: the file is missing, unreadable, or its compression is damaged. Names the line.
@@ -65,25 +70,26 @@ def read(path: Path) -> Iterator[Line]:
 
 
 def exchange_in(path: Path) -> str:
-    """The exchange that a recording is of: by its addresses, else by what its frames look like.
+    """Return the exchange of a recording: by its addresses, else by what its frames look like.
 
     Raises:
-        FeedError: neither tells. Says how to name it.
+        FeedError: its addresses name two exchanges, or the frames fit none or several. The error
+            names the candidates.
     """
-    lines = read(path)
     frames = []
-    for line in lines:
+    for line in read(path):
         named = exchange_of(line.frame.url) if line.frame.url else None
         if named:
             return named
         if line.reason is None:
             frames.append(line.frame)
-        if len(frames) >= 400:
+        if len(frames) >= SAMPLE:
             break
-    found = guess(frames)
-    if found is None:
-        raise FeedError(f"recording {path}: cannot tell the exchange from its frames; name it (--exchange)")
-    return found
+    found = identify(frames)
+    if len(found) == 1:
+        return found[0]
+    candidates = f"it may be {', '.join(found)}" if found else "its frames fit no known exchange"
+    raise FeedError(f"recording {path}: cannot tell the exchange: {candidates}; name it with --exchange")
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -104,11 +110,24 @@ def _line(raw: bytes, last_ns: int) -> Line | None:
     if found := _LINE.fullmatch(raw):
         return Line(Frame(int(found[1]), found[2]))
     if found := _RECEIVED.fullmatch(raw):
-        return Line(Frame(_to_ns(found[1]), found[2]))
+        return Line(Frame(_to_ns(found[1]), _unquoted(found[2])))
+    if raw.startswith(_CONFIGURATION):
+        return Line(Frame(last_ns, raw), Reason.STATUS)
     if found := _EVENT.fullmatch(raw):
         frame = Frame(_to_ns(found[3]), found[4] or b"", found[1].decode())
         return Line(frame, {b"<->": Reason.OPENED, b"<-": Reason.SENT}.get(found[2]))
     return Line(Frame(last_ns, raw), Reason.MALFORMED)
+
+
+def _unquoted(payload: bytes) -> bytes:
+    """Return the bytes of a frame that is written as a Python literal, as binary frames are."""
+    if not payload.startswith(_BYTES):
+        return payload
+    try:
+        literal = ast.literal_eval(payload.decode("ascii"))
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return payload
+    return literal if isinstance(literal, bytes) else payload
 
 
 def _to_ns(seconds: bytes) -> int:
@@ -151,7 +170,7 @@ def _midnight_ns(name: str) -> int | None:
 
 
 def market_of(path: Path) -> str:
-    """The exchange of a LEAN archive by LEAN's folders (`crypto/gdax/minute/btcusd/…`), else `lean`."""
+    """Return the exchange of a LEAN archive by its folders (`crypto/gdax/minute/btcusd/`), else `lean`."""
     folders = path.resolve().parts
     if len(folders) >= 4 and folders[-3] == "minute":
         return MARKETS.get(folders[-4], folders[-4])
@@ -159,7 +178,7 @@ def market_of(path: Path) -> str:
 
 
 def parser_for(path: Path, exchange: str) -> Parser:
-    """A fresh parser for a recording: its form decides before its exchange does.
+    """Return a new parser for a recording. The form of the file decides before its exchange.
 
     Raises:
         FeedError: no parser is known for the exchange, or the file cannot be read.

@@ -137,6 +137,14 @@ class ExchangeAdapter(ABC):
         """
         raise FeedError(f"{self.exchange}: no instrument list is known at {url}")
 
+    @classmethod
+    def is_foreign(cls, payload: bytes) -> bool:
+        """Return whether only another segment of the exchange sends such a frame.
+
+        It tells protocols apart that share most of their fields, where a recording has no addresses.
+        """
+        return False
+
     def answer(self, frame: Frame) -> bytes | None:
         """Return what the client must send back for a frame (a pong), or None."""
         return None

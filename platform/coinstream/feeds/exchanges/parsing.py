@@ -15,7 +15,8 @@ import msgspec
 
 from coinstream.feeds.exchanges.market_state import MarketState
 from coinstream.feeds.feed_stats import Reason
-from coinstream.feeds.instruments import Instrument, InstrumentList
+from coinstream.feeds.instrument_lists import split_uniquely
+from coinstream.feeds.instruments import Instrument, InstrumentList, spot
 from coinstream.feeds.parsers.base import Frame, Gap, Parsed, fault, from_ms, from_ns, rejected
 from coinstream.messages import Message
 
@@ -86,8 +87,22 @@ class ExchangeParser:
         """
         found = self.instruments.get(name)
         if found is None:
-            raise UnknownSymbolError(f"{name!r} is not in the instrument list of {self.exchange}")
+            found = self.unlisted(name)
+            if found is None:
+                raise UnknownSymbolError(f"{name!r} is not in the instrument list of {self.exchange}")
+            self.instruments.add([found])
         return found
+
+    def unlisted(self, name: str) -> Instrument | None:
+        """Return the instrument that a name describes by itself, or None where it is not certain.
+
+        By default a joined name of a spot exchange, where only one split is possible. Override it
+        where names have separators or describe derivatives.
+        """
+        if not name.isalnum() or not self.instruments.is_spot:
+            return None
+        parts = split_uniquely(name, self.instruments)
+        return spot(name, *parts) if parts else None
 
     def renew(self) -> None:
         """Forget what belongs to one connection: books and sequence numbers."""

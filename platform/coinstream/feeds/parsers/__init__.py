@@ -1,15 +1,12 @@
-"""One parser per exchange protocol, and which one a recording or an address needs."""
+"""Parsers that are not part of an adapter, and those that plugins register."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable
-from itertools import islice
+from collections.abc import Callable
 from typing import Final
 
-from coinstream.errors import FeedError
 from coinstream.feeds.parsers.base import Frame, Gap, Parsed, Parser, account_for
-from coinstream.feeds.parsers.binance import BinanceParser, is_usdm
+from coinstream.feeds.parsers.binance import BinanceParser
 from coinstream.feeds.parsers.bitfinex import BitfinexParser
 from coinstream.feeds.parsers.bitmex import BitmexParser
 from coinstream.feeds.parsers.bitstamp import BitstampParser
@@ -44,8 +41,6 @@ __all__ = [
     "Parsed",
     "Parser",
     "account_for",
-    "guess",
-    "new_parser",
     "register_parser",
 ]
 
@@ -116,13 +111,9 @@ HOSTS: Final[dict[str, str]] = {
 }
 """Exchange by the end of its host names; the first that fits counts."""
 
-_SNIFFED: Final = 400
-_COINGECKO: Final = re.compile(r"/api/v3/(global|coins/|simple/)")
-"""Paths that only CoinGecko's interface has; its recordings name no host."""
-
 
 def register_parser(exchange: str, make: Callable[[], Parser], *hosts: str) -> None:
-    """Make an exchange known: its parser, and the ends of its host names.
+    """Register a parser for recordings of an exchange, with the ends of its host names.
 
     Raises:
         ValueError: the exchange or a host name belongs to another parser.
@@ -132,40 +123,3 @@ def register_parser(exchange: str, make: Callable[[], Parser], *hosts: str) -> N
         raise ValueError(f"exchange {exchange!r} or one of its hosts is registered already")
     PARSERS[exchange] = make
     HOSTS.update(dict.fromkeys(hosts, exchange))
-
-
-def new_parser(exchange: str) -> Parser:
-    """A fresh parser.
-
-    Raises:
-        FeedError: no parser is known for the exchange.
-    """
-    make = PARSERS.get(exchange)
-    if make is None:
-        raise FeedError(f"no parser for exchange {exchange!r}; known: {', '.join(sorted(PARSERS))}")
-    return make()
-
-
-def exchange_of(url: str) -> str | None:
-    """The exchange behind an address, if it is known."""
-    scheme, _, rest = url.partition("://")
-    host = rest.partition("/")[0].partition(":")[0]
-    if scheme == "lean":
-        return host
-    if scheme == "reply" and _COINGECKO.search(url):
-        return "coingecko"
-    return next((name for end, name in HOSTS.items() if host == end or host.endswith("." + end)), None)
-
-
-def guess(frames: Iterable[Frame]) -> str | None:
-    """The exchange whose protocol the frames speak: the parser that reads most of them."""
-    sample = list(islice(frames, _SNIFFED))
-    read = {name: sum(bool(parser.parse(frame).messages) for frame in sample) for name, parser in _fresh()}
-    best = max(read, key=lambda name: read[name])
-    if not read[best]:
-        return None
-    return "binanceusdm" if best == "binance" and any(is_usdm(frame.payload) for frame in sample) else best
-
-
-def _fresh() -> list[tuple[str, Parser]]:
-    return [(name, make()) for name, make in PARSERS.items()]

@@ -1,0 +1,34 @@
+"""Find the adapter modules, and choose the adapter of an address or of frames without one."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+
+import coinstream.feeds.exchanges as package
+from coinstream.feeds.exchanges.base import ADAPTERS, ExchangeAdapter, host_matches
+
+
+@cache
+def _import_all() -> None:
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+
+
+def adapters() -> Mapping[str, type[ExchangeAdapter]]:
+    """Return every adapter by exchange id: those of the package and those that plugins registered."""
+    _import_all()
+    return ADAPTERS
+
+
+def exchange_at(url: str) -> str | None:
+    """Return the exchange that an address belongs to, by the longest matching entry of `hosts`."""
+    found = [
+        (len(end), exchange)
+        for exchange, adapter in adapters().items()
+        for end in adapter.hosts
+        if host_matches(url, end)
+    ]
+    return max(found)[1] if found else None
