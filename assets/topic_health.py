@@ -9,40 +9,38 @@ from typing import Any, Final
 import dagster as dg
 
 from assets.topics import SPECS, topic_key
-from coinstream.monitoring.health import Status
+from coinstream.monitoring.history import lag_history
 from coinstream.monitoring.lag import LagMonitor
-from coinstream.monitoring.topic_report import ReaderLag, TopicReport, is_alarming, report_topics
+from coinstream.monitoring.status import Status
+from coinstream.monitoring.topic_report import ReaderLag, TopicReport, report_topics
 from coinstream.monitoring.topic_stats import TopicStatsReader
-from coinstream.settings import LagSettings
 from resources.admin import AdminResource
 
 LAG_CHECK: Final = "lag"
 HEALTH_CHECK: Final = "health"
 
 _DESCRIPTIONS: Final = {
-    LAG_CHECK: "No group that reads the topic has stopped, stands still, went back, or is too far behind.",
+    LAG_CHECK: "No group that lags on the topic is unhealthy (stop, stall, rewind or behind).",
     HEALTH_CHECK: "Every partition has a leader; the metadata counts those with too few replicas in sync.",
 }
 
 
-def lag_result(report: TopicReport, settings: LagSettings) -> tuple[bool, str]:
-    """Whether the check passes, and why."""
+def lag_result(report: TopicReport) -> tuple[bool, str]:
+    """Return whether the check passes, and why: the evaluation of each group that lags on the topic."""
     if not report.readers:
         return True, "no group reads this topic"
-    if behind := report.behind(settings):
-        return False, "; ".join(_trouble(one, settings) for one in behind)
-    waiting = [f"{one.group}: {one.messages:,} message(s)" for one in report.readers if one.messages]
-    return True, f"keeps up; {', '.join(waiting)}" if waiting else "every group has handled everything"
+    shown = report.alarming or report.lagging
+    if not shown:
+        return True, "every group has handled every message"
+    return not report.alarming, "; ".join(_sentence(one) for one in shown)
 
 
-def _trouble(reader: ReaderLag, settings: LagSettings) -> str:
+def _sentence(reader: ReaderLag) -> str:
     age = "" if reader.seconds is None else f", the oldest {reader.seconds:,.0f} s old"
-    text = f"{reader.group}: {reader.messages:,} message(s) unhandled{age}"
-    if is_alarming(reader.verdict):
-        return f"{text}; verdict {reader.verdict}"
-    if reader.group in settings.batch_groups:
-        return f"{text}; {settings.batch_silence_s:,.0f} s are too many"
-    return f"{text}; {settings.unhealthy_messages:,} are too many"
+    found = reader.evaluation
+    return (
+        f"{reader.group} {found.status}: {found.detail}; {reader.messages:,} message(s) unhandled here{age}"
+    )
 
 
 def health_result(report: TopicReport) -> tuple[bool, str]:
@@ -63,7 +61,7 @@ def figures(report: TopicReport) -> dict[str, Any]:
         "records": report.records,
         "leaderless_partitions": report.leaderless,
         "under_replicated_partitions": report.under_replicated,
-        "verdict": str(report.verdict),
+        "verdict": str(report.group_status),
         "health": str(report.status),
     }
     if report.rate is not None:
@@ -71,9 +69,9 @@ def figures(report: TopicReport) -> dict[str, Any]:
     return numbers | {"groups": _groups(report)} if report.readers else numbers
 
 
-def results(report: TopicReport, settings: LagSettings) -> dict[str, tuple[bool, str]]:
+def results(report: TopicReport) -> dict[str, tuple[bool, str]]:
     """Every check's result and why."""
-    return {LAG_CHECK: lag_result(report, settings), HEALTH_CHECK: health_result(report)}
+    return {LAG_CHECK: lag_result(report), HEALTH_CHECK: health_result(report)}
 
 
 def severity(report: TopicReport) -> dg.AssetCheckSeverity:
@@ -88,6 +86,7 @@ def _groups(report: TopicReport) -> dg.TableMetadataValue:
             dg.TableColumn("messages", "int"),
             dg.TableColumn("seconds", "float"),
             dg.TableColumn("verdict"),
+            dg.TableColumn("reason"),
         ]
     )
     records = [
@@ -96,7 +95,8 @@ def _groups(report: TopicReport) -> dg.TableMetadataValue:
                 "group": one.group,
                 "messages": one.messages,
                 "seconds": -1.0 if one.seconds is None else round(one.seconds, 3),
-                "verdict": str(one.verdict),
+                "verdict": str(one.evaluation.status),
+                "reason": one.evaluation.reason,
             }
         )
         for one in report.readers
@@ -117,9 +117,9 @@ def topic_health(
     context: dg.AssetCheckExecutionContext, admin: AdminResource
 ) -> Iterator[dg.AssetCheckResult]:
     """Measure now, and judge the selected topics."""
-    monitor = LagMonitor(admin.settings())
+    monitor = LagMonitor(admin.settings(), history=lag_history())
     stats = TopicStatsReader(monitor.cluster).look()
-    reports = report_topics(monitor.cluster.metadata(), stats, monitor.measure_all())
+    reports = report_topics(monitor.cluster.metadata(), stats, monitor.measure_all(), monitor.settings)
     for key in sorted(context.selected_asset_check_keys):
         report = reports.get(key.asset_key.path[-1])
         if report is None:
@@ -130,7 +130,7 @@ def topic_health(
                 description="The topic does not exist: materialize it, or run `coinstream topics apply`.",
             )
             continue
-        passed, text = results(report, monitor.settings)[key.name]
+        passed, text = results(report)[key.name]
         yield dg.AssetCheckResult(
             asset_key=key.asset_key,
             check_name=key.name,

@@ -1,20 +1,21 @@
-"""What the watching sensors share: the cluster with short timeouts, monitors that live between ticks."""
+"""Share the clients of the sensors: the cluster with short timeouts, and monitors that live between ticks."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
 from coinstream.monitoring.cluster import ClusterReader
+from coinstream.monitoring.history import lag_history
 from coinstream.monitoring.lag import LagMonitor
 from coinstream.monitoring.probe import ProducerProbe
 from coinstream.monitoring.topic_stats import TopicStatsReader
-from coinstream.settings import BrokerSettings, LagSettings, WatchSettings
+from coinstream.settings import BrokerSettings, HomeSettings, LagSettings, WatchSettings
 from resources.admin import AdminResource
 
 
 @lru_cache(maxsize=1)
-def _monitor_of(brokers: str, timeout_ms: int) -> LagMonitor:
-    return LagMonitor(_settings(brokers, timeout_ms), LagSettings())
+def _monitor_of(brokers: str, timeout_ms: int, settings: LagSettings, home: HomeSettings) -> LagMonitor:
+    return LagMonitor(_settings(brokers, timeout_ms), settings, lag_history(home, writable=True))
 
 
 @lru_cache(maxsize=1)
@@ -23,7 +24,7 @@ def _probe_of(brokers: str, timeout_ms: int) -> ProducerProbe:
 
 
 @lru_cache(maxsize=1)
-def _watch_of(brokers: str, timeout_ms: int) -> TopicStatsReader:
+def _topic_stats_of(brokers: str, timeout_ms: int) -> TopicStatsReader:
     return TopicStatsReader(ClusterReader(_settings(brokers, timeout_ms)))
 
 
@@ -32,7 +33,7 @@ def _settings(brokers: str, timeout_ms: int) -> BrokerSettings:
 
 
 def with_short_timeout(admin: AdminResource, settings: WatchSettings) -> BrokerSettings:
-    """The cluster, with waits short enough for a tick.
+    """Return the settings of the cluster with timeouts that are short enough for a tick.
 
     Raises:
         BrokerError: no broker is configured and the local one does not run.
@@ -43,15 +44,15 @@ def with_short_timeout(admin: AdminResource, settings: WatchSettings) -> BrokerS
 
 
 def lag_monitor(brokers: BrokerSettings) -> LagMonitor:
-    """The lag monitor of this process for a cluster: a connection costs more than a question."""
-    return _monitor_of(brokers.brokers, brokers.request_timeout_ms)
+    """Return the lag monitor of this process for a cluster: a connection costs more than a request."""
+    return _monitor_of(brokers.brokers, brokers.request_timeout_ms, LagSettings(), HomeSettings())
 
 
 def producer_probe(brokers: BrokerSettings) -> ProducerProbe:
-    """The producer probe of this process for a cluster."""
+    """Return the producer probe of this process for a cluster."""
     return _probe_of(brokers.brokers, brokers.request_timeout_ms)
 
 
-def topic_watch(brokers: BrokerSettings) -> TopicStatsReader:
-    """The watch over topics of this process for a cluster: rates need two looks."""
-    return _watch_of(brokers.brokers, brokers.request_timeout_ms)
+def topic_stats_reader(brokers: BrokerSettings) -> TopicStatsReader:
+    """Return the topic statistics of this process for a cluster: a rate needs two looks."""
+    return _topic_stats_of(brokers.brokers, brokers.request_timeout_ms)

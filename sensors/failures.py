@@ -11,9 +11,9 @@ from dagster._core.scheduler.instigation import InstigatorState, TickStatus
 from coinstream.monitoring.alarm import Change, Hysteresis
 from coinstream.monitoring.alerts import Alert, Kind
 from coinstream.monitoring.runbook import Section
+from coinstream.monitoring.sensor_cursor import SensorCursor
 from coinstream.settings import WatchSettings
 from resources.alerts import AlertsResource
-from sensors.state import SensorCursor
 
 WATCH: Final = WatchSettings()
 _AT_ONCE: Final = 200

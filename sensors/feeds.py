@@ -8,8 +8,8 @@ import dagster as dg
 
 from assets.feeds import FEEDS
 from coinstream.feeds.registry import DEFAULT, parts_of
+from coinstream.feeds.supervision import Failures, FeedRun, Timing, counted, needs_run
 from coinstream.settings import WatchSettings
-from sensors.supervision import Failures, FeedRun, Timing, counted, needs_run
 
 WATCH: Final = WatchSettings()
 TIMING: Final = Timing(

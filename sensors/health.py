@@ -9,13 +9,14 @@ import dagster as dg
 from coinstream.errors import CoinstreamError
 from coinstream.monitoring.alarm import Change
 from coinstream.monitoring.alerts import Alert, Kind
-from coinstream.monitoring.health import ClusterHealth, ProducerHealth, Status, check_cluster
+from coinstream.monitoring.health import ClusterHealth, ProducerHealth, check_cluster
 from coinstream.monitoring.runbook import Section
+from coinstream.monitoring.sensor_cursor import SensorCursor, hysteresis
+from coinstream.monitoring.status import Status
 from coinstream.settings import WatchSettings
 from resources.admin import AdminResource
 from resources.alerts import AlertsResource
 from sensors.clients import lag_monitor, producer_probe, with_short_timeout
-from sensors.state import SensorCursor, hysteresis
 
 WATCH: Final = WatchSettings()
 _REMEDY: Final = ("coinstream health", "coinstream broker status")

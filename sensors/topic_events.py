@@ -1,6 +1,6 @@
 """What the web UI plots of each topic: at most one event a minute and asset.
 
-A change of the verdict is worth a check's evaluation; otherwise an observation with the figures is written.
+A change of a check is worth a check's evaluation; otherwise an observation with the figures is written.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import dagster as dg
 from assets.topic_health import figures, results, severity
 from assets.topics import SPECS, is_supporting, topic_key
 from coinstream.monitoring.topic_report import TopicReport
-from coinstream.settings import LagSettings
 
 _AGAIN_S: Final = 3_600.0
 """An evaluation that does not change is repeated after this time, so that it never looks stale."""
@@ -27,7 +26,6 @@ Event = dg.AssetObservation | dg.AssetCheckEvaluation
 def topic_events(
     notes: dict[str, Any],
     reports: Mapping[str, TopicReport],
-    settings: LagSettings,
     now: float,
     every_s: float,
 ) -> list[Event]:
@@ -37,16 +35,16 @@ def topic_events(
         known = notes.setdefault(topic, {"at": 0.0, "checks": {}, "shown": None})
         report = reports[topic]
         wait = every_s if _is_news(topic, report, known) else every_s * _QUIET
-        if now - known["at"] >= wait or (now - known["at"] >= every_s and _turned(known, report, settings)):
+        if now - known["at"] >= wait or (now - known["at"] >= every_s and _turned(known, report)):
             known |= {"at": now, "shown": _signature(report)}
-            due.append(_next(known["checks"], report, settings, now))
+            due.append(_next(known["checks"], report, now))
     for gone in notes.keys() - reports.keys():
         del notes[gone]
     return due
 
 
 def _signature(report: TopicReport) -> list[Any]:
-    return [report.records, report.lag_messages, str(report.verdict), str(report.status)]
+    return [report.records, report.lag_messages, str(report.group_status), str(report.status)]
 
 
 def _is_news(topic: str, report: TopicReport, known: dict[str, Any]) -> bool:
@@ -54,16 +52,15 @@ def _is_news(topic: str, report: TopicReport, known: dict[str, Any]) -> bool:
     return not is_supporting(topic) and (report.lag_messages > 0 or known["shown"] != _signature(report))
 
 
-def _turned(known: dict[str, Any], report: TopicReport, settings: LagSettings) -> bool:
+def _turned(known: dict[str, Any], report: TopicReport) -> bool:
     """Whether a check would say something else than before; that is never kept back."""
     return any(
-        known["checks"].get(name, (0.0, None))[1] != passed
-        for name, (passed, _) in results(report, settings).items()
+        known["checks"].get(name, (0.0, None))[1] != passed for name, (passed, _) in results(report).items()
     )
 
 
-def _next(checks: dict[str, Any], report: TopicReport, settings: LagSettings, now: float) -> Event:
-    found = results(report, settings)
+def _next(checks: dict[str, Any], report: TopicReport, now: float) -> Event:
+    found = results(report)
     for name, (passed, text) in found.items():
         said_at, said = checks.get(name, (0.0, None))
         if said != passed or now - said_at >= _AGAIN_S:

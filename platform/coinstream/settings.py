@@ -282,11 +282,13 @@ class LagSettings(_Settings):
     batch_groups: Annotated[tuple[str, ...], NoDecode] = ("coinstream-landing",)
     """Groups that jobs move now and then, without members: they may be silent for `batch_silence_s`."""
     batch_silence_s: float = Field(default=1_800.0, ge=0)
-    """How long those groups may be silent."""
+    """How long those groups may be silent, and how long a message may wait for them."""
+    late_s: float = Field(default=300.0, ge=0)
+    """Age of the oldest unhandled message from which any other group is degraded."""
     degraded_messages: int = Field(default=1_000, ge=1)
-    """Total lag of a group from which it is degraded (section 11)."""
+    """Total lag of a group from which it is degraded."""
     unhealthy_messages: int = Field(default=10_000, ge=1)
-    """Total lag of a group from which it is unhealthy (section 11)."""
+    """Total lag of a group from which it is unhealthy."""
     read_budget_s: float = Field(default=0.6, ge=0)
     """Longest time spent on reading the timestamps of the oldest unhandled messages."""
 
@@ -294,6 +296,10 @@ class LagSettings(_Settings):
     @classmethod
     def _split(cls, value: object) -> object:
         return _split_commas(value)
+
+    def is_advanced_by_jobs(self, group: str) -> bool:
+        """Return whether jobs advance the group now and then: one of `batch_groups`, or the landing group."""
+        return group in self.batch_groups or group == LakeSettings().landing_group
 
 
 def _catalog_alias(name: str) -> AliasChoices:

@@ -2,13 +2,10 @@
 
 import json
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from coinstream.monitoring.alarm import Alarm, Change, Hysteresis
-from coinstream.monitoring.topic_report import is_far_behind
-from coinstream.settings import LagSettings
 
 DAMPING = Hysteresis(confirm=2, recover=3, memory_s=1000)
 
@@ -73,19 +70,3 @@ def test_the_state_survives_a_restart(before: list[bool], after: list[bool]) -> 
 def test_what_stays_bad_is_always_heard_at_last(observations: list[bool]) -> None:
     changes = heard(run([*observations, *[True] * 40]))
     assert changes[-1] is Change.RAISED
-
-
-@pytest.mark.parametrize(
-    ("group", "messages", "seconds", "expected"),
-    [
-        ("strategy", 9_999, 5_000.0, False),
-        ("strategy", 10_000, 0.1, True),
-        ("coinstream-landing", 1_000_000, 290.0, False),
-        ("coinstream-landing", 1, 1_800.0, True),
-        ("coinstream-landing", 0, None, False),
-    ],
-)
-def test_jobs_are_judged_by_age_and_consumers_by_messages(
-    group: str, messages: int, seconds: float | None, expected: bool
-) -> None:
-    assert is_far_behind(group, messages, seconds, LagSettings()) is expected

@@ -71,6 +71,13 @@ def test_messages_that_arrived_just_now_are_no_stop() -> None:
     assert evaluate_partition(window, now, 3, now - 10, RULES) is PartitionStatus.OK
 
 
+def test_a_caught_up_group_that_is_reset_is_rewound() -> None:
+    window = commits((100, 0), (100, 0), (0, 100))
+    assert evaluate_partition(window, now_of(window), 100, window[1].at, RULES) is PartitionStatus.REWIND
+    recovered = commits((100, 0), (0, 100), (110, 5))
+    assert evaluate_partition(recovered, now_of(recovered), 5, None, RULES) is PartitionStatus.OK
+
+
 windows = st.lists(st.tuples(st.integers(-3, 9), st.integers(0, 50)), min_size=1, max_size=12).map(
     lambda steps: commits(
         *zip(accumulate((step for step, _ in steps), initial=100), [lag for _, lag in steps], strict=False)
@@ -88,7 +95,8 @@ def test_a_lag_that_is_allowed_is_ok_whatever_happened(
 
 @given(windows, st.integers(1, 50))
 def test_a_window_with_a_clear_commit_is_ok_or_stopped(window: list[Commit], lag: int) -> None:
-    window = [*window, Commit(window[-1].at + 1, window[-1].offset, 0)]
+    highest = max(commit.offset for commit in window)
+    window = [*window, Commit(window[-1].at + 1, highest, 0)]
     assert evaluate_partition(window, now_of(window, 1), lag, None, RULES) is PartitionStatus.OK
     assert evaluate_partition(window, now_of(window, 10_000), lag, None, RULES) is PartitionStatus.STOP
 

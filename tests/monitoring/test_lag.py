@@ -68,11 +68,11 @@ def test_messages_and_age(
     assert (part.messages, part.committed, part.low, part.high) == (7, 5, 0, 12)
     assert part.seconds_from is TimeLagSource.RECORD
     assert part.seconds == pytest.approx(3600, abs=60)
-    assert part.verdict is PartitionStatus.STOP, "nobody handled a message that waits for an hour"
+    assert part.status is PartitionStatus.STOP, "nobody handled a message that waits for an hour"
     commit(broker, group, {(name, 0): 12})
     part = only(monitor, group)
     assert (part.messages, part.seconds, part.seconds_from) == (0, 0, TimeLagSource.NONE)
-    assert part.verdict is PartitionStatus.OK
+    assert part.status is PartitionStatus.OK
 
 
 def test_a_partition_without_a_commit_counts_from_the_log_start(
@@ -146,7 +146,7 @@ def test_an_empty_partition_has_no_lag(broker: LocalBroker, topic: TopicFactory,
     name, group = topic(), unique("group")
     commit(broker, group, {(name, 0): 0})
     part = only(monitor, group)
-    assert (part.messages, part.seconds, part.verdict) == (0, 0, PartitionStatus.OK)
+    assert (part.messages, part.seconds, part.status) == (0, 0, PartitionStatus.OK)
 
 
 @pytest.mark.parametrize("end", ["commit", "abort"])
@@ -174,7 +174,7 @@ def test_transaction_markers_are_no_lag(
 
     wait_until(lambda: measured().high == 4, what="the marker is in the log")
     part = wait_until(lambda: measured() if measured().messages == 0 else None, what="no lag is left")
-    assert (part.high, part.seconds, part.verdict) == (4, 0, PartitionStatus.OK)
+    assert (part.high, part.seconds, part.status) == (4, 0, PartitionStatus.OK)
 
 
 def test_a_living_group_has_owners(

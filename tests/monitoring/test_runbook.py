@@ -11,7 +11,7 @@ import typer.main
 import yaml
 
 from coinstream.cli import GROUPS
-from coinstream.monitoring.evaluation import PartitionStatus
+from coinstream.monitoring.group_evaluation import GroupStatus
 from coinstream.monitoring.runbook import Section, section_of
 
 ROOT = Path(__file__).parents[2]
@@ -49,9 +49,9 @@ def test_links_lead_somewhere() -> None:
     assert set(re.findall(r"\]\(#([^)]+)\)", RUNBOOK)) <= SECTIONS.keys()
 
 
-@pytest.mark.parametrize("verdict", PartitionStatus)
-def test_every_verdict_leads_to_a_section(verdict: PartitionStatus) -> None:
-    assert section_of(verdict) in SECTIONS
+@pytest.mark.parametrize("status", GroupStatus)
+def test_every_status_leads_to_a_section(status: GroupStatus) -> None:
+    assert section_of(status) in SECTIONS
 
 
 def test_the_address_can_be_that_of_published_pages(monkeypatch: pytest.MonkeyPatch) -> None:

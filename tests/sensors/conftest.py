@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -34,7 +35,7 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterIns
 
 
 @pytest.fixture
-def resources(broker: LocalBroker) -> dict[str, object]:
+def resources(broker: LocalBroker, home: Path) -> dict[str, object]:
     return {"admin": AdminResource(brokers=broker.bootstrap), "alerts": AlertsResource(ui_url=UI)}
 
 

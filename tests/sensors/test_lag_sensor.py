@@ -17,14 +17,14 @@ import definitions
 from assets.topic_health import figures
 from coinstream.local_broker import LocalBroker
 from coinstream.monitoring.lag import LagMonitor
+from coinstream.monitoring.sensor_cursor import SensorCursor, hysteresis
 from coinstream.monitoring.topic_report import report_topics
 from coinstream.monitoring.topic_stats import TopicStatsReader
 from coinstream.settings import BrokerSettings, LagSettings, WatchSettings
 from coinstream.topics.apply import Provisioner
 from coinstream.topics.catalogue import LEVEL1
 from resources.admin import AdminResource
-from sensors.lag import CATCH_UP_JOB, lag_sensor
-from sensors.state import SensorCursor, hysteresis
+from sensors.lag import LANDING_JOB, lag_sensor
 from sensors.topic_events import topic_events
 from tests.conftest import TopicFactory
 from tests.monitoring.webhook import Webhook
@@ -49,7 +49,7 @@ def tick(instance: dg.DagsterInstance, resources: dict[str, Any]) -> Tick:
     return once
 
 
-def test_an_alert_a_catch_up_and_a_recovery_once_each(
+def test_an_alert_a_landing_run_and_a_recovery_once_each(
     tick: Tick, topic: TopicFactory, fill: Fill, commit: Commit, hook: Webhook
 ) -> None:
     name, group = topic(), unique("group")
@@ -57,15 +57,15 @@ def test_an_alert_a_catch_up_and_a_recovery_once_each(
     commit(group, name, 10)
 
     def mine(result: dg.SensorResult) -> list[dg.RunRequest]:
-        return [one for one in result.run_requests or [] if one.tags.get("coinstream/catch_up") == group]
+        return [one for one in result.run_requests or [] if one.tags.get("coinstream/lagging_group") == group]
 
     def told() -> list[dict[str, Any]]:
         return [one for one in hook.received if group in one["title"]]
 
     assert mine(tick()) == [], "one bad tick convinces nobody"
     (request,) = mine(tick())
-    assert request.run_key == f"catch-up/{group}/{name}/0/10-30"
-    job = definitions.defs.get_job_def(CATCH_UP_JOB)
+    assert request.run_key == f"landing/{group}/{name}/0/10-30"
+    job = definitions.defs.get_job_def(LANDING_JOB)
     assert job.partitions_def is not None
     assert job.partitions_def.has_partition_key(str(request.partition_key)), "the job takes it"
     (alert,) = told()
@@ -122,7 +122,7 @@ def test_a_cursor_of_another_release_starts_anew(
     assert result.cursor is not None
     # Read as the next tick reads it: with many partitions on the broker the cursor is packed.
     kept = SensorCursor.load(result.cursor, hysteresis(WatchSettings()), logging.getLogger(__name__))
-    assert kept.notes.keys() >= {"windows"}
+    assert kept.notes.keys() >= {"topics"}
 
 
 def test_the_cursor_stays_small_with_a_thousand_lagging_partitions(
@@ -151,7 +151,10 @@ def test_at_most_one_event_a_minute_and_asset(
     commit(unique("reader"), LEVEL1.name, 15)
     monitor = LagMonitor(broker_settings)
     reports = report_topics(
-        monitor.cluster.metadata(), TopicStatsReader(monitor.cluster).look(), monitor.measure_all()
+        monitor.cluster.metadata(),
+        TopicStatsReader(monitor.cluster).look(),
+        monitor.measure_all(),
+        LagSettings(),
     )
     shown = figures(reports[LEVEL1.name])
     # Other tests may have published to the topic too, and their groups may be further behind.
@@ -163,7 +166,7 @@ def test_at_most_one_event_a_minute_and_asset(
     for second in range(0, 300, 30):
         growing = replace(reports[LEVEL1.name], records=40 + second)
         reports[LEVEL1.name] = growing
-        events = topic_events(notes, reports, LagSettings(), 1_000_000.0 + second, 60)
+        events = topic_events(notes, reports, 1_000_000.0 + second, 60)
         mine = [event for event in events if event.asset_key.path[-1] == LEVEL1.name]
         assert len(mine) <= 1
         by_minute += mine
@@ -177,7 +180,7 @@ def test_at_most_one_event_a_minute_and_asset(
         return sum(
             event.asset_key.path[-1] == LEVEL1.name
             for second in range(start, stop, 30)
-            for event in topic_events(notes, reports, LagSettings(), 1_000_000.0 + second, 60)
+            for event in topic_events(notes, reports, 1_000_000.0 + second, 60)
         )
 
     assert told(300, 600) == 5, "nothing moves, but somebody is behind: every minute"

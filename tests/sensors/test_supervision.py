@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import sensors.feeds
 from coinstream.feeds.registry import DEFAULT
+from coinstream.feeds.supervision import Failures, FeedRun, Timing, counted, needs_run
 from coinstream.settings import WatchSettings
 from sensors.feeds import SUPERVISED, enabled_feeds, feed_supervisor
-from sensors.supervision import Failures, FeedRun, Timing, counted, needs_run
 
 TIMING = Timing(run_s=100, handover_s=10, backoff_s=4, backoff_max_s=60)
 

@@ -14,13 +14,13 @@ from coinstream.monitoring.health import (
     ClusterHealth,
     GroupHealth,
     ProducerHealth,
-    Status,
     check_cluster,
     check_group,
-    worst_status,
 )
+from coinstream.monitoring.history import lag_history
 from coinstream.monitoring.lag import LagMonitor
 from coinstream.monitoring.probe import check_producer
+from coinstream.monitoring.status import Status, worst_status
 
 app = typer.Typer()
 
@@ -44,7 +44,7 @@ def health(
     Exit code 0 when all is healthy or degraded, 1 when something is unhealthy.
     """
     brokers = asked_broker()
-    monitor = LagMonitor(brokers)
+    monitor = LagMonitor(brokers, history=lag_history())
     producer = cluster = None
     if group is None:
         with ThreadPoolExecutor() as together:

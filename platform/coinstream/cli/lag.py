@@ -1,4 +1,4 @@
-"""`coinstream lag`: what groups have not handled yet."""
+"""Show the lag of consumer groups: `coinstream lag`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from coinstream.cli.output import AsJson, console, print_json
 from coinstream.cli.rendering import Interval, asked_broker, duration, per_second, stream, styled, watch
+from coinstream.monitoring.evaluation import PartitionStatus
+from coinstream.monitoring.group_evaluation import GroupEvaluation, evaluate_group
+from coinstream.monitoring.history import lag_history
 from coinstream.monitoring.lag import GroupLag, LagMonitor, PartitionLag, TimeLagSource
+from coinstream.settings import LagSettings
 
 app = typer.Typer()
 
@@ -38,13 +43,14 @@ def lag(
     every: Annotated[bool, typer.Option("--all", help="Partitions without lag too.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Lag of consumer groups in messages and in time, with trend and verdict.
+    """Show the lag of consumer groups in messages and in time, with trend and verdict.
 
-    Verdicts: ok; warn (moves, but falls behind); stall (lives, but stands still); stop (nobody has
-    handled anything for a while); rewind (went back). Trend, warn, stall and rewind need more than
-    one look: --watch or --over.
+    Verdicts: ok; warn (degraded: falls behind); behind (too many messages, or too late); stall (members
+    are alive, but commit nothing); stop (no commit for a while); rewind (the offset moved back). Trend,
+    stall and rewind need several looks: those of the lag sensor and of `coinstream metrics` count, else
+    use --watch or --over.
     """
-    monitor = LagMonitor(asked_broker())
+    monitor = LagMonitor(asked_broker(), history=lag_history())
     if over and not watching:
         _look(monitor, group)
         time.sleep(over)
@@ -65,55 +71,80 @@ def _as_dict(monitor: LagMonitor, group: str | None) -> dict[str, Any]:
     groups = _look(monitor, group)
     return {
         "measured_in_ms": round((time.perf_counter() - started) * 1000, 1),
-        "groups": [
-            {
-                "group": one.group,
-                "state": one.state,
-                "members": one.members,
-                "at": one.at,
-                "messages": one.messages,
-                "seconds": one.seconds,
-                "verdict": one.verdict,
-                "trend": one.trend,
-                "lost": one.lost,
-                "deleted_topics": one.deleted,
-                "unreadable": one.unreadable,
-                "partitions": [asdict(part) for part in one.partitions],
-            }
-            for one in groups
-        ],
+        "groups": [_group_as_dict(one, evaluate_group(one, monitor.settings)) for one in groups],
+    }
+
+
+def _group_as_dict(one: GroupLag, found: GroupEvaluation) -> dict[str, Any]:
+    return {
+        "group": one.group,
+        "state": one.state,
+        "members": one.members,
+        "at": one.at,
+        "messages": one.messages,
+        "seconds": one.seconds,
+        "verdict": found.status,
+        "health": found.health,
+        "reason": found.reason,
+        "trend": one.trend,
+        "lost": one.lost,
+        "deleted_topics": one.deleted,
+        "unreadable": one.unreadable,
+        # `verdict` is the key of earlier releases.
+        "partitions": [{**asdict(part), "verdict": part.status} for part in one.partitions],
     }
 
 
 def _render(monitor: LagMonitor, group: str | None, every: bool) -> RenderableType:
     groups = _look(monitor, group)
     if group is None:
-        return _groups_table(groups) if groups else "No consumer group has committed anything yet."
-    return Group(_groups_table(groups), _partitions_table(groups[0], every), *_remarks(groups[0]))
+        shown = _groups_table(groups, monitor.settings)
+        return shown if groups else "No consumer group has committed anything yet."
+    one = groups[0]
+    found = evaluate_group(one, monitor.settings)
+    return Group(
+        _groups_table(groups, monitor.settings),
+        f"{styled(found.health)}: {escape(found.detail)}",
+        *_partitions(one, every),
+        *_remarks(one),
+    )
 
 
-def _groups_table(groups: list[GroupLag]) -> Table:
+def _groups_table(groups: list[GroupLag], settings: LagSettings) -> Table:
     table = Table("group", "state", "members", "lag", "oldest", "trend", "verdict", "topics", box=None)
     for one in groups:
         table.add_row(
-            one.group,
+            escape(one.group),
             one.state.lower(),
             str(one.members),
             f"{one.messages:,}",
             duration(one.seconds),
             per_second(one.trend),
-            styled(one.verdict),
+            styled(evaluate_group(one, settings).status),
             ", ".join(one.topics),
         )
     return table
 
 
-def _partitions_table(one: GroupLag, every: bool) -> Table:
+def _partitions(one: GroupLag, every: bool) -> list[RenderableType]:
+    """Return the table of the partitions that matter, and how many are left out."""
+    shown = [part for part in one.partitions if every or _matters(part)]
+    hidden = len(one.partitions) - len(shown)
+    left_out = f"{hidden} partition(s) without lag are not shown; --all shows them."
+    return [*([_partitions_table(shown)] if shown else []), *([f"[dim]{left_out}[/]"] if hidden else [])]
+
+
+def _matters(part: PartitionLag) -> bool:
+    """Return whether a partition has lag, lost messages, a commit beyond the log end, or a bad status."""
+    beyond = part.committed is not None and part.committed > part.high
+    return bool(part.messages or part.lost or beyond) or part.status is not PartitionStatus.OK
+
+
+def _partitions_table(parts: list[PartitionLag]) -> Table:
     table = Table(
         "topic", "partition", "committed", "end", "lag", "oldest", "trend", "verdict", "remark", box=None
     )
-    shown = [part for part in one.partitions if every or part.messages or part.remark]
-    for part in sorted(shown, key=lambda part: -part.messages):
+    for part in sorted(parts, key=lambda part: -part.messages):
         table.add_row(
             part.topic,
             str(part.partition),
@@ -122,7 +153,7 @@ def _partitions_table(one: GroupLag, every: bool) -> Table:
             f"{part.messages:,}",
             _age(part),
             per_second(part.trend),
-            styled(part.verdict),
+            styled(part.status),
             part.remark,
         )
     return table

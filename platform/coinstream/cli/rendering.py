@@ -14,20 +14,24 @@ from coinstream.brokers import require_broker
 from coinstream.cli.output import console, print_json
 from coinstream.errors import CoinstreamError
 from coinstream.monitoring.evaluation import PartitionStatus
-from coinstream.monitoring.health import Status
+from coinstream.monitoring.group_evaluation import GroupStatus
+from coinstream.monitoring.status import Status
 from coinstream.settings import BrokerSettings, HomeSettings
 
 Interval = Annotated[float, typer.Option("--interval", "-n", min=0.1, help="Seconds between two looks.")]
 
 _PATIENCE_MS: Final = 5_000
-VERDICT_STYLES: Final = {
-    PartitionStatus.OK: "green",
-    PartitionStatus.WARN: "yellow",
-    PartitionStatus.REWIND: "magenta",
-    PartitionStatus.STALL: "red",
-    PartitionStatus.STOP: "bold red",
+_STYLES: Final = {
+    "ok": "green",
+    "warn": "yellow",
+    "behind": "red",
+    "rewind": "magenta",
+    "stall": "red",
+    "stop": "bold red",
+    "healthy": "green",
+    "degraded": "yellow",
+    "unhealthy": "bold red",
 }
-STATUS_STYLES: Final = {Status.HEALTHY: "green", Status.DEGRADED: "yellow", Status.UNHEALTHY: "bold red"}
 
 
 def asked_broker() -> BrokerSettings:
@@ -40,10 +44,9 @@ def asked_broker() -> BrokerSettings:
     return found.model_copy(update={"request_timeout_ms": min(found.request_timeout_ms, _PATIENCE_MS)})
 
 
-def styled(value: PartitionStatus | Status) -> str:
-    """A verdict or status in its colour."""
-    style = VERDICT_STYLES[value] if isinstance(value, PartitionStatus) else STATUS_STYLES[value]
-    return f"[{style}]{value}[/]"
+def styled(value: PartitionStatus | GroupStatus | Status) -> str:
+    """Return a status in its colour."""
+    return f"[{_STYLES[value]}]{value}[/]"
 
 
 def duration(seconds: float | None) -> str:

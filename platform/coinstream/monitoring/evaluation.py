@@ -1,4 +1,4 @@
-"""Burrow's verdicts on a partition: pure rules over a window of what a group committed.
+"""Evaluate a partition by Burrow's rules over a window of observed commits.
 
 The Kafka protocol does not tell when a group committed, so a commit is what a poll saw of one: the offset
 moved, or a member holds the partition (it is alive, whether it moves or not). The order of the rules matters;
@@ -6,8 +6,8 @@ the first that holds decides:
 
 1. OK: what is unhandled now is at most what is allowed.
 2. STOP: no sign of a commit for longer than the window spans, and the lag was not recently zero.
-3. OK: the lag was at most what is allowed at some time in the window.
-4. REWIND: the offset went back, and has not come back since.
+3. REWIND: the offset moved back, and has not recovered since.
+4. OK: the lag was at most what is allowed at some time in the window.
 5. STALL: members live, but the offset did not move in the whole window.
 6. WARN: the offset moves, but the lag never fell in the whole window.
 """
@@ -22,7 +22,7 @@ from typing import Final
 
 
 class PartitionStatus(StrEnum):
-    """What is the matter with a partition or a group. Worst last."""
+    """Result of the evaluation of a partition. Worst last."""
 
     OK = "ok"
     WARN = "warn"
@@ -31,12 +31,12 @@ class PartitionStatus(StrEnum):
     STOP = "stop"
 
 
-_SEVERITY: Final = {verdict: rank for rank, verdict in enumerate(PartitionStatus)}
+_SEVERITY: Final = {status: rank for rank, status in enumerate(PartitionStatus)}
 
 
 @dataclass(frozen=True)
 class Commit:
-    """A commit as a poll saw it: when (seconds since the epoch), the offset, the messages unhandled then."""
+    """A commit that a poll observed: time (seconds since the epoch), offset, and lag at that time."""
 
     at: float
     offset: int
@@ -45,7 +45,7 @@ class Commit:
 
 @dataclass(frozen=True)
 class EvaluationRules:
-    """How much history decides, and how patient.
+    """Parameters of the evaluation.
 
     Attributes:
         window: commits that decide; STALL and WARN need as many.
@@ -73,7 +73,7 @@ def evaluate_partition(
         now: seconds since the epoch.
         lag: messages unhandled now.
         last_clear: when the lag was last seen at or below what is allowed.
-        rules: patience and size of the window.
+        rules: size of the window, allowed lag and silence.
     """
     rules = rules or EvaluationRules()
     if lag <= rules.allowed:
@@ -81,10 +81,10 @@ def evaluate_partition(
     if _stopped(commits, now, last_clear, rules):
         return PartitionStatus.STOP
     window = commits[-rules.window :]
-    if any(commit.lag <= rules.allowed for commit in window):
-        return PartitionStatus.OK
     if _rewound(window):
         return PartitionStatus.REWIND
+    if any(commit.lag <= rules.allowed for commit in window):
+        return PartitionStatus.OK
     if len(window) < rules.window:
         return PartitionStatus.OK
     if window[0].offset == window[-1].offset:
@@ -94,9 +94,9 @@ def evaluate_partition(
     return PartitionStatus.OK
 
 
-def worst(verdicts: Iterable[PartitionStatus]) -> PartitionStatus:
-    """The worst of some verdicts; OK of none. One partition can stop alone while the group looks well."""
-    return max(verdicts, key=_SEVERITY.__getitem__, default=PartitionStatus.OK)
+def worst(statuses: Iterable[PartitionStatus]) -> PartitionStatus:
+    """Return the worst of some statuses; OK of none."""
+    return max(statuses, key=_SEVERITY.__getitem__, default=PartitionStatus.OK)
 
 
 def _stopped(commits: Sequence[Commit], now: float, last_clear: float | None, rules: EvaluationRules) -> bool:

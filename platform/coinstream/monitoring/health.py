@@ -1,39 +1,22 @@
-"""Health of the producer, of consumer groups and of the cluster, by the thresholds of section 11."""
+"""Check the health of the producer, of consumer groups and of the cluster."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Final
 
 from confluent_kafka.admin import ClusterMetadata
 
 from coinstream.errors import BrokerError, CoinstreamError
 from coinstream.monitoring.cluster import ClusterReader
-from coinstream.monitoring.evaluation import PartitionStatus
+from coinstream.monitoring.group_evaluation import GroupStatus, evaluate_group
 from coinstream.monitoring.lag import GroupLag, LagMonitor
 from coinstream.monitoring.redpanda_admin import Overview, read_overview
+from coinstream.monitoring.status import Status, worst_status
 from coinstream.settings import BrokerSettings, LagSettings
 
 ACKNOWLEDGED_WITHIN_MS: Final = 100.0
 """A producer whose message is acknowledged sooner is healthy."""
-
-
-class Status(StrEnum):
-    """How well something is. Worst last."""
-
-    HEALTHY = "healthy"
-    DEGRADED = "degraded"
-    UNHEALTHY = "unhealthy"
-
-
-_RANK: Final = {status: rank for rank, status in enumerate(Status)}
-
-
-def worst_status(statuses: Iterable[Status]) -> Status:
-    """The worst of some; healthy of none."""
-    return max(statuses, key=_RANK.__getitem__, default=Status.HEALTHY)
 
 
 @dataclass(frozen=True)
@@ -47,7 +30,7 @@ class ProducerHealth:
 
 @dataclass(frozen=True)
 class GroupHealth:
-    """A consumer group's health. `lag` is -1 and `error` says why when it cannot be told."""
+    """Health of a consumer group. `lag` is -1 and `error` holds the cause when it cannot be measured."""
 
     group: str
     status: Status
@@ -55,7 +38,9 @@ class GroupHealth:
     seconds: float | None
     state: str
     members: int
-    verdict: PartitionStatus | None
+    verdict: GroupStatus | None
+    """Status that `evaluate_group` returned."""
+    reason: str
     detail: str
     error: str | None = None
 
@@ -77,7 +62,7 @@ class ClusterHealth:
 
 
 def producer_health(latency_ms: float | None, error: str | None = None) -> ProducerHealth:
-    """The rule of section 11: under 100 ms healthy, slower degraded, an exception unhealthy."""
+    """Return healthy under 100 ms, degraded when slower, unhealthy after an error."""
     if latency_ms is None:
         return ProducerHealth(Status.UNHEALTHY, None, error or "no acknowledgement")
     if latency_ms < ACKNOWLEDGED_WITHIN_MS:
@@ -90,24 +75,18 @@ def producer_health(latency_ms: float | None, error: str | None = None) -> Produ
 
 
 def group_health(lag: GroupLag, settings: LagSettings) -> GroupHealth:
-    """The rule of section 11 on the total lag: under 1,000 healthy, under 10,000 degraded, else unhealthy.
-
-    The verdicts are shown beside it and do not change it: a group may be well and yet stopped.
-    """
-    status = Status.UNHEALTHY
-    if lag.messages < settings.unhealthy_messages:
-        status = Status.DEGRADED
-    if lag.messages < settings.degraded_messages:
-        status = Status.HEALTHY
+    """Return the health of a group, by `evaluate_group`."""
+    found = evaluate_group(lag, settings)
     return GroupHealth(
         lag.group,
-        status,
+        found.health,
         lag.messages,
         lag.seconds,
         lag.state,
         lag.members,
-        lag.verdict,
-        _about(lag),
+        found.status,
+        found.reason,
+        f"{found.status}: {found.detail}; {_amounts(lag)}",
     )
 
 
@@ -117,7 +96,7 @@ def check_group(monitor: LagMonitor, group: str) -> GroupHealth:
         return group_health(monitor.measure(group), monitor.settings)
     except CoinstreamError as error:
         text = str(error)
-        return GroupHealth(group, Status.UNHEALTHY, -1, None, "UNKNOWN", 0, None, text, text)
+        return GroupHealth(group, Status.UNHEALTHY, -1, None, "UNKNOWN", 0, None, text, text, text)
 
 
 def check_cluster(cluster: ClusterReader, timeout_s: float | None = None) -> ClusterHealth:
@@ -211,15 +190,11 @@ def _cluster_text(alive: int, down: tuple[int, ...], leaderless: int, thin: int)
     return f"{alive} broker(s) alive" + "".join(f"; {fault}" for fault in faults)
 
 
-def _about(lag: GroupLag) -> str:
+def _amounts(lag: GroupLag) -> str:
     parts = [f"lag {lag.messages:,}"]
     if lag.seconds:
         parts.append(f"oldest message {lag.seconds:.0f} s")
     parts.append(f"{lag.state.lower()}, {lag.members} member(s)")
-    if lag.verdict is not PartitionStatus.OK:
-        bad = [f"{part.topic}/{part.partition}" for part in lag.partitions if part.verdict is lag.verdict]
-        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
-        parts.append(f"{lag.verdict} on {', '.join(bad[:3])}{more}")
     if lag.lost:
         parts.append(f"{lag.lost:,} message(s) were deleted unhandled")
     return "; ".join(parts)

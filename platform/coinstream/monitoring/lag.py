@@ -10,6 +10,7 @@ cannot be read in time, from when the log was seen to grow past the commit. `Tim
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,11 +29,14 @@ from coinstream.monitoring.cluster import (
 )
 from coinstream.monitoring.committed import CommittedReader
 from coinstream.monitoring.evaluation import EvaluationRules, PartitionStatus, worst
+from coinstream.monitoring.history import LagHistory
 from coinstream.monitoring.time_lag import OldestRecord, TimeLagReader
 from coinstream.monitoring.watermark_history import WatermarkHistory
 from coinstream.monitoring.windows import Evaluation, GroupWindows, Observation
 from coinstream.settings import BrokerSettings, LagSettings
 from coinstream.suggestions import did_you_mean
+
+log = logging.getLogger(__name__)
 
 
 class TimeLagSource(StrEnum):
@@ -64,7 +68,7 @@ class PartitionLag:
     """A member of the group holds the partition now."""
     lost: int = 0
     """Messages that were deleted (retention, truncation) before the group handled them."""
-    verdict: PartitionStatus = PartitionStatus.OK
+    status: PartitionStatus = PartitionStatus.OK
     trend: float | None = None
     """Messages a second by which the lag grows (negative: shrinks). None until it was measured twice."""
     remark: str = ""
@@ -108,9 +112,9 @@ class GroupLag:
         return max(ages, default=0.0)
 
     @cached_property
-    def verdict(self) -> PartitionStatus:
-        """The worst of the partitions'."""
-        return worst(part.verdict for part in self.partitions)
+    def worst_partition_status(self) -> PartitionStatus:
+        """The worst status of its partitions; `evaluate_group` gives the status of the group."""
+        return worst(part.status for part in self.partitions)
 
     @cached_property
     def trend(self) -> float | None:
@@ -135,10 +139,22 @@ class GroupLag:
 
 
 class LagMonitor:
-    """Measures lag, and remembers what it measured: keep one, for verdicts and trends. Not thread-safe."""
+    """Measure lag and keep the observations, for statuses and trends. Not thread-safe.
 
-    def __init__(self, brokers: BrokerSettings, settings: LagSettings | None = None) -> None:
+    Args:
+        brokers: the cluster.
+        settings: thresholds.
+        history: observations shared with other processes; None: those of this monitor only.
+    """
+
+    def __init__(
+        self,
+        brokers: BrokerSettings,
+        settings: LagSettings | None = None,
+        history: LagHistory | None = None,
+    ) -> None:
         self.settings: Final = settings or LagSettings()
+        self._history = history
         self.cluster: Final = ClusterReader(brokers)
         self.windows: Final[dict[str, GroupWindows]] = {}
         self._committed = CommittedReader(brokers)
@@ -152,7 +168,9 @@ class LagMonitor:
             GroupNotFoundError: there is no such group (and no topics were named).
             BrokerError, AuthenticationError: the cluster cannot be asked.
         """
-        return self._measured(group, set(topics), _partitions(self.cluster.metadata()))
+        metadata = self.cluster.metadata()
+        self._restore(str(metadata.cluster_id))
+        return self._measured(group, set(topics), _partitions(metadata))
 
     def _measured(self, group: str, named: set[str], partitions: Mapping[str, Sequence[int]]) -> GroupLag:
         state = self.cluster.group(group)
@@ -175,25 +193,39 @@ class LagMonitor:
         Raises:
             BrokerError, AuthenticationError: the cluster cannot be asked.
         """
-        partitions = _partitions(self.cluster.metadata())
+        metadata = self.cluster.metadata()
+        cluster = str(metadata.cluster_id)
+        self._restore(cluster)
+        partitions = _partitions(metadata)
         found = []
         for name in self.cluster.group_names():
             try:
                 found.append(self._measured(name, set(), partitions))
             except GroupNotFoundError:
-                continue  # It went between the two questions.
+                continue  # It was deleted between the two requests.
+        for gone in self.windows.keys() - {lag.group for lag in found}:
+            del self.windows[gone]
+        if self._history is not None and self._history.writable:
+            self._history.store(cluster, {name: windows.dump() for name, windows in self.windows.items()})
         return found
 
-    def forget(self, groups: Iterable[str]) -> None:
-        """Drop the history of groups that are gone."""
-        for group in groups:
-            self.windows.pop(group, None)
+    def _restore(self, cluster: str) -> None:
+        """Take over the observations of other processes where they are newer."""
+        stored = self._history.load(cluster) if self._history is not None else {}
+        for group, dumped in stored.items():
+            try:
+                windows = GroupWindows.load(dumped, self.rules(group))
+            except (ValueError, KeyError, TypeError):
+                log.warning("the history of group %s has another form; it starts empty", group)
+                continue
+            known = self.windows.get(group)
+            if known is None or (windows.last_poll or 0.0) > (known.last_poll or 0.0):
+                self.windows[group] = windows
 
     def rules(self, group: str) -> EvaluationRules:
-        """How patient the verdicts on this group are."""
+        """Return the parameters of the evaluation of this group's partitions."""
         chosen = self.settings
-        is_batch = group in chosen.batch_groups
-        silence = chosen.batch_silence_s if is_batch else chosen.silence_s
+        silence = chosen.batch_silence_s if chosen.is_advanced_by_jobs(group) else chosen.silence_s
         return EvaluationRules(chosen.window, chosen.allowed, silence)
 
     def _measure(
@@ -218,7 +250,7 @@ class LagMonitor:
             state.state,
             state.members,
             now,
-            self._judged(state, partitions, now),
+            self._evaluated(state, partitions, now),
             deleted,
             tuple(f"{topic}/{number}" for topic, number in sorted(set(places) - marks.keys())),
         )
@@ -261,12 +293,12 @@ class LagMonitor:
         since = self._growth.passed(place, start)
         return (None, TimeLagSource.UNKNOWN) if since is None else (now - since, TimeLagSource.GROWTH)
 
-    def _judged(
+    def _evaluated(
         self, state: GroupState, partitions: Sequence[PartitionLag], now: float
     ) -> tuple[PartitionLag, ...]:
         windows = self.windows.setdefault(state.name, GroupWindows(self.rules(state.name)))
-        judged = windows.observe(now, {part.place: _seen(part, state) for part in partitions})
-        return tuple(_with(part, judged) for part in partitions)
+        evaluated = windows.observe(now, {part.place: _seen(part, state) for part in partitions})
+        return tuple(_with(part, evaluated) for part in partitions)
 
 
 def _partitions(metadata: ClusterMetadata) -> dict[str, list[int]]:
@@ -285,9 +317,9 @@ def _seen(part: PartitionLag, state: GroupState) -> Observation:
     return Observation(offset, part.messages, part.owned or state.rebalancing, part.seconds)
 
 
-def _with(part: PartitionLag, judged: Mapping[TopicPartition, Evaluation]) -> PartitionLag:
-    one = judged[part.place]
-    return replace(part, verdict=one.verdict, trend=one.trend)
+def _with(part: PartitionLag, evaluated: Mapping[TopicPartition, Evaluation]) -> PartitionLag:
+    one = evaluated[part.place]
+    return replace(part, status=one.status, trend=one.trend)
 
 
 def _remark(committed: int | None, mark: Watermarks) -> str:

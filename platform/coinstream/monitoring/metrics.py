@@ -85,8 +85,14 @@ class Metrics:
         )
         self.consumer_status = SnapshotGauge(
             "redpanda_consumer_status",
-            "1 for the verdict that holds (ok, warn, stall, stop, rewind), per partition",
+            "1 for the status of the partition (ok, warn, rewind, stall, stop)",
             [*labels, "verdict"],
+            self.registry,
+        )
+        self.group_status = SnapshotGauge(
+            "redpanda_consumer_group_status",
+            "1 for the status of the group (ok, warn, behind, rewind, stall, stop), its health and reason",
+            ["consumer_group", "status", "health", "reason"],
             self.registry,
         )
 

@@ -9,10 +9,13 @@ from collections.abc import Callable
 from typing import Final
 
 from coinstream.errors import CoinstreamError
-from coinstream.monitoring.health import ClusterHealth, Status, check_cluster
+from coinstream.monitoring.group_evaluation import evaluate_group
+from coinstream.monitoring.health import ClusterHealth, check_cluster
+from coinstream.monitoring.history import lag_history
 from coinstream.monitoring.lag import GroupLag, LagMonitor
 from coinstream.monitoring.log_dirs import topic_sizes
 from coinstream.monitoring.metrics import METRICS, Metrics
+from coinstream.monitoring.status import Status
 from coinstream.monitoring.topic_stats import TopicStats, TopicStatsReader
 from coinstream.settings import BrokerSettings, LagSettings
 
@@ -31,7 +34,7 @@ class Monitor:
     ) -> None:
         self._brokers = brokers
         self._metrics = metrics
-        self._lag = LagMonitor(brokers, settings)
+        self._lag = LagMonitor(brokers, settings, lag_history(writable=True))
         self._topics = TopicStatsReader(self._lag.cluster)
         self._sizes_due = 0.0
 
@@ -68,7 +71,12 @@ class Monitor:
     def _clear(self, what: str) -> None:
         metrics = self._metrics
         gauges = {
-            "lag": (metrics.consumer_lag, metrics.consumer_lag_seconds, metrics.consumer_status),
+            "lag": (
+                metrics.consumer_lag,
+                metrics.consumer_lag_seconds,
+                metrics.consumer_status,
+                metrics.group_status,
+            ),
             "topics": (metrics.topic_partitions, metrics.topic_message_rate),
             "sizes": (metrics.topic_size_bytes,),
         }
@@ -82,9 +90,7 @@ class Monitor:
             raise CoinstreamError(health.detail)
 
     def _measure_lag(self) -> None:
-        groups = self._lag.measure_all()
-        self._lag.forget(set(self._lag.windows) - {group.group for group in groups})
-        export_lag(self._metrics, groups)
+        export_lag(self._metrics, self._lag.measure_all(), self._lag.settings)
 
     def _measure_topics(self) -> None:
         export_topics(self._metrics, self._topics.look())
@@ -100,7 +106,7 @@ class Monitor:
             self._metrics.topic_size_bytes.replace(SOURCE, own)
 
 
-def export_lag(metrics: Metrics, groups: list[GroupLag]) -> None:
+def export_lag(metrics: Metrics, groups: list[GroupLag], settings: LagSettings) -> None:
     """Replace the lag series of the monitor."""
     parts = [
         ((part.topic, str(part.partition), group.group), part)
@@ -111,7 +117,12 @@ def export_lag(metrics: Metrics, groups: list[GroupLag]) -> None:
     metrics.consumer_lag_seconds.replace(
         SOURCE, {labels: part.seconds for labels, part in parts if part.seconds is not None}
     )
-    metrics.consumer_status.replace(SOURCE, {(*labels, str(part.verdict)): 1 for labels, part in parts})
+    metrics.consumer_status.replace(SOURCE, {(*labels, str(part.status)): 1 for labels, part in parts})
+    evaluations = {group.group: evaluate_group(group, settings) for group in groups}
+    metrics.group_status.replace(
+        SOURCE,
+        {(name, str(one.status), str(one.health), one.reason): 1 for name, one in evaluations.items()},
+    )
 
 
 def export_topics(metrics: Metrics, topics: list[TopicStats]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from coinstream.monitoring.evaluation import PartitionStatus
+from coinstream.monitoring.group_evaluation import GroupStatus
 from coinstream.settings import AlertSettings
 
 
@@ -26,10 +26,10 @@ class Section(StrEnum):
         return f"{AlertSettings().runbook_url}#{self.value}"
 
 
-def section_of(verdict: PartitionStatus) -> Section:
-    """The section about a group in trouble."""
+def section_of(status: GroupStatus) -> Section:
+    """Return the section about a group with this status."""
     return {
-        PartitionStatus.STOP: Section.GROUP_STOPPED,
-        PartitionStatus.STALL: Section.GROUP_STALLED,
-        PartitionStatus.REWIND: Section.GROUP_REWOUND,
-    }.get(verdict, Section.GROUP_BEHIND)
+        GroupStatus.STOP: Section.GROUP_STOPPED,
+        GroupStatus.STALL: Section.GROUP_STALLED,
+        GroupStatus.REWIND: Section.GROUP_REWOUND,
+    }.get(status, Section.GROUP_BEHIND)

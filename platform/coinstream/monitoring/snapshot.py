@@ -12,13 +12,13 @@ from coinstream.monitoring.health import (
     ClusterHealth,
     GroupHealth,
     ProducerHealth,
-    Status,
     check_cluster,
     group_health,
-    worst_status,
 )
+from coinstream.monitoring.history import lag_history
 from coinstream.monitoring.lag import GroupLag, LagMonitor
 from coinstream.monitoring.probe import ProducerProbe
+from coinstream.monitoring.status import Status, worst_status
 from coinstream.monitoring.topic_report import TopicReport, report_topics
 from coinstream.monitoring.topic_stats import TopicStatsReader
 from coinstream.settings import BrokerSettings, LagSettings
@@ -57,7 +57,7 @@ class SnapshotReader:
     """Takes snapshots of one cluster; keep it, rates and trends need two. Not thread-safe."""
 
     def __init__(self, brokers: BrokerSettings, settings: LagSettings | None = None) -> None:
-        self._lag: Final = LagMonitor(brokers, settings)
+        self._lag: Final = LagMonitor(brokers, settings, lag_history())
         self._topics = TopicStatsReader(self._lag.cluster)
         self._probe = ProducerProbe(brokers, timeout_s=brokers.request_timeout_ms / 1000)
 
@@ -91,7 +91,7 @@ class SnapshotReader:
     def _lines(self, lags: list[GroupLag]) -> tuple[TopicLine, ...]:
         cluster = self._lag.cluster
         metadata = cluster.metadata()
-        reports = report_topics(metadata, self._topics.look(), lags)
+        reports = report_topics(metadata, self._topics.look(), lags, self._lag.settings)
         newest = cluster.newest(
             (topic, number) for topic, report in reports.items() for number in range(report.partitions)
         )

@@ -1,4 +1,4 @@
-"""One topic as an operator sees it: lag of its readers, growth, and the state of its partitions."""
+"""Report on a topic: lag of its readers, growth, and the state of its partitions."""
 
 from __future__ import annotations
 
@@ -7,26 +7,31 @@ from dataclasses import dataclass
 
 from confluent_kafka.admin import ClusterMetadata
 
-from coinstream.monitoring.evaluation import PartitionStatus, worst
-from coinstream.monitoring.health import Status
+from coinstream.monitoring.group_evaluation import (
+    GroupEvaluation,
+    GroupStatus,
+    evaluate_group,
+    worst_evaluation,
+)
 from coinstream.monitoring.lag import GroupLag
+from coinstream.monitoring.status import Status
 from coinstream.monitoring.topic_stats import TopicStats
 from coinstream.settings import LagSettings
 
 
 @dataclass(frozen=True)
 class ReaderLag:
-    """A group's lag on one topic."""
+    """Lag of a group on one topic, and the evaluation of the group."""
 
     group: str
     messages: int
     seconds: float | None
-    verdict: PartitionStatus
+    evaluation: GroupEvaluation
 
 
 @dataclass(frozen=True)
 class TopicReport:
-    """One topic at one time. Lag is that of the group that is furthest behind."""
+    """One topic at one time. Its lag is that of the slowest group."""
 
     topic: str
     partitions: int
@@ -47,9 +52,20 @@ class TopicReport:
         return max((reader.seconds or 0.0 for reader in self.readers), default=0.0)
 
     @property
-    def verdict(self) -> PartitionStatus:
-        """The worst of the groups'."""
-        return worst(reader.verdict for reader in self.readers)
+    def group_status(self) -> GroupStatus:
+        """Worst status of the groups that lag on this topic."""
+        worst = worst_evaluation(reader.evaluation for reader in self.lagging)
+        return GroupStatus.OK if worst is None else worst.status
+
+    @property
+    def lagging(self) -> list[ReaderLag]:
+        """Groups with unhandled messages here, unless partitions of other topics alone decided."""
+        return [one for one in self.readers if one.messages and one.evaluation.concerns(self.topic)]
+
+    @property
+    def alarming(self) -> list[ReaderLag]:
+        """Groups that lag here and for which an alert is due."""
+        return [one for one in self.lagging if one.evaluation.is_alarming]
 
     @property
     def status(self) -> Status:
@@ -58,42 +74,15 @@ class TopicReport:
             return Status.UNHEALTHY
         return Status.DEGRADED if self.under_replicated else Status.HEALTHY
 
-    def is_behind(self, settings: LagSettings) -> bool:
-        """Whether somebody should look: a group lags too much, or has stopped."""
-        return bool(self.behind(settings))
-
-    def behind(self, settings: LagSettings) -> list[ReaderLag]:
-        """The groups that somebody should look after."""
-        return [
-            one
-            for one in self.readers
-            if is_alarming(one.verdict) or is_far_behind(one.group, one.messages, one.seconds, settings)
-        ]
-
-
-def is_far_behind(
-    group: str, messages: int, seconds: float | None, settings: LagSettings, *, raised: bool = False
-) -> bool:
-    """Whether a group lags too much; once an alarm is raised, until it is well below the threshold.
-
-    A group that jobs move now and then has, between two of them, as many unhandled messages as came
-    meanwhile: what counts is how long the oldest waits.
-    """
-    if group in settings.batch_groups:
-        return messages > 0 and (seconds or 0.0) >= settings.batch_silence_s
-    return messages >= (settings.degraded_messages if raised else settings.unhealthy_messages)
-
-
-def is_alarming(verdict: PartitionStatus) -> bool:
-    """A group that stands still or went back; one that only falls behind is a matter of thresholds."""
-    return verdict in {PartitionStatus.STALL, PartitionStatus.STOP, PartitionStatus.REWIND}
-
 
 def report_topics(
-    metadata: ClusterMetadata, stats: Iterable[TopicStats], groups: Iterable[GroupLag]
+    metadata: ClusterMetadata,
+    stats: Iterable[TopicStats],
+    groups: Iterable[GroupLag],
+    settings: LagSettings,
 ) -> dict[str, TopicReport]:
-    """Every topic, by name."""
-    lags = list(groups)
+    """Return the report of every topic by its name."""
+    lags = [(lag, evaluate_group(lag, settings)) for lag in groups]
     return {
         stat.topic: TopicReport(
             stat.topic,
@@ -101,7 +90,9 @@ def report_topics(
             stat.records,
             stat.rate,
             *_partitions(metadata, stat.topic),
-            tuple(_reader(lag, stat.topic) for lag in lags if stat.topic in lag.topics),
+            tuple(
+                _reader(lag, evaluation, stat.topic) for lag, evaluation in lags if stat.topic in lag.topics
+            ),
         )
         for stat in stats
     }
@@ -114,12 +105,12 @@ def _partitions(metadata: ClusterMetadata, topic: str) -> tuple[int, int]:
     return leaderless, thin
 
 
-def _reader(lag: GroupLag, topic: str) -> ReaderLag:
+def _reader(lag: GroupLag, evaluation: GroupEvaluation, topic: str) -> ReaderLag:
     parts = lag.of_topic(topic)
     known = [part.seconds for part in parts if part.seconds is not None]
     return ReaderLag(
         lag.group,
         sum(part.messages for part in parts),
         max(known, default=None),
-        worst(part.verdict for part in parts),
+        evaluation,
     )

@@ -1,7 +1,7 @@
-"""The memory behind verdicts and trends: per partition the last commits that polls saw.
+"""Keep the observations behind the evaluation: per partition the last commits that polls saw.
 
-A partition without lag needs no history: it is forgotten, and starts with that clear poll when lag appears.
-So the store stays small (a sensor's cursor holds it) until something is wrong.
+A partition without lag keeps its last commit only, so that a later rewind is seen. The history is dropped
+after a gap of five minutes without a poll: what happened meanwhile is not known.
 """
 
 from __future__ import annotations
@@ -15,14 +15,18 @@ from coinstream.monitoring.evaluation import Commit, EvaluationRules, PartitionS
 
 _SEPARATOR: Final = "/"
 _TREND_POLLS: Final = 5
+_MAX_GAP_S: Final = 300.0
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What a poll saw of one partition. `alive`: a member holds it, or is about to (rebalance).
+    """One partition in one poll.
 
-    `waiting_s` is the age of the oldest unhandled message, if it is known: it shows silence from before
-    the first poll.
+    Attributes:
+        offset: the committed offset.
+        lag: unhandled messages.
+        alive: a member owns the partition, or the group rebalances.
+        waiting_s: age of the oldest unhandled message, if known. It shows silence before the first poll.
     """
 
     offset: int
@@ -33,19 +37,19 @@ class Observation:
 
 @dataclass(frozen=True)
 class Window:
-    """History of a partition with lag: commits (oldest first), when it was last clear, and what is now."""
+    """History of a partition: commits (oldest first), when it was last without lag, and the last polls."""
 
     commits: tuple[Commit, ...]
     last_clear: float | None
     polls: tuple[tuple[float, int], ...]
-    """When, and how much lag: the last polls, for the trend."""
+    """Time and lag of the last polls, for the trend."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A partition's verdict, and its trend in messages a second: positive grows, None is not known yet."""
+    """Status of a partition, and its trend in messages per second: None until it was polled twice."""
 
-    verdict: PartitionStatus
+    status: PartitionStatus
     trend: float | None
 
 
@@ -60,28 +64,32 @@ class GroupWindows:
     def observe(
         self, now: float, seen: Mapping[TopicPartition, Observation]
     ) -> dict[TopicPartition, Evaluation]:
-        """Add a poll and evaluate each of its partitions. Deleted partitions are dropped."""
-        judged = {place: self._observe(place, now, one) for place, one in seen.items()}
+        """Add a poll and evaluate each of its partitions. Partitions that it lacks are dropped."""
+        if self.last_poll is not None and now - self.last_poll > max(_MAX_GAP_S, 2 * self.rules.silence_s):
+            self.windows, self.last_poll = {}, None
+        evaluated = {place: self._observe(place, now, one) for place, one in seen.items()}
         self.windows = {place: window for place, window in self.windows.items() if place in seen}
         self.last_poll = now
-        return judged
+        return evaluated
 
     def _observe(self, place: TopicPartition, now: float, seen: Observation) -> Evaluation:
+        before = self.windows.get(place)
         if seen.lag <= self.rules.allowed:
-            self.windows.pop(place, None)
+            commit = Commit(now, seen.offset, seen.lag)
+            self.windows[place] = Window((commit,), now, ((now, seen.lag),))
             return Evaluation(PartitionStatus.OK, 0.0)
-        before = self.windows.get(place) or self._opened(seen, now)
-        window = self._grown(before, Commit(now, seen.offset, seen.lag), alive=seen.alive)
+        commit = Commit(now, seen.offset, seen.lag)
+        window = self._grown(before or self._opened(seen, now), commit, alive=seen.alive)
         self.windows[place] = window
-        verdict = evaluate_partition(window.commits, now, seen.lag, window.last_clear, self.rules)
-        return Evaluation(verdict, _trend(window.polls))
+        status = evaluate_partition(window.commits, now, seen.lag, window.last_clear, self.rules)
+        return Evaluation(status, _trend(window.polls))
 
     def _opened(self, seen: Observation, now: float) -> Window:
         if self.last_poll is not None:
-            # It had no lag at the last poll, else there would be a window.
+            # A partition that the last poll did not have: without lag until then.
             clear = Commit(self.last_poll, seen.offset, 0)
             return Window((clear,), self.last_poll, ((self.last_poll, 0),))
-        # Unhandled since long before anybody looked: whoever should handle it was silent as long.
+        # The messages wait since before the first poll, and so long no commit was made for them.
         since = now if seen.alive else now - (seen.waiting_s or 0.0)
         return Window((Commit(since, seen.offset, seen.lag),), None, ())
 
@@ -93,7 +101,7 @@ class GroupWindows:
         return replace(window, commits=commits) if is_new else window
 
     def dump(self) -> dict[str, Any]:
-        """As plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             "at": self.last_poll,
             "windows": {
@@ -108,10 +116,10 @@ class GroupWindows:
 
     @classmethod
     def load(cls, dumped: Mapping[str, Any], rules: EvaluationRules) -> GroupWindows:
-        """What `dump` wrote.
+        """Restore what `dump` returned.
 
         Raises:
-            ValueError, KeyError, TypeError: it is something else.
+            ValueError, KeyError, TypeError: the values have another form.
         """
         windows = {}
         for name, (last_clear, polls, commits) in dumped["windows"].items():
