@@ -22,10 +22,11 @@ from coinstream.producer.delivery_tracker import DeliveryTracker
 from coinstream.producer.pool import ProducerPool
 from coinstream.producer.pooled_producer import PooledProducer
 from coinstream.producer.publisher import Publisher
+from coinstream.producer.record_times import RecordTimes
 from coinstream.producer.topic_cache import TopicCache
 from coinstream.producer.transaction import Transaction, Transactions
 from coinstream.routing import message_key, record_time_ms
-from coinstream.serialization import Encoder, Headers
+from coinstream.serialization import Headers, MessageSerializer
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
 
 AnyHeaders = Mapping[str, str | bytes] | Sequence[tuple[str, str | bytes]]
@@ -60,13 +61,14 @@ class RedpandaClient:
         self.brokers = brokers
         self.producer_settings = producer or ProducerSettings()
         self.consumer_settings = consumer or ConsumerSettings()
-        self.encoder: Final = Encoder()
+        self.encoder: Final = MessageSerializer()
         self._tracker = DeliveryTracker()
         self._topics = TopicCache(brokers, self._invalidate_routes)
-        self._pool = ProducerPool(brokers, self.producer_settings, self._tracker)
-        self._publisher = Publisher(self._pool, self._topics, self._tracker, self.encoder)
+        self._times = RecordTimes(self._topics.time_bounds)
+        self._pool = ProducerPool(brokers, self.producer_settings, self._tracker, self._times)
+        self._publisher = Publisher(self._pool, self._topics, self._tracker, self._times, self.encoder)
         self._transactions = Transactions(
-            brokers, self.producer_settings, self._topics, self.encoder, self._tracker.counter
+            brokers, self.producer_settings, self._topics, self._times, self.encoder, self._tracker.counter
         )
 
     def __enter__(self) -> Self:
@@ -150,7 +152,7 @@ class RedpandaClient:
         pairs = _pairs(headers)
         if isinstance(value, Message):
             message, (value, own_headers) = value, self.encoder.encode(value)
-            at_ms = record_time_ms(message)
+            at_ms = self._times.hold(topic, record_time_ms(message))
             pairs = [*(own_headers or []), *pairs]
         producer = self._pool.get_producer(topic) if raw_key is None else self._pool.find(topic, raw_key)
         producer.enable_delivery_reports()
@@ -219,6 +221,14 @@ class RedpandaClient:
     def delivered(self) -> Mapping[tuple[str, int], int]:
         """Messages that the cluster acknowledged, by topic and partition. Exact after a flush."""
         return self._tracker.counter.delivered()
+
+    @property
+    def held_record_times(self) -> Mapping[str, int]:
+        """Messages whose record time was held within the bounds of the broker, by topic.
+
+        Their event time is far from the clock of this machine. The messages keep it.
+        """
+        return self._times.held
 
     def route_message(self, data: Message | Mapping[str, Any], data_type: str | None = None) -> str:
         """The topic of a message or of wire fields, whose type may be named.

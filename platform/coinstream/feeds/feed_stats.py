@@ -65,6 +65,7 @@ class Flag(StrEnum):
     UNRECOVERED = "gap that could not be filled"
     RATE_LIMITED = "rate limited"
     VANISHED = "symbol vanished"
+    RECORD_TIME_HELD = "record time held within the broker's bounds (event time far from this clock)"
 
 
 class DeadLetter(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from coinstream.errors import FeedError
 from coinstream.feeds.base import Feed
-from coinstream.feeds.feed_stats import DeadLetter
+from coinstream.feeds.feed_stats import DeadLetter, Flag
 from coinstream.feeds.handover import market_of, note_of, under_lease
 from coinstream.feeds.lease import FeedLease
 from coinstream.messages import Level1, Message
@@ -38,6 +38,11 @@ class Publisher(Protocol):
 
     def flush(self, timeout_s: float) -> None:
         """Wait until all is acknowledged; raise if it is not."""
+        ...
+
+    @property
+    def held_record_times(self) -> Mapping[str, int]:
+        """Messages whose record time was held within the bounds of the broker, by topic."""
         ...
 
     @property
@@ -263,7 +268,7 @@ class _Run:
             frames=account.frames,
             rejected={str(reason): count for reason, count in account.rejected.most_common()},
             entries={str(reason): count for reason, count in account.entries.most_common()},
-            flags={str(flag): count for flag, count in account.flags.most_common()},
+            flags=self._flags(),
             dead_letters=len(self._buried),
             lease_token=self._lease.token if self._lease is not None else None,
             clock_ahead_ms=self._clock_ahead_ms(),
@@ -273,6 +278,12 @@ class _Run:
                 f"{topic}[{part}]": done for (topic, part), done in sorted(self._client.delivered.items())
             },
         )
+
+    def _flags(self) -> dict[str, int]:
+        flags = {str(flag): count for flag, count in self._feed.account.flags.most_common()}
+        if held := sum(self._client.held_record_times.values()):
+            flags[Flag.RECORD_TIME_HELD] = held
+        return flags
 
     def _clock_ahead_ms(self) -> float | None:
         told = self._feed.account.clock_ahead_ms

@@ -56,6 +56,13 @@ class Metrics:
             registry=self.registry,
         )
 
+        self.record_times_held = Counter(
+            "coinstream_record_times_held_total",
+            "Messages whose record time was held within the bounds of the broker",
+            ["topic"],
+            registry=self.registry,
+        )
+
     def _consumer(self) -> None:
         labels = ["topic", "partition", "consumer_group"]
         self.messages_consumed = Counter(

@@ -20,13 +20,14 @@ from confluent_kafka import Message as KafkaMessage
 from coinstream.errors import FatalProducerError, ProduceError
 from coinstream.kafka import produce_error
 
-_PRODUCER_ERRORS: Final = {
+_CURABLE: Final = {
     KafkaError._INCONSISTENT,
     KafkaError.INVALID_PRODUCER_EPOCH,
+    KafkaError.INVALID_TIMESTAMP,
     KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
     KafkaError.UNKNOWN_PRODUCER_ID,
 }
-"""Errors of the producer that sent the message: a new producer can send it."""
+"""Errors that a new producer, or a record time within the broker's bounds, resolves."""
 
 _RETURNED: Final = {
     KafkaError._FATAL,
@@ -37,12 +38,11 @@ _RETURNED: Final = {
 }
 """Errors of messages that were not sent, since the producer failed over another message."""
 
-_RETRIABLE: Final = _PRODUCER_ERRORS | _RETURNED
+_RETRIABLE: Final = _CURABLE | _RETURNED
 
 REFUSED_TOGETHER: Final = {
     KafkaError.INVALID_MSG,
     KafkaError.INVALID_RECORD,
-    KafkaError.INVALID_TIMESTAMP,
     KafkaError.MSG_SIZE_TOO_LARGE,
     KafkaError.RECORD_LIST_TOO_LARGE,
 }
@@ -114,6 +114,11 @@ class Failure:
         return self.delivery.refusals + (self.error.code() not in _RETURNED)
 
     @property
+    def is_time_refused(self) -> bool:
+        """Whether the broker refused the batch for a record time."""
+        return self.error.code() == KafkaError.INVALID_TIMESTAMP
+
+    @property
     def alone(self) -> bool:
         """Whether the broker refused the batch and this message has not been sent without the others yet."""
         return self.error.code() in REFUSED_TOGETHER and not self.delivery.alone
@@ -128,7 +133,7 @@ class Failure:
         """Return the exception that reports this failure."""
         key = self.record.key()
         found = produce_error(self.error, self.record.topic() or "", as_bytes(key))
-        if self.error.code() not in _RETRIABLE:
+        if self.error.code() not in _RETRIABLE or self.is_time_refused:
             return found
         return FatalProducerError(
             f"{found} after {self.delivery.attempts} replacement(s) of the producer",

@@ -55,12 +55,12 @@ class IdempotentProducer:
         """Return the topics of the cluster. Raises KafkaException."""
         return frozenset(self._producer.list_topics(timeout=timeout_s).topics)
 
-    def _serve(self, timeout_s: float) -> None:
-        """Run the callbacks that are due."""
+    def _serve(self, timeout_s: float, *, at_once: bool = False) -> None:
+        """Run the callbacks that are due; with `at_once` send without waiting for full batches."""
         try:
-            self._producer.poll(timeout_s)
+            (self._producer.flush if at_once else self._producer.poll)(timeout_s)
         except KafkaException as failed:
-            # For a fatal error `poll` raises what the error callback would be given.
+            # For a fatal error librdkafka raises what the error callback would be given.
             if not is_fatal(failed.args[0]):
                 raise
             self._on_error(self._generation, failed.args[0])
@@ -94,7 +94,7 @@ class IdempotentProducer:
     def _await_empty(self) -> None:
         """Wait until the producer has no message. The delivery timeout of librdkafka bounds this."""
         while len(self._producer) and not self.is_fatal:
-            self._serve(0.05)
+            self._serve(0.05, at_once=True)
 
     def _build(self) -> Producer:
         self._generation += 1

@@ -14,6 +14,7 @@ from coinstream.producer.config import Profile, pooled_config, profile_chooser
 from coinstream.producer.delivery import DeliveryReports
 from coinstream.producer.delivery_tracker import DeliveryTracker
 from coinstream.producer.pooled_producer import PooledProducer
+from coinstream.producer.record_times import RecordTimes
 from coinstream.producer.statistics import BatchSizes
 from coinstream.settings import BrokerSettings, ProducerSettings
 
@@ -35,10 +36,17 @@ class ProducerPool:
     `affinity="key"` chooses by mmh3 of the key instead.
     """
 
-    def __init__(self, brokers: BrokerSettings, settings: ProducerSettings, tracker: DeliveryTracker) -> None:
+    def __init__(
+        self,
+        brokers: BrokerSettings,
+        settings: ProducerSettings,
+        tracker: DeliveryTracker,
+        times: RecordTimes | None = None,
+    ) -> None:
         self._brokers = brokers
         self._settings = settings
         self._tracker = tracker
+        self._times = times or RecordTimes(metrics=tracker.metrics)
         self._by_key = settings.affinity == "key"
         self.profile_of = profile_chooser(settings)
         self._producers: dict[tuple[str, int], PooledProducer] = {}
@@ -121,6 +129,7 @@ class ProducerPool:
         return PooledProducer(
             pooled_config(self._brokers, settings, profile, f"coinstream-{profile.name}-{number}"),
             self._tracker,
+            self._times,
             max_block_ms=settings.max_block_ms,
             delivery_timeout_ms=settings.delivery_timeout_ms,
             retries=settings.retries,

@@ -17,6 +17,7 @@ from coinstream.producer.delivery_kinds import RepeatedDelivery
 from coinstream.producer.delivery_tracker import DeliveryTracker
 from coinstream.producer.idempotent_producer import IdempotentProducer, is_fatal
 from coinstream.producer.produce_loop import produce_when_room
+from coinstream.producer.record_times import RecordTimes
 from coinstream.settings import KafkaConfig
 
 log = logging.getLogger("coinstream.producer")
@@ -38,6 +39,7 @@ class PooledProducer(IdempotentProducer):
         self,
         config: KafkaConfig,
         tracker: DeliveryTracker,
+        times: RecordTimes,
         *,
         max_block_ms: int,
         delivery_timeout_ms: int,
@@ -47,6 +49,7 @@ class PooledProducer(IdempotentProducer):
     ) -> None:
         super().__init__(config, tracker, on_statistics)
         self.reports = DeliveryReports()
+        self._times = times
         self._max_block_s = max_block_ms / 1000
         self._delivery_timeout_s = delivery_timeout_ms / 1000
         self._retries = retries
@@ -182,6 +185,8 @@ class PooledProducer(IdempotentProducer):
         #    still has, or reports it as acknowledged.
         self._drain()
         failed += self.reports.take_failed()
+        for topic in {failure.record.topic() or "" for failure in failed if failure.is_time_refused}:
+            self._times.tighten(topic)
         # Positions of equal messages are found from the last failure to the first.
         retriable = [failure for failure in reversed(failed) if self._retriable(failure)]
         again = sorted(retriable, key=lambda failure: failure.order)
@@ -213,7 +218,9 @@ class PooledProducer(IdempotentProducer):
     def _produce_again(self, record: KafkaMessage, delivery: RepeatedDelivery) -> None:
         topic, value, key, headers = record.topic() or "", record.value(), record.key(), record.headers()
         # The failed record has lost its time (librdkafka reports -1); the delivery knows it.
-        at_ms = delivery.record_time_ms(0)
+        event_ms = delivery.record_time_ms(0)
+        is_first = delivery.refusals == 1 and not self._times.was_held(event_ms)
+        at_ms = self._times.hold(topic, event_ms, count=is_first)
         try:
             # Only `_serve`: a recovery within the recovery would mix the order.
             produce_when_room(

@@ -14,13 +14,14 @@ from coinstream.producer.delivery_kinds import ChunkDelivery
 from coinstream.producer.delivery_tracker import DeliveryTracker
 from coinstream.producer.pool import ProducerPool
 from coinstream.producer.pooled_producer import PooledProducer
+from coinstream.producer.record_times import RecordTimes
 from coinstream.producer.topic_cache import TopicCache
 from coinstream.routing import MAX_CACHED_ROUTES, message_key, partition_of, record_time_ms
 from coinstream.serialization import (
     COMPRESS_ABOVE,
     UNWRITABLE,
-    Encoder,
     Headers,
+    MessageSerializer,
     Writer,
     compressed,
     unwritable,
@@ -55,14 +56,20 @@ class Publisher:
     """Route, encode and produce messages. The route of each market is cached."""
 
     def __init__(
-        self, pool: ProducerPool, topics: TopicCache, tracker: DeliveryTracker, encoder: Encoder
+        self,
+        pool: ProducerPool,
+        topics: TopicCache,
+        tracker: DeliveryTracker,
+        times: RecordTimes,
+        encoder: MessageSerializer,
     ) -> None:
         self._pool = pool
         self._topics = topics
         self._tracker = tracker
+        self._times = times
         self._encoder = encoder
         # An encoder of its own: encoding again after a failure must not count lossy prices twice.
-        self._encode_again = Encoder().encode
+        self._encode_again = MessageSerializer(strict=encoder.rounder.strict).encode
         self._routes: dict[RouteKey, CachedRoute] = {}
 
     def publish(self, messages: Iterable[Message], topic: str | None = None) -> int:
@@ -93,11 +100,12 @@ class Publisher:
             self._tracker.counter,
         )
         sent = delivery.unsettled.sent.append
+        earliest, latest = self._times.safe_limits()
         try:
             for message in chunk:
                 key = (type(message), message.exchange_id, getattr(message, "symbol", None), topic)
                 route = routes.get(key) or self._route(key, message)
-                # `Encoder.encode`, without its call and its search for the writer.
+                # `MessageSerializer.encode`, without its call and its search for the writer.
                 headers: Headers | None = None
                 try:
                     value = route.write(message)
@@ -106,6 +114,8 @@ class Publisher:
                 if len(value) > COMPRESS_ABOVE:
                     value, headers = compressed(value)
                 at_ms = record_time_ms(message)
+                if not earliest <= at_ms <= latest:
+                    at_ms = self._times.hold(route.topic, at_ms)
                 try:
                     route.producer.produce(route.topic, value, route.key, -1, delivery, None, at_ms, headers)
                 except (BufferError, KafkaException):

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from typing import Final
 
 from confluent_kafka import KafkaException
+from confluent_kafka.admin import ConfigResource
 
 from coinstream.errors import CoinstreamError, TopicError
 from coinstream.kafka import AUTHORIZATION, admin_client, broker_error
+from coinstream.producer.record_times import UNBOUNDED_MS, TimeBounds
 from coinstream.routing import Router
 from coinstream.settings import BrokerSettings
 
@@ -21,6 +23,8 @@ REFRESH_S: Final = 30.0
 """Time between two refreshes in the background, in seconds."""
 RETRY_S: Final = 1.0
 """Shortest time between two requests for a topic that is missing, in seconds."""
+
+_TIME_BOUND: Final = "message.timestamp"
 
 
 class TopicCache:
@@ -78,6 +82,22 @@ class TopicCache:
         error = found.topics[topic].error if topic in found.topics else None
         if error is not None and error.code() in AUTHORIZATION:
             raise broker_error(error, f"asking for {topic}", self._brokers.brokers)
+
+    def time_bounds(self, topic: str) -> TimeBounds | None:
+        """Return how far record times of a topic may lie from the broker's clock; None: unknown."""
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+        timeout_s = self._brokers.request_timeout_ms / 1000
+        try:
+            found = self._admin.describe_configs([resource], request_timeout=timeout_s)[resource].result(
+                timeout_s
+            )
+        except (KafkaException, TimeoutError) as error:
+            log.warning("cannot read the bounds of record times of %s: %s", topic, error)
+            return None
+        before, ahead = found.get(f"{_TIME_BOUND}.before.max.ms"), found.get(f"{_TIME_BOUND}.after.max.ms")
+        if before is None or ahead is None:
+            return None  # a broker before Kafka 3.6
+        return TimeBounds(min(int(before.value), UNBOUNDED_MS), min(int(ahead.value), UNBOUNDED_MS))
 
     def refresh(self) -> None:
         """Ask the cluster now.

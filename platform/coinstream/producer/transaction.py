@@ -21,9 +21,10 @@ from coinstream.messages import Message
 from coinstream.producer.config import latency_profile, transactional_config
 from coinstream.producer.delivery_counter import DeliveryCounter, Partition
 from coinstream.producer.produce_loop import produce_when_room
+from coinstream.producer.record_times import RecordTimes
 from coinstream.producer.topic_cache import TopicCache
 from coinstream.routing import message_key, partition_of, record_time_ms
-from coinstream.serialization import Encoder, Headers
+from coinstream.serialization import Headers, MessageSerializer
 from coinstream.settings import BrokerSettings, ProducerSettings
 
 _FENCED: Final = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}
@@ -37,10 +38,18 @@ class Transaction:
         counts: messages accepted, by topic and partition.
     """
 
-    def __init__(self, producer: Producer, topics: TopicCache, encoder: Encoder, max_block_s: float) -> None:
+    def __init__(
+        self,
+        producer: Producer,
+        topics: TopicCache,
+        times: RecordTimes,
+        encoder: MessageSerializer,
+        max_block_s: float,
+    ) -> None:
         self.counts: Counter[Partition] = Counter()
         self._producer = producer
         self._topics = topics
+        self._times = times
         self._encoder = encoder
         self._max_block_s = max_block_s
 
@@ -57,7 +66,8 @@ class Transaction:
         for count, message in enumerate(messages, start=1):  # noqa: B007
             place = topic or self._topics.router.route(message).topic
             value, headers = self._encoder.encode(message)
-            self.send(place, message_key(message, place), value, headers, record_time_ms(message))
+            at_ms = self._times.hold(place, record_time_ms(message))
+            self.send(place, message_key(message, place), value, headers, at_ms)
         return count
 
     def send(
@@ -102,12 +112,14 @@ class Transactions:
         brokers: BrokerSettings,
         settings: ProducerSettings,
         topics: TopicCache,
-        encoder: Encoder,
+        times: RecordTimes,
+        encoder: MessageSerializer,
         counter: DeliveryCounter,
     ) -> None:
         self._brokers = brokers
         self._settings = settings
         self._topics = topics
+        self._times = times
         self._encoder = encoder
         self._counter = counter
         self._timeout_s = settings.transaction_timeout_ms / 1000
@@ -131,7 +143,7 @@ class Transactions:
             producer = self._producer(name)
             self._call(producer.begin_transaction, "beginning", name)
             transaction = Transaction(
-                producer, self._topics, self._encoder, self._settings.max_block_ms / 1000
+                producer, self._topics, self._times, self._encoder, self._settings.max_block_ms / 1000
             )
             try:
                 yield transaction
