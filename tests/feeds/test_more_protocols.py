@@ -89,14 +89,6 @@ QUOTES: list[tuple[str, str, list[Any]]] = [
     ),
     (
         "bitfinex",
-        "BTC/USD",
-        [
-            {"event": "subscribed", "channel": "ticker", "chanId": 2, "symbol": "tBTCUSD"},
-            [2, [9, 3, 11, 4, 2, 0.25, 10, 77, 12, 7]],
-        ],
-    ),
-    (
-        "bitfinex",
         "DUSK/USDT",
         [
             {"event": "subscribed", "channel": "book", "chanId": 3, "symbol": "tDUSK:UST", "prec": "P0"},
@@ -321,7 +313,7 @@ CONTROL: list[tuple[str, Any, Reason]] = [
     ("hitbtc", {"jsonrpc": "2.0", "result": True, "id": 1}, Reason.ACKNOWLEDGED),
     ("hitbtc", {"jsonrpc": "2.0", "error": {"code": 2001}}, Reason.REFUSED),
     ("bitfinex", {"event": "info", "version": 2}, Reason.STATUS),
-    ("bitfinex", [7, "hb"], Reason.INCOMPLETE),
+    ("bitfinex", [7, "hb"], Reason.HEARTBEAT),
     ("bitmex", {"info": "Welcome to the BitMEX Realtime API."}, Reason.STATUS),
     ("bitmex", {"success": True, "subscribe": "quote"}, Reason.ACKNOWLEDGED),
     ("deribit", {"jsonrpc": "2.0", "result": ["book"], "id": 1}, Reason.ACKNOWLEDGED),

@@ -28,6 +28,7 @@ class Reason(StrEnum):
     NOT_DOLLARS = "price not in dollars"
     NO_PRICE = "price empty or zero"
     NO_SIZES = "quote without sizes"
+    LENDING = "lending rate, no price"
     ONE_SIDED = "quote with an empty side"
     INCOMPLETE = "delta before its first full ticker"
     DUPLICATE = "duplicate"

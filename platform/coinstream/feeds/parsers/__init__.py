@@ -7,9 +7,7 @@ from typing import Final
 
 from coinstream.feeds.parsers.base import Frame, Gap, Parsed, Parser, account_for
 from coinstream.feeds.parsers.binance import BinanceParser
-from coinstream.feeds.parsers.bitfinex import BitfinexParser
 from coinstream.feeds.parsers.bitmex import BitmexParser
-from coinstream.feeds.parsers.bitstamp import BitstampParser
 from coinstream.feeds.parsers.bybit import BybitParser
 from coinstream.feeds.parsers.coinbase import CoinbaseParser
 from coinstream.feeds.parsers.coingecko import CoingeckoParser
@@ -17,7 +15,6 @@ from coinstream.feeds.parsers.cryptocom import CryptocomParser
 from coinstream.feeds.parsers.deribit import DeribitParser
 from coinstream.feeds.parsers.ftx import FtxParser
 from coinstream.feeds.parsers.gate import GateParser
-from coinstream.feeds.parsers.gemini import GeminiParser
 from coinstream.feeds.parsers.hitbtc import HitbtcParser
 from coinstream.feeds.parsers.huobi import HuobiParser
 from coinstream.feeds.parsers.kraken import KrakenParser
@@ -28,14 +25,12 @@ from coinstream.feeds.parsers.okx import OkxParser
 __all__ = [
     "PARSERS",
     "BinanceParser",
-    "BitstampParser",
     "BybitParser",
     "CoinbaseParser",
     "CoingeckoParser",
     "Frame",
     "Gap",
     "GateParser",
-    "GeminiParser",
     "KrakenParser",
     "LeanParser",
     "Parsed",
@@ -49,17 +44,14 @@ PARSERS: Final[dict[str, Callable[[], Parser]]] = {
     "binanceus": lambda: BinanceParser("binanceus"),
     "binancecoinm": lambda: BinanceParser("binancecoinm"),
     "binanceusdm": lambda: BinanceParser("binanceusdm"),
-    "bitstamp": BitstampParser,
     "bybit": BybitParser,
     "coinbase": CoinbaseParser,
     "coinbaseexchange": lambda: CoinbaseParser("coinbaseexchange"),
     "coingecko": CoingeckoParser,
     "gate": GateParser,
-    "gemini": GeminiParser,
     "kraken": KrakenParser,
     "lean": LeanParser,
     "bequant": lambda: HitbtcParser("bequant"),
-    "bitfinex": BitfinexParser,
     "bitmex": BitmexParser,
     "cryptocom": CryptocomParser,
     "deribit": DeribitParser,
@@ -82,7 +74,6 @@ HOSTS: Final[dict[str, str]] = {
     "binance.us": "binanceus",
     "binance.com": "binance",
     "binance.vision": "binance",
-    "bitstamp.net": "bitstamp",
     "bybit.com": "bybit",
     "bytick.com": "bybit",
     "coinbase.com": "coinbase",
@@ -90,10 +81,8 @@ HOSTS: Final[dict[str, str]] = {
     "gate.io": "gate",
     "gate.com": "gate",
     "gateio.ws": "gate",
-    "gemini.com": "gemini",
     "kraken.com": "kraken",
     "bequant.io": "bequant",
-    "bitfinex.com": "bitfinex",
     "bitmex.com": "bitmex",
     "crypto.com": "cryptocom",
     "deribit.com": "deribit",

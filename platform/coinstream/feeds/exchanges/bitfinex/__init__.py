@@ -1,0 +1,113 @@
+"""Bitfinex: websocket v2, spot markets and perpetual contracts.
+
+Source: <https://docs.bitfinex.com/docs> ("Web Socket", "WebSocket Checksum") and
+<https://docs.bitfinex.com/reference> ("Ticker", "Trades", "Books", "Candles", "Status"), as of 2026-07;
+checked against a session of 2021-04-17.
+
+- Frames are arrays that begin with a channel number, which a `subscribed` event announces. Flags make the
+  exchange append a sequence number (65536) and a time in ms (32768) and send checksums of books (131072).
+  A hole in the sequence numbers makes all books of the connection invalid.
+- Books (`P0`) are price, count, amount: a count of 0 removes a level, the sign of the amount is the side.
+  Raw books (`R0`) list orders. Checksums cover 25 levels, written as JavaScript writes numbers.
+- The sizes of a ticker are sums over 25 levels, so tickers give prices but no quotes.
+- Names with `f` in front are lending markets: what they quote is a rate. Names longer than six letters have a
+  colon (`tDUSK:USD`), perpetual contracts end in `F0`.
+- A connection carries at most 25 channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar, Final
+
+import msgspec
+
+from coinstream.feeds.exchanges.base import Channel, Connection, ExchangeAdapter, Limits, register_adapter
+from coinstream.feeds.exchanges.bitfinex.names import read_pairs
+from coinstream.feeds.exchanges.bitfinex.parser import BitfinexParser
+from coinstream.feeds.exchanges.replies import read_instruments
+from coinstream.feeds.exchanges.subscriptions import plan, redirected
+from coinstream.feeds.instruments import Instrument, InstrumentList
+
+WS: Final = "wss://api-pub.bitfinex.com/ws/2"
+REST: Final = "https://api-pub.bitfinex.com/v2/conf"
+_FLAGS: Final = 32_768 + 65_536 + 131_072
+_CHANNELS_PER_CONNECTION: Final = 25
+
+
+@register_adapter
+class BitfinexAdapter(ExchangeAdapter):
+    """Bitfinex, spot markets and perpetual contracts."""
+
+    exchange = "bitfinex"
+    hosts: ClassVar[tuple[str, ...]] = ("bitfinex.com",)
+    channels: ClassVar[tuple[Channel, ...]] = (
+        Channel("book", ("level1", "book"), "recording"),
+        Channel("trades", ("trade", "price"), "recording"),
+        Channel("ticker", ("price",), "recording"),
+        Channel("candles", ("ohlcv",), "documentation"),
+        Channel("status deriv", ("derivativeticker",), "recording"),
+        Channel("status liq", ("liquidation",), "recording"),
+    )
+    limits = Limits(symbols_per_connection=25, symbols_per_request=25, requests_per_second=10.0)
+    instruments_urls: ClassVar[tuple[str, ...]] = (
+        f"{REST}/pub:list:pair:exchange",
+        f"{REST}/pub:list:pair:futures",
+    )
+
+    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> BitfinexParser:
+        """See `ExchangeAdapter.parser`."""
+        return BitfinexParser(self.exchange, instruments, types)
+
+    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
+        """See `ExchangeAdapter.connections`."""
+        fields = _subscriptions(types)
+        if not fields and "liquidation" not in types:
+            return []
+        room = _CHANNELS_PER_CONNECTION - ("liquidation" in types)
+        limits = replace(self.limits, symbols_per_connection=max(1, room // max(1, len(fields))))
+        found = plan(
+            redirected(WS, self.ws),
+            instruments,
+            replace(limits, symbols_per_request=limits.symbols_per_connection),
+            lambda batch: [
+                msgspec.json.encode({"event": "conf", "flags": _FLAGS}),
+                *(_request(field, each) for field in fields for each in batch if _has(field, each)),
+            ],
+        )
+        if "liquidation" in types and found:
+            liquidations = {"event": "subscribe", "channel": "status", "key": "liq:global"}
+            requests = (*found[0].requests, msgspec.json.encode(liquidations))
+            found[0] = replace(found[0], requests=requests)
+        return found
+
+    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+        """Return the markets of `pub:list:pair`; the list of currencies holds none."""
+        if "pub:list:pair" not in url:
+            return []
+        return read_instruments(self.exchange, url, body, read_pairs)
+
+
+def _subscriptions(types: frozenset[str]) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = []
+    if types & {"level1", "book"}:
+        found.append({"channel": "book", "prec": "P0", "freq": "F0", "len": "100"})
+    if "trade" in types:
+        found.append({"channel": "trades"})
+    if "price" in types:
+        found.append({"channel": "ticker"})
+    if "ohlcv" in types:
+        found.append({"channel": "candles", "key": "trade:1m:"})
+    if "derivativeticker" in types:
+        found.append({"channel": "status", "key": "deriv:"})
+    return found
+
+
+def _has(field: dict[str, str], instrument: Instrument) -> bool:
+    return field["channel"] != "status" or instrument.kind != "spot"
+
+
+def _request(field: dict[str, str], instrument: Instrument) -> bytes:
+    named = {"key": field["key"] + instrument.id} if "key" in field else {"symbol": instrument.id}
+    return msgspec.json.encode({"event": "subscribe", **field, **named})
