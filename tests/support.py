@@ -8,10 +8,12 @@ import uuid
 from collections.abc import Callable
 from typing import TypeVar
 
+from confluent_kafka import Message
+
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], timeout: float = 30.0, what: str = "the condition") -> T:
+def wait_until(condition: Callable[[], T | None], timeout: float = 30.0, what: str = "the condition") -> T:
     """Return the first truthy result of `condition`; fail after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:
@@ -21,6 +23,17 @@ def wait_until(condition: Callable[[], T], timeout: float = 30.0, what: str = "t
         if time.monotonic() > deadline:
             raise AssertionError(f"{what} did not come true within {timeout} s; last: {result!r}")
         time.sleep(0.02)
+
+
+def typed(value: object, kind: type[T]) -> T:
+    """Return the value, which must be of this type."""
+    assert isinstance(value, kind), f"{value!r} is no {kind.__name__}"
+    return value
+
+
+def headers_of(record: Message) -> dict[str, bytes]:
+    """Return the headers of a record, each of which must have bytes."""
+    return {name: typed(value, bytes) for name, value in typed(record.headers() or [], list)}
 
 
 def unique(name: str) -> str:

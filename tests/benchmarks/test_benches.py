@@ -11,7 +11,7 @@ import pytest
 
 from coinstream.cli.bench import BENCHES
 from coinstream.errors import CoinstreamError
-from tests.conftest import LocalBroker
+from coinstream.local_broker import LocalBroker
 
 TINY: dict[str, dict[str, Any]] = {
     "produce": {"messages": 2000, "repetitions": 1, "partitions": 2},

@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -87,7 +88,10 @@ class Crew:
             # A line without its end is being written.
             whole = stream.read().rpartition(b"\n")[0]
         lines = [line.split(" ") for line in whole.decode().splitlines()]
-        found += [Handled(*map(int, words[:4]), words[4]) for words in lines]
+        found += [
+            Handled(int(moment), int(partition), int(offset), int(number), symbol)
+            for moment, partition, offset, number, symbol in lines
+        ]
         self._seen[file] = (found, at + len(whole) + bool(whole))
         return found
 
@@ -141,7 +145,7 @@ def test_members_that_come_go_and_are_killed_lose_nothing(
                     each.offset >= max(offsets[each.partition], 0) for each in set(crew.handled(victim))
                 )
                 newcomer = crew.join()
-                wait_until(lambda new=newcomer: crew.handled(new), 60, "the newcomer has work")
+                wait_until(partial(crew.handled, newcomer), 60, "the newcomer has work")
                 if kill == 1:
                     crew.end(newcomer, signal.SIGTERM)
                     crew.join()

@@ -46,7 +46,7 @@ def test_commits_up_to_the_last_message_whose_predecessors_are_all_settled(
         else:
             settled.add(offset)
         tracker.advance(offset + 1)
-        while pending and data.draw(st.booleans(), label="release one"):
+        while len(pending) > 0 and data.draw(st.booleans(), label="release one"):
             freed = pending.pop(data.draw(st.integers(0, len(pending) - 1)))
             tracker.release(freed)
             settled.add(freed)

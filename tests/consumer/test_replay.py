@@ -18,6 +18,7 @@ from coinstream.serialization import Encoder
 from coinstream.settings import BrokerSettings, ConsumerSettings
 from tests.conftest import TopicFactory
 from tests.consumer.common import START, Memory, fill, quote
+from tests.support import headers_of
 
 COUNT = 400
 
@@ -70,9 +71,7 @@ def test_a_copy_is_the_same_and_says_where_it_comes_from(
     assert numbers_in(broker_settings, target, span) == list(range(100, 110))
     with PartitionReader(broker_settings, ConsumerSettings(), target) as reader:
         records = [record for batch in reader for record in batch]
-    assert all(
-        dict(record.headers())["replayed-from"].startswith(f"{filled}[".encode()) for record in records
-    )
+    assert all(headers_of(record)["replayed-from"].startswith(f"{filled}[".encode()) for record in records)
 
 
 def test_a_topic_with_transactions_and_compressed_messages_ends(

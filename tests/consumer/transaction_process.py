@@ -39,4 +39,5 @@ def run(bootstrap: str, source: str, target: str, group: str, name: str, file: P
 
 
 if __name__ == "__main__":
-    run(*sys.argv[1:6], Path(sys.argv[6]))
+    bootstrap, source, target, group, name, file = sys.argv[1:]
+    run(bootstrap, source, target, group, name, Path(file))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import lz4.frame
 import pytest
@@ -21,7 +22,7 @@ from tests.consumer.common import START, Memory, fill, quote
 from tests.support import unique, wait_until
 
 Committed = Callable[[str, str, int], dict[int, int]]
-FAST = {"retries": 2, "retry_backoff_ms": 5}
+FAST: dict[str, Any] = {"retries": 2, "retry_backoff_ms": 5}
 
 
 def letters_of(brokers: BrokerSettings, topic: str) -> list[DeadLetter]:

@@ -82,7 +82,12 @@ def test_a_replay_sends_each_letter_once_and_never_loops(
     memory = Memory()
     assert run("dlq", "replay", name, "--most-replays", "4")["replayed"] == 30
     seen: list[ConsumedMessage] = []
-    with client.create_consumer_group(group, [name], lambda each: (seen.append(each), memory.one(each))):
+
+    def handle(each: ConsumedMessage) -> None:
+        seen.append(each)
+        memory.one(each)
+
+    with client.create_consumer_group(group, [name], handle):
         wait_until(lambda: memory.total >= 30)
     assert memory.numbers == dict.fromkeys(range(30), 1)
     assert all(dict(each.headers)["coinstream-replays"] == b"4" for each in seen)

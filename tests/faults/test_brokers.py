@@ -140,7 +140,7 @@ def test_full_disk_under_load(
         wait_for_more(load)
         fill(balloon)
         wait_until(lambda: node.died, 60, "the node with the full disk has stopped")
-        assert "no space is left" in node.obituary()
+        assert "no space is left" in node.exit_reason()
         wait_for_more(load)
         balloon.unlink()
         node.start()

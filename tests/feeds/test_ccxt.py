@@ -53,10 +53,8 @@ def test_quotes_prices_and_candles(exchange: SimulatedExchange, venue: str) -> N
     told = {tick.number: tick for tick in last}
     for quote in running.quotes(SYMBOLS[venue]):
         tick = told[int(quote.bid_size)]
-        assert (quote.best_bid, quote.best_ask) == (
-            pytest.approx(tick.bid, abs=1e-7),
-            pytest.approx(tick.ask, abs=1e-7),
-        )
+        assert quote.best_bid == pytest.approx(tick.bid, abs=1e-7)
+        assert quote.best_ask == pytest.approx(tick.ask, abs=1e-7)
 
 
 def test_a_broken_connection_is_made_anew(exchange: SimulatedExchange) -> None:
@@ -135,7 +133,7 @@ def test_candles_are_told_when_they_change() -> None:
     def told(*rows: list[Any]) -> list[Any]:
         return list(candles_of(last, "okx", "BTC/USDT", "5m", rows, RECEIVED_NS))
 
-    row = [1723161000000, "1", "3", "0.5", "2", 7]
+    row: list[Any] = [1723161000000, "1", "3", "0.5", "2", 7]
     (candle,) = told(row)
     assert (candle.close_time - candle.open_time).total_seconds() == 300
     assert (candle.high_price, candle.volume) == (3, 7)

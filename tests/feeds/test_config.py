@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from coinstream.errors import SettingsError
-from coinstream.feeds.config import Patience, load, read
+from coinstream.feeds.config import load, read
 from coinstream.feeds.live import CcxtFeed, CoingeckoFeed, DirectFeed
+from coinstream.feeds.live.base import Patience
 from coinstream.feeds.registry import default_feed, entries, open_feed
 from coinstream.feeds.simulated.feed import SimulatedFeed
 

@@ -194,7 +194,7 @@ class Reader:
     def read(self) -> int:
         for record in self._consumer.consume(1000, 0.2):
             assert record.error() is None
-            message = decode_any(record.value()).message
+            message = decode_any(record.value() or b"").message
             assert isinstance(message, Level1)
             self.numbers[message.symbol].append(int(message.bid_size))
         return sum(map(len, self.numbers.values()))

@@ -36,7 +36,9 @@ class TestKraken:
     def test_a_v1_ticker_is_a_quote_and_a_price(self) -> None:
         quote, price = parse(core_parser("kraken"), [1668, TICKER1, "ticker", "XBT/USD"]).messages
         assert quote == Level1("kraken", "BTC/USD", 13.2329, 13.2539, 185.2, 35.7, RECEIVED, RECEIVED)
-        assert price == Price("kraken", "BTC/USD", 13.25, RECEIVED, 72035.05, pytest.approx(6.0))
+        assert isinstance(price, Price)
+        assert price.price_change_24h == pytest.approx(6.0)
+        assert price == Price("kraken", "BTC/USD", 13.25, RECEIVED, 72035.05, price.price_change_24h)
 
     def test_a_v1_book_is_a_snapshot_and_updates_also_of_both_sides_at_once(self) -> None:
         parser = core_parser("kraken")
@@ -205,8 +207,11 @@ class TestBybit:
         whole = [{"price": "1.5", "side": "Buy", "size": 7}, {"price": "1.6", "side": "Sell", "size": 8}]
         quote = only(parse(parser, old | {"data": whole}))
         assert (quote.symbol, top(quote)) == ("BTC/USD:BTC", (1.5, 1.6, 7, 8))
-        change = {"delete": [{"price": "1.5", "side": "Buy"}], "update": [], "insert": []}
-        change["insert"] = [{"price": "1.4", "side": "Buy", "size": 1}]
+        change: dict[str, list[dict[str, object]]] = {
+            "delete": [{"price": "1.5", "side": "Buy"}],
+            "update": [],
+            "insert": [{"price": "1.4", "side": "Buy", "size": 1}],
+        }
         assert top(only(parse(parser, old | {"type": "delta", "data": change}))) == (1.4, 1.6, 1, 8)
 
     def test_candles_and_trades(self) -> None:

@@ -22,7 +22,7 @@ from coinstream.settings import BrokerSettings
 from coinstream.topics.apply import Provisioner
 from coinstream.topics.catalogue import catalogue
 from tests.feeds.running import direct
-from tests.support import wait_until
+from tests.support import headers_of, wait_until
 
 BOTH = ("BTC/USDT", "ETH/USDT")
 
@@ -56,7 +56,7 @@ class Since:
 
         def is_there() -> bool:
             found = self._consumer.consume(1000, 0.2)
-            records.extend((record.value() or b"", dict(record.headers() or [])) for record in found)
+            records.extend((record.value() or b"", headers_of(record)) for record in found)
             return len(records) >= count
 
         wait_until(is_there, what=f"{count} records")

@@ -23,6 +23,7 @@ from coinstream.serialization import Decoder, Encoder
 from coinstream.settings import BrokerSettings
 from tests.conftest import TopicFactory
 from tests.producer.records import read
+from tests.support import headers_of
 
 HERE = Path(__file__).parent
 KAFKA_TOOLS_SHA256 = "62f3c5dd7aa3442d4c5bc6a95f86e2502178ea09de8e27f74d9563bf955e253c"
@@ -44,7 +45,7 @@ def expected(topic: str) -> dict[bytes, int]:
 def run(command: list[str], given: bytes = b"", **options: Any) -> str:
     done = subprocess.run(command, input=given, capture_output=True, timeout=120, check=False, **options)
     assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.decode()
+    return str(done.stdout.decode())
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +166,7 @@ def received(brokers: BrokerSettings, topic: str, count: int) -> dict[bytes, Mes
     """What our decoder makes of a topic, by key."""
     decoder = Decoder()
     return {
-        bytes(record.key() or b""): decoder.decode(record.value(), record.headers()).message
+        bytes(record.key() or b""): decoder.decode(record.value(), list(headers_of(record).items())).message
         for record in read(brokers.brokers, topic, count)
     }
 

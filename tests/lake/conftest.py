@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ def lake(tmp_path: Path) -> Lake:
     return lake_at(tmp_path / "home")
 
 
-def lake_at(home: Path, **settings: object) -> Lake:
+def lake_at(home: Path, **settings: Any) -> Lake:
     """The lake of a home."""
-    chosen = {"batch_rows": 2_000, **settings}
+    chosen: dict[str, Any] = {"batch_rows": 2_000, **settings}
     return Lake(LakeSettings(**chosen), HomeSettings(home=home))

@@ -150,4 +150,5 @@ def places(lake: Lake, table: str) -> Counter[tuple[str, int, int]]:
 def rows(lake: Lake, table: str) -> Sequence[dict[str, Any]]:
     found = lake.find(table)
     assert found is not None
-    return found.scan().to_arrow().sort_by([("partition", "ascending"), ("offset", "ascending")]).to_pylist()
+    sorted_rows = found.scan().to_arrow().sort_by([("partition", "ascending"), ("offset", "ascending")])
+    return list(sorted_rows.to_pylist())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -24,6 +25,7 @@ from coinstream.topics.catalogue import catalogue
 from definitions import defs
 from tests.conftest import TopicFactory
 from tests.lake.support import iso, level1, price, send
+from tests.support import typed
 
 SPEC = spec_named("level1")
 
@@ -45,7 +47,7 @@ def brokers(home: Path, own_broker: BrokerSettings, monkeypatch: pytest.MonkeyPa
     return own_broker
 
 
-def run(job: str, **options: object) -> dg.ExecuteInProcessResult:
+def run(job: str, **options: Any) -> dg.ExecuteInProcessResult:
     return defs.resolve_job_def(job).execute_in_process(
         instance=dg.DagsterInstance.ephemeral(), raise_on_error=True, **options
     )
@@ -82,7 +84,7 @@ def test_a_run_lands_checks_and_shows_the_offenders(brokers: BrokerSettings) -> 
     assert crossed.metadata["offenders"].value == 1
     assert crossed.metadata["refuses_rows"].value is True
     assert crossed.metadata["data_docs"].value == str(page)
-    [shown] = crossed.metadata["newest_offenders"].value.records
+    [shown] = typed(crossed.metadata["newest_offenders"], dg.TableMetadataValue).records
     assert "70000.5" in str(shown.data["message"])
     assert found["price_precision"].passed
     assert found["sizes_positive"].metadata["checked"].value == 50
@@ -99,7 +101,7 @@ def test_offenders_whose_bytes_are_no_text_are_shown_too(
     send(broker_settings.brokers, name, [b"\xff" * 500, level1()])
     land(lake, broker_settings, SPEC, ExpectationValidator(SPEC), topic=name)
     [readable] = [rule for rule in rules_for("level1") if rule.name == "readable"]
-    [shown] = offenders(lake, SPEC, readable).value.records
+    [shown] = typed(offenders(lake, SPEC, readable), dg.TableMetadataValue).records
     assert "not UTF-8" in str(shown.data["reason"])
     assert len(str(shown.data["message"])) == SHOWN
 
@@ -115,7 +117,7 @@ def test_a_past_hour_is_landed_again(brokers: BrokerSettings) -> None:
     table.delete("exchange_id == 'kraken'")
     result = run("land_topics", partition_key=key)
     [event] = result.asset_materializations_for_node("tables__price")
-    assert event.metadata["landed_again"].value >= 20
+    assert typed(event.metadata["landed_again"].value, int) >= 20
     assert Lake().table(spec_named("price")).scan().count() == count
 
 
@@ -129,13 +131,14 @@ def test_candles_and_compaction_run(brokers: BrokerSettings) -> None:
     run("land_topics", partition_key=HOURS.get_last_partition_key())
     built = run("build_candles")
     [event] = built.asset_materializations_for_node("candles")
-    assert event.metadata["produced"].value > 0
+    assert typed(event.metadata["produced"].value, int) > 0
     landed = run("land_topics", partition_key=HOURS.get_last_partition_key())
     [event] = landed.asset_materializations_for_node("tables__ohlcv")
-    assert event.metadata["landed"].value > 0
+    assert typed(event.metadata["landed"].value, int) > 0
     compacted = run("compact_tables")
     [event] = compacted.asset_materializations_for_node("tables__compaction")
-    assert {record.data["table"] for record in event.metadata["tables"].value.records} >= {"price", "ohlcv"}
+    tables = typed(event.metadata["tables"], dg.TableMetadataValue)
+    assert {record.data["table"] for record in tables.records} >= {"price", "ohlcv"}
 
 
 def test_the_schedule_asks_for_the_hour_under_way() -> None:

@@ -37,7 +37,7 @@ def quotes(count: int, seed: int, step_s: float = 7.3) -> list[dict[str, Any]]:
         at = START + timedelta(seconds=step_s * number)
         bid, ask = round(mid[symbol] - 0.05, 4), round(mid[symbol] + 0.05, 4)
         times = {"timestamp": iso(at), "lastUpdated": iso(at + timedelta(milliseconds=30))}
-        made.append(level1(symbol=symbol, bestBid=bid, bestAsk=ask, **times))
+        made.append(level1(0, symbol=symbol, bestBid=bid, bestAsk=ask, **times))
     return made
 
 

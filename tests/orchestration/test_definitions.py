@@ -26,7 +26,11 @@ def test_every_asset_says_what_it_is_and_whose() -> None:
 
 def test_every_automation_and_job_says_what_it_does() -> None:
     repository = defs.get_repository_def()
-    named = [*repository.schedule_defs, *repository.sensor_defs, *repository.get_all_jobs()]
+    named: list[dg.ScheduleDefinition | dg.SensorDefinition | dg.JobDefinition] = [
+        *repository.schedule_defs,
+        *repository.sensor_defs,
+        *repository.get_all_jobs(),
+    ]
     silent = [one.name for one in named if not one.description and not one.name.startswith("__")]
     assert not silent
 

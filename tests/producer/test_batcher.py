@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given
@@ -52,9 +52,19 @@ def test_the_size_follows_the_rate(limits: BatchLimits, rate: float) -> None:
     assert size.messages == max(1, min(round(rate * limits.latency_ms / 1000), limits.messages))
 
 
+def keep_in(batches: list[Sequence[Message]]) -> Callable[[Sequence[Message]], int]:
+    """A sender that keeps what it was given, and says that all of it left."""
+
+    def keep(batch: Sequence[Message]) -> int:
+        batches.append(batch)
+        return len(batch)
+
+    return keep
+
+
 def test_a_full_batch_leaves_at_once_and_the_rest_on_closing() -> None:
     batches: list[Sequence[Message]] = []
-    with Batcher("t", lambda batch: batches.append(batch) or len(batch), PATIENT) as batcher:
+    with Batcher("t", keep_in(batches), PATIENT) as batcher:
         for message in quotes(12):
             batcher.add(message)
         assert [message for batch in batches for message in batch] == quotes(12)[: 12 - len(batcher)]
@@ -65,7 +75,7 @@ def test_a_full_batch_leaves_at_once_and_the_rest_on_closing() -> None:
 def test_the_oldest_message_is_not_kept_waiting_by_younger_ones() -> None:
     batches: list[Sequence[Message]] = []
     limits = BatchLimits(messages=1_000_000, latency_ms=30)
-    with Batcher("t", lambda batch: batches.append(batch) or len(batch), limits) as batcher:
+    with Batcher("t", keep_in(batches), limits) as batcher:
         sent = 0
 
         def one_more() -> bool:

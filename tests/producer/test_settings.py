@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ def transactional(settings: ProducerSettings) -> KafkaConfig:
 
 
 @pytest.mark.parametrize("value", ["0", "1", 0, 1])
-def test_acks_that_idempotence_forbids_are_refused_with_the_reason(value: object) -> None:
+def test_acks_that_idempotence_forbids_are_refused_with_the_reason(value: Any) -> None:
     with pytest.raises(SettingsError, match=r"ACKS.*idempoten"):
         ProducerSettings(acks=value)
 
@@ -50,6 +51,7 @@ def test_old_names_work_and_name_the_new_ones(
     with caplog.at_level(logging.WARNING):
         assert ProducerSettings().affinity == "key"
     assert "REDPANDA_PRODUCER_SPREAD is now named REDPANDA_PRODUCER_AFFINITY" in caplog.text
-    assert ProducerSettings(pool_max_in_flight=2).max_in_flight == 2
+    old: dict[str, Any] = {"pool_max_in_flight": 2}
+    assert ProducerSettings(**old).max_in_flight == 2
     monkeypatch.setenv("REDPANDA_PRODUCER_AFFINITY", "topic")
     assert ProducerSettings().affinity == "topic"

@@ -37,7 +37,7 @@ from tests.conftest import TopicFactory
 from tests.security.certificates import KEY_PASSWORD
 from tests.security.conftest import PASSWORD, Secured
 from tests.security.tokens import CLIENT_ID, CLIENT_SECRET
-from tests.support import wait_until
+from tests.support import headers_of, wait_until
 
 SECRETS = (PASSWORD, KEY_PASSWORD, CLIENT_SECRET)
 WRONG = "wrong-Password-never-shown"
@@ -151,7 +151,7 @@ def read_one(settings: BrokerSettings, topic: str, group: str) -> object:
     error = record.error()
     if error is not None:
         raise broker_error(error, f"reading {topic}", settings.brokers)
-    return Decoder().decode(record.value(), record.headers(), topic).message  # type: ignore[arg-type]
+    return Decoder().decode(record.value(), list(headers_of(record).items()), topic).message
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -27,7 +27,7 @@ def daemon(
         process = psutil.Popen(
             [sys.executable, "-m", "dagster._daemon", "run", "-m", module],
             cwd=ROOT,
-            env=os.environ | {"DAGSTER_HOME": str(home)} | environment,
+            env={**os.environ, "DAGSTER_HOME": str(home), **environment},
             stdout=log,
             stderr=subprocess.STDOUT,
         )

@@ -32,7 +32,7 @@ def test_young_runs_stay(instance: dg.DagsterInstance) -> None:
 
 
 def test_old_observations_of_sensors_go_and_young_ones_stay(instance: dg.DagsterInstance) -> None:
-    def observations() -> list[str]:
+    def observations() -> list[object]:
         found = instance.fetch_observations(dg.AssetKey("a"), limit=10).records
         return [record.asset_observation.metadata["n"].value for record in found if record.asset_observation]
 

@@ -46,7 +46,8 @@ def run(instance: dg.DagsterInstance, *, works: bool) -> None:
 
 class Ticker:
     def __init__(self, instance: dg.DagsterInstance, resources: dict[str, Any]) -> None:
-        self._instance, self._alerts, self._cursor = instance, resources["alerts"], None
+        self._instance, self._alerts = instance, resources["alerts"]
+        self._cursor: str | None = None
 
     def __call__(self) -> None:
         context = dg.build_sensor_context(

@@ -112,7 +112,7 @@ def test_a_crashed_feed_is_started_again_after_a_wait(
     assert not second.run_requests
     assert "1 crash(es)" in str(second.skip_reason)
     real = time.time
-    monkeypatch.setattr(sensors.feeds.time, "time", lambda: real() + WatchSettings().feed_backoff_s + 1)
+    monkeypatch.setattr(time, "time", lambda: real() + WatchSettings().feed_backoff_s + 1)
     assert tick(instance, second.cursor).run_requests
 
 

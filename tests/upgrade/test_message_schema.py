@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from coinstream.json_encoder import compile_encoder
 from coinstream.lake.landing import land
 from coinstream.lake.schemas import spec_named
 from coinstream.messages import Message, Price
+from coinstream.precision import PriceRounder
 from coinstream.serialization import Decoder, Encoder
 from coinstream.settings import BrokerSettings
 from tests.conftest import TopicFactory
@@ -43,7 +44,7 @@ OLD = Price(exchange_id="kraken", symbol="BTC-USD", usd_price=64_000.5, volume_2
 NEW = NextPrice(
     exchange_id="kraken", symbol="BTC-USD", usd_price=64_000.5, volume_24h=12.5, last_updated=AT, trades_24h=7
 )
-write_new = compile_encoder(NextPrice, Counter())
+write_new = compile_encoder(NextPrice, PriceRounder())
 
 
 def test_old_reader_with_new_field() -> None:
