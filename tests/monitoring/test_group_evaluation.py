@@ -150,7 +150,7 @@ class Surfaces:
 
     def tags(self, group: str) -> list[tuple[str, str, str]]:
         return [
-            tuple(one.tags[f"coinstream/{name}"] for name in ("verdict", "health", "reason"))
+            (one.tags["coinstream/verdict"], one.tags["coinstream/health"], one.tags["coinstream/reason"])
             for one in self.requests
             if one.tags["coinstream/lagging_group"] == group
         ]

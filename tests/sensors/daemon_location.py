@@ -32,7 +32,7 @@ def handle_the_rest(context: dg.OpExecutionContext, admin: AdminResource) -> Non
     consumer.close()
 
 
-@dg.job(name=sensors.lag.CATCH_UP_JOB, partitions_def=HOURS, executor_def=dg.in_process_executor)
+@dg.job(name=sensors.lag.LANDING_JOB, partitions_def=HOURS, executor_def=dg.in_process_executor)
 def catch_up() -> None:
     """One step."""
     handle_the_rest()
