@@ -8,13 +8,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from coinstream.feeds import Feed
-from coinstream.feeds.live import DirectFeed, Patience
+from coinstream.feeds.live import DirectFeed, Timeouts
 from coinstream.feeds.live.dialects import new_dialect
 from coinstream.feeds.simulated import SimulatedExchange
 from coinstream.messages import Level1, Message, Price
 from tests.support import wait_until
 
-IMPATIENT = Patience(
+IMPATIENT = Timeouts(
     frozen_after_s=1.0,
     silent_after_s=1.0,
     first_retry_s=0.02,
@@ -30,11 +30,11 @@ def direct(
     venue: str,
     symbols: Sequence[str],
     types: Sequence[str] = ("level1", "price"),
-    patience: Patience = IMPATIENT,
+    timeouts: Timeouts = IMPATIENT,
 ) -> DirectFeed:
     """The direct feed of a simulated exchange."""
     dialect = new_dialect(venue, types, exchange.ws_url(venue), exchange.http_url(venue))
-    return DirectFeed(dialect, symbols, f"{venue}-test", patience)
+    return DirectFeed(dialect, symbols, f"{venue}-test", timeouts)
 
 
 class Running:
@@ -62,7 +62,7 @@ class Running:
         try:
             for batch in self.feed.messages(self._stop):
                 self.messages.extend(batch)
-                self.feed.account.take_dead()
+                self.feed.stats.take_dead()
         except Exception as error:  # noqa: BLE001 (it is looked at by the test)
             self.error = error
 

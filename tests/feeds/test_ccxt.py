@@ -10,7 +10,7 @@ import pytest
 
 from coinstream.errors import FeedError
 from coinstream.feeds import Reason
-from coinstream.feeds.feed_stats import Flag
+from coinstream.feeds.feed_stats import Anomaly
 from coinstream.feeds.live import CcxtFeed
 from coinstream.feeds.live.ccxt_messages import candles_of, price_of, quote_of
 from coinstream.feeds.parsers.market_state import Memory
@@ -34,7 +34,7 @@ def feed(exchange: SimulatedExchange, venue: str, *symbols: str, types: tuple[st
     options = ccxt_options(venue, exchange.http_url(venue), exchange.ws_url(venue))
     wanted = symbols or (SYMBOLS[venue],)
     # ccxt keeps to the real exchanges' limits on requests; this one has none.
-    return CcxtFeed(venue, wanted, types, options=options | {"rateLimit": 1}, patience=PATIENT_ENOUGH)
+    return CcxtFeed(venue, wanted, types, options=options | {"rateLimit": 1}, timeouts=PATIENT_ENOUGH)
 
 
 @pytest.mark.parametrize("venue", sorted(SYMBOLS))
@@ -45,7 +45,7 @@ def test_quotes_prices_and_candles(exchange: SimulatedExchange, venue: str) -> N
             "all three kinds of message",
         )
         running.wait_for_more(20)
-    assert running.feed.account.is_balanced
+    assert running.feed.stats.is_balanced
     assert {message.exchange_id for message in running.messages} == {venue}
     numbers = running.numbers(SYMBOLS[venue])
     assert numbers == sorted(numbers)
@@ -61,7 +61,7 @@ def test_a_broken_connection_is_made_anew(exchange: SimulatedExchange) -> None:
     with Running(feed(exchange, "binance", types=("level1",))) as running:
         running.wait_for_more(20)
         exchange.faults.drop = 1
-        running.wait(lambda: running.feed.account.flags[Flag.RECONNECT], "a reconnect")
+        running.wait(lambda: running.feed.stats.flags[Anomaly.RECONNECT], "a reconnect")
         running.wait_for_more(20)
 
 
@@ -69,24 +69,24 @@ def test_a_frame_that_ccxt_cannot_read_is_counted_and_the_feed_goes_on(exchange:
     with Running(feed(exchange, "binance", types=("level1",))) as running:
         running.wait_for_more(20)
         exchange.faults.garble = 1.0
-        running.wait(lambda: running.feed.account.flags[Flag.RECONNECT], "a reconnect")
+        running.wait(lambda: running.feed.stats.flags[Anomaly.RECONNECT], "a reconnect")
         exchange.faults.garble = 0.0
         running.wait_for_more(20)
-    assert running.feed.account.is_balanced
+    assert running.feed.stats.is_balanced
 
 
 def test_limits_at_the_start_are_survived(exchange: SimulatedExchange) -> None:
     exchange.faults.rate_limit = 2
     with Running(feed(exchange, "binance", types=("level1",))) as running:
         running.wait_for_more(10)
-    assert running.feed.account.flags[Flag.RATE_LIMITED] >= 1
+    assert running.feed.stats.flags[Anomaly.RATE_LIMITED] >= 1
 
 
 def test_a_symbol_that_is_not_listed_does_not_disturb_the_others(exchange: SimulatedExchange) -> None:
     exchange.faults.vanished = {"ETH/USDT"}
     with Running(feed(exchange, "binance", "BTC/USDT", "ETH/USDT", types=("level1",))) as running:
         running.wait_for_more(20, "BTC/USDT")
-    assert running.feed.account.flags[Flag.VANISHED] == 1
+    assert running.feed.stats.flags[Anomaly.VANISHED] == 1
 
 
 def test_an_unknown_exchange_or_type_is_an_error_that_names_it() -> None:

@@ -9,7 +9,7 @@ import pytest
 from coinstream.errors import SettingsError
 from coinstream.feeds.config import load, read
 from coinstream.feeds.live import CcxtFeed, CoingeckoFeed, DirectFeed
-from coinstream.feeds.live.base import Patience
+from coinstream.feeds.live.base import Timeouts
 from coinstream.feeds.registry import default_feed, entries, open_feed
 from coinstream.feeds.simulated.feed import SimulatedFeed
 
@@ -53,7 +53,7 @@ feeds:
     symbols: [ADA/EUR]
     types: [level1]
     options: {apiKey: "${MY_KEY}"}
-    patience: {frozen_after_s: 7}
+    timeouts: {frozen_after_s: 7}
   global: {source: coingecko, types: [price], coins: 5}
   gate-live: null
 """
@@ -65,7 +65,7 @@ feeds:
     assert "binance-live" in config.feeds
     mine = open_feed("mine")
     assert isinstance(mine, CcxtFeed)
-    assert mine.patience == Patience(frozen_after_s=7)
+    assert mine.timeouts == Timeouts(frozen_after_s=7)
     assert mine._client().apiKey == "secret"
     assert isinstance(open_feed("global"), CoingeckoFeed)
 
@@ -80,7 +80,7 @@ FAULTS = [
     ("feeds:\n\n  a:\n    source: tape\n", 3, "a: Input tag 'tape'"),
     (GECKO + "    tipes: [price]\n", 4, "a.tipes: Extra inputs"),
     (GECKO + "    types: [level1]\n", 4, "a.types.0: Input should be"),
-    (GECKO + "    patience: {frozen: 1}\n", 4, "a.patience.frozen: Unexpected"),
+    (GECKO + "    timeouts: {frozen: 1}\n", 4, "a.timeouts.frozen: Unexpected"),
     (GECKO + "  b: null\n  a: null\n", 5, "'a' is there twice, first in line 2"),
     ("foods: {}\n", 1, "foods: Extra inputs"),
     ("feeds: [\n", 0, "not YAML"),

@@ -14,8 +14,8 @@ import pytest
 
 from coinstream.errors import FeedError
 from coinstream.feeds import Reason
-from coinstream.feeds.feed_stats import Flag
-from coinstream.feeds.live import CoingeckoFeed, Patience
+from coinstream.feeds.feed_stats import Anomaly
+from coinstream.feeds.live import CoingeckoFeed, Timeouts
 from coinstream.feeds.live.base import Inbox, LiveFeed
 from coinstream.feeds.simulated import Faults, SimulatedExchange
 from coinstream.messages import Analytics, Price
@@ -40,14 +40,14 @@ def test_every_quote_arrives_in_order_with_its_times(exchange: SimulatedExchange
         numbers = running.numbers(symbol)
         assert numbers == list(range(numbers[0], numbers[-1] + 1))
         assert all(quote.last_updated.tzinfo and quote.timestamp.tzinfo for quote in running.quotes(symbol))
-    account = running.feed.account
-    assert account.is_balanced
-    assert not account.flags
+    stats = running.feed.stats
+    assert stats.is_balanced
+    assert not stats.flags
     assert running.prices(BTC)
 
 
 def reconnected_more_than(running: Running, times: int) -> bool:
-    return running.feed.account.flags[Flag.RECONNECT] > times
+    return running.feed.stats.flags[Anomaly.RECONNECT] > times
 
 
 @pytest.mark.parametrize("venue", ["binance", "kraken"])
@@ -65,12 +65,12 @@ def test_connections_refused_and_rate_limited_are_tried_again(exchange: Simulate
     exchange.faults.refuse, exchange.faults.rate_limit = 6, 3
     with Running(direct(exchange, "binance", BOTH)) as running:
         running.wait_for_more(20)
-    assert running.feed.account.flags[Flag.RATE_LIMITED] >= 1
+    assert running.feed.stats.flags[Anomaly.RATE_LIMITED] >= 1
 
 
 def test_a_feed_without_any_connection_gives_up_and_says_why() -> None:
     with SimulatedExchange(BOTH) as gone:
-        feed = direct(gone, "binance", BOTH, patience=Patience(first_retry_s=0.01, give_up_after_s=0.2))
+        feed = direct(gone, "binance", BOTH, timeouts=Timeouts(first_retry_s=0.01, give_up_after_s=0.2))
     with Running(feed) as running:
         wait_until(lambda: running.error, what="the feed's end")
     assert isinstance(running.error, FeedError)
@@ -83,28 +83,28 @@ def test_garbled_frames_are_dead_letters_and_the_feed_goes_on(
 ) -> None:
     exchange.faults.garble = 0.2
     with Running(direct(exchange, venue, BOTH)) as running:
-        running.wait(lambda: running.feed.account.rejected[Reason.MALFORMED] > 10, "malformed frames")
+        running.wait(lambda: running.feed.stats.rejected[Reason.MALFORMED] > 10, "malformed frames")
         running.wait_for_more(20)
-    assert running.feed.account.is_balanced
+    assert running.feed.stats.is_balanced
 
 
 def test_a_gap_in_the_trades_is_filled_for_that_symbol_alone(exchange: SimulatedExchange) -> None:
     with Running(direct(exchange, "binance", BOTH)) as running:
         running.wait_for_more(50)
         exchange.faults.gap = 0.05
-        running.wait(lambda: running.feed.account.flags[Flag.RECOVERED] >= 5, "recovered gaps")
+        running.wait(lambda: running.feed.stats.flags[Anomaly.RECOVERED] >= 5, "recovered gaps")
         exchange.faults.gap = 0.0
         running.wait_for_more(50)
-    account = running.feed.account
-    assert account.flags[Flag.GAP] >= account.flags[Flag.RECOVERED]
-    assert not account.flags[Flag.RECONNECT]
+    stats = running.feed.stats
+    assert stats.flags[Anomaly.GAP] >= stats.flags[Anomaly.RECOVERED]
+    assert not stats.flags[Anomaly.RECONNECT]
 
 
 def test_trades_missed_while_reconnecting_are_recovered(exchange: SimulatedExchange) -> None:
     with Running(direct(exchange, "binance", BOTH, ("price",))) as running:
         running.wait_for_more(50)
         exchange.faults.drop = 1
-        running.wait(lambda: running.feed.account.flags[Flag.RECOVERED] >= 2, "both symbols recovered")
+        running.wait(lambda: running.feed.stats.flags[Anomaly.RECOVERED] >= 2, "both symbols recovered")
         running.wait_for_more(50)
     # Every trade of the walk is at another price: what is there twice or not at all shows.
     for symbol in BOTH:
@@ -121,13 +121,13 @@ def test_duplicates_count_once(exchange: SimulatedExchange) -> None:
         running.wait_for_more(200)
     numbers = running.numbers(BTC)
     assert numbers == list(range(numbers[0], numbers[-1] + 1))
-    assert running.feed.account.rejected[Reason.DUPLICATE] > 20
+    assert running.feed.stats.rejected[Reason.DUPLICATE] > 20
 
 
 def test_crossed_books_are_flagged_and_published(exchange: SimulatedExchange) -> None:
     exchange.faults.cross = 0.3
     with Running(direct(exchange, "kraken", BOTH)) as running:
-        running.wait(lambda: running.feed.account.flags[Flag.CROSSED] > 10, "crossed books")
+        running.wait(lambda: running.feed.stats.flags[Anomaly.CROSSED] > 10, "crossed books")
     crossed = [quote for quote in running.quotes(BTC) if quote.best_bid > quote.best_ask]
     assert crossed
 
@@ -137,7 +137,7 @@ def test_a_frozen_stream_is_noticed_and_reconnected(exchange: SimulatedExchange,
     with Running(direct(exchange, venue, BOTH)) as running:
         running.wait_for_more(20)
         exchange.faults.freeze = True
-        running.wait(lambda: running.feed.account.flags[Flag.FROZEN], "the watchdog")
+        running.wait(lambda: running.feed.stats.flags[Anomaly.FROZEN], "the watchdog")
         exchange.faults.freeze = False
         running.wait_for_more(20)
 
@@ -147,15 +147,15 @@ def test_a_vanished_symbol_does_not_disturb_the_others(exchange: SimulatedExchan
     with Running(direct(exchange, venue, BOTH)) as running:
         running.wait_for_more(5, ETH)
         exchange.faults.vanished = {ETH}
-        running.wait(lambda: running.feed.account.flags[Flag.VANISHED], "the symbol is missed")
+        running.wait(lambda: running.feed.stats.flags[Anomaly.VANISHED], "the symbol is missed")
         running.wait_for_more(20, BTC)
-    assert not running.feed.account.flags[Flag.FROZEN]
+    assert not running.feed.stats.flags[Anomaly.FROZEN]
 
 
 def test_a_clock_that_runs_ahead_is_measured_and_quotes_pass(exchange: SimulatedExchange) -> None:
     exchange.faults.skew_ms = 5_000_000
     with Running(direct(exchange, "kraken", BOTH)) as running:
-        running.wait(lambda: (running.feed.account.clock_ahead_ms or 0) > 4_900_000, "the clock")
+        running.wait(lambda: (running.feed.stats.clock_ahead_ms or 0) > 4_900_000, "the clock")
         running.wait_for_more(20)
     quote = running.quotes(BTC)[-1]
     assert (quote.timestamp - quote.last_updated).total_seconds() > 4_900
@@ -173,13 +173,13 @@ def test_a_page_instead_of_json_does_not_disturb_the_stream(exchange: SimulatedE
     exchange.faults.html = True
     with Running(direct(exchange, "binance", BOTH)) as running:
         running.wait_for_more(50)
-    assert running.feed.account.clock_ahead_ms is None
+    assert running.feed.stats.clock_ahead_ms is None
 
 
 class TestCoingecko:
     def feed(self, exchange: SimulatedExchange) -> CoingeckoFeed:
         url = exchange.http_url("coingecko") + "/api/v3"
-        return CoingeckoFeed(("analytics", "price"), url=url, patience=IMPATIENT)
+        return CoingeckoFeed(("analytics", "price"), url=url, timeouts=IMPATIENT)
 
     def test_global_figures_and_prices_come_by_polling(self, exchange: SimulatedExchange) -> None:
         with Running(self.feed(exchange)) as running:
@@ -191,13 +191,13 @@ class TestCoingecko:
         with Running(self.feed(exchange)) as running:
             running.wait_for_more(1)
             exchange.faults.rate_limit = 1
-            running.wait(lambda: running.feed.account.flags[Flag.RATE_LIMITED], "the limit")
+            running.wait(lambda: running.feed.stats.flags[Anomaly.RATE_LIMITED], "the limit")
             exchange.faults.html = True
-            running.wait(lambda: running.feed.account.rejected[Reason.MALFORMED], "a page")
+            running.wait(lambda: running.feed.stats.rejected[Reason.MALFORMED], "a page")
             exchange.faults.html = False
             exchange.faults.refuse = 1
             running.wait_for_more(2)
-        assert running.feed.account.is_balanced
+        assert running.feed.stats.is_balanced
 
 
 class Interruption(BaseException):
@@ -221,7 +221,7 @@ def test_an_interruption_ends_the_feed_wherever_it_strikes(after: float) -> None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert feed.account.is_balanced
+    assert feed.stats.is_balanced
 
 
 def test_an_interruption_within_a_task_group_is_still_one() -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coinstream.feeds import Account, Reason
-from coinstream.feeds.feed_stats import Flag
+from coinstream.feeds import FeedStats, Reason
+from coinstream.feeds.feed_stats import Anomaly
 from coinstream.feeds.parsers import PARSERS, Frame, account_for
 from coinstream.messages import Analytics, Level1, Ohlcv, Price
 from tests.feeds.frames import RECEIVED_NS, core_parser, only, parse
@@ -326,13 +326,13 @@ class TestCoingecko:
 
 
 def test_locked_is_valid_and_flagged_crossed_is_flagged() -> None:
-    account, parser = Account(), core_parser("gemini")
+    stats, parser = FeedStats(), core_parser("gemini")
     for number, ask in enumerate(("1", "0.5", "2")):
         changes = [["buy", "1", str(number + 1)], ["sell", ask, "4"]]
         body = {"type": "l2_updates", "symbol": "BTCUSD", "changes": changes, "trades": []}
-        account_for(parse(parser, body), Frame(RECEIVED_NS, b""), "gemini", account)
-    assert account.flags == {Flag.LOCKED: 1, Flag.CROSSED: 1}
-    assert account.accepted == 3
+        account_for(parse(parser, body), Frame(RECEIVED_NS, b""), "gemini", stats)
+    assert stats.flags == {Anomaly.LOCKED: 1, Anomaly.CROSSED: 1}
+    assert stats.accepted == 3
 
 
 FRAMES: list[tuple[str, Any, Reason]] = [

@@ -32,11 +32,11 @@ def test_no_frame_of_a_recording_is_unaccounted(path: Path) -> None:
     feed = ReplayFeed(path, rebase=False)
     messages = drained(feed)
     assert messages
-    assert feed.account.frames > 0
-    assert feed.account.is_balanced
-    assert not feed.account.rejected[Reason.UNKNOWN]
-    assert not feed.account.entries[Reason.UNKNOWN]
-    assert not feed.account.dead
+    assert feed.stats.frames > 0
+    assert feed.stats.is_balanced
+    assert not feed.stats.rejected[Reason.UNKNOWN]
+    assert not feed.stats.entries[Reason.UNKNOWN]
+    assert not feed.stats.dead
 
 
 def test_the_shared_recordings_are_there() -> None:
@@ -74,8 +74,8 @@ def test_a_quote_bar_is_its_last_quote_and_bad_rows_are_counted(tmp_path: Path) 
         *("kraken", 1.5, 7),
         *(2.5, 8),
     )
-    assert feed.account.rejected == {Reason.ONE_SIDED: 1, Reason.MALFORMED: 1, Reason.BAD_VALUE: 1}
-    assert feed.account.is_balanced
+    assert feed.stats.rejected == {Reason.ONE_SIDED: 1, Reason.MALFORMED: 1, Reason.BAD_VALUE: 1}
+    assert feed.stats.is_balanced
 
 
 def test_answers_that_are_no_json_are_dead_letters(tmp_path: Path) -> None:
@@ -92,5 +92,5 @@ def test_answers_that_are_no_json_are_dead_letters(tmp_path: Path) -> None:
     (quote,) = drained(feed)
     assert isinstance(quote, Level1)
     assert (quote.symbol, quote.best_bid, quote.ask_size) == ("BTC/USDT", 1.5, 3)
-    assert feed.account.rejected == {Reason.MALFORMED: 2, Reason.REFUSED: 1, Reason.OUT_OF_DATE: 1}
-    assert len(feed.account.take_dead()) == 3
+    assert feed.stats.rejected == {Reason.MALFORMED: 2, Reason.REFUSED: 1, Reason.OUT_OF_DATE: 1}
+    assert len(feed.stats.take_dead()) == 3

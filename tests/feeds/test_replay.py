@@ -26,16 +26,16 @@ def test_every_line_of_the_sample_is_a_message_or_counted() -> None:
     feed = ReplayFeed(SPOT)
     messages = drain(feed)
     assert (feed.exchange, len(messages)) == ("binance", 23_969)
-    assert feed.account.rejected == {Reason.DEPTH: 22}
-    assert feed.account.is_balanced
-    assert not feed.account.dead
+    assert feed.stats.rejected == {Reason.DEPTH: 22}
+    assert feed.stats.is_balanced
+    assert not feed.stats.dead
 
 
 def test_a_session_recording_counts_its_control_lines() -> None:
     feed = ReplayFeed(KLINES, rebase=False)
     kinds = [type(message).__name__ for message in drain(feed)]
     assert (kinds.count("Level1"), kinds.count("Price"), kinds.count("Ohlcv")) == (84, 1, 2)
-    assert feed.account.rejected == {Reason.OPENED: 1, Reason.NOT_DOLLARS: 1}
+    assert feed.stats.rejected == {Reason.OPENED: 1, Reason.NOT_DOLLARS: 1}
 
 
 def test_original_times_are_kept_on_request() -> None:
@@ -60,7 +60,7 @@ def test_recordings_of_different_days_are_replayed_together() -> None:
     messages = drain(feed)
     symbols = {message.symbol for message in messages[:2000] if isinstance(message, Level1)}
     assert symbols >= {"BTC/USDT", "ETH/USDT", "NKN/USDT"}
-    assert feed.account.is_balanced
+    assert feed.stats.is_balanced
 
 
 def test_a_speed_makes_the_replay_take_its_time() -> None:
@@ -85,7 +85,7 @@ def test_a_loop_starts_over(tmp_path: Path) -> None:
         count += len(batch)
         if count > 200:
             stop.set()
-    assert feed.account.rejected[Reason.OPENED] >= 2
+    assert feed.stats.rejected[Reason.OPENED] >= 2
 
 
 def test_a_damaged_recording_yields_what_it_has_then_says_where(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_line_without_a_time_is_a_dead_letter(tmp_path: Path) -> None:
     path.write_bytes(b'1723161254087891268 {"u":1,"s":"BTCUSDT","b":"1","B":"1","a":"2","A":"1"}\ngarbage\n')
     feed = ReplayFeed(path)
     assert len(drain(feed)) == 1
-    assert [(letter.reason, letter.payload) for letter in feed.account.take_dead()] == [
+    assert [(letter.reason, letter.payload) for letter in feed.stats.take_dead()] == [
         (Reason.MALFORMED, b"garbage")
     ]
 

@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, TopicPartition
 from coinstream.client import RedpandaClient
 from coinstream.errors import FeedError
 from coinstream.feeds import FeedLease, FeedReport, run_feed
-from coinstream.feeds.live import Patience
+from coinstream.feeds.live import Timeouts
 from coinstream.feeds.runner import DEAD_LETTER_TOPIC, Progress
 from coinstream.feeds.simulated import SimulatedExchange
 from coinstream.messages import Level1, Price
@@ -121,7 +121,7 @@ def test_a_stopped_run_has_delivered_all_it_took(
         feed = direct(exchange, "binance", BOTH)
         thread = threading.Thread(target=lambda: reports.append(run_feed(feed, client, stop=stop)))
         thread.start()
-        wait_until(lambda: feed.account.accepted > 300, what="some messages")
+        wait_until(lambda: feed.stats.accepted > 300, what="some messages")
         stop.set()
         thread.join(30)
     (report,) = reports
@@ -130,7 +130,7 @@ def test_a_stopped_run_has_delivered_all_it_took(
 
 def test_a_run_that_fails_gives_its_lease_back(brokers: BrokerSettings, tmp_path: Path) -> None:
     with SimulatedExchange(BOTH) as gone:
-        feed = direct(gone, "binance", BOTH, patience=Patience(first_retry_s=0.01, give_up_after_s=0.1))
+        feed = direct(gone, "binance", BOTH, timeouts=Timeouts(first_retry_s=0.01, give_up_after_s=0.1))
     lease = FeedLease(tmp_path, "binance-test")
     with RedpandaClient(brokers) as client, pytest.raises(FeedError, match="no data from"):
         run_feed(feed, client, lease=lease)

@@ -6,17 +6,17 @@ not is kept as a dead letter: nothing is dropped in silence.
 """
 
 from coinstream.feeds.base import Feed
-from coinstream.feeds.feed_stats import Account, DeadLetter, Reason
+from coinstream.feeds.feed_stats import DeadLetter, FeedStats, Reason
 from coinstream.feeds.lease import FeedLease, LeaseError
 from coinstream.feeds.replay import ReplayFeed
 from coinstream.feeds.runner import FeedReport, run_feed
 
 __all__ = [
-    "Account",
     "DeadLetter",
     "Feed",
     "FeedLease",
     "FeedReport",
+    "FeedStats",
     "LeaseError",
     "Reason",
     "ReplayFeed",

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from coinstream.feeds.feed_stats import Account
+from coinstream.feeds.feed_stats import FeedStats
 from coinstream.messages import Message
 
 
@@ -16,12 +16,12 @@ class Feed(Protocol):
     Attributes:
         name: how it is called in `feeds.yaml` and on the command line.
         exchange: the `exchangeId` of its messages, or of most of them.
-        account: what became of everything it received.
+        stats: what became of everything it received.
     """
 
     name: str
     exchange: str
-    account: Account
+    stats: FeedStats
 
     def messages(self, stop: threading.Event) -> Iterator[Sequence[Message]]:
         """Yield batches until the source ends or `stop` is set.

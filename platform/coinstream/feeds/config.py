@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from coinstream.errors import SettingsError
-from coinstream.feeds.live.base import Patience
+from coinstream.feeds.live.base import Timeouts
 from coinstream.feeds.live.dialects import DIALECTS
 from coinstream.sharding import Shard
 
@@ -22,6 +22,10 @@ USER_FILE: Final = "COINSTREAM_FEEDS"
 Symbol = Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s:]+(:[^/\s]+)?$")]
 Shards = Annotated[int, Field(ge=1, le=1000)]
 """In how many parts a feed runs, each a feed of its own with some of the symbols."""
+
+
+_TIMEOUTS: Final = AliasChoices("timeouts", "patience")
+"""`patience` is the name that releases before 0.2 had."""
 
 
 class _Feed(BaseModel):
@@ -48,7 +52,7 @@ class DirectSpec(_Feed):
     ws_url: str | None = None
     rest_url: str | None = None
     shards: Shards = 1
-    patience: Patience = Patience()
+    timeouts: Timeouts = Field(Timeouts(), validation_alias=_TIMEOUTS)
 
     @field_validator("exchange")
     @classmethod
@@ -68,7 +72,7 @@ class CcxtSpec(_Feed):
     timeframe: str = "1m"
     options: dict[str, Any] = {}
     shards: Shards = 1
-    patience: Patience = Patience()
+    timeouts: Timeouts = Field(Timeouts(), validation_alias=_TIMEOUTS)
 
 
 class SimulatedSpec(_Feed):
@@ -83,7 +87,7 @@ class SimulatedSpec(_Feed):
     seed: int = 1
     url: str | None = None
     shards: Shards = 1
-    patience: Patience = Patience()
+    timeouts: Timeouts = Field(Timeouts(), validation_alias=_TIMEOUTS)
 
 
 class CoingeckoSpec(_Feed):
@@ -95,7 +99,7 @@ class CoingeckoSpec(_Feed):
     coins: Annotated[int, Field(ge=1, le=250)] = 100
     url: str | None = None
     key: str | None = None
-    patience: Patience = Patience(poll_every_s=60.0)
+    timeouts: Timeouts = Field(Timeouts(poll_every_s=60.0), validation_alias=_TIMEOUTS)
 
 
 FeedSpec = Annotated[

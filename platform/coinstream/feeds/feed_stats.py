@@ -54,7 +54,7 @@ _FAULTS: Final = frozenset(
 )
 
 
-class Flag(StrEnum):
+class Anomaly(StrEnum):
     """A remarkable thing about a message that was produced all the same."""
 
     CROSSED = "crossed book (bid above ask)"
@@ -80,7 +80,7 @@ class DeadLetter(NamedTuple):
 
 
 @dataclass
-class Account:
+class FeedStats:
     """Counts of one feed. `frames` = frames that gave messages + frames that were rejected.
 
     Attributes:
@@ -97,7 +97,7 @@ class Account:
     accepted: int = 0
     rejected: Counter[Reason] = field(default_factory=Counter)
     entries: Counter[Reason] = field(default_factory=Counter)
-    flags: Counter[Flag] = field(default_factory=Counter)
+    flags: Counter[Anomaly] = field(default_factory=Counter)
     dead: deque[DeadLetter] = field(default_factory=deque)
     clock_ahead_ms: float | None = None
     trouble: str | None = None
@@ -124,3 +124,9 @@ class Account:
     def take_dead(self) -> list[DeadLetter]:
         """Hand over the dead letters gathered so far."""
         return [self.dead.popleft() for _ in range(len(self.dead))]
+
+
+Account = FeedStats
+"""The name of `FeedStats` before 0.2."""
+Flag = Anomaly
+"""The name of `Anomaly` before 0.2."""

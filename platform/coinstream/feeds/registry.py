@@ -169,7 +169,7 @@ def _open(name: str, spec: FeedSpec, options: Options) -> Feed:
             from coinstream.feeds.live.dialects import new_dialect
 
             dialect = new_dialect(spec.exchange, spec.types, spec.ws_url, spec.rest_url)
-            return DirectFeed(dialect, spec.symbols, name, spec.patience)
+            return DirectFeed(dialect, spec.symbols, name, spec.timeouts)
         case CcxtSpec():
             from coinstream.feeds.live import CcxtFeed
 
@@ -180,7 +180,7 @@ def _open(name: str, spec: FeedSpec, options: Options) -> Feed:
                 name=name,
                 timeframe=spec.timeframe,
                 options=_expanded(spec.options),
-                patience=spec.patience,
+                timeouts=spec.timeouts,
             )
         case CoingeckoSpec():
             from coinstream.feeds.live import CoingeckoFeed
@@ -192,7 +192,7 @@ def _open(name: str, spec: FeedSpec, options: Options) -> Feed:
                 url=spec.url or URL,
                 coins=spec.coins,
                 key=_expanded(spec.key),
-                patience=spec.patience,
+                timeouts=spec.timeouts,
             )
 
 
@@ -211,7 +211,7 @@ def _simulated(name: str, spec: SimulatedSpec, options: Options) -> Feed:
         rate=spec.rate * (options.speed or 1.0),
         seed=spec.seed,
         url=spec.url,
-        patience=spec.patience,
+        timeouts=spec.timeouts,
     )
 
 

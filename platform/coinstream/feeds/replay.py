@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from coinstream.feeds import recordings
-from coinstream.feeds.feed_stats import Account, DeadLetter, Reason
+from coinstream.feeds.feed_stats import DeadLetter, FeedStats, Reason
 from coinstream.feeds.parsers import Parser, account_for
 from coinstream.feeds.recordings import Line
 from coinstream.feeds.time_shift import rebased
@@ -51,7 +51,7 @@ class ReplayFeed:
     ) -> None:
         self.exchange = exchange or recordings.exchange_in(paths[0])
         self.name = name or paths[0].name.partition(".")[0]
-        self.account = Account()
+        self.stats = FeedStats()
         self._paths = paths
         self._speed = speed
         self._loop = loop
@@ -83,7 +83,7 @@ class ReplayFeed:
                 parser = recordings.parser_for(path, self.exchange)
             opened.add(path)
             batch.extend(self._read(line, parser))
-            if len(batch) >= BATCH or self.account.dead:
+            if len(batch) >= BATCH or self.stats.dead:
                 yield batch
                 batch = []
         yield batch
@@ -97,14 +97,14 @@ class ReplayFeed:
     def _read(self, line: Line, parser: Parser) -> Sequence[Message]:
         frame = line.frame
         if line.reason is not None:
-            self.account.refuse(line.reason)
+            self.stats.refuse(line.reason)
             if line.reason.is_fault:
-                self.account.bury(
+                self.stats.bury(
                     DeadLetter(self.exchange, frame.received_ns, line.reason, "no time stamp", frame.payload)
                 )
             return ()
         parsed = parser.parse(frame)
-        account_for(parsed, frame, self.exchange, self.account)
+        account_for(parsed, frame, self.exchange, self.stats)
         if not self._rebase:
             return parsed.messages
         shift_us = (time.time_ns() - frame.received_ns) // 1000

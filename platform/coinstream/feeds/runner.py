@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from coinstream.errors import FeedError
 from coinstream.feeds.base import Feed
-from coinstream.feeds.feed_stats import DeadLetter, Flag
+from coinstream.feeds.feed_stats import Anomaly, DeadLetter
 from coinstream.feeds.handover import market_of, note_of, under_lease
 from coinstream.feeds.lease import FeedLease
 from coinstream.messages import Level1, Message
@@ -154,7 +154,7 @@ def run_feed(
             try:
                 _close(batches)
             finally:
-                run.bury(feed.account.take_dead())
+                run.bury(feed.stats.take_dead())
                 client.flush(flush_timeout_s)
             note = note_of(run.last.values())
         finally:
@@ -162,9 +162,9 @@ def run_feed(
             if lease is not None:
                 lease.release(note)
     run.settle()
-    account = feed.account
-    if account.trouble is not None and not account.frames:
-        raise FeedError(f"feed {feed.name}: nothing was received; last: {account.trouble}")
+    stats = feed.stats
+    if stats.trouble is not None and not stats.frames:
+        raise FeedError(f"feed {feed.name}: nothing was received; last: {stats.trouble}")
     return run.report()
 
 
@@ -208,8 +208,8 @@ class _Run:
                 batch = batch[: limit - progress.messages]
             if batch:
                 self._publish(batch)
-            if self._feed.account.dead:
-                self.bury(self._feed.account.take_dead())
+            if self._feed.stats.dead:
+                self.bury(self._feed.stats.take_dead())
             progress.seconds = time.monotonic() - self._started
             self._tell()
             if limit is not None and progress.messages >= limit:
@@ -256,7 +256,7 @@ class _Run:
                 ) from error
 
     def report(self) -> FeedReport:
-        account, progress = self._feed.account, self._progress
+        stats, progress = self._feed.stats, self._progress
         seconds = time.monotonic() - self._started
         return FeedReport(
             feed=self._feed.name,
@@ -265,9 +265,9 @@ class _Run:
             seconds=round(seconds, 3),
             rate=round(progress.messages / seconds, 1) if seconds else 0.0,
             by_type=dict(sorted(progress.by_type.items())),
-            frames=account.frames,
-            rejected={str(reason): count for reason, count in account.rejected.most_common()},
-            entries={str(reason): count for reason, count in account.entries.most_common()},
+            frames=stats.frames,
+            rejected={str(reason): count for reason, count in stats.rejected.most_common()},
+            entries={str(reason): count for reason, count in stats.entries.most_common()},
             flags=self._flags(),
             dead_letters=len(self._buried),
             lease_token=self._lease.token if self._lease is not None else None,
@@ -280,13 +280,13 @@ class _Run:
         )
 
     def _flags(self) -> dict[str, int]:
-        flags = {str(flag): count for flag, count in self._feed.account.flags.most_common()}
+        flags = {str(flag): count for flag, count in self._feed.stats.flags.most_common()}
         if held := sum(self._client.held_record_times.values()):
-            flags[Flag.RECORD_TIME_HELD] = held
+            flags[Anomaly.RECORD_TIME_HELD] = held
         return flags
 
     def _clock_ahead_ms(self) -> float | None:
-        told = self._feed.account.clock_ahead_ms
+        told = self._feed.stats.clock_ahead_ms
         ahead = -min(self._from_exchange, default=0.0)
         return told if told is not None else (round(ahead, 1) if ahead > 0 else None)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from coinstream.feeds.exchanges.base import ExchangeAdapter
-from coinstream.feeds.feed_stats import Account, Reason
+from coinstream.feeds.feed_stats import FeedStats, Reason
 from coinstream.feeds.instruments import InstrumentList
 from coinstream.feeds.parsers.base import account_for
 from coinstream.feeds.recordings import read
@@ -25,12 +25,12 @@ class Session:
     """What parsing a recording gave.
 
     Attributes:
-        account: counts of frames and reasons.
+        stats: counts of frames and reasons.
         messages: in order.
         gaps: number of gaps in numbered streams.
     """
 
-    account: Account
+    stats: FeedStats
     messages: list[Message] = field(default_factory=list)
     gaps: int = 0
 
@@ -45,7 +45,7 @@ class Session:
     @property
     def faults(self) -> Counter[Reason]:
         """Count reasons that are faults, of frames and of entries."""
-        counts = self.account.rejected + self.account.entries
+        counts = self.stats.rejected + self.stats.entries
         return Counter({reason: count for reason, count in counts.items() if reason.is_fault})
 
 
@@ -72,20 +72,20 @@ def instruments_of(adapter: ExchangeAdapter, path: Path) -> InstrumentList:
 
 
 def replayed(adapter: ExchangeAdapter, path: Path, instruments: InstrumentList) -> Session:
-    """Parse every frame of a recording and account for it."""
+    """Parse every frame of a recording and count it."""
     parser = adapter.parser(instruments)
-    session = Session(Account())
+    session = Session(FeedStats())
     for line in read(path):
         if line.reason is Reason.OPENED and line.frame.url is not None:
             opened = getattr(parser, "opened", None)
             if opened is not None:
                 opened(line.frame.url)
         if line.reason is not None:
-            session.account.refuse(line.reason)
+            session.stats.refuse(line.reason)
             continue
         parsed = parser.parse(line.frame)
-        account_for(parsed, line.frame, adapter.exchange, session.account)
+        account_for(parsed, line.frame, adapter.exchange, session.stats)
         session.messages.extend(parsed.messages)
         session.gaps += parsed.gap is not None
-    assert session.account.is_balanced
+    assert session.stats.is_balanced
     return session

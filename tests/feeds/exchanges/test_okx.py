@@ -37,21 +37,21 @@ class TestRecording:
     def test_the_excerpt_parses_without_a_fault(self) -> None:
         session = replayed(OkxAdapter(), excerpt("okx.ws.gz"), instruments())
         assert session.faults == {}
-        assert session.account.rejected[Reason.CHECKSUM] == 0
+        assert session.stats.rejected[Reason.CHECKSUM] == 0
         assert {type(message) for message in session.messages} == {Level1, Book, Price, Trade}
 
     def test_the_whole_session_parses_and_every_checksum_matches(self) -> None:
         known = instruments_of(OkxAdapter(), shared("OKX.instruments.gz"))
         session = replayed(OkxAdapter(), shared("OKX.ws.1.0.head.gz"), known)
-        account = session.account
-        assert (account.frames, account.accepted) == (248, 221)
-        assert account.rejected == {
+        stats = session.stats
+        assert (stats.frames, stats.accepted) == (248, 221)
+        assert stats.rejected == {
             Reason.OPENED: 1,
             Reason.SENT: 3,
             Reason.ACKNOWLEDGED: 18,
             Reason.TOP_UNCHANGED: 5,
         }
-        assert (session.faults, session.gaps, account.flags) == ({}, 0, {})
+        assert (session.faults, session.gaps, stats.flags) == ({}, 0, {})
         assert len(session.of(Trade)) == 39
         books: Any = session.of(Book)
         assert all(book.bids[0][0] < book.asks[0][0] for book in books)

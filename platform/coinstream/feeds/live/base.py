@@ -1,4 +1,4 @@
-"""What all live feeds share: the loop that is driven by whoever takes the messages, and patience."""
+"""What all live feeds share: the loop that is driven by whoever takes the messages, and timeouts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Final
 from tenacity import RetryCallState, Retrying, wait_random_exponential
 
 from coinstream.errors import FeedError
-from coinstream.feeds.feed_stats import Account
+from coinstream.feeds.feed_stats import FeedStats
 from coinstream.messages import Message
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ _CLOSE_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timeouts:
     """How long a live feed waits before it acts. Seconds.
 
     Attributes:
@@ -51,8 +51,8 @@ class Patience:
 class Backoff:
     """Waits that double up to a cap, with full jitter, so that many clients do not come back at once."""
 
-    def __init__(self, patience: Patience) -> None:
-        self._wait = wait_random_exponential(multiplier=patience.first_retry_s, max=patience.longest_retry_s)
+    def __init__(self, timeouts: Timeouts) -> None:
+        self._wait = wait_random_exponential(multiplier=timeouts.first_retry_s, max=timeouts.longest_retry_s)
         self._state = RetryCallState(Retrying(), None, (), {})
         self._state.attempt_number = 0
 
@@ -69,8 +69,8 @@ class Backoff:
 class Inbox:
     """Messages between connections and the taker, bounded: who puts must wait for room."""
 
-    def __init__(self, account: Account, room: int = ROOM) -> None:
-        self._account = account
+    def __init__(self, stats: FeedStats, room: int = ROOM) -> None:
+        self._stats = stats
         self._room = room
         self._messages: list[Message] = []
         self._some = asyncio.Event()
@@ -80,7 +80,7 @@ class Inbox:
     @property
     def is_full(self) -> bool:
         """Whether who puts must wait."""
-        return len(self._messages) >= self._room or self._account.is_full
+        return len(self._messages) >= self._room or self._stats.is_full
 
     def put(self, messages: Sequence[Message]) -> None:
         """Add messages; call `free` next when the inbox is full."""
@@ -118,14 +118,14 @@ class LiveFeed(ABC):
     Attributes:
         name: see `Feed`.
         exchange: see `Feed`.
-        account: see `Feed`. `account.clock_ahead_ms` says how far the exchange's clock runs ahead.
+        stats: see `Feed`. `stats.clock_ahead_ms` says how far the exchange's clock runs ahead.
     """
 
-    def __init__(self, name: str, exchange: str, patience: Patience | None = None) -> None:
+    def __init__(self, name: str, exchange: str, timeouts: Timeouts | None = None) -> None:
         self.name = name
         self.exchange = exchange
-        self.account = Account()
-        self.patience = patience or Patience()
+        self.stats = FeedStats()
+        self.timeouts = timeouts or Timeouts()
         self._interruption: BaseException | None = None
 
     @abstractmethod
@@ -147,7 +147,7 @@ class LiveFeed(ABC):
         loop = asyncio.new_event_loop()
         loop.set_exception_handler(self._on_stray_error)
         try:
-            inbox = Inbox(self.account)
+            inbox = Inbox(self.stats)
             work = loop.create_task(self.run(inbox))
             try:
                 while not stop.is_set():

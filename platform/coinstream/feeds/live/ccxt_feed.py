@@ -15,8 +15,8 @@ from typing import Any, Final
 import msgspec
 
 from coinstream.errors import FeedError
-from coinstream.feeds.feed_stats import Flag, Reason
-from coinstream.feeds.live.base import Backoff, Inbox, LiveFeed, Patience, together
+from coinstream.feeds.feed_stats import Anomaly, Reason
+from coinstream.feeds.live.base import Backoff, Inbox, LiveFeed, Timeouts, together
 from coinstream.feeds.live.ccxt_messages import candles_of, price_of, quote_of
 from coinstream.feeds.parsers import Frame, account_for
 from coinstream.feeds.parsers.market_state import Memory, collect
@@ -62,9 +62,9 @@ class CcxtFeed(LiveFeed):
         name: str | None = None,
         timeframe: str = "1m",
         options: Mapping[str, Any] | None = None,
-        patience: Patience | None = None,
+        timeouts: Timeouts | None = None,
     ) -> None:
-        super().__init__(name or exchange, exchange, patience)
+        super().__init__(name or exchange, exchange, timeouts)
         import ccxt.pro
 
         if exchange not in ccxt.pro.exchanges and exchange not in ccxt.exchanges:
@@ -88,7 +88,7 @@ class CcxtFeed(LiveFeed):
         """See `LiveFeed.run`."""
         import ccxt
 
-        backoff, last_alive, rounds = Backoff(self.patience), time.monotonic(), 0
+        backoff, last_alive, rounds = Backoff(self.timeouts), time.monotonic(), 0
         self._inbox = inbox
         while True:
             data_before, self._broken, self._is_closing = self._data, None, False
@@ -101,7 +101,7 @@ class CcxtFeed(LiveFeed):
             except (ccxt.BaseError, OSError, TimeoutError, _AgainError) as failure:
                 error = failure
                 if isinstance(failure, (ccxt.RateLimitExceeded, ccxt.DDoSProtection)):
-                    self.account.flags[Flag.RATE_LIMITED] += 1
+                    self.stats.flags[Anomaly.RATE_LIMITED] += 1
             finally:
                 self._is_closing = True
                 await client.close()
@@ -110,14 +110,14 @@ class CcxtFeed(LiveFeed):
             if self._data > data_before:
                 backoff.reset()
                 last_alive = now
-            elif now - last_alive > self.patience.give_up_after_s:
+            elif now - last_alive > self.timeouts.give_up_after_s:
                 raise FeedError(
                     f"feed {self.name}: no data from {self.exchange} for "
-                    f"{self.patience.give_up_after_s:g} s; last: {str(error)[:300]}"
+                    f"{self.timeouts.give_up_after_s:g} s; last: {str(error)[:300]}"
                 )
             wait_s = backoff.next_s()
-            self.account.trouble = str(error)[:300]
-            log.warning("feed %s: %s; again in %.1f s", self.name, self.account.trouble, wait_s)
+            self.stats.trouble = str(error)[:300]
+            log.warning("feed %s: %s; again in %.1f s", self.name, self.stats.trouble, wait_s)
             await asyncio.sleep(wait_s)
             # Requests that were under way beside the one that failed have opened a session since.
             await client.close()
@@ -134,7 +134,7 @@ class CcxtFeed(LiveFeed):
         await self._measure_clock(client)
         symbols = self._listed(client)
         if is_again:
-            self.account.flags[Flag.RECONNECT] += 1
+            self.stats.flags[Anomaly.RECONNECT] += 1
         self._seen = dict.fromkeys(symbols, time.monotonic())
         works = [*self._streams(client, symbols, inbox), self._watch(client)]
         await together(*(asyncio.create_task(work) for work in works))
@@ -146,7 +146,7 @@ class CcxtFeed(LiveFeed):
             if symbol in client.markets and client.markets[symbol].get("active") is not False
         ]
         for symbol in set(self._symbols) - set(listed) - self._gone:
-            self.account.flags[Flag.VANISHED] += 1
+            self.stats.flags[Anomaly.VANISHED] += 1
             log.warning("feed %s: %s is not listed at %s", self.name, symbol, self.exchange)
         self._gone = set(self._symbols) - set(listed)
         if not listed:
@@ -165,7 +165,7 @@ class CcxtFeed(LiveFeed):
         finally:
             client.enableRateLimit = limits
         if told is not None:
-            self.account.clock_ahead_ms = round(told - middle_ms, 1)
+            self.stats.clock_ahead_ms = round(told - middle_ms, 1)
 
     # Streams
 
@@ -216,7 +216,7 @@ class CcxtFeed(LiveFeed):
                 update = await ask()
             except (ccxt.ChecksumError, ccxt.InvalidNonce):
                 # ccxt has dropped this symbol's book and takes a fresh snapshot when asked again.
-                self.account.flags[Flag.GAP] += 1
+                self.stats.flags[Anomaly.GAP] += 1
                 continue
             take(update, time.time_ns())
             if inbox.is_full:
@@ -233,11 +233,11 @@ class CcxtFeed(LiveFeed):
             except (ccxt.NetworkError, ccxt.ExchangeError) as error:
                 # The streams beside it are well: this endpoint alone is asked again later.
                 if isinstance(error, (ccxt.RateLimitExceeded, ccxt.DDoSProtection)):
-                    self.account.flags[Flag.RATE_LIMITED] += 1
+                    self.stats.flags[Anomaly.RATE_LIMITED] += 1
                 log.warning("feed %s: %s", self.name, str(error)[:300])
             if inbox.is_full:
                 await inbox.free()
-            await asyncio.sleep(self.patience.poll_every_s)
+            await asyncio.sleep(self.timeouts.poll_every_s)
 
     # What came
 
@@ -278,10 +278,10 @@ class CcxtFeed(LiveFeed):
         parsed = collect(found)
         is_fault = any(reason.is_fault for reason in parsed.rejected)
         payload = msgspec.json.encode(told, enc_hook=str) if is_fault else b""
-        account_for(parsed, Frame(received_ns, payload), self.exchange, self.account)
+        account_for(parsed, Frame(received_ns, payload), self.exchange, self.stats)
         if parsed.messages:
             self._data += 1
-            self.account.trouble = None
+            self.stats.trouble = None
             self._seen[parsed.messages[0].symbol] = time.monotonic()  # type: ignore[attr-defined]
             self._inbox.put(parsed.messages)
 
@@ -290,7 +290,7 @@ class CcxtFeed(LiveFeed):
     def on_callback_error(self, error: Exception) -> None:
         """ccxt reads frames in callbacks: one that it cannot read ends its reading without a word to us."""
         if not self._is_closing:
-            self.account.refuse(Reason.MALFORMED)
+            self.stats.refuse(Reason.MALFORMED)
             self._broken = f"a frame that ccxt cannot read: {error}"
 
     async def _watch(self, client: Any) -> None:
@@ -301,16 +301,16 @@ class CcxtFeed(LiveFeed):
                 raise _AgainError(self._broken)
             silent_looks = silent_looks + 1 if self._data == data_before else 0
             data_before = self._data
-            if silent_looks * _LOOK_S >= self.patience.frozen_after_s:
-                self.account.flags[Flag.FROZEN] += 1
-                raise _AgainError(f"no data for {self.patience.frozen_after_s:g} s")
+            if silent_looks * _LOOK_S >= self.timeouts.frozen_after_s:
+                self.stats.flags[Anomaly.FROZEN] += 1
+                raise _AgainError(f"no data for {self.timeouts.frozen_after_s:g} s")
             if silent_looks == 0:
                 await self._look_into_silence(client)
 
     async def _look_into_silence(self, client: Any) -> None:
         now = time.monotonic()
         silent = [
-            symbol for symbol, heard in self._seen.items() if now - heard >= self.patience.silent_after_s
+            symbol for symbol, heard in self._seen.items() if now - heard >= self.timeouts.silent_after_s
         ]
         if not silent:
             return

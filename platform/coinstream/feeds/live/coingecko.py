@@ -11,8 +11,8 @@ from typing import Final
 import httpx
 
 from coinstream.errors import FeedError
-from coinstream.feeds.feed_stats import Flag
-from coinstream.feeds.live.base import Backoff, Inbox, LiveFeed, Patience
+from coinstream.feeds.feed_stats import Anomaly
+from coinstream.feeds.live.base import Backoff, Inbox, LiveFeed, Timeouts
 from coinstream.feeds.parsers import CoingeckoParser, Frame, account_for
 
 log = logging.getLogger(__name__)
@@ -41,9 +41,9 @@ class CoingeckoFeed(LiveFeed):
         url: str = URL,
         coins: int = 100,
         key: str | None = None,
-        patience: Patience | None = None,
+        timeouts: Timeouts | None = None,
     ) -> None:
-        super().__init__(name, "coingecko", patience or Patience(poll_every_s=60.0))
+        super().__init__(name, "coingecko", timeouts or Timeouts(poll_every_s=60.0))
         if strange := set(types) - set(_TYPES):
             raise FeedError(
                 f"feed {name}: no such type {', '.join(sorted(strange))}; known: {', '.join(_TYPES)}"
@@ -58,7 +58,7 @@ class CoingeckoFeed(LiveFeed):
 
     async def run(self, inbox: Inbox) -> None:
         """See `LiveFeed.run`."""
-        backoff, last_alive = Backoff(self.patience), time.monotonic()
+        backoff, last_alive = Backoff(self.timeouts), time.monotonic()
         async with httpx.AsyncClient(timeout=_TIMEOUT_S, headers=self._headers) as http:
             while True:
                 error, pause_s = None, 0.0
@@ -69,19 +69,19 @@ class CoingeckoFeed(LiveFeed):
                         error = str(failure) or type(failure).__name__
                         continue
                     if reply.status_code == httpx.codes.TOO_MANY_REQUESTS:
-                        self.account.flags[Flag.RATE_LIMITED] += 1
+                        self.stats.flags[Anomaly.RATE_LIMITED] += 1
                         error, pause_s = "HTTP 429", _seconds(reply.headers.get("Retry-After"))
                     elif not self._take(reply, url, inbox):
                         error = f"HTTP {reply.status_code}, no figures in the reply"
                 if error is None:
                     backoff.reset()
-                    self.account.trouble = None
+                    self.stats.trouble = None
                     last_alive = time.monotonic()
-                    await asyncio.sleep(self.patience.poll_every_s)
+                    await asyncio.sleep(self.timeouts.poll_every_s)
                     continue
-                if time.monotonic() - last_alive > self.patience.give_up_after_s:
+                if time.monotonic() - last_alive > self.timeouts.give_up_after_s:
                     raise FeedError(f"feed {self.name}: nothing from {self._urls[0]}; last: {error}")
-                self.account.trouble = error
+                self.stats.trouble = error
                 wait_s = max(pause_s, backoff.next_s())
                 log.warning("feed %s: %s; again in %.1f s", self.name, error, wait_s)
                 await asyncio.sleep(wait_s)
@@ -89,7 +89,7 @@ class CoingeckoFeed(LiveFeed):
     def _take(self, reply: httpx.Response, url: str, inbox: Inbox) -> bool:
         frame = Frame(time.time_ns(), reply.content, url)
         parsed = self._parser.parse(frame)
-        account_for(parsed, frame, self.exchange, self.account)
+        account_for(parsed, frame, self.exchange, self.stats)
         inbox.put(parsed.messages)
         return bool(parsed.messages)
 

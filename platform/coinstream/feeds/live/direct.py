@@ -14,8 +14,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, WebSocketException
 
 from coinstream.errors import FeedError
-from coinstream.feeds.feed_stats import Flag
-from coinstream.feeds.live.base import Backoff, Inbox, LiveFeed, Patience, together
+from coinstream.feeds.feed_stats import Anomaly
+from coinstream.feeds.live.base import Backoff, Inbox, LiveFeed, Timeouts, together
 from coinstream.feeds.live.dialects import Dialect, clock_ahead_ms
 from coinstream.feeds.parsers import Frame, Gap, Parsed, account_for
 
@@ -39,13 +39,13 @@ class DirectFeed(LiveFeed):
         dialect: of the exchange.
         symbols: unified symbols.
         name: of the feed.
-        patience: see `Patience`.
+        timeouts: see `Timeouts`.
     """
 
     def __init__(
-        self, dialect: Dialect, symbols: Sequence[str], name: str, patience: Patience | None = None
+        self, dialect: Dialect, symbols: Sequence[str], name: str, timeouts: Timeouts | None = None
     ) -> None:
-        super().__init__(name, dialect.exchange, patience)
+        super().__init__(name, dialect.exchange, timeouts)
         if not symbols:
             raise FeedError(f"feed {name}: no symbols")
         self._dialect = dialect
@@ -64,7 +64,7 @@ class DirectFeed(LiveFeed):
             )
 
     async def _connections(self, inbox: Inbox, http: httpx.AsyncClient) -> None:
-        backoff, connected_before, last_alive = Backoff(self.patience), False, time.monotonic()
+        backoff, connected_before, last_alive = Backoff(self.timeouts), False, time.monotonic()
         while True:
             pause_s, error = 0.0, "closed by the exchange"
             data_before = self._data
@@ -77,13 +77,13 @@ class DirectFeed(LiveFeed):
                     compression=None,
                 ) as connection:
                     if connected_before:
-                        self.account.flags[Flag.RECONNECT] += 1
+                        self.stats.flags[Anomaly.RECONNECT] += 1
                     connected_before = True
                     await self._converse(connection, inbox, http)
             except InvalidStatus as refused:
                 error = f"HTTP {refused.response.status_code}"
                 if refused.response.status_code in _LIMITED:
-                    self.account.flags[Flag.RATE_LIMITED] += 1
+                    self.stats.flags[Anomaly.RATE_LIMITED] += 1
                     pause_s = _retry_after_s(refused.response.headers.get("Retry-After"))
             except (OSError, TimeoutError, WebSocketException, InvalidHandshake) as failure:
                 error = str(failure) or type(failure).__name__
@@ -91,13 +91,13 @@ class DirectFeed(LiveFeed):
             if self._data > data_before:
                 backoff.reset()
                 last_alive = now
-            elif now - last_alive > self.patience.give_up_after_s:
+            elif now - last_alive > self.timeouts.give_up_after_s:
                 raise FeedError(
                     f"feed {self.name}: no data from {self._dialect.ws_url} for "
-                    f"{self.patience.give_up_after_s:g} s; last: {error}"
+                    f"{self.timeouts.give_up_after_s:g} s; last: {error}"
                 )
             wait_s = max(pause_s, backoff.next_s())
-            self.account.trouble = error
+            self.stats.trouble = error
             log.warning("feed %s: connection lost (%s); again in %.1f s", self.name, error, wait_s)
             await asyncio.sleep(wait_s)
 
@@ -120,7 +120,7 @@ class DirectFeed(LiveFeed):
         await connection.wait_closed()
 
     async def _read(self, connection: ClientConnection, inbox: Inbox, http: httpx.AsyncClient) -> None:
-        parse, account, seen, exchange = self._parser.parse, self.account, self._seen, self.exchange
+        parse, stats, seen, exchange = self._parser.parse, self.stats, self._seen, self.exchange
         receive, now_ns = connection.recv, time.time_ns
         while True:
             try:
@@ -129,10 +129,10 @@ class DirectFeed(LiveFeed):
                 return
             frame = Frame(now_ns(), payload)
             parsed = parse(frame)
-            account_for(parsed, frame, exchange, account)
+            account_for(parsed, frame, exchange, stats)
             if parsed.messages:
                 self._data += 1
-                account.trouble = None
+                stats.trouble = None
                 seen[parsed.messages[0].symbol] = time.monotonic()  # type: ignore[attr-defined]
                 inbox.put(parsed.messages)
             if parsed.gap is not None:
@@ -147,7 +147,7 @@ class DirectFeed(LiveFeed):
         assert gap is not None
         running = self._recoveries.get(gap.symbol)
         if (running is not None and not running.done()) or len(self._recoveries) >= _MOST_RECOVERIES:
-            self.account.flags[Flag.UNRECOVERED] += 1
+            self.stats.flags[Anomaly.UNRECOVERED] += 1
             return
         task = asyncio.create_task(self._recover(gap, inbox, http))
         self._recoveries[gap.symbol] = task
@@ -159,7 +159,7 @@ class DirectFeed(LiveFeed):
         except _REST_ERRORS as error:
             log.warning("feed %s: could not recover %s: %s", self.name, gap, error)
             found = []
-        self.account.flags[Flag.RECOVERED if found else Flag.UNRECOVERED] += 1
+        self.stats.flags[Anomaly.RECOVERED if found else Anomaly.UNRECOVERED] += 1
         inbox.put(found)
 
     # Silence
@@ -171,9 +171,9 @@ class DirectFeed(LiveFeed):
             await asyncio.sleep(_LOOK_S)
             silent_looks = silent_looks + 1 if self._data == data_before else 0
             data_before = self._data
-            if silent_looks * _LOOK_S >= self.patience.frozen_after_s:
-                self.account.flags[Flag.FROZEN] += 1
-                log.warning("feed %s: no data for %g s", self.name, self.patience.frozen_after_s)
+            if silent_looks * _LOOK_S >= self.timeouts.frozen_after_s:
+                self.stats.flags[Anomaly.FROZEN] += 1
+                log.warning("feed %s: no data for %g s", self.name, self.timeouts.frozen_after_s)
                 return
             if silent_looks == 0:
                 await self._look_into_silence(connection, http)
@@ -181,7 +181,7 @@ class DirectFeed(LiveFeed):
     async def _look_into_silence(self, connection: ClientConnection, http: httpx.AsyncClient) -> None:
         now = time.monotonic()
         for symbol, heard in list(self._seen.items()):
-            if symbol in self._vanished or now - heard < self.patience.silent_after_s:
+            if symbol in self._vanished or now - heard < self.timeouts.silent_after_s:
                 continue
             self._seen[symbol] = now
             try:
@@ -191,7 +191,7 @@ class DirectFeed(LiveFeed):
                 continue
             if not is_listed:
                 self._vanished.add(symbol)
-                self.account.flags[Flag.VANISHED] += 1
+                self.stats.flags[Anomaly.VANISHED] += 1
                 log.warning("feed %s: %s is no longer listed at %s", self.name, symbol, self.exchange)
             requests = [*self._dialect.unsubscribe([symbol])]
             if is_listed:
@@ -202,10 +202,10 @@ class DirectFeed(LiveFeed):
     async def _clock(self, http: httpx.AsyncClient) -> None:
         while True:
             try:
-                self.account.clock_ahead_ms = round(await clock_ahead_ms(self._dialect, http), 1)
+                self.stats.clock_ahead_ms = round(await clock_ahead_ms(self._dialect, http), 1)
             except _REST_ERRORS as error:
                 log.info("feed %s: the exchange's clock cannot be asked: %s", self.name, error)
-            await asyncio.sleep(self.patience.clock_every_s)
+            await asyncio.sleep(self.timeouts.clock_every_s)
 
 
 def _retry_after_s(text: str | None) -> float:

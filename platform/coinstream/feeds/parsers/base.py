@@ -8,7 +8,7 @@ from typing import Annotated, Final, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from coinstream.feeds.feed_stats import Account, DeadLetter, Flag, Reason
+from coinstream.feeds.feed_stats import Anomaly, DeadLetter, FeedStats, Reason
 from coinstream.feeds.symbols import is_in_dollars
 from coinstream.messages import Level1, Message, Price
 
@@ -132,22 +132,22 @@ def trade_price(
     return Price(exchange, symbol, price, at, volume_24h, price_change_24h)
 
 
-def account_for(parsed: Parsed, frame: Frame, exchange: str, account: Account) -> None:
+def account_for(parsed: Parsed, frame: Frame, exchange: str, stats: FeedStats) -> None:
     """Book what became of a frame: counts, flags and the dead letter of a fault."""
-    account.frames += 1
+    stats.frames += 1
     if parsed.messages:
-        account.accepted += 1
+        stats.accepted += 1
         for message in parsed.messages:
             # One comparison a quote is what flagging costs on the hot path.
             if isinstance(message, Level1) and message.best_bid >= message.best_ask:
-                account.flags[Flag.CROSSED if message.best_bid > message.best_ask else Flag.LOCKED] += 1
+                stats.flags[Anomaly.CROSSED if message.best_bid > message.best_ask else Anomaly.LOCKED] += 1
         if parsed.rejected:
-            account.entries.update(parsed.rejected)
+            stats.entries.update(parsed.rejected)
     else:
-        account.rejected[parsed.rejected[0] if parsed.rejected else Reason.UNKNOWN] += 1
+        stats.rejected[parsed.rejected[0] if parsed.rejected else Reason.UNKNOWN] += 1
     if parsed.gap is not None:
-        account.flags[Flag.GAP] += 1
+        stats.flags[Anomaly.GAP] += 1
     for reason in parsed.rejected:
         if reason.is_fault:
-            account.bury(DeadLetter(exchange, frame.received_ns, reason, parsed.detail, frame.payload))
+            stats.bury(DeadLetter(exchange, frame.received_ns, reason, parsed.detail, frame.payload))
             break

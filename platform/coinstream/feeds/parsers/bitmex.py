@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.parsers.base import ACKNOWLEDGED, DEPTH, HEARTBEAT, STATUS, Frame, Parsed, rejected
-from coinstream.feeds.parsers.json_base import LooseParser, length_of, moment, number, signed
+from coinstream.feeds.parsers.json_base import JsonParser, length_of, moment, number, signed
 from coinstream.feeds.parsers.market_state import collect
 from coinstream.feeds.symbols import split_joined
 from coinstream.messages import Message
@@ -20,7 +20,7 @@ from coinstream.messages import Message
 _QUIET: Final = frozenset({"funding", "liquidation", "insurance", "settlement", "announcement", "connected"})
 
 
-class BitmexParser(LooseParser):
+class BitmexParser(JsonParser):
     """Quotes to Level1, trades and instruments to Price, binned trades to Ohlcv."""
 
     def __init__(self, exchange: str = "bitmex") -> None:

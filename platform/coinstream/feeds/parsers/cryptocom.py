@@ -7,13 +7,13 @@ from typing import Any
 
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.parsers.base import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, rejected
-from coinstream.feeds.parsers.json_base import LooseParser, moment, number
+from coinstream.feeds.parsers.json_base import JsonParser, moment, number
 from coinstream.feeds.parsers.market_state import collect
 from coinstream.feeds.symbols import split_at
 from coinstream.messages import Message
 
 
-class CryptocomParser(LooseParser):
+class CryptocomParser(JsonParser):
     """Tickers and books to Level1, tickers and trades to Price, candles to Ohlcv."""
 
     def __init__(self, exchange: str = "cryptocom") -> None:

@@ -10,11 +10,11 @@ from typing import Any
 
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.parsers.base import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
-from coinstream.feeds.parsers.json_base import LooseParser, found, moment, number, signed
+from coinstream.feeds.parsers.json_base import JsonParser, found, moment, number, signed
 from coinstream.feeds.parsers.market_state import Level, collect
 
 
-class DeribitParser(LooseParser):
+class DeribitParser(JsonParser):
     """Tickers, quotes and books to Level1, tickers and trades to Price."""
 
     def __init__(self, exchange: str = "deribit") -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.parsers.base import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, rejected
-from coinstream.feeds.parsers.json_base import LooseParser, found, moment, number
+from coinstream.feeds.parsers.json_base import JsonParser, found, moment, number
 from coinstream.feeds.parsers.market_state import collect
 
 
-class FtxParser(LooseParser):
+class FtxParser(JsonParser):
     """Tickers and books to Level1, tickers and trades to Price."""
 
     def __init__(self, exchange: str = "ftx") -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.parsers.base import ACKNOWLEDGED, STATUS, Frame, Gap, Parsed, rejected
-from coinstream.feeds.parsers.json_base import LooseParser, levels, moment, number
+from coinstream.feeds.parsers.json_base import JsonParser, levels, moment, number
 from coinstream.feeds.parsers.market_state import Change, collect, percent
 from coinstream.feeds.symbols import split_joined
 from coinstream.messages import Message
@@ -22,7 +22,7 @@ _PERIODS: Final = {
 }
 
 
-class HitbtcParser(LooseParser):
+class HitbtcParser(JsonParser):
     """Books to Level1, tickers to Level1 (v3) and Price, trades to Price, candles to Ohlcv."""
 
     def __init__(self, exchange: str = "hitbtc") -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.parsers.base import ACKNOWLEDGED, DEPTH, HEARTBEAT, STATUS, Frame, Parsed, rejected
-from coinstream.feeds.parsers.json_base import LooseParser, found, moment, number
+from coinstream.feeds.parsers.json_base import JsonParser, found, moment, number
 from coinstream.feeds.parsers.market_state import collect, percent
 from coinstream.feeds.symbols import split_at, split_joined
 
@@ -23,7 +23,7 @@ _PERIODS: Final = {
 }
 
 
-class HuobiParser(LooseParser):
+class HuobiParser(JsonParser):
     """Top and books to Level1, trades and details to Price, candles to Ohlcv."""
 
     def __init__(self, exchange: str = "htx") -> None:

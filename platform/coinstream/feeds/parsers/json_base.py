@@ -19,7 +19,7 @@ _json: Final = msgspec.json.Decoder(Any)
 _LONGEST: Final = 1e30
 
 
-class LooseParser(BookParser):
+class JsonParser(BookParser):
     """Decodes a frame and hands it on; what has not the shape of the protocol is a bad value."""
 
     def _read(self, frame: Frame) -> Parsed:

@@ -11,14 +11,14 @@ from typing import Any, Final
 
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.parsers.base import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
-from coinstream.feeds.parsers.json_base import LooseParser, found, levels, moment, number
+from coinstream.feeds.parsers.json_base import JsonParser, found, levels, moment, number
 from coinstream.feeds.parsers.market_state import Change, single, unknown_symbol
 from coinstream.feeds.symbols import split_at
 
 _UNITS: Final = {"min": "m", "hour": "h", "day": "d", "week": "w"}
 
 
-class KucoinParser(LooseParser):
+class KucoinParser(JsonParser):
     """Tickers and books to Level1, tickers and trades to Price, candles to Ohlcv."""
 
     def __init__(self, exchange: str = "kucoin") -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.parsers.base import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
-from coinstream.feeds.parsers.json_base import LooseParser, moment, number
+from coinstream.feeds.parsers.json_base import JsonParser, moment, number
 from coinstream.feeds.parsers.market_state import collect, percent
 from coinstream.messages import Message
 
@@ -17,7 +17,7 @@ _UNITS: Final = {"m": "m", "H": "h", "D": "d", "W": "w", "M": "M"}
 _OLD_UNITS: Final = {60: "1m", 180: "3m", 300: "5m", 900: "15m", 1800: "30m", 3600: "1h", 86_400: "1d"}
 
 
-class OkxParser(LooseParser):
+class OkxParser(JsonParser):
     """Tickers and books to Level1, tickers and trades to Price, candles to Ohlcv."""
 
     def __init__(self, exchange: str = "okx") -> None:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from coinstream.feeds.base import Feed
-from coinstream.feeds.live.base import Patience
+from coinstream.feeds.live.base import Timeouts
 from coinstream.feeds.live.dialects import new_dialect
 from coinstream.feeds.live.direct import DirectFeed
 from coinstream.feeds.simulated.exchange import SimulatedExchange
@@ -38,13 +38,13 @@ class SimulatedFeed:
         rate: float = 100.0,
         seed: int = 1,
         url: str | None = None,
-        patience: Patience | None = None,
+        timeouts: Timeouts | None = None,
     ) -> None:
         self.name, self.exchange = name, exchange
-        self._symbols, self._types, self._patience = symbols, types, patience
+        self._symbols, self._types, self._timeouts = symbols, types, timeouts
         self._recorded, self._rate, self._seed, self._url = recorded, rate, seed, url
         self._feed = self._connect(url or "http://127.0.0.1:1")
-        self.account = self._feed.account
+        self.stats = self._feed.stats
 
     def messages(self, stop: threading.Event) -> Iterator[Sequence[Message]]:
         """See `Feed.messages`."""
@@ -54,10 +54,10 @@ class SimulatedFeed:
         source = Recorded(self._symbols, self._recorded) if self._recorded is not None else None
         with SimulatedExchange(self._symbols, self._rate, source=source, seed=self._seed) as exchange:
             feed = self._connect(exchange.url)
-            feed.account = self.account
+            feed.stats = self.stats
             yield from feed.messages(stop)
 
     def _connect(self, url: str) -> DirectFeed:
         base = f"{url.rstrip('/')}/{self.exchange}"
         dialect = new_dialect(self.exchange, self._types, base.replace("http", "ws", 1), base)
-        return DirectFeed(dialect, self._symbols, self.name, self._patience)
+        return DirectFeed(dialect, self._symbols, self.name, self._timeouts)
