@@ -104,6 +104,10 @@ class ExchangeParser:
         parts = split_uniquely(name, self.instruments)
         return spot(name, *parts) if parts else None
 
+    def opened(self, url: str) -> None:
+        """Note the address of the connection whose frames follow, where it tells the market segment."""
+        return
+
     def renew(self) -> None:
         """Forget what belongs to one connection: books and sequence numbers."""
         self.state.renew()

@@ -1,0 +1,110 @@
+"""Connect to Bybit: spot, linear and inverse contracts, options.
+
+Facts from "Bybit API v5" (https://bybit-exchange.github.io/docs/v5/ws/connect, .../v5/market/instrument, read
+2026-11-26): one address per category, at most 10 topics in a subscription of spot, `{"op":"ping"}` every
+20 s, 500 connections in 5 minutes. Options are subscribed by base coin for trades and by name otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Final
+
+import msgspec
+
+from coinstream.errors import FeedError
+from coinstream.feeds.exchanges.base import (
+    Channel,
+    Connection,
+    ExchangeAdapter,
+    Heartbeat,
+    Limits,
+    register_adapter,
+)
+from coinstream.feeds.exchanges.bybit import instruments as names
+from coinstream.feeds.exchanges.bybit.v2 import BybitParser
+from coinstream.feeds.exchanges.subscriptions import plan, redirected
+from coinstream.feeds.instruments import Instrument, InstrumentList
+from coinstream.feeds.parsers.base import Parser
+
+_TOPICS_PER_REQUEST: Final = 10
+_CHANNELS: Final = {
+    "level1": ("orderbook.1", "orderbook.1", "tickers"),
+    "price": ("tickers", "tickers", "tickers"),
+    "trade": ("publicTrade", "publicTrade", "publicTrade"),
+    "book": ("orderbook.50", "orderbook.50", "orderbook.25"),
+    "ohlcv": ("kline.1", "kline.1", ""),
+    "derivativeticker": ("", "tickers", "tickers"),
+    "liquidation": ("", "allLiquidation", ""),
+}
+"""Topics of each message type: of spot, of linear and inverse contracts, of options."""
+
+
+@register_adapter
+class BybitAdapter(ExchangeAdapter):
+    """Bybit's websocket v5, and the older protocols of recordings."""
+
+    exchange = "bybit"
+    hosts: ClassVar[tuple[str, ...]] = ("bybit.com", "bytick.com", "bybit.eu", "bybit.nl")
+    channels = (
+        Channel("orderbook", ("level1", "book"), "documentation"),
+        Channel("tickers", ("level1", "price", "derivativeticker"), "documentation"),
+        Channel("publicTrade", ("trade", "price"), "documentation"),
+        Channel("kline", ("ohlcv",), "documentation"),
+        Channel("allLiquidation", ("liquidation",), "documentation"),
+        Channel("orderBookL2_25", ("level1", "book"), "recording"),
+        Channel("trade", ("trade", "price"), "recording"),
+        Channel("instrument_info", ("price", "derivativeticker"), "documentation"),
+    )
+    limits = Limits(symbols_per_connection=150, symbols_per_request=50, requests_per_second=5)
+    heartbeat = Heartbeat(b'{"op":"ping"}', 20.0)
+    instruments_urls = tuple(
+        f"https://api.bybit.com/v5/market/instruments-info?category={query}"
+        for query in (
+            *("spot", "linear&limit=1000", "inverse&limit=1000"),
+            *("option&baseCoin=BTC&limit=1000", "option&baseCoin=ETH&limit=1000"),
+        )
+    )
+
+    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> Parser:
+        """Return a parser of v5 and the older protocols."""
+        return BybitParser(self.exchange, instruments, types)
+
+    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+        """Return the instruments of `/v5/market/instruments-info` or `/v2/public/symbols`."""
+        try:
+            result = msgspec.json.decode(body)["result"]
+            entries = result if isinstance(result, list) else result["list"]
+            category = result.get("category", "") if isinstance(result, dict) else ""
+            address = url if "category=" in url else f"{url}?category={category}"
+            found = [names.read(address, entry) for entry in entries]
+        except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise FeedError(f"bybit: cannot read instruments at {url}: {error}") from error
+        return [instrument for instrument in found if instrument is not None]
+
+    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
+        """Return the connections of each category that the instruments need."""
+        found = []
+        for category in names.CATEGORIES:
+            some = [item for item in instruments if item.id.startswith(f"{category}.")]
+            url = redirected(f"wss://stream.bybit.com/v5/public/{category}", self.ws)
+            found += plan(url, some, self.limits, lambda batch: _requests(batch, types))
+        return found
+
+
+def _requests(batch: Sequence[Instrument], types: frozenset[str]) -> list[bytes]:
+    topics: dict[str, None] = {}
+    for instrument in batch:
+        category, _, name = instrument.id.partition(".")
+        column = {"spot": 0, "option": 2}.get(category, 1)
+        for kind, channels in _CHANNELS.items():
+            channel = channels[column] if kind in types else ""
+            if channel == "publicTrade" and category == "option":
+                topics[f"publicTrade.{instrument.base}"] = None
+            elif channel:
+                topics[f"{channel}.{name}"] = None
+    some = list(topics)
+    return [
+        msgspec.json.encode({"op": "subscribe", "args": some[begin : begin + _TOPICS_PER_REQUEST]})
+        for begin in range(0, len(some), _TOPICS_PER_REQUEST)
+    ]
