@@ -169,65 +169,6 @@ class TestCoinbase:
         assert price.price_change_24h == -4.2  # type: ignore[attr-defined]
 
 
-class TestBybit:
-    def test_a_delta_ticker_keeps_the_last_value_of_each_field(self) -> None:
-        parser = core_parser("bybit")
-        frame: dict[str, Any] = {"topic": "tickers.BTCUSDT", "type": "snapshot", "ts": 1673272861686}
-        full = {
-            "symbol": "BTCUSDT",
-            "lastPrice": "17216",
-            "bid1Price": "17215",
-            "bid1Size": "84",
-            "volume24h": "9",
-        }
-        full |= {"ask1Price": "17215.5", "ask1Size": "83", "price24hPcnt": "0.0287"}
-        early = frame | {"type": "delta", "data": {"symbol": "ETHUSDT", "ask1Price": "2"}}
-        assert parse(parser, early).rejected == (Reason.INCOMPLETE,)
-        quote, price = parse(parser, frame | {"data": full}).messages
-        assert (quote.symbol, top(quote)) == ("BTC/USDT:USDT", (17215, 17215.5, 84, 83))  # type: ignore[attr-defined]
-        assert price.price_change_24h == pytest.approx(2.87)  # type: ignore[attr-defined]
-        delta = frame | {"type": "delta", "data": {"symbol": "BTCUSDT", "ask1Price": "17216", "bid1Size": ""}}
-        assert top(only(parse(parser, delta | {"data": {"symbol": "BTCUSDT", "ask1Price": "17216"}}))) == (
-            *(17215, 17216),
-            *(84, 83),
-        )
-
-    def test_books_of_both_generations(self) -> None:
-        parser = core_parser("bybit")
-        data = {"s": "BTCUSDT", "b": [["1", "2"]], "a": [["3", "4"]], "u": 8, "seq": 1}
-        frame = {"topic": "orderbook.50.BTCUSDT", "type": "snapshot", "ts": 1672304484978, "data": data}
-        assert top(only(parse(parser, frame))) == (1, 3, 2, 4)
-        delta = frame | {
-            "type": "delta",
-            "data": {"s": "BTCUSDT", "b": [["2", "5"]], "a": [["3", "0"]], "u": 9},
-        }
-        assert parse(parser, delta).rejected == (Reason.ONE_SIDED,)
-        assert parse(parser, delta).rejected == (Reason.DUPLICATE,)
-        old = {"topic": "orderBookL2_25.BTCUSD", "type": "snapshot", "timestamp_e6": "1618677786389362"}
-        whole = [{"price": "1.5", "side": "Buy", "size": 7}, {"price": "1.6", "side": "Sell", "size": 8}]
-        quote = only(parse(parser, old | {"data": whole}))
-        assert (quote.symbol, top(quote)) == ("BTC/USD:BTC", (1.5, 1.6, 7, 8))
-        change: dict[str, list[dict[str, object]]] = {
-            "delete": [{"price": "1.5", "side": "Buy"}],
-            "update": [],
-            "insert": [{"price": "1.4", "side": "Buy", "size": 1}],
-        }
-        assert top(only(parse(parser, old | {"type": "delta", "data": change}))) == (1.4, 1.6, 1, 8)
-
-    def test_candles_and_trades(self) -> None:
-        candle = {"start": 1672324800000, "end": 1672325099999, "interval": "5", "open": "1", "close": "2"}
-        candle |= {"high": "3", "low": "1", "volume": "2.081", "timestamp": 1672324988882}
-        ohlcv = only(
-            parse(core_parser("bybit"), {"topic": "kline.5.BTCUSDT", "type": "snapshot", "data": [candle]})
-        )
-        assert (ohlcv.timeframe, ohlcv.close_time - ohlcv.open_time) == ("5m", timedelta(minutes=5))
-        trade = {"T": 1672304486865, "s": "BTCUSDT", "S": "Buy", "v": "0.001", "p": "16578.50"}
-        assert (
-            only(parse(core_parser("bybit"), {"topic": "publicTrade.BTCUSDT", "data": [trade]})).usd_price
-            == 16578.5
-        )
-
-
 class TestBitstamp:
     CHANGE: ClassVar[dict[str, Any]] = {
         "timestamp": "1",

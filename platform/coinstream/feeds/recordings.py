@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Final, NamedTuple, cast
 
 from coinstream.errors import FeedError
+from coinstream.feeds.exchanges.parsing import ExchangeParser
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.parsers import Frame, LeanParser, Parser
 from coinstream.feeds.parsers.lean import MARKETS
@@ -175,6 +176,12 @@ def market_of(path: Path) -> str:
     if len(folders) >= 4 and folders[-3] == "minute":
         return MARKETS.get(folders[-4], folders[-4])
     return "lean"
+
+
+def tell_address(parser: Parser, url: str | None) -> None:
+    """Tell a parser the address of the connection whose frames follow, where it makes use of it."""
+    if url is not None and isinstance(parser, ExchangeParser):
+        parser.opened(url)
 
 
 def parser_for(path: Path, exchange: str) -> Parser:

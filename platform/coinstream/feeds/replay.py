@@ -67,7 +67,8 @@ class ReplayFeed:
     def _once(self, stop: threading.Event) -> Iterator[Sequence[Message]]:
         parser = recordings.parser_for(self._paths[0], self.exchange)
         pace = _Pace(self._speed)
-        opened: set[Path] = set()
+        opened: dict[Path, str | None] = {}
+        address: str | None = None
         batch: list[Message] = []
         for at_ns, path, line in self._merged():
             if pace.wait_ns(at_ns) > _WORTH_WAITING_NS:
@@ -80,8 +81,12 @@ class ReplayFeed:
                 break
             if line.reason is Reason.OPENED and path in opened:
                 # What was remembered of the connection before does not hold for a new one.
-                parser = recordings.parser_for(path, self.exchange)
-            opened.add(path)
+                parser, address = recordings.parser_for(path, self.exchange), None
+            if line.reason is Reason.OPENED or path not in opened:
+                opened[path] = line.frame.url if line.reason is Reason.OPENED else None
+            if opened[path] != address:
+                address = opened[path]
+                recordings.tell_address(parser, address)
             batch.extend(self._read(line, parser))
             if len(batch) >= BATCH or self.stats.dead:
                 yield batch

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,6 +14,7 @@ from coinstream.feeds.exchanges.bybit import BybitAdapter
 from coinstream.feeds.exchanges.bybit.v2 import BybitParser
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import InstrumentList
+from coinstream.feeds.replay import ReplayFeed
 from coinstream.messages import Book, DerivativeTicker, Level1, Liquidation, Ohlcv, Price, Trade
 from tests.feeds.exchanges.sessions import excerpt, instruments_of, replayed, shared
 from tests.feeds.frames import only, parse
@@ -58,6 +61,14 @@ class TestRecording:
         assert len(session.of(Trade)) == 101
         quotes: Any = session.of(Level1)
         assert all(quote.best_bid < quote.best_ask for quote in quotes)
+
+    def test_a_replay_tells_the_parser_the_address_of_its_session(self, tmp_path: Path) -> None:
+        path = tmp_path / "session"
+        frame = msgspec.json.encode(trade("BTCUSDT")).decode()
+        path.write_text(f"{V5}linear <-> 1672304486.0\n1672304486.9: {frame}\n")
+        feed = ReplayFeed(path, rebase=False)
+        symbols = {message.symbol for batch in feed.messages(threading.Event()) for message in batch}  # type: ignore[attr-defined]
+        assert (feed.exchange, symbols) == ("bybit", {"BTC/USDT:USDT"})
 
 
 class TestCategories:
@@ -151,7 +162,8 @@ class TestV5:
         delta: dict[str, Any] = {"topic": "orderbook.50.BTCUSDT", "type": "delta", "ts": 1672304484979}
         quote: Any = parse(read, delta | {"data": gone}).messages[-1]
         assert quote.best_bid == 9
-        assert parse(read, delta | {"data": gone}).rejected == (Reason.OUT_OF_DATE,)
+        assert parse(read, delta | {"data": gone}).rejected == (Reason.DUPLICATE,)
+        assert parse(read, delta | {"data": gone | {"u": 7}}).rejected == (Reason.OUT_OF_DATE,)
         restarted = delta | {"data": wide | {"u": 1}}
         quote = parse(read, restarted).messages[-1]
         assert quote.best_bid == 10

@@ -8,7 +8,6 @@ from typing import Final
 from coinstream.feeds.parsers.base import Frame, Gap, Parsed, Parser, account_for
 from coinstream.feeds.parsers.binance import BinanceParser
 from coinstream.feeds.parsers.bitmex import BitmexParser
-from coinstream.feeds.parsers.bybit import BybitParser
 from coinstream.feeds.parsers.coinbase import CoinbaseParser
 from coinstream.feeds.parsers.coingecko import CoingeckoParser
 from coinstream.feeds.parsers.cryptocom import CryptocomParser
@@ -20,12 +19,10 @@ from coinstream.feeds.parsers.huobi import HuobiParser
 from coinstream.feeds.parsers.kraken import KrakenParser
 from coinstream.feeds.parsers.kucoin import KucoinParser
 from coinstream.feeds.parsers.lean import LeanParser
-from coinstream.feeds.parsers.okx import OkxParser
 
 __all__ = [
     "PARSERS",
     "BinanceParser",
-    "BybitParser",
     "CoinbaseParser",
     "CoingeckoParser",
     "Frame",
@@ -44,7 +41,6 @@ PARSERS: Final[dict[str, Callable[[], Parser]]] = {
     "binanceus": lambda: BinanceParser("binanceus"),
     "binancecoinm": lambda: BinanceParser("binancecoinm"),
     "binanceusdm": lambda: BinanceParser("binanceusdm"),
-    "bybit": BybitParser,
     "coinbase": CoinbaseParser,
     "coinbaseexchange": lambda: CoinbaseParser("coinbaseexchange"),
     "coingecko": CoingeckoParser,
@@ -61,8 +57,6 @@ PARSERS: Final[dict[str, Callable[[], Parser]]] = {
     "hitbtc": HitbtcParser,
     "htx": HuobiParser,
     "kucoin": KucoinParser,
-    "okcoin": lambda: OkxParser("okcoin"),
-    "okx": OkxParser,
 }
 """Parsers by exchange id (ccxt's names)."""
 
@@ -74,8 +68,6 @@ HOSTS: Final[dict[str, str]] = {
     "binance.us": "binanceus",
     "binance.com": "binance",
     "binance.vision": "binance",
-    "bybit.com": "bybit",
-    "bytick.com": "bybit",
     "coinbase.com": "coinbase",
     "coingecko.com": "coingecko",
     "gate.io": "gate",
@@ -94,9 +86,6 @@ HOSTS: Final[dict[str, str]] = {
     "hbdm.com": "htx",
     "htx.com": "htx",
     "kucoin.com": "kucoin",
-    "okcoin.com": "okcoin",
-    "okex.com": "okx",
-    "okx.com": "okx",
 }
 """Exchange by the end of its host names; the first that fits counts."""
 

@@ -61,7 +61,7 @@ class BybitV5Parser(ExchangeParser):
         if not topic:
             return self._control(value, frame, received)
         kind, _, rest = topic.partition(".")
-        channel, data = f"{kind}.{rest.rpartition('.')[0]}", value["data"]
+        channel, data = f"{kind}.{rest.rpartition('.')[0]}", value.get("data")
         if kind == "orderbook":
             return parsed(self._book(channel, data, value, received))
         if kind == "tickers":
@@ -153,6 +153,8 @@ class BybitV5Parser(ExchangeParser):
             )
         elif not book.is_synced:
             yield Reason.BOOK_UNSYNCED
+        elif number_ is not None and number_ == book.sequence:
+            yield Reason.DUPLICATE
         else:
             yield from self.state.book_change(channel, instrument, bids, asks, at, received, last=number_)
 
