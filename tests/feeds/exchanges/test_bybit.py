@@ -130,12 +130,12 @@ class TestV5:
         }
         quote, figures, price = parse(read, frame | {"data": full}).messages
         assert isinstance(quote, Level1)
-        assert (quote.bid_size, quote.ask_size) == (pytest.approx(20000 / 19999), 2.0)
+        assert [quote.bid_size, quote.ask_size] == pytest.approx([20000 / 19999, 2.0])
         assert isinstance(figures, DerivativeTicker)
         assert (figures.mark_price, figures.open_interest, figures.funding_rate) == (20000, 25, 0.0001)
         assert figures.next_funding_time == datetime(2023, 1, 9, 16, tzinfo=UTC)
         assert isinstance(price, Price)
-        assert (price.volume_24h, price.price_change_24h) == (3.5, pytest.approx(2.87))
+        assert [price.volume_24h, price.price_change_24h] == pytest.approx([3.5, 2.87])
         delta = frame | {"type": "delta", "data": {"symbol": "BTCUSD", "ask1Price": "20002"}}
         changed = only(parse(read, delta))
         assert (changed.best_bid, changed.best_ask) == (19999, 20002)
