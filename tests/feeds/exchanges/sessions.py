@@ -14,10 +14,7 @@ from coinstream.feeds.instruments import InstrumentList
 from coinstream.feeds.parsers.base import account_for
 from coinstream.feeds.recordings import read
 from coinstream.messages import Message
-
-ROOT = Path(__file__).resolve().parents[3]
-EXCERPTS = ROOT / "tests" / "data" / "recordings"
-SHARED = ROOT.parent / "shared" / "data" / "cryptofeed"
+from tests.feeds.exchanges.recorded import EXCERPTS, SHARED
 
 
 @dataclass

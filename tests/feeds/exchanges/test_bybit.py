@@ -56,8 +56,8 @@ class TestRecording:
     def test_the_whole_session_parses_and_is_never_crossed(self) -> None:
         known = instruments_of(BybitAdapter(), shared("BYBIT.instruments.gz"))
         session = replayed(BybitAdapter(), shared("BYBIT.ws.25.0.gz"), known)
-        assert (session.faults, session.account.flags) == ({}, {})
-        assert session.account.rejected[Reason.ACKNOWLEDGED] == session.account.rejected[Reason.SENT] == 16
+        assert (session.faults, session.stats.flags) == ({}, {})
+        assert session.stats.rejected[Reason.ACKNOWLEDGED] == session.stats.rejected[Reason.SENT] == 16
         assert len(session.of(Trade)) == 101
         quotes: Any = session.of(Level1)
         assert all(quote.best_bid < quote.best_ask for quote in quotes)
