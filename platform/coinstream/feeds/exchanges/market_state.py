@@ -155,6 +155,7 @@ class MarketState:
         trade_id: str | None = None,
         sequence: int | None = None,
         consecutive: bool = False,
+        unique_id: bool = True,
     ) -> Iterator[Message | Reason | Gap]:
         """Yield a trade as `Trade` and, in dollars, as `Price`; or why it is none. Feed trades oldest first.
 
@@ -164,8 +165,9 @@ class MarketState:
             trade_id: as the exchange writes it; repeats are refused.
             sequence: a number that grows per symbol; older ones are refused.
             consecutive: whether the numbers grow by one, so that a hole is a gap.
+            unique_id: whether no other trade of the symbol has the same `trade_id`.
         """
-        repeat = self._repeat(instrument.symbol, trade_id, sequence)
+        repeat = self._repeat(instrument.symbol, trade_id if unique_id else None, sequence)
         if repeat is not None:
             yield repeat
             return

@@ -14,7 +14,6 @@ from coinstream.feeds.parsers.cryptocom import CryptocomParser
 from coinstream.feeds.parsers.deribit import DeribitParser
 from coinstream.feeds.parsers.ftx import FtxParser
 from coinstream.feeds.parsers.gate import GateParser
-from coinstream.feeds.parsers.hitbtc import HitbtcParser
 from coinstream.feeds.parsers.huobi import HuobiParser
 from coinstream.feeds.parsers.kraken import KrakenParser
 from coinstream.feeds.parsers.kucoin import KucoinParser
@@ -47,14 +46,11 @@ PARSERS: Final[dict[str, Callable[[], Parser]]] = {
     "gate": GateParser,
     "kraken": KrakenParser,
     "lean": LeanParser,
-    "bequant": lambda: HitbtcParser("bequant"),
     "bitmex": BitmexParser,
     "cryptocom": CryptocomParser,
     "deribit": DeribitParser,
-    "fmfw": lambda: HitbtcParser("fmfw"),
     "ftx": FtxParser,
     "ftxus": lambda: FtxParser("ftxus"),
-    "hitbtc": HitbtcParser,
     "htx": HuobiParser,
     "kucoin": KucoinParser,
 }
@@ -74,14 +70,11 @@ HOSTS: Final[dict[str, str]] = {
     "gate.com": "gate",
     "gateio.ws": "gate",
     "kraken.com": "kraken",
-    "bequant.io": "bequant",
     "bitmex.com": "bitmex",
     "crypto.com": "cryptocom",
     "deribit.com": "deribit",
-    "fmfw.io": "fmfw",
     "ftx.com": "ftx",
     "ftx.us": "ftxus",
-    "hitbtc.com": "hitbtc",
     "huobi.pro": "htx",
     "hbdm.com": "htx",
     "htx.com": "htx",
