@@ -169,7 +169,10 @@ PRICES: list[tuple[str, list[Any]]] = [
         [
             {
                 "method": "updateTrades",
-                "params": {"symbol": "BTCUSD", "data": [{"id": 5, "price": "10", "quantity": "1", "timestamp": AT}]},
+                "params": {
+                    "symbol": "BTCUSD",
+                    "data": [{"id": 5, "price": "10", "quantity": "1", "timestamp": AT}],
+                },
             }
         ],
     ),
