@@ -18,6 +18,9 @@ from resources.alerts import AlertsResource
 WATCH: Final = WatchSettings()
 _AT_ONCE: Final = 200
 _OVERLAP_S: Final = 120.0
+_IMPLICIT_JOB: Final = "__ASSET_JOB"
+"""Dagster's job of runs that select assets by hand, as on the Materialize button."""
+_NAMED: Final = 3
 _AT_FIRST_S: Final = 600.0
 """How far back the first tick looks."""
 
@@ -80,11 +83,31 @@ def _runs(instance: dg.DagsterInstance, since: float) -> Iterator[Outcome]:
         at = record.update_timestamp.timestamp()
         if at <= since:
             continue
-        partition = run.tags.get("dagster/partition")
-        subject = f"run of {run.job_name}" + (f" ({partition})" if partition else "")
+        subject = subject_of(run)
         bad = run.status is dg.DagsterRunStatus.FAILURE
         detail = _why(instance, run.run_id) if bad else "it succeeded"
         yield Outcome(subject, bad, at, detail, f"runs/{run.run_id}", Section.RUN)
+
+
+def subject_of(run: dg.DagsterRun) -> str:
+    """Return what a run does: its job, or the assets that were selected by hand, and its partition."""
+    what = f"run of {run.job_name}"
+    if run.job_name.startswith(_IMPLICIT_JOB):
+        assets = sorted(key.to_user_string() for key in run.asset_selection or ())
+        checks = sorted(
+            f"{key.asset_key.to_user_string()}: {key.name}" for key in run.asset_check_selection or ()
+        )
+        what = f"run of {_listed('asset', assets)}" if assets else f"run of {_listed('check', checks)}"
+    partition = run.tags.get("dagster/partition")
+    return f"{what} ({partition})" if partition else what
+
+
+def _listed(kind: str, names: list[str]) -> str:
+    if not names:
+        return "selected assets"
+    plural = "s" if len(names) > 1 else ""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{kind}{plural} {', '.join(names[:_NAMED])}{more}"
 
 
 def _why(instance: dg.DagsterInstance, run_id: str) -> str:

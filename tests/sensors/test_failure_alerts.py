@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import dagster as dg
+import pytest
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.remote_origin import (
     InProcessCodeLocationOrigin,
@@ -20,7 +21,7 @@ from dagster._core.scheduler.instigation import (
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster_shared.error import SerializableErrorInfo
 
-from sensors.failures import failure_alert_sensor
+from sensors.failures import failure_alert_sensor, subject_of
 from tests.monitoring.webhook import Webhook
 
 
@@ -120,3 +121,28 @@ def test_a_sensor_that_fails_itself_is_told(
     ticked(TickStatus.SKIPPED)
     tick()
     assert hook.titles()[1:] == ["[coinstream] Recovered: sensor watcher works again"]
+
+
+@pytest.mark.parametrize(
+    ("job", "assets", "partition", "expected"),
+    [
+        ("run_feed", [], "simulated", "run of run_feed (simulated)"),
+        ("__ASSET_JOB", ["candles"], None, "run of asset candles"),
+        (
+            "__ASSET_JOB_0",
+            ["topics/b", "topics/a"],
+            "2026-01-05",
+            "run of assets topics/a, topics/b (2026-01-05)",
+        ),
+        ("__ASSET_JOB", list("abcde"), None, "run of assets a, b, c and 2 more"),
+    ],
+)
+def test_a_run_is_named_by_what_it_does(
+    job: str, assets: list[str], partition: str | None, expected: str
+) -> None:
+    run = dg.DagsterRun(
+        job_name=job,
+        asset_selection=frozenset(dg.AssetKey.from_user_string(name) for name in assets) or None,
+        tags={"dagster/partition": partition} if partition else {},
+    )
+    assert subject_of(run) == expected

@@ -9,6 +9,7 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from coinstream.cli import main
 from coinstream.errors import BrokerError, TopicError
+from coinstream.feeds.exchange_names import exchange_names
 from coinstream.kafka import admin_client
 from coinstream.settings import BrokerSettings
 from coinstream.topics.apply import Provisioner
@@ -90,6 +91,7 @@ def test_the_command_plans_applies_and_lists(
 ) -> None:
     monkeypatch.setenv("REDPANDA_BROKERS", broker_settings.brokers)
     exchange = unique("x")
+    monkeypatch.setenv("COINSTREAM_EXCHANGE_TOPICS", exchange)
     assert run("topics", "plan", "-e", exchange, "--exit-code") == 3
     assert f"crypto-prices-{exchange}" in capsys.readouterr().out
     assert run("topics", "apply", "-e", exchange, "--json") == 0
@@ -100,6 +102,31 @@ def test_the_command_plans_applies_and_lists(
     listed = {topic["name"]: topic for topic in json.loads(capsys.readouterr().out)["topics"]}
     assert listed[f"crypto-level1-{exchange}"]["partitions"] == 24
     assert listed["crypto-level1"]["config"]["retention.ms"] == "86400000"
+
+
+@pytest.mark.parametrize(
+    ("typo", "meant"),
+    [("nosuch", None), ("binanse", "binance"), ("krakken", "kraken"), ("coinbasse", "coinbase")],
+)
+@pytest.mark.parametrize("command", ["plan", "apply"])
+def test_an_exchange_that_nobody_knows_is_refused(
+    command: str,
+    typo: str,
+    meant: str | None,
+    capsys: pytest.CaptureFixture[str],
+    broker_settings: BrokerSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("REDPANDA_BROKERS", broker_settings.brokers)
+    assert run("topics", command, "-e", typo) == 1
+    shown = capsys.readouterr()
+    assert f"unknown exchange '{typo}'" in shown.err
+    assert meant is None or f"did you mean {meant}" in shown.err
+    assert not [name for name in Provisioner(broker_settings).actual() if name.name.endswith(typo)]
+
+
+def test_exchanges_that_only_ccxt_has_are_known() -> None:
+    assert {"binance", "kraken", "coinbase", "mexc"} <= exchange_names()
 
 
 def run(*words: str) -> int:

@@ -44,10 +44,13 @@ def top(
     observer = SnapshotReader(asked_broker())
     try:
         if once:
-            observer.look()
-            time.sleep(_RATE_NEEDS_S)
             shown = observer.look()
+            if shown.cluster.brokers:
+                time.sleep(_RATE_NEEDS_S)
+                shown = observer.look()
             print_json(shown) if json else console.print(render(shown, every=every))
+            if not shown.cluster.brokers:
+                raise typer.Exit(1)
         elif json:
             stream(observer.look, interval)
         else:

@@ -45,8 +45,9 @@ def show_plan(
     ] = False,
 ) -> None:
     """Show what would change on the cluster. Changes nothing."""
+    specs = _specs(exchange)
     with broker() as settings:
-        wanted = Provisioner(settings).plan(_specs(exchange))
+        wanted = Provisioner(settings).plan(specs)
     print_json(_as_dict(wanted)) if json else _render(wanted)
     if exit_code and not wanted.is_settled:
         raise typer.Exit(_PENDING)
@@ -57,9 +58,10 @@ def show_plan(
 )
 def apply_plan(exchange: Exchanges = None, json: AsJson = False) -> None:
     """Create and change topics as planned. Never deletes, never shrinks."""
+    specs = _specs(exchange)
     with broker() as settings:
         provisioner = Provisioner(settings)
-        wanted = provisioner.plan(_specs(exchange))
+        wanted = provisioner.plan(specs)
         if not json:
             _render(wanted)
         with progress("applying", quiet=json, unit="topics") as tell:
@@ -113,6 +115,10 @@ _LISTED: Final = ("retention.ms", "retention.bytes", "min.insync.replicas")
 
 
 def _specs(exchanges: list[str] | None) -> list[TopicSpec]:
+    if exchanges:
+        from coinstream.feeds.exchange_names import require_exchanges
+
+        require_exchanges(exchanges)
     return catalogue(dict.fromkeys([*HomeSettings().exchange_topics, *(exchanges or [])]))
 
 

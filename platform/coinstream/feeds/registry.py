@@ -141,6 +141,8 @@ def _entry(name: str, spec: FeedSpec) -> FeedEntry:
 
 
 def _describe(spec: FeedSpec) -> str:
+    if isinstance(spec, ReplaySpec):
+        return f"Recording of {spec.exchange}, replayed" if spec.exchange else "Recording, replayed"
     types, symbols = ", ".join(getattr(spec, "types", ())), getattr(spec, "symbols", ())
     of = f" of {len(symbols)} symbols" if symbols else ""
     return f"Live {types}{of} at {spec.exchange}, {spec.source}"

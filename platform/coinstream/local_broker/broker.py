@@ -34,6 +34,7 @@ from coinstream.local_broker.state_file import (
     write_running,
 )
 from coinstream.local_broker.storage import Storage
+from coinstream.state_folder import private_folder
 
 DEFAULT_PORT = 19092
 _GRACE_S = 10.0
@@ -151,8 +152,13 @@ class LocalBroker:
         wait_until_ready(addresses, self._ready_timeout_s, self.check, log)
 
     def _make_home(self) -> None:
+        if "," in str(self.home):
+            raise LocalBrokerError(
+                f"the local broker cannot store data in {self.home}: Kafka separates its data folders by "
+                "commas; set COINSTREAM_HOME to a folder without a comma in its path"
+            )
         try:
-            self.home.mkdir(parents=True, exist_ok=True)
+            private_folder(self.home)
             probe = self.home / ".writable"
             probe.write_bytes(b"")
             probe.unlink()

@@ -20,6 +20,7 @@ from coinstream.local_broker import jars
 from coinstream.local_broker.broker import LocalBroker
 from coinstream.local_broker.progress import show_fetching
 from coinstream.local_broker.state_file import RunningBroker, clear_stale, read_running, running_broker
+from coinstream.state_folder import private_folder
 
 _ERROR: Final = "error: "
 _POLL_S: Final = 0.1
@@ -87,7 +88,7 @@ def stop_detached(home: Path) -> bool:
 
 def _make_folder(home: Path) -> None:
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        private_folder(home)
     except OSError as error:
         raise LocalBrokerError(
             f"cannot write the folder of the local broker, {home}: {error.strerror or error}; "

@@ -54,6 +54,10 @@ def java_command(
 
 
 def java_environment() -> dict[str, str]:
-    """The environment for Java: the user's, without what would change how Java runs."""
+    """Return the user's environment, without variables that change how Java runs.
+
+    The locale decides how Java encodes file names: under `C` it cannot open one that is not ASCII.
+    """
     unwanted = {"JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH"}
-    return {key: value for key, value in os.environ.items() if key not in unwanted}
+    kept = {key: value for key, value in os.environ.items() if key not in unwanted}
+    return kept | {"LC_ALL": "C.UTF-8"}

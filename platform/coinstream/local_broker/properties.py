@@ -88,7 +88,7 @@ def write_properties(path: Path, properties: Mapping[str, str]) -> None:
     """Write a Java properties file that only this user reads: it may hold passwords of listeners."""
     path.touch(mode=0o600)
     lines = (f"{key}={_escape(value)}\n" for key, value in properties.items())
-    path.write_text("".join(lines), encoding="utf-8")
+    path.write_text("".join(lines), encoding="ascii")
 
 
 def _listener_properties(
@@ -145,4 +145,14 @@ _DEVELOPMENT = {
 
 
 def _escape(value: str) -> str:
-    return value.replace("\\", "\\\\").replace("\n", "\\n")
+    """Escape a value for Java, which reads these files as Latin-1 and drops leading white space."""
+    units = value.encode("utf-16-be")
+    codes = (int.from_bytes(units[index : index + 2]) for index in range(0, len(units), 2))
+    escaped = "".join(_escape_unit(code) for code in codes)
+    return f"\\{escaped}" if escaped.startswith(" ") else escaped
+
+
+def _escape_unit(code: int) -> str:
+    if code == ord("\\"):
+        return "\\\\"
+    return chr(code) if ord(" ") <= code <= ord("~") else f"\\u{code:04x}"

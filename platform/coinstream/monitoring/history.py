@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from coinstream.settings import HomeSettings
+from coinstream.state_folder import private_folder
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class LagHistory:
         path = self._path(cluster)
         draft = path.with_suffix(f".{os.getpid()}.draft")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            private_folder(path.parent)
             draft.write_bytes(msgspec.json.encode(groups))
             draft.replace(path)
         except OSError as error:

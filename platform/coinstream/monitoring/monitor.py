@@ -46,7 +46,12 @@ class Monitor:
             ("topics", self._measure_topics),
             ("sizes", self._measure_sizes),
         )
-        failures = [what for what, part in parts if not self._attempt(what, part)]
+        failures: list[str] = []
+        for what, part in parts:
+            # Without an answer to the first request the others would each wait for their timeout.
+            attempt = self._skip if "cluster" in failures else part
+            if not self._attempt(what, attempt):
+                failures.append(what)
         if not failures:
             self._metrics.monitor_success.replace(SOURCE, {(): time.time()})
         return not failures
@@ -67,6 +72,9 @@ class Monitor:
             self._clear(what)
             return False
         return True
+
+    def _skip(self) -> None:
+        raise CoinstreamError("the cluster does not answer")
 
     def _clear(self, what: str) -> None:
         metrics = self._metrics

@@ -18,6 +18,7 @@ import psutil
 from coinstream.monitoring.exporter import Exporter, ExporterError, exporter
 from coinstream.monitoring.metrics import METRICS, Metrics
 from coinstream.settings import HomeSettings, MetricsSettings
+from coinstream.state_folder import private_folder
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ def serving_metrics(
 
 
 def _announce(target: Path, address: str, labels: Mapping[str, str]) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(target.parent)
     for left in target.parent.glob("*-*.json"):
         # Of a process that was killed: nobody answers there, or somebody else.
         if not psutil.pid_exists(_process(left)):

@@ -15,6 +15,7 @@ import yaml
 
 from coinstream.errors import PlatformError
 from coinstream.settings import HomeSettings
+from coinstream.state_folder import private_folder
 
 HOST: Final = "127.0.0.1"
 _ATTEMPTS: Final = 200
@@ -65,8 +66,8 @@ class InstancePaths:
         """
         server = {"host": HOST, "port": code_port, "location_name": "coinstream"}
         with self._writing():
-            self.logs.mkdir(parents=True, exist_ok=True)
-            self.dagster_home.mkdir(parents=True, exist_ok=True)
+            private_folder(self.logs)
+            private_folder(self.dagster_home)
             settings = (self.root / "dagster.yaml").read_text()
             (self.dagster_home / "dagster.yaml").write_text(settings)
             self.workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
@@ -97,7 +98,7 @@ class InstancePaths:
             PlatformError: another `coinstream up` holds it (names its address), or it cannot be written.
         """
         with self._writing():
-            self.home.mkdir(parents=True, exist_ok=True)
+            private_folder(self.home)
         path = self.home / "up.lock"
         with path.open("a+") as file:
             try:

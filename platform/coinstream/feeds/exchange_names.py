@@ -1,0 +1,40 @@
+"""List the exchanges that the platform knows by name, without importing their clients."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from coinstream.errors import TopicError
+from coinstream.feeds.protocols import known_exchanges
+from coinstream.feeds.registry import entries
+from coinstream.settings import HomeSettings
+from coinstream.suggestions import did_you_mean
+
+
+def exchange_names() -> frozenset[str]:
+    """Return the exchanges of feeds, of parsers, of ccxt, and of `COINSTREAM_EXCHANGE_TOPICS`."""
+    feeds = {entry.exchange for entry in entries().values()}
+    return frozenset({*feeds, *known_exchanges(), *_ccxt_names(), *HomeSettings().exchange_topics})
+
+
+def require_exchanges(names: list[str]) -> None:
+    """Make sure that exchanges are known.
+
+    Raises:
+        TopicError: one is not. Names it, and those that are spelled much the same.
+    """
+    known = exchange_names()
+    for name in names:
+        if name not in known:
+            raise TopicError(
+                f"unknown exchange {name!r}; {did_you_mean(name, known)} "
+                "An exchange of your own: add it to COINSTREAM_EXCHANGE_TOPICS."
+            )
+
+
+def _ccxt_names() -> set[str]:
+    """Return the modules of ccxt's exchanges: importing ccxt takes seconds."""
+    found = find_spec("ccxt")
+    folders = [Path(folder) for folder in found.submodule_search_locations or ()] if found else []
+    return {path.stem for folder in folders for path in (folder / "async_support").glob("[a-z]*.py")}

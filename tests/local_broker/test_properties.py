@@ -1,0 +1,53 @@
+"""Server properties: what Java reads is what was written, whatever the path holds."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coinstream.errors import LocalBrokerError
+from coinstream.local_broker import LocalBroker
+from coinstream.local_broker.properties import write_properties
+
+ESCAPE = re.compile(r"\\(u[0-9a-f]{4}|.)")
+
+
+def as_java_reads(text: str) -> dict[str, str]:
+    """Read a properties file by Java's rules: Latin-1, leading blanks dropped, escapes resolved."""
+    found = {}
+    for line in text.splitlines():
+        key, _, value = line.partition("=")
+        units = ESCAPE.sub(
+            lambda match: chr(int(match[1][1:], 16)) if len(match[1]) > 1 else match[1], value.lstrip(" \t\f")
+        )
+        found[key] = units.encode("utf-16", "surrogatepass").decode("utf-16")
+    return found
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_every_value_survives(tmp_path_factory: pytest.TempPathFactory, value: str) -> None:
+    path = tmp_path_factory.mktemp("properties") / "server.properties"
+    write_properties(path, {"log.dirs": value, "node.id": "1"})
+    text = path.read_bytes().decode("latin-1")
+    assert text.isascii()
+    assert as_java_reads(text) == {"log.dirs": value, "node.id": "1"}
+
+
+def test_a_home_with_unusual_letters_holds_the_data(tmp_path: Path) -> None:
+    home = tmp_path / "mü ller % # 東京"
+    with LocalBroker(home, port=0) as broker:
+        producer = Producer({"bootstrap.servers": broker.bootstrap})
+        assert producer.list_topics(timeout=30).brokers
+    assert (home / "nodes-1" / "node-1" / "data" / "meta.properties").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [home.name], "nothing lies beside the home"
+    assert home.stat().st_mode & 0o077 == 0
+
+
+def test_a_comma_in_the_path_is_refused_with_its_reason(tmp_path: Path) -> None:
+    with pytest.raises(LocalBrokerError, match="comma"):
+        LocalBroker(tmp_path / "a,b", port=0).start()
