@@ -1,0 +1,91 @@
+"""Connect to Bitget: spot and futures.
+
+Facts from "Bitget API v2" (https://www.bitget.com/api-doc/common/websocket-intro): `ping` every 30 s, at most
+10 messages per second, 240 subscriptions per hour and fewer than 50 channels on one connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from coinstream.feeds.exchanges.base import (
+    Channel,
+    Connection,
+    ExchangeAdapter,
+    Heartbeat,
+    Limits,
+    register_adapter,
+)
+from coinstream.feeds.exchanges.bitget import instruments as names
+from coinstream.feeds.exchanges.bitget.parser import BitgetParser
+from coinstream.feeds.exchanges.replies import read_instruments
+from coinstream.feeds.exchanges.subscriptions import plan, redirected
+from coinstream.feeds.instruments import Instrument, InstrumentList
+from coinstream.feeds.parsers.base import Parser
+
+_CHANNELS: Final = {
+    "level1": "books1",
+    "price": "ticker",
+    "trade": "trade",
+    "book": "books",
+    "ohlcv": "candle1m",
+    "derivativeticker": "ticker",
+}
+_LINES: Final = {"USDT": "USDT-FUTURES", "USDC": "USDC-FUTURES"}
+
+
+@register_adapter
+class BitgetAdapter(ExchangeAdapter):
+    """Bitget's websocket v2, and v1 and v3 of recordings."""
+
+    exchange = "bitget"
+    hosts: ClassVar[tuple[str, ...]] = ("bitget.com",)
+    channels = (
+        Channel("books", ("level1", "book"), "recording"),
+        Channel("trade", ("trade", "price"), "recording"),
+        Channel("ticker", ("level1", "price", "derivativeticker"), "recording"),
+        Channel("candle1m", ("ohlcv",), "recording"),
+        Channel("books1", ("level1",), "documentation"),
+        Channel("liquidation", ("liquidation",), "documentation"),
+    )
+    limits = Limits(symbols_per_connection=10, symbols_per_request=10, requests_per_second=5)
+    heartbeat = Heartbeat(b"ping", 25.0)
+    instruments_urls = (
+        "https://api.bitget.com/api/v2/spot/public/symbols",
+        *(
+            f"https://api.bitget.com/api/v2/mix/market/contracts?productType={line}-futures"
+            for line in ("usdt", "usdc", "coin")
+        ),
+    )
+
+    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> Parser:
+        """Return a parser of v1, v2 and v3."""
+        return BitgetParser(self.exchange, instruments, types)
+
+    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+        """Return the instruments of a list of spot markets or futures."""
+
+        def read(value: Any) -> Iterator[Instrument]:
+            return (names.read(url, entry) for entry in value["data"])
+
+        return read_instruments(self.exchange, url, body, read)
+
+    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
+        """Return connections to the public address."""
+        url = redirected("wss://ws.bitget.com/v2/ws/public", self.ws)
+        return plan(url, instruments, self.limits, lambda batch: _requests(batch, types))
+
+
+def _requests(batch: Sequence[Instrument], types: frozenset[str]) -> list[bytes]:
+    arguments: dict[tuple[str, str, str], None] = {}
+    for instrument in batch:
+        market, _, name = instrument.id.partition(".")
+        line = "SPOT" if market == "spot" else _LINES.get(instrument.quote, "COIN-FUTURES")
+        for kind, channel in _CHANNELS.items():
+            if kind in types and (market != "spot" or kind != "derivativeticker"):
+                arguments[line, channel, name] = None
+    some = [{"instType": line, "channel": channel, "instId": name} for line, channel, name in arguments]
+    return [msgspec.json.encode({"op": "subscribe", "args": some})] if some else []
