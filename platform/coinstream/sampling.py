@@ -29,6 +29,7 @@ class Record:
     key: bytes | None
     value: bytes | None
     headers: list[tuple[str, bytes]]
+    timestamp_ms: int = -1
 
 
 def newest_records(brokers: BrokerSettings, topic: str, limit: int, timeout_s: float = 15.0) -> list[Record]:
@@ -137,5 +138,10 @@ def _read(
 def _record(message: Message) -> Record:
     headers: Any = message.headers()  # typed as what `produce` takes; here it is always a list of pairs
     return Record(
-        message.partition() or 0, message.offset() or 0, message.key(), message.value(), headers or []
+        message.partition() or 0,
+        message.offset() or 0,
+        message.key(),
+        message.value(),
+        headers or [],
+        message.timestamp()[1],
     )

@@ -23,6 +23,7 @@ GROUPS: Final[dict[str, str]] = {
     "tail": "Print the decoded messages of a topic.",
     "lag": "Lag of consumer groups in messages and in time.",
     "health": "Health of the producer, of groups and of the cluster.",
+    "explore": "Messages, quotes, candles, lag and dead letters in the browser.",
     "top": "A live view of topics, rates, lag, latency and health.",
     "metrics": "Serve Prometheus metrics.",
     "dlq": "List, show and replay dead letters.",

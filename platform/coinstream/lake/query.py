@@ -49,17 +49,18 @@ def query(lake: Lake, sql: str, parameters: Mapping[str, Any] | None = None, *, 
         LakeError: the SQL is wrong, does more than read, or a table cannot be read.
     """
     with database(lake) as connection:
-        statement = _only_reading(connection, sql)
+        statement = only_reading(connection, sql)
         try:
             found = connection.execute(statement, parameters)
             columns = [str(column[0]) for column in found.description or ()]
             rows = found.fetchmany(limit + 1)
         except duckdb.Error as error:
-            raise LakeError(f"query: {_explain(error, lake)}") from None
+            raise LakeError(f"query: {explain(error, lake)}") from None
     return Result(columns, [tuple(map(_plain, row)) for row in rows[:limit]], cut=len(rows) > limit)
 
 
-def _explain(error: duckdb.Error, lake: Lake) -> str:
+def explain(error: duckdb.Error, lake: Lake) -> str:
+    """Return what to tell the user about an error of DuckDB."""
     missing = _NO_TABLE.search(str(error))
     if missing is None:
         return str(error)
@@ -91,7 +92,12 @@ def database(lake: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
         connection.close()
 
 
-def _only_reading(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
+def only_reading(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
+    """Return the one reading statement that the text holds.
+
+    Raises:
+        LakeError: it is not SQL, holds several statements, or does more than read.
+    """
     try:
         statements = connection.extract_statements(sql)
     except duckdb.Error as error:

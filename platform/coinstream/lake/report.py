@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from coinstream.errors import LakeError
 from coinstream.lake import statistics
-from coinstream.lake.charts import line_chart
+from coinstream.lake.charts import line_chart, to_svg
 from coinstream.lake.store import Lake
 from coinstream.lake.summary import summaries
 
@@ -45,7 +45,7 @@ def write_report(lake: Lake, path: Path, *, hours: float = 24.0) -> Written:
     ]
     found = summaries(lake)
     try:
-        path.write_text(_page(lake, charts, found, hours), encoding="utf-8")
+        path.write_text(_page(lake, [to_svg(chart) for chart in charts], found, hours), encoding="utf-8")
     except OSError as error:
         raise LakeError(f"cannot write the report to {path}: {error.strerror}") from error
     return Written(str(path), len(charts), len(found))

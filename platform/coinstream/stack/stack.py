@@ -16,6 +16,7 @@ from coinstream.errors import PlatformError
 from coinstream.local_broker import LocalBroker
 from coinstream.local_broker.ports import free_ports, is_free
 from coinstream.settings import BrokerSettings, HomeSettings, LakeSettings
+from coinstream.stack import explorer
 from coinstream.stack.dagster_client import DagsterClient
 from coinstream.stack.paths import HOST, InstancePaths, first_free_port
 from coinstream.stack.process import SupervisedProcess
@@ -66,6 +67,7 @@ class Stack:
             web.wait_ready(_READY_S)
             if docs_port is not None:
                 self._start_docs(docs_port)
+            self._start_explorer()
             yield web
 
     def check(self) -> None:
@@ -113,6 +115,14 @@ class Stack:
     def _start_docs(self, port: int) -> None:
         command = [sys.executable, "-m", "coinstream", "lake", "docs", "--port", str(port), "--host", HOST]
         self._children.append(self._child("data docs", command, self._paths.environment()))
+
+    def _start_explorer(self) -> None:
+        port = first_free_port(explorer.PORT)
+        command, environment = explorer.explorer_command(
+            self._paths.root, self._paths.home, HOST, port, self._paths.environment()
+        )
+        self._children.append(self._child("explorer", command, environment))
+        self._say(f"explorer at {explorer.explorer_url(self._paths.home, HOST, port)}")
 
     def _start_dagster(self, web_port: int) -> None:
         environment = self._paths.environment()

@@ -1,0 +1,37 @@
+"""`coinstream explore`: browse topics, quotes, candles, lag and dead letters in the browser."""
+
+from __future__ import annotations
+
+import os
+import sys
+import webbrowser
+from typing import Annotated
+
+import typer
+
+from coinstream.cli.output import console
+
+app = typer.Typer()
+
+
+@app.command(epilog="Examples:\n\ncoinstream explore\n\ncoinstream explore --port 2800 --no-browser")
+def explore(
+    port: Annotated[int, typer.Option(help="Port; if taken, the next free one.", min=0)] = 2718,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
+) -> None:
+    """Serve the explorer until Ctrl-C. It listens on loopback and asks for the token in its address."""
+    from coinstream.settings import HomeSettings
+    from coinstream.stack.explorer import explorer_command, explorer_url
+    from coinstream.stack.paths import code_root, first_free_port
+
+    home = HomeSettings().home
+    chosen = first_free_port(port)
+    command, environment = explorer_command(code_root(), home, host, chosen, os.environ)
+    url = explorer_url(home, host, chosen)
+    console.print(f"explorer at {url}", soft_wrap=True, markup=False)
+    sys.stdout.flush()
+    if not no_browser:
+        webbrowser.open(url)
+    # The server takes this process's place, so that signals and the exit code are its own.
+    os.execve(command[0], command, environment)  # nosec B606

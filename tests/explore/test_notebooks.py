@@ -1,0 +1,121 @@
+"""The notebooks run on real topics and tables; the explorer's token stays with its user."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coinstream.errors import LakeError
+from coinstream.explore.dead_letters import quarantined
+from coinstream.explore.lag_history import LagHistory
+from coinstream.explore.quotes import candle_markets, candles, latest_quotes, rounded
+from coinstream.lake.frames import sql, table
+from coinstream.lake.landing import land
+from coinstream.lake.report import write_report
+from coinstream.lake.schemas import spec_named
+from coinstream.lake.statistics import exchange_statistics
+from coinstream.lake.store import Lake
+from coinstream.settings import BrokerSettings
+from coinstream.stack.explorer import explorer_command, explorer_token
+from tests.conftest import ROOT, TopicFactory
+from tests.lake.support import level1, ohlcv, send
+
+QUOTES = 40
+
+
+@pytest.fixture
+def landed(
+    home: Path, topic: TopicFactory, broker_settings: BrokerSettings, monkeypatch: pytest.MonkeyPatch
+) -> Lake:
+    """Return tables with forty quotes of two symbols, one of them refused, and five candles."""
+    monkeypatch.setenv("REDPANDA_BROKERS", broker_settings.brokers)
+    quotes, candle_topic = topic("crypto-level1-notebooks"), topic("crypto-ohlcv-notebooks")
+    symbols = ("BTC/USDT", "ETH/USDT")
+    good = [level1(number, symbol=symbols[number % 2]) for number in range(QUOTES)]
+    send(broker_settings.brokers, quotes, [*good, {"bestBid": -1}])
+    send(broker_settings.brokers, candle_topic, [ohlcv(number) for number in range(5)])
+    lake = Lake()
+    land(lake, broker_settings, spec_named("level1"), topic=quotes)
+    land(lake, broker_settings, spec_named("ohlcv"), topic=candle_topic)
+    return lake
+
+
+def definitions(notebook: str) -> dict[str, Any]:
+    """Run a notebook's cells in this process and return what they define."""
+    app = runpy.run_path(str(ROOT / "notebooks" / notebook))["app"]
+    _, found = app.run()
+    return dict(found)
+
+
+def test_the_example_notebooks_show_the_rows_of_the_tables(landed: Lake) -> None:
+    spreads = definitions("spreads.py")["spreads"]
+    assert dict(zip(spreads["symbol"], spreads["quotes"], strict=True)) == {"BTC/USDT": 20, "ETH/USDT": 20}
+    (latency,) = definitions("latency.py")["latency"].to_dicts()
+    assert (latency["exchange"], latency["quotes"], latency["receipt_ms_p50"]) == ("binance", QUOTES, 20)
+
+
+def test_the_explorer_runs_on_a_broker_with_topics(landed: Lake, broker_settings: BrokerSettings) -> None:
+    found = definitions("market.py")
+    assert found["brokers"].brokers == broker_settings.brokers
+    assert "binance BTC/USDT" in found["markets"]
+
+
+def test_frames_hold_what_the_explorer_draws(landed: Lake, broker_settings: BrokerSettings) -> None:
+    latest = latest_quotes(broker_settings)
+    mine = latest.filter((latest["exchange"] == "binance") & (latest["symbol"] == "ETH/USDT"))
+    assert mine.height == 1
+    assert mine["bid"][0] > 0
+    drawn = candles(landed, "BTC/USDT", "binance")
+    assert drawn.select("open", "high", "low", "close", "volume").unique().rows() == [
+        (100.0, 110.0, 90.0, 105.0, 12.5)
+    ]
+    assert drawn.height == 5
+    assert candle_markets(landed).rows() == [("binance", "BTC/USDT", 5)]
+    assert rounded(exchange_statistics(landed))["quotes"].to_list() == [QUOTES]
+    rows, reasons = quarantined(landed)
+    assert (rows.height, reasons["count"].to_list()) == (1, [1])
+    history = LagHistory(broker_settings)
+    history.sample()
+    assert set(history.lag.columns) == {"time", "group", "messages", "seconds", "status", "reason"}
+
+
+def test_one_line_from_sql_or_a_table_to_arrow_polars_and_pandas(landed: Lake) -> None:
+    counted = sql("SELECT count(*) AS n FROM level1 WHERE symbol = $symbol", {"symbol": "BTC/USDT"})
+    assert counted.arrow().to_pylist() == [{"n": 20}]
+    assert counted.polars().rows() == [(20,)]
+    assert counted.pandas()["n"].tolist() == [20]
+    assert table("level1").polars().height == QUOTES
+    # Quotes are 10 ms apart: a tenth of a second holds the newest eleven.
+    assert table("level1", hours=0.1 / 3600).polars().height == 11
+    with pytest.raises(LakeError, match="only read"):
+        sql("DROP TABLE level1")
+    with pytest.raises(LakeError, match="no event time"):
+        table("quarantine", hours=1)
+
+
+def test_the_report_draws_each_market_on_its_own_scale_and_needs_no_network(
+    landed: Lake, tmp_path: Path
+) -> None:
+    page = tmp_path / "report.html"
+    write_report(landed, page)
+    text = page.read_text()
+    assert text.count("<svg") == 4
+    assert "binance BTC/USDT" in text
+    assert "binance ETH/USDT" in text
+    assert "<script" not in text
+    assert "http://" not in text.replace("http://www.w3.org/", "")
+    assert "https://" not in text
+
+
+def test_the_token_is_readable_by_its_user_alone_and_never_an_argument(tmp_path: Path) -> None:
+    token = explorer_token(tmp_path)
+    assert explorer_token(tmp_path) == token
+    assert stat.S_IMODE((tmp_path / "explorer-token").stat().st_mode) == 0o600
+    command, environment = explorer_command(ROOT, tmp_path, "127.0.0.1", 2718, os.environ)
+    assert token not in " ".join(command)
+    assert token not in environment.values()
