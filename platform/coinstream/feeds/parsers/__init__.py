@@ -10,7 +10,6 @@ from coinstream.feeds.parsers.binance import BinanceParser
 from coinstream.feeds.parsers.bitmex import BitmexParser
 from coinstream.feeds.parsers.coinbase import CoinbaseParser
 from coinstream.feeds.parsers.coingecko import CoingeckoParser
-from coinstream.feeds.parsers.cryptocom import CryptocomParser
 from coinstream.feeds.parsers.deribit import DeribitParser
 from coinstream.feeds.parsers.ftx import FtxParser
 from coinstream.feeds.parsers.gate import GateParser
@@ -47,7 +46,6 @@ PARSERS: Final[dict[str, Callable[[], Parser]]] = {
     "kraken": KrakenParser,
     "lean": LeanParser,
     "bitmex": BitmexParser,
-    "cryptocom": CryptocomParser,
     "deribit": DeribitParser,
     "ftx": FtxParser,
     "ftxus": lambda: FtxParser("ftxus"),
@@ -71,7 +69,6 @@ HOSTS: Final[dict[str, str]] = {
     "gateio.ws": "gate",
     "kraken.com": "kraken",
     "bitmex.com": "bitmex",
-    "crypto.com": "cryptocom",
     "deribit.com": "deribit",
     "ftx.com": "ftx",
     "ftx.us": "ftxus",
