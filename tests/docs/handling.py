@@ -34,6 +34,7 @@ LASTING: Final = (
     r"coinstream lag .*--watch",
     r"coinstream metrics(?!.*--once)",
     r"coinstream lake docs",
+    r"coinstream explore",
     r"coinstream tail(?!.*(--limit|--no-follow))",
     r"coinstream feed run$",
     r"coinstream feed run (?!.*--(limit|duration)).*--loop",
@@ -60,6 +61,7 @@ PLACES: Final[dict[str, str]] = {
     r"^(coinstream simulate)\b": r"\1 --port {simulated}",
     r"\b8080\b": "{webhook}",
     r"^(coinstream lake docs)\b": r"\1 --port {docs}",
+    r"^(coinstream explore)\b": r"\1 --no-browser --port 0",
     r"\b9108\b": "{metrics}",
 }
 """What stands for something of the reader's own, and ports that may be taken where the test runs."""

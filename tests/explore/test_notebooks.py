@@ -8,13 +8,16 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from coinstream.cli.lake import app
 from coinstream.errors import LakeError
 from coinstream.explore.dead_letters import quarantined
 from coinstream.explore.lag_history import LagHistory
 from coinstream.explore.quotes import candle_markets, candles, latest_quotes, rounded
-from coinstream.lake.frames import sql, table
+from coinstream.lake.frames import export, sql, table
 from coinstream.lake.landing import land
 from coinstream.lake.report import write_report
 from coinstream.lake.schemas import spec_named
@@ -96,6 +99,21 @@ def test_one_line_from_sql_or_a_table_to_arrow_polars_and_pandas(landed: Lake) -
         sql("DROP TABLE level1")
     with pytest.raises(LakeError, match="no event time"):
         table("quarantine", hours=1)
+
+
+def test_rows_are_exported_to_csv_and_parquet(landed: Lake, tmp_path: Path) -> None:
+    csv, parquet = tmp_path / "quotes.csv", tmp_path / "quotes.parquet"
+    statement = 'SELECT symbol, best_bid, "timestamp" FROM level1 ORDER BY "timestamp"'
+    done = CliRunner().invoke(app, ["sql", statement, "--csv", str(csv), "--parquet", str(parquet)])
+    assert done.exit_code == 0, done.output
+    assert f"{QUOTES} rows" in done.output
+    assert csv.read_text().splitlines()[:2] == [
+        "symbol,best_bid,timestamp",
+        "BTC/USDT,61000.120000000000000000,2026-01-05T10:00:00.000Z",
+    ]
+    assert pl.read_parquet(parquet).height == QUOTES
+    with pytest.raises(LakeError, match="cannot write the rows"):
+        export(statement, csv=tmp_path / "nowhere" / "quotes.csv")
 
 
 def test_the_report_draws_each_market_on_its_own_scale_and_needs_no_network(

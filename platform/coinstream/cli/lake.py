@@ -101,17 +101,29 @@ def tables(json: AsJson = False) -> None:
     "sql",
     epilog="Examples:\n\n"
     'coinstream lake sql "SELECT symbol, max(best_bid) FROM level1 GROUP BY symbol"\n\n'
-    'coinstream lake sql "SELECT * FROM quarantine" --limit 5 --json',
+    'coinstream lake sql "SELECT * FROM quarantine" --limit 5 --json\n\n'
+    'coinstream lake sql "SELECT * FROM level1" --parquet quotes.parquet',
 )
 def sql(
     statement: Annotated[str, typer.Argument(help="One SELECT; each table is a view of its name.")],
-    limit: Annotated[int, typer.Option(help="Rows shown at most.", min=1)] = 1_000,
+    limit: Annotated[int, typer.Option(help="Rows shown at most. Files get all rows.", min=1)] = 1_000,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write all rows to this CSV file.")] = None,
+    parquet: Annotated[
+        Path | None, typer.Option("--parquet", help="Write all rows to this Parquet file.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Query the tables with DuckDB. Only reads, and only the tables."""
     from coinstream.lake.query import query
     from coinstream.lake.store import Lake
 
+    if csv is not None or parquet is not None:
+        from coinstream.lake.frames import export
+
+        count = export(statement, csv=csv, parquet=parquet)
+        names = ", ".join(str(path) for path in (csv, parquet) if path is not None)
+        print_json({"rows": count}) if json else console.print(f"{names}: {count:,} rows", markup=False)
+        return
     found = query(Lake(), statement, limit=limit)
     if json:
         print_json({"columns": found.columns, "rows": found.rows, "cut": found.cut})

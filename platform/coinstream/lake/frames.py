@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
+import polars.exceptions as pl_errors
 import pyarrow as pa
 
 from coinstream.errors import LakeError
@@ -67,6 +69,31 @@ def sql(text: str, parameters: Mapping[str, Any] | None = None, *, lake: Lake | 
             return Rows(connection.sql(statement.query, params=parameters).to_arrow_table())
         except duckdb.Error as error:
             raise LakeError(f"query: {explain(error, lake)}") from None
+
+
+def export(
+    text: str, *, csv: Path | None = None, parquet: Path | None = None, lake: Lake | None = None
+) -> int:
+    """Write all rows of a statement to files and return how many there are.
+
+    Args:
+        text: see `sql`.
+        csv: file with a header line; values as text, times in ISO form.
+        parquet: file with the types of the tables.
+        lake: see `sql`.
+
+    Raises:
+        LakeError: see `sql`; or a file cannot be written.
+    """
+    rows = sql(text, lake=lake)
+    try:
+        if csv is not None:
+            rows.polars().write_csv(csv, datetime_format="%Y-%m-%dT%H:%M:%S%.3fZ")
+        if parquet is not None:
+            rows.polars().write_parquet(parquet)
+    except (OSError, pl_errors.PolarsError) as error:
+        raise LakeError(f"cannot write the rows to {csv or parquet}: {error}") from error
+    return int(rows.arrow().num_rows)
 
 
 def table(name: str, *, hours: float | None = None, lake: Lake | None = None) -> Rows:
