@@ -12,7 +12,6 @@ from coinstream.feeds.parsers.coinbase import CoinbaseParser
 from coinstream.feeds.parsers.coingecko import CoingeckoParser
 from coinstream.feeds.parsers.deribit import DeribitParser
 from coinstream.feeds.parsers.ftx import FtxParser
-from coinstream.feeds.parsers.gate import GateParser
 from coinstream.feeds.parsers.huobi import HuobiParser
 from coinstream.feeds.parsers.kraken import KrakenParser
 from coinstream.feeds.parsers.kucoin import KucoinParser
@@ -25,7 +24,6 @@ __all__ = [
     "CoingeckoParser",
     "Frame",
     "Gap",
-    "GateParser",
     "KrakenParser",
     "LeanParser",
     "Parsed",
@@ -42,7 +40,6 @@ PARSERS: Final[dict[str, Callable[[], Parser]]] = {
     "coinbase": CoinbaseParser,
     "coinbaseexchange": lambda: CoinbaseParser("coinbaseexchange"),
     "coingecko": CoingeckoParser,
-    "gate": GateParser,
     "kraken": KrakenParser,
     "lean": LeanParser,
     "bitmex": BitmexParser,
@@ -64,9 +61,6 @@ HOSTS: Final[dict[str, str]] = {
     "binance.vision": "binance",
     "coinbase.com": "coinbase",
     "coingecko.com": "coingecko",
-    "gate.io": "gate",
-    "gate.com": "gate",
-    "gateio.ws": "gate",
     "kraken.com": "kraken",
     "bitmex.com": "bitmex",
     "deribit.com": "deribit",

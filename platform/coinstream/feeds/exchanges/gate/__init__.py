@@ -1,0 +1,107 @@
+"""Connect to Gate: spot, perpetual contracts and futures.
+
+Facts from "Gate API v4" (https://www.gate.com/docs/developers/apiv4/en/): one address for spot and one per
+settlement currency for contracts; a request carries its time; the server pings on the protocol's level.
+Whole books of 20 levels are subscribed, which need no snapshot over REST.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from coinstream.feeds.exchanges.base import Channel, Connection, ExchangeAdapter, Limits, register_adapter
+from coinstream.feeds.exchanges.gate import instruments as names
+from coinstream.feeds.exchanges.gate.futures import GateParser
+from coinstream.feeds.exchanges.replies import read_instruments
+from coinstream.feeds.exchanges.subscriptions import plan, redirected
+from coinstream.feeds.instruments import Instrument, InstrumentList
+from coinstream.feeds.parsers.base import Parser
+
+_SHARED: Final = {"level1": "book_ticker", "price": "tickers", "trade": "trades"}
+"""Channels that take a list of names."""
+_FUTURES: Final = {"derivativeticker": "tickers", "liquidation": "public_liquidates"}
+
+
+@register_adapter
+class GateAdapter(ExchangeAdapter):
+    """Gate's websocket v4 of all markets."""
+
+    exchange = "gate"
+    hosts: ClassVar[tuple[str, ...]] = ("gate.io", "gate.com", "gateio.ws", "gateio.live")
+    channels = (
+        Channel("spot.tickers", ("price",), "recording"),
+        Channel("spot.trades", ("trade", "price"), "recording"),
+        Channel("spot.order_book_update", ("level1", "book"), "recording"),
+        Channel("spot.candlesticks", ("ohlcv",), "recording"),
+        Channel("spot.book_ticker", ("level1",), "documentation"),
+        Channel("spot.order_book", ("level1", "book"), "documentation"),
+        Channel("futures.book_ticker", ("level1",), "recording"),
+        Channel("futures.candlesticks", ("ohlcv",), "recording"),
+        Channel("futures.order_book_update", ("level1", "book"), "recording"),
+        Channel("futures.trades", ("trade", "price"), "documentation"),
+        Channel("futures.tickers", ("price", "derivativeticker"), "documentation"),
+        Channel("futures.order_book", ("level1", "book"), "documentation"),
+        Channel("futures.public_liquidates", ("liquidation",), "documentation"),
+    )
+    limits = Limits(symbols_per_connection=100, symbols_per_request=50, requests_per_second=10)
+    instruments_urls = (
+        "https://api.gateio.ws/api/v4/spot/currency_pairs",
+        "https://api.gateio.ws/api/v4/futures/usdt/contracts",
+        "https://api.gateio.ws/api/v4/futures/btc/contracts",
+        "https://api.gateio.ws/api/v4/delivery/usdt/contracts",
+    )
+
+    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> Parser:
+        """Return a parser of all markets."""
+        return GateParser(self.exchange, instruments, types)
+
+    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+        """Return the instruments of a list of pairs or contracts."""
+
+        def read(value: Any) -> Iterator[Instrument]:
+            found = (names.read(url, entry) for entry in value)
+            return (instrument for instrument in found if instrument is not None)
+
+        return read_instruments(self.exchange, url, body, read)
+
+    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
+        """Return the connections of each address that the instruments need."""
+        by_url: dict[str, list[Instrument]] = {}
+        for instrument in instruments:
+            by_url.setdefault(_address(instrument), []).append(instrument)
+        found = []
+        for url, some in by_url.items():
+            target = redirected(url, self.ws)
+            found += plan(target, some, self.limits, lambda batch: _requests(batch, types))
+        return found
+
+
+def _address(instrument: Instrument) -> str:
+    if instrument.kind == "spot":
+        return "wss://api.gateio.ws/ws/v4/"
+    line = "delivery/" if instrument.kind == "future" else ""
+    return f"wss://fx-ws.gateio.ws/v4/ws/{line}{instrument.settle.lower()}"
+
+
+def _requests(batch: Sequence[Instrument], types: frozenset[str]) -> list[bytes]:
+    market = batch[0].id.partition(".")[0]
+    ids = [instrument.id.partition(".")[2] for instrument in batch]
+    kinds = {**_SHARED, **(_FUTURES if market == "futures" else {})}
+    channels = dict.fromkeys(channel for kind, channel in kinds.items() if kind in types)
+    wanted: list[tuple[str, list[str]]] = [(channel, ids) for channel in channels]
+    if "book" in types:
+        interval = "100ms" if market == "spot" else "0"
+        wanted += [("order_book", [name, "20", interval]) for name in ids]
+    if "ohlcv" in types:
+        wanted += [("candlesticks", ["1m", name]) for name in ids]
+    now = int(time.time())
+    return [
+        msgspec.json.encode(
+            {"time": now, "channel": f"{market}.{channel}", "event": "subscribe", "payload": payload}
+        )
+        for channel, payload in wanted
+    ]
