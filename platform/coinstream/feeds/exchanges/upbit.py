@@ -1,0 +1,168 @@
+"""Upbit: websocket v1, spot markets.
+
+Source: "Upbit Developer Center", <https://docs.upbit.com/kr/reference/websocket-guide> (types `trade`,
+`orderbook`, `ticker`, `candle`), as of 2026-05; checked against a session of 2021-04-17.
+
+- A market is named quote first: `KRW-BTC` is BTC/KRW. Frames are binary and hold JSON.
+- The format `SIMPLE` abbreviates the field names, `..._LIST` puts several entries into one frame.
+- An order book is whole in every frame, with at most 30 levels. `ask_bid` is the side of the taker: `ASK`
+  sells. `sequential_id` is unique, but does not order trades.
+- The exchange closes a connection after 120 s without a frame of the client; `PING` is answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from coinstream.feeds.exchanges.base import (
+    Channel,
+    Connection,
+    ExchangeAdapter,
+    Heartbeat,
+    Limits,
+    register_adapter,
+)
+from coinstream.feeds.exchanges.parsing import ExchangeParser, Found, each, moment, number, optional
+from coinstream.feeds.exchanges.replies import read_instruments
+from coinstream.feeds.exchanges.subscriptions import plan, redirected
+from coinstream.feeds.feed_stats import Reason
+from coinstream.feeds.instruments import Instrument, InstrumentList, spot
+from coinstream.feeds.parsers.base import HEARTBEAT, STATUS, Frame, Parsed, rejected
+
+WS: Final = "wss://api.upbit.com/websocket/v1"
+REST: Final = "https://api.upbit.com"
+_LONG: Final = {
+    **{"ty": "type", "cd": "code", "tms": "timestamp", "ttms": "trade_timestamp", "tp": "trade_price"},
+    **{"tv": "trade_volume", "ab": "ask_bid", "sid": "sequential_id", "obu": "orderbook_units"},
+    **{"ap": "ask_price", "bp": "bid_price", "as": "ask_size", "bs": "bid_size"},
+    **{"op": "opening_price", "hp": "high_price", "lp": "low_price", "cdttmu": "candle_date_time_utc"},
+    **{"catv": "candle_acc_trade_volume", "atv24h": "acc_trade_volume_24h"},
+}
+"""Field names that the format `SIMPLE` abbreviates."""
+_SIDES: Final = {"ASK": "sell", "BID": "buy"}
+
+
+class UpbitParser(ExchangeParser):
+    """Frames of Upbit: trades, whole books, tickers, candles."""
+
+    def on_json(self, value: Any, frame: Frame, received: datetime) -> Parsed:
+        """See `ExchangeParser.on_json`."""
+        if frame.url is not None:
+            return STATUS
+        if isinstance(value, list):
+            return each(value, lambda row: self._entry(row, received))
+        if "error" in value:
+            return rejected(Reason.REFUSED, str(value["error"])[:200])
+        if "status" in value:
+            return HEARTBEAT
+        return each((value,), lambda row: self._entry(row, received))
+
+    def unlisted(self, name: str) -> Instrument | None:
+        """See `ExchangeParser.unlisted`: the quote currency stands first."""
+        quote, _, base = name.partition("-")
+        return spot(name, base, quote) if base and quote else None
+
+    def _entry(self, row: Any, received: datetime) -> Found:
+        row = _long(row)
+        instrument, kind = self.instrument(row["code"]), row["type"]
+        match kind:
+            case "trade":
+                return self._trade(instrument, row, received)
+            case "orderbook":
+                return self._book(instrument, row, received)
+            case "ticker":
+                return self._ticker(instrument, row, received)
+        if kind.startswith("candle."):
+            return self._candle(instrument, kind.partition(".")[2], row, received)
+        return (Reason.UNKNOWN,)
+
+    def _trade(self, instrument: Instrument, row: Any, received: datetime) -> Found:
+        return self.state.trade(
+            instrument,
+            number(row["trade_price"]),
+            number(row["trade_volume"]),
+            moment(row["trade_timestamp"]),
+            received,
+            side=_SIDES.get(row["ask_bid"]),  # type: ignore[arg-type]
+            trade_id=str(row["sequential_id"]),
+        )
+
+    def _book(self, instrument: Instrument, row: Any, received: datetime) -> Found:
+        units = [
+            {_LONG.get(key, key): value for key, value in unit.items()} for unit in row["orderbook_units"]
+        ]
+        bids = [(number(unit["bid_price"]), number(unit["bid_size"])) for unit in units]
+        asks = [(number(unit["ask_price"]), number(unit["ask_size"])) for unit in units]
+        at = moment(row["timestamp"])
+        return self.state.book_snapshot("orderbook", instrument, bids, asks, at, received)
+
+    def _ticker(self, instrument: Instrument, row: Any, received: datetime) -> Found:
+        # Changes are since midnight, not over 24 hours.
+        volume = optional(row.get("acc_trade_volume_24h"))
+        at = moment(row["timestamp"])
+        yield self.state.ticker(instrument, number(row["trade_price"]), at, received, volume)
+
+    def _candle(self, instrument: Instrument, timeframe: str, row: Any, received: datetime) -> Found:
+        names = ("opening_price", "high_price", "low_price", "trade_price", "candle_acc_trade_volume")
+        begin, high, low, close, volume = (number(row[name]) for name in names)
+        opened = moment(row["candle_date_time_utc"])
+        yield self.state.candle(instrument, timeframe, opened, (begin, high, low, close), volume, received)
+
+
+def _long(row: Any) -> dict[str, Any]:
+    return {_LONG.get(key, key): value for key, value in row.items()}
+
+
+@register_adapter
+class UpbitAdapter(ExchangeAdapter):
+    """Upbit, spot markets."""
+
+    exchange = "upbit"
+    hosts: ClassVar[tuple[str, ...]] = ("upbit.com",)
+    channels: ClassVar[tuple[Channel, ...]] = (
+        Channel("orderbook", ("level1", "book"), "recording"),
+        Channel("trade", ("trade", "price"), "recording"),
+        Channel("ticker", ("price",), "documentation"),
+        Channel("candle.1m", ("ohlcv",), "documentation"),
+    )
+    limits = Limits(symbols_per_connection=200, symbols_per_request=200, requests_per_second=4.0)
+    instruments_urls: ClassVar[tuple[str, ...]] = (f"{REST}/v1/market/all",)
+    heartbeat = Heartbeat(b"PING", 60.0)
+
+    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> UpbitParser:
+        """See `ExchangeAdapter.parser`."""
+        return UpbitParser(self.exchange, instruments, types)
+
+    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
+        """See `ExchangeAdapter.connections`."""
+        names = [
+            *(("trade",) if "trade" in types else ()),
+            *(("orderbook",) if types & {"level1", "book"} else ()),
+            *(("ticker",) if "price" in types else ()),
+            *(("candle.1m",) if "ohlcv" in types else ()),
+        ]
+        return plan(redirected(WS, self.ws), instruments, self.limits, partial(_requests, names))
+
+    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+        """Return the markets of `v1/market/all`."""
+        return read_instruments(self.exchange, url, body, _instruments)
+
+
+def _requests(names: Sequence[str], batch: Sequence[Instrument]) -> list[bytes]:
+    if not names:
+        return []
+    codes = [instrument.id for instrument in batch]
+    request: list[dict[str, Any]] = [{"ticket": f"coinstream {codes[0]}"}, {"format": "SIMPLE"}]
+    request += [{"type": name, "codes": codes} for name in names]
+    return [msgspec.json.encode(request)]
+
+
+def _instruments(rows: Any) -> Iterator[Instrument]:
+    for row in rows:
+        quote, _, base = row["market"].partition("-")
+        yield spot(row["market"], base, quote)
