@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from coinstream.errors import FeedError
+from coinstream.feeds.exchanges.base import ExchangeAdapter
 from coinstream.feeds.exchanges.discovery import adapters, exchange_at
 from coinstream.feeds.instrument_lists import FOLDER, encode
 from coinstream.feeds.instruments import Instrument
@@ -34,6 +35,7 @@ def replies(path: Path) -> list[tuple[str, bytes]]:
 def main(folder: Path) -> int:
     """Write one list per exchange and print how many instruments it has."""
     found: dict[str, list[Instrument]] = {}
+    readers: dict[str, ExchangeAdapter] = {}
     skipped = []
     for path in sorted(folder.glob("*.instruments.gz")):
         for url, body in replies(path):
@@ -42,7 +44,9 @@ def main(folder: Path) -> int:
                 skipped.append(f"{path.name}: no adapter for {url}")
                 continue
             try:
-                found.setdefault(exchange, []).extend(adapters()[exchange]().parse_instruments(url, body))
+                # One reader for all replies: some exchanges spread their list over several.
+                reader = readers.setdefault(exchange, adapters()[exchange]())
+                found.setdefault(exchange, []).extend(reader.parse_instruments(url, body))
             except FeedError as error:
                 skipped.append(f"{path.name}: {error}")
     FOLDER.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ import pytest
 from coinstream.errors import FeedError
 from coinstream.feeds import Feed, Reason, ReplayFeed
 from coinstream.feeds.registry import Options, open_feed, sample_path
-from coinstream.messages import Level1, Message, Ohlcv
+from coinstream.messages import Level1, Message, Ohlcv, Trade
 
 SPOT = sample_path("binance-spot.gz")
 KLINES = sample_path("binance-klines.gz")
@@ -25,8 +25,10 @@ def drain(feed: Feed) -> list[Message]:
 def test_every_line_of_the_sample_is_a_message_or_counted() -> None:
     feed = ReplayFeed(SPOT)
     messages = drain(feed)
-    assert (feed.exchange, len(messages)) == ("binance", 23_969)
-    assert feed.stats.rejected == {Reason.DEPTH: 22}
+    trades = [message for message in messages if isinstance(message, Trade)]
+    assert (feed.exchange, len(messages) - len(trades)) == ("binance", 23_969)
+    assert len(trades) == 4_586
+    assert feed.stats.rejected == {Reason.BOOK_UNSYNCED: 22, Reason.OPENED: 1}
     assert feed.stats.is_balanced
     assert not feed.stats.dead
 
@@ -35,7 +37,8 @@ def test_a_session_recording_counts_its_control_lines() -> None:
     feed = ReplayFeed(KLINES, rebase=False)
     kinds = [type(message).__name__ for message in drain(feed)]
     assert (kinds.count("Level1"), kinds.count("Price"), kinds.count("Ohlcv")) == (84, 1, 2)
-    assert feed.stats.rejected == {Reason.OPENED: 1, Reason.NOT_DOLLARS: 1}
+    assert kinds.count("Trade") == 2
+    assert feed.stats.rejected == {Reason.OPENED: 1}
 
 
 def test_original_times_are_kept_on_request() -> None:
@@ -102,11 +105,18 @@ def test_a_damaged_recording_yields_what_it_has_then_says_where(tmp_path: Path) 
 def test_a_line_without_a_time_is_a_dead_letter(tmp_path: Path) -> None:
     path = tmp_path / "odd"
     path.write_bytes(b'1723161254087891268 {"u":1,"s":"BTCUSDT","b":"1","B":"1","a":"2","A":"1"}\ngarbage\n')
-    feed = ReplayFeed(path)
+    feed = ReplayFeed(path, exchange="binance")
     assert len(drain(feed)) == 1
     assert [(letter.reason, letter.payload) for letter in feed.stats.take_dead()] == [
         (Reason.MALFORMED, b"garbage")
     ]
+
+
+def test_frames_that_fit_several_exchanges_are_refused_with_their_names(tmp_path: Path) -> None:
+    path = tmp_path / "unnamed"
+    path.write_bytes(b'1723161254087891268 {"u":1,"s":"BTCUSDT","b":"1","B":"1","a":"2","A":"1"}\n')
+    with pytest.raises(FeedError, match=r"it may be binance, binancetr, binanceus; name it with --exchange"):
+        ReplayFeed(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing to see\n", gzip.compress(b"{}", mtime=0)])

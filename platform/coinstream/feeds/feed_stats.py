@@ -54,6 +54,9 @@ _FAULTS: Final = frozenset(
 )
 
 
+_KEPT_ONCE: Final = frozenset({Reason.UNKNOWN, Reason.UNKNOWN_SYMBOL})
+
+
 class Anomaly(StrEnum):
     """A remarkable thing about a message that was produced all the same."""
 
@@ -89,6 +92,8 @@ class FeedStats:
         rejected: frames without a message, by reason.
         entries: entries of accepted frames that gave no message, by reason.
         flags: remarkable messages and events, by kind.
+        dead: dead letters that the runner has not taken yet.
+        kept_once: unknown symbols and kinds of frames that have a dead letter already.
         trouble: what kept a live feed from its source last; None while all is well.
         clock_ahead_ms: how far the exchange's clock runs ahead of this machine's; None: not measured.
     """
@@ -99,6 +104,7 @@ class FeedStats:
     entries: Counter[Reason] = field(default_factory=Counter)
     flags: Counter[Anomaly] = field(default_factory=Counter)
     dead: deque[DeadLetter] = field(default_factory=deque)
+    kept_once: set[tuple[Reason, str]] = field(default_factory=set)
     clock_ahead_ms: float | None = None
     trouble: str | None = None
 
@@ -118,7 +124,16 @@ class FeedStats:
         self.rejected[reason] += 1
 
     def bury(self, letter: DeadLetter) -> None:
-        """Keep a faulty frame for the dead-letter topic."""
+        """Keep a faulty frame for the dead-letter topic.
+
+        Of an unknown symbol or an unknown kind of frame only the first one is kept. All are counted.
+        """
+        if letter.reason in _KEPT_ONCE and letter.detail:
+            told = (letter.reason, letter.detail)
+            if told in self.kept_once:
+                return
+            if len(self.kept_once) < MAX_DEAD_LETTERS:
+                self.kept_once.add(told)
         self.dead.append(letter._replace(payload=letter.payload[:DEAD_LETTER_SAMPLE]))
 
     def take_dead(self) -> list[DeadLetter]:

@@ -23,6 +23,7 @@ from typing import IO, Final, NamedTuple, cast
 from coinstream.errors import FeedError
 from coinstream.feeds.exchanges.parsing import ExchangeParser
 from coinstream.feeds.feed_stats import Reason
+from coinstream.feeds.instruments import InstrumentList
 from coinstream.feeds.parsers import Frame, LeanParser, Parser
 from coinstream.feeds.parsers.lean import MARKETS
 from coinstream.feeds.protocols import SAMPLE, exchange_of, identify, new_parser
@@ -184,13 +185,13 @@ def tell_address(parser: Parser, url: str | None) -> None:
         parser.opened(url)
 
 
-def parser_for(path: Path, exchange: str) -> Parser:
+def parser_for(path: Path, exchange: str, instruments: InstrumentList | None = None) -> Parser:
     """Return a new parser for a recording. The form of the file decides before its exchange.
 
     Raises:
-        FeedError: no parser is known for the exchange, or the file cannot be read.
+        FeedError: the exchange has no parser, or the file cannot be read.
     """
     try:
-        return LeanParser(exchange) if zipfile.is_zipfile(path) else new_parser(exchange)
+        return LeanParser(exchange) if zipfile.is_zipfile(path) else new_parser(exchange, instruments)
     except OSError as error:
         raise FeedError(f"recording {path}: {error}") from error

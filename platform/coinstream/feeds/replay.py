@@ -9,9 +9,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from coinstream.errors import FeedError
 from coinstream.feeds import recordings
+from coinstream.feeds.exchanges.base import ExchangeAdapter
+from coinstream.feeds.exchanges.discovery import adapters
 from coinstream.feeds.feed_stats import DeadLetter, FeedStats, Reason
-from coinstream.feeds.parsers import Parser, account_for
+from coinstream.feeds.instrument_lists import packaged
+from coinstream.feeds.instruments import Instrument, InstrumentList
+from coinstream.feeds.parsers import Frame, Parser, account_for
 from coinstream.feeds.recordings import Line
 from coinstream.feeds.time_shift import rebased
 from coinstream.messages import Message
@@ -56,6 +61,7 @@ class ReplayFeed:
         self._speed = speed
         self._loop = loop
         self._rebase = rebase
+        self._lister: ExchangeAdapter | None = None
 
     def messages(self, stop: threading.Event) -> Iterator[Sequence[Message]]:
         """See `Feed.messages`."""
@@ -65,7 +71,8 @@ class ReplayFeed:
                 return
 
     def _once(self, stop: threading.Event) -> Iterator[Sequence[Message]]:
-        parser = recordings.parser_for(self._paths[0], self.exchange)
+        instruments = packaged(self.exchange)
+        parser = recordings.parser_for(self._paths[0], self.exchange, instruments)
         pace = _Pace(self._speed)
         opened: dict[Path, str | None] = {}
         address: str | None = None
@@ -81,13 +88,13 @@ class ReplayFeed:
                 break
             if line.reason is Reason.OPENED and path in opened:
                 # What was remembered of the connection before does not hold for a new one.
-                parser, address = recordings.parser_for(path, self.exchange), None
+                parser, address = recordings.parser_for(path, self.exchange, instruments), None
             if line.reason is Reason.OPENED or path not in opened:
                 opened[path] = line.frame.url if line.reason is Reason.OPENED else None
             if opened[path] != address:
                 address = opened[path]
                 recordings.tell_address(parser, address)
-            batch.extend(self._read(line, parser))
+            batch.extend(self._read(line, parser, instruments))
             if len(batch) >= BATCH or self.stats.dead:
                 yield batch
                 batch = []
@@ -99,8 +106,13 @@ class ReplayFeed:
         recorded = [_timed(path, start_ns, align=self._rebase) for path in self._paths]
         return heapq.merge(*recorded, key=lambda due: due.at_ns)
 
-    def _read(self, line: Line, parser: Parser) -> Sequence[Message]:
+    def _read(self, line: Line, parser: Parser, instruments: InstrumentList) -> Sequence[Message]:
         frame = line.frame
+        listed = self._listed(frame) if line.reason is None and frame.url is not None else None
+        if listed is not None:
+            instruments.add(listed)
+            self.stats.refuse(Reason.STATUS)
+            return ()
         if line.reason is not None:
             self.stats.refuse(line.reason)
             if line.reason.is_fault:
@@ -114,6 +126,22 @@ class ReplayFeed:
             return parsed.messages
         shift_us = (time.time_ns() - frame.received_ns) // 1000
         return [rebased(message, shift_us) for message in parsed.messages]
+
+    def _listed(self, frame: Frame) -> list[Instrument] | None:
+        """Return the instruments of a REST reply in the recording; None where it lists none."""
+        adapter = adapters().get(self.exchange)
+        if adapter is None or not adapter.lists_instruments(frame.url or ""):
+            return None
+        try:
+            return self._adapter(adapter).parse_instruments(frame.url or "", frame.payload)
+        except FeedError:
+            return None  # the parser names the reason
+
+    def _adapter(self, adapter: type[ExchangeAdapter]) -> ExchangeAdapter:
+        # One for all replies: some exchanges spread their list over several.
+        if self._lister is None:
+            self._lister = adapter()
+        return self._lister
 
 
 class _Due(NamedTuple):

@@ -138,6 +138,15 @@ class ExchangeAdapter(ABC):
         raise FeedError(f"{self.exchange}: no instrument list is known at {url}")
 
     @classmethod
+    def lists_instruments(cls, url: str) -> bool:
+        """Return whether a REST address lists instruments: it has the path of one of `instruments_urls`."""
+        path = url.partition("://")[2].partition("/")[2].partition("?")[0]
+        return any(
+            path == known.partition("://")[2].partition("/")[2].partition("?")[0]
+            for known in cls.instruments_urls
+        )
+
+    @classmethod
     def is_foreign(cls, payload: bytes) -> bool:
         """Return whether only another segment of the exchange sends such a frame.
 

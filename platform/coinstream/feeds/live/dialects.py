@@ -11,8 +11,9 @@ import msgspec
 
 from coinstream.errors import FeedError
 from coinstream.feeds.feed_stats import Reason
-from coinstream.feeds.parsers import BinanceParser, Gap, KrakenParser, Parser
+from coinstream.feeds.parsers import Gap, KrakenParser, Parser
 from coinstream.feeds.parsers.base import from_ms, trade_price
+from coinstream.feeds.protocols import new_parser
 from coinstream.messages import Message
 
 MOST_RECOVERED: Final = 1000
@@ -76,7 +77,7 @@ class BinanceDialect:
 
     def parser(self) -> Parser:
         """See `Dialect.parser`."""
-        return BinanceParser()
+        return new_parser(self.exchange, types=frozenset({"level1", "price"}))
 
     def subscribe(self, symbols: Sequence[str]) -> Iterator[bytes]:
         """See `Dialect.subscribe`."""

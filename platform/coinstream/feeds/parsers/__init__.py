@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Final
 
 from coinstream.feeds.parsers.base import Frame, Gap, Parsed, Parser, account_for
-from coinstream.feeds.parsers.binance import BinanceParser
 from coinstream.feeds.parsers.bitmex import BitmexParser
 from coinstream.feeds.parsers.coinbase import CoinbaseParser
 from coinstream.feeds.parsers.coingecko import CoingeckoParser
@@ -19,7 +18,6 @@ from coinstream.feeds.parsers.lean import LeanParser
 
 __all__ = [
     "PARSERS",
-    "BinanceParser",
     "CoinbaseParser",
     "CoingeckoParser",
     "Frame",
@@ -33,10 +31,6 @@ __all__ = [
 ]
 
 PARSERS: Final[dict[str, Callable[[], Parser]]] = {
-    "binance": BinanceParser,
-    "binanceus": lambda: BinanceParser("binanceus"),
-    "binancecoinm": lambda: BinanceParser("binancecoinm"),
-    "binanceusdm": lambda: BinanceParser("binanceusdm"),
     "coinbase": CoinbaseParser,
     "coinbaseexchange": lambda: CoinbaseParser("coinbaseexchange"),
     "coingecko": CoingeckoParser,
@@ -52,13 +46,6 @@ PARSERS: Final[dict[str, Callable[[], Parser]]] = {
 """Parsers by exchange id (ccxt's names)."""
 
 HOSTS: Final[dict[str, str]] = {
-    "fstream.binance.com": "binanceusdm",
-    "fapi.binance.com": "binanceusdm",
-    "dstream.binance.com": "binancecoinm",
-    "dapi.binance.com": "binancecoinm",
-    "binance.us": "binanceus",
-    "binance.com": "binance",
-    "binance.vision": "binance",
     "coinbase.com": "coinbase",
     "coingecko.com": "coingecko",
     "kraken.com": "kraken",

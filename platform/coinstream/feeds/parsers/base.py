@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Final, NamedTuple, Protocol, TypeVar
 
@@ -54,13 +54,20 @@ class Parsed(NamedTuple):
     gap: Gap | None = None
 
 
+class Batch(NamedTuple):
+    """What the frames of one socket read gave."""
+
+    messages: list[Message]
+    gaps: list[Gap]
+
+
 class Parser(Protocol):
     """Reads the frames of one connection, in their order. Holds what the protocol makes it remember."""
 
     exchange: str
 
     def parse(self, frame: Frame) -> Parsed:
-        """The messages of a frame, or the reasons why there are none. Never raises for bad data."""
+        """Return the messages of a frame, or the reasons why there are none. Never raises for bad data."""
         ...
 
 
@@ -130,6 +137,20 @@ def trade_price(
     if not is_in_dollars(symbol):
         return Reason.NOT_DOLLARS
     return Price(exchange, symbol, price, at, volume_24h, price_change_24h)
+
+
+def parse_each(parser: Parser, payloads: Iterable[bytes], received_ns: int, stats: FeedStats) -> Batch:
+    """Parse frames one by one and count them."""
+    messages: list[Message] = []
+    gaps: list[Gap] = []
+    for payload in payloads:
+        frame = Frame(received_ns, payload)
+        parsed = parser.parse(frame)
+        account_for(parsed, frame, parser.exchange, stats)
+        messages.extend(parsed.messages)
+        if parsed.gap is not None:
+            gaps.append(parsed.gap)
+    return Batch(messages, gaps)
 
 
 def account_for(parsed: Parsed, frame: Frame, exchange: str, stats: FeedStats) -> None:

@@ -1,0 +1,153 @@
+"""The frames of Binance as msgspec structs. Fields are named as the exchange names them."""
+
+# ruff: noqa: N815, E741
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from coinstream.feeds.parsers.base import Finite, Number
+
+
+class Head(msgspec.Struct, gc=False):
+    """Enough of any frame to tell what it is. Only combined streams have `data`."""
+
+    stream: str = ""
+    data: msgspec.Raw = msgspec.Raw()
+    e: str = ""
+    s: str = ""
+    b: msgspec.Raw = msgspec.Raw()
+    a: msgspec.Raw = msgspec.Raw()
+    lastUpdateId: int | None = None
+    symbol: str = ""
+    result: Any = None
+    id: Any = None
+    error: Any = None
+    code: int | None = None
+    msg: str = ""
+
+
+class BookTicker(msgspec.Struct, gc=False):
+    """The best bid and ask; `T` and `e` on futures only."""
+
+    u: int
+    s: str
+    b: Number
+    B: Number
+    a: Number
+    A: Number
+    T: int | None = None
+
+
+class Trade(msgspec.Struct, gc=False):
+    """A trade (`t`) or an aggregate trade (`a`). `m`: the buyer is the maker."""
+
+    e: str
+    s: str
+    p: Number
+    q: Number
+    T: int
+    t: int | None = None
+    a: int | None = None
+    m: bool | None = None
+    S: Any = None
+
+
+class Candle(msgspec.Struct, gc=False):
+    """One candle. `v` and `q` are base and quote volume, on COIN-M contracts and base volume."""
+
+    t: int
+    T: int
+    i: str
+    o: Number
+    h: Number
+    l: Number
+    c: Number
+    v: Number
+    q: Number = 0.0
+
+
+class Kline(msgspec.Struct, gc=False):
+    """An update of a candle."""
+
+    E: int
+    s: str
+    k: Candle
+
+
+class Depth(msgspec.Struct, gc=False):
+    """A change of a book."""
+
+    s: str
+    U: int
+    u: int
+    b: list[tuple[Number, Number]]
+    a: list[tuple[Number, Number]]
+    E: int | None = None
+    T: int | None = None
+    pu: int | None = None
+
+
+class DepthSnapshot(msgspec.Struct, gc=False):
+    """A book from REST, or the top levels of a partial depth stream."""
+
+    lastUpdateId: int
+    bids: list[tuple[Number, Number]]
+    asks: list[tuple[Number, Number]]
+    E: int | None = None
+    T: int | None = None
+
+
+class Ticker(msgspec.Struct, gc=False):
+    """The last 24 hours. `v` is the base volume, on COIN-M contracts; `q` is then the base volume."""
+
+    E: int
+    s: str
+    c: Number
+    v: Number = 0.0
+    q: Number = 0.0
+    P: Finite | None = None
+    o: Number | None = None
+
+
+class MarkPrice(msgspec.Struct, gc=False):
+    """The mark price `p`, the index `i`, the funding rate `r` and the time of the next funding `T`."""
+
+    E: int
+    s: str
+    p: Number
+    i: Number | None = None
+    r: Finite | None = None
+    T: int | None = None
+
+
+class ForcedOrder(msgspec.Struct, gc=False):
+    """An order that closes a position by force; `ap` is its average price, `z` what was filled."""
+
+    s: str
+    S: str
+    p: Number
+    T: int
+    q: Number
+    ap: Number = 0.0
+    z: Number = 0.0
+
+
+class ForceOrder(msgspec.Struct, gc=False):
+    """The event that carries a forced order."""
+
+    o: ForcedOrder
+
+
+head: Final = msgspec.json.Decoder(Head)
+rows: Final = msgspec.json.Decoder(list[msgspec.Raw])
+book_ticker: Final = msgspec.json.Decoder(BookTicker, strict=False)
+trade: Final = msgspec.json.Decoder(Trade, strict=False)
+kline: Final = msgspec.json.Decoder(Kline, strict=False)
+depth: Final = msgspec.json.Decoder(Depth, strict=False)
+snapshot: Final = msgspec.json.Decoder(DepthSnapshot, strict=False)
+ticker: Final = msgspec.json.Decoder(Ticker, strict=False)
+mark_price: Final = msgspec.json.Decoder(MarkPrice, strict=False)
+force_order: Final = msgspec.json.Decoder(ForceOrder, strict=False)
