@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import Any, Final, Self, TypedDict
 
 from coinstream.consumer import ConsumerGroupManager, GroupOptions, GroupReport
-from coinstream.consumer.handlers import AnyHandler
 from coinstream.consumer.transactions import TransactionalProcessor, Transform
+from coinstream.consumer.worker import AnyHandler
 from coinstream.errors import ProduceError
 from coinstream.messages import Message, from_wire
 from coinstream.producer.batcher import Batcher, BatchLimits, limits_for
@@ -25,8 +25,9 @@ from coinstream.producer.publisher import Publisher
 from coinstream.producer.record_times import RecordTimes
 from coinstream.producer.topic_cache import TopicCache
 from coinstream.producer.transaction import Transaction, Transactions
+from coinstream.records import Headers
 from coinstream.routing import message_key, record_time_ms
-from coinstream.serialization import Headers, MessageSerializer
+from coinstream.serialization import MessageSerializer
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
 
 AnyHeaders = Mapping[str, str | bytes] | Sequence[tuple[str, str | bytes]]

@@ -13,20 +13,21 @@ import msgspec
 
 from coinstream.errors import DecodeError, MessageError
 from coinstream.json_encoder import compile_encoder
+from coinstream.lz4_frames import decompress
 from coinstream.messages import MESSAGE_TYPES, Message, from_wire, type_for_topic
 from coinstream.precision import PriceRounder
+from coinstream.records import Headers
 from coinstream.settings import SerializationSettings
 
 COMPRESS_ABOVE: Final = 1024
 """Payloads of more bytes than this are compressed."""
 COMPRESSED_HEADER: Final = "compressed"
-MAX_DECOMPRESSED: Final = 16 * 1024 * 1024
-"""A compressed payload that unpacks to more bytes than this is refused."""
 
-Headers = list[tuple[str, bytes]]
 Writer = Callable[[Any], bytes]
 UNWRITABLE: Final = (TypeError, msgspec.ValidationError)
 """What a writer raises for a value of a wrong type."""
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
+"""What reading a payload that is no JSON document of the wanted type may raise."""
 _COMPRESSED: Final[Headers] = [(COMPRESSED_HEADER, b"true")]
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -126,8 +127,8 @@ class MessageDeserializer:
             return decode_any(value)
         try:
             return Decoded(strict.decode(value), _NOTHING)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            # Unknown fields and other types take the slower path, which names the fault.
+        except UNREADABLE:
+            # Unknown fields and foreign types take the slower path, which names the fault.
             return decode_any(value)
 
     def _strict(self, topic: str | None) -> msgspec.json.Decoder[Message] | None:
@@ -145,12 +146,7 @@ def decode_any(value: bytes) -> Decoded:
     Raises:
         DecodeError: see `MessageDeserializer.decode`.
     """
-    try:
-        fields = msgspec.json.decode(value)
-    except UnicodeDecodeError as error:
-        raise DecodeError(f"not UTF-8: {error.reason} at byte {error.start}") from None
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise DecodeError(f"not JSON: {error}") from None
+    fields = load_json(value)
     if not isinstance(fields, dict):
         raise DecodeError(f"not a JSON object but {type(fields).__name__}")
     try:
@@ -160,25 +156,23 @@ def decode_any(value: bytes) -> Decoded:
     return Decoded(message, restore_times(unknown) if unknown else _NOTHING)
 
 
+def load_json(value: bytes) -> Any:
+    """Return the content of a JSON document.
+
+    Raises:
+        DecodeError: the bytes are not UTF-8, not JSON, or nested too deeply.
+    """
+    try:
+        return msgspec.json.decode(value)
+    except UnicodeDecodeError as error:
+        raise DecodeError(f"not UTF-8: {error.reason}: 0x{error.object[error.start]:02x}") from None
+    except UNREADABLE as error:
+        raise DecodeError(f"not JSON: {error}") from None
+
+
 def is_compressed(headers: Sequence[tuple[str, Any]]) -> bool:
     """Return whether the headers mark the payload as lz4-compressed."""
     return any(name == COMPRESSED_HEADER and value in (b"true", "true") for name, value in headers)
-
-
-def decompress(value: bytes) -> bytes:
-    """Unpack an lz4 frame of at most `MAX_DECOMPRESSED` bytes.
-
-    Raises:
-        DecodeError: not an lz4 frame, a truncated one, or one that unpacks to too much.
-    """
-    unpacker = lz4.frame.LZ4FrameDecompressor()
-    try:
-        unpacked = unpacker.decompress(value, max_length=MAX_DECOMPRESSED)
-    except RuntimeError as error:
-        raise DecodeError(f"header says compressed, but: {error}") from None
-    if not unpacker.eof:
-        raise DecodeError(f"lz4 frame is truncated or unpacks to more than {MAX_DECOMPRESSED} bytes")
-    return bytes(unpacked)
 
 
 def restore_times(fields: Mapping[str, Any]) -> dict[str, Any]:

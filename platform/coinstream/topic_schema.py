@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from coinstream.errors import DecodeError
+from coinstream.lz4_frames import decompress
 from coinstream.messages import MessageType, price_fields
 from coinstream.sampling import Record
-from coinstream.serialization import Decoder, decompress, is_compressed
+from coinstream.serialization import Decoder, is_compressed, load_json
 
 if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
@@ -95,8 +96,8 @@ def _row(kind: MessageType, record: Record) -> dict[str, Any]:
 def _raw(record: Record) -> dict[str, Any]:
     try:
         value = record.value or b""
-        fields = msgspec.json.decode(decompress(value) if is_compressed(record.headers) else value)
-    except (msgspec.DecodeError, DecodeError):
+        fields = load_json(decompress(value) if is_compressed(record.headers) else value)
+    except DecodeError:
         return {}  # the problem says so
     return fields if isinstance(fields, dict) else {}
 

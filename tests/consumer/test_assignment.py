@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from coinstream.client import RedpandaClient
 from coinstream.consumer import GroupOptions
-from coinstream.consumer.assignment import COMMITTED_ATTEMPTS, from_committed
+from coinstream.consumer.start_offsets import COMMITTED_ATTEMPTS, committed_offsets
 from coinstream.settings import BrokerSettings
 from tests.conftest import TopicFactory
 from tests.consumer.common import Memory, fill
@@ -33,14 +33,14 @@ class Coordinator:
 @pytest.mark.parametrize(("refusals", "offset"), [(0, 7), (2, 7), (COMMITTED_ATTEMPTS, -1001)])
 def test_it_asks_until_it_is_told(refusals: int, offset: int) -> None:
     coordinator: Any = Coordinator(refusals)
-    found = from_committed("group", coordinator, [TopicPartition("topic", 0), TopicPartition("topic", 1)])
+    found = committed_offsets("group", coordinator, [TopicPartition("topic", 0), TopicPartition("topic", 1)])
     assert [part.offset for part in found] == [offset, offset]
     assert coordinator.asked == min(refusals + 1, COMMITTED_ATTEMPTS)
 
 
 def test_who_is_given_nothing_asks_nobody() -> None:
     coordinator: Any = Coordinator(0)
-    assert from_committed("group", coordinator, []) == []
+    assert committed_offsets("group", coordinator, []) == []
     assert coordinator.asked == 0
 
 

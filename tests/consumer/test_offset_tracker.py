@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coinstream.consumer.offset_tracker import OffsetTracker
+from coinstream.consumer.partition_state import OffsetTracker
 
 
 def test_nothing_to_commit_before_anything_is_handled() -> None:

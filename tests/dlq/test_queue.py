@@ -69,18 +69,28 @@ def test_a_replay_sends_each_letter_once_and_never_loops(
     fill(client, name, 30)
     fail_all(client, name, group, 30)
     assert run("dlq", "replay", name, "--dry-run") == {"would_replay": 30}
-    assert run("dlq", "replay", name, "--error", "KeyError") == {"replayed": 15, "already": 0, "exhausted": 0}
-    assert run("dlq", "replay", name) == {"replayed": 15, "already": 15, "exhausted": 0}
-    assert run("dlq", "replay", name) == {"replayed": 0, "already": 30, "exhausted": 0}
+    assert run("dlq", "replay", name, "--error", "KeyError") == {
+        "replayed": 15,
+        "already": 0,
+        "exhausted": 0,
+        "incomplete": 0,
+    }
+    assert run("dlq", "replay", name) == {"replayed": 15, "already": 15, "exhausted": 0, "incomplete": 0}
+    assert run("dlq", "replay", name) == {"replayed": 0, "already": 30, "exhausted": 0, "incomplete": 0}
     # They fail again: new letters, which know how often they have been replayed.
     for turn in (1, 2):
         fail_all(client, name, group, 30)
-        assert run("dlq", "replay", name) == {"replayed": 30, "already": 30 * turn, "exhausted": 0}
+        assert run("dlq", "replay", name) == {
+            "replayed": 30,
+            "already": 30 * turn,
+            "exhausted": 0,
+            "incomplete": 0,
+        }
     fail_all(client, name, group, 30)
-    assert run("dlq", "replay", name) == {"replayed": 0, "already": 90, "exhausted": 30}
+    assert run("dlq", "replay", name) == {"replayed": 0, "already": 90, "exhausted": 30, "incomplete": 0}
     # Handled at last, they are gone from the topic: 30 messages, each in its original form.
     memory = Memory()
-    assert run("dlq", "replay", name, "--most-replays", "4")["replayed"] == 30
+    assert run("dlq", "replay", name, "--max-replays", "4")["replayed"] == 30
     seen: list[ConsumedMessage] = []
 
     def handle(each: ConsumedMessage) -> None:
@@ -106,7 +116,7 @@ def test_letters_can_go_to_another_topic(
     with client.create_consumer_group(unique("group"), [other], memory.one):
         wait_until(lambda: memory.total)
     assert memory.numbers == {3: 1}
-    assert [stored.letter.offset for stored in box.read() if stored.is_replayed] == [3]
+    assert [entry.dead_letter.offset for entry in box.read() if entry.is_replayed] == [3]
 
 
 def test_a_topic_without_dead_letters_is_one_clear_error(

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 import sensors.feeds
-from coinstream.consumer.consumed_message import key_of
 from coinstream.consumer.partition_reader import PartitionReader
 from coinstream.errors import FeedError, SettingsError
 from coinstream.feeds.config import CcxtSpec, SimulatedSpec, load
@@ -19,6 +18,7 @@ from coinstream.feeds.registry import Options, entries, open_feed, parts_of
 from coinstream.feeds.simulated import SimulatedExchange
 from coinstream.local_broker import LocalBroker
 from coinstream.messages import LEVEL1
+from coinstream.records import key_of
 from coinstream.settings import BrokerSettings, ConsumerSettings, WatchSettings
 from coinstream.sharding import Shard
 from tests.support import unique

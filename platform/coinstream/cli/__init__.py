@@ -11,8 +11,10 @@ from typing import Annotated, Final
 import typer
 
 from coinstream import __version__
+from coinstream.cli.streams import protect_output
 from coinstream.errors import CoinstreamError
 from coinstream.plugins import load_plugins
+from coinstream.text import printable
 
 GROUPS: Final[dict[str, str]] = {
     "up": "Broker, topics, Dagster web UI and daemon; Ctrl-C stops everything.",
@@ -48,18 +50,20 @@ coinstream topics plan   (what would change on the cluster)
 REDPANDA_BROKERS=host:9092 coinstream health   (ask another cluster than this machine's)
 
 Exit codes: 0 well, 1 an error or something unhealthy, 2 wrong usage, 3 not (yet) as asked for
-(`broker status`: none runs; `topics plan --exit-code`: something would change), 130 interrupted.
+(`broker status`: none runs; `topics plan --exit-code`: something would change), 130 interrupted,
+141 broken pipe.
 """
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 well, 1 an error, 2 wrong usage, 3 not as asked, 130 interrupted."""
     words = sys.argv[1:] if arguments is None else arguments
+    protect_output()
     try:
         load_plugins()
         root_app(words or _half_typed())(args=words, prog_name="coinstream")
     except CoinstreamError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {printable(str(error), keep_newlines=True)}", err=True)
         sys.exit(1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -10,10 +11,11 @@ import typer
 from rich.table import Table
 
 from coinstream.cli.completion import topic_names
-from coinstream.cli.output import AsJson, broker, console, print_json
+from coinstream.cli.output import AsJson, broker, cell, console, print_json
 from coinstream.cli.progress import progress
 from coinstream.dlq.queue import MAX_REPLAYS, DeadLetterEntry, DeadLetterFilter, DeadLetterQueue
 from coinstream.errors import CoinstreamError
+from coinstream.text import format_timestamp, printable, readable
 
 app = typer.Typer(help="List, show and replay dead letters.", no_args_is_help=True)
 
@@ -23,6 +25,8 @@ Examples:
 coinstream dlq list crypto-level1 --error DecodeError
 
 coinstream dlq show crypto-level1 --partition 3 --offset 1200
+
+coinstream dlq show crypto-feeds --entry 0:12
 
 coinstream dlq replay crypto-level1 --since 2026-11-01T00:00:00Z --dry-run
 """
@@ -37,7 +41,12 @@ Since = Annotated[str | None, typer.Option("--since", help="Only those that fail
 Until = Annotated[str | None, typer.Option("--until", help="Only those that failed before this time.")]
 Partition = Annotated[int | None, typer.Option("--partition", help="Only of this original partition.")]
 Offset = Annotated[int | None, typer.Option("--offset", help="Only of this original offset.")]
+Entry = Annotated[
+    str | None,
+    typer.Option("--entry", help="Only the entry at this PARTITION:OFFSET of the dead-letter topic."),
+]
 _LONGEST = 60
+_UNKNOWN = "-"
 
 
 @app.command("list", epilog=_EXAMPLES)
@@ -48,61 +57,73 @@ def show_list(
     since: Since = None,
     until: Until = None,
     partition: Partition = None,
-    limit: Annotated[int, typer.Option("--limit", help="Most letters to print; all are counted.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", help="Most entries to print; all are counted.")] = 50,
     json: AsJson = False,
 ) -> None:
     """List dead letters, and count them by error."""
     wanted = _filter(error, key, since, until, partition, None)
+    errors: Counter[str] = Counter()
     with broker() as settings:
-        found = list(DeadLetterQueue(settings, topic).read(wanted))
-    errors = Counter(entry.letter.error_type or "?" for entry in found)
+        found = _counted(DeadLetterQueue(settings, topic).read(wanted), errors)
+        rows = [_row(entry) for number, entry in enumerate(found) if number < limit]
+    total = errors.total()
     if json:
-        rows = [_as_dict(entry, whole=False) for entry in found[:limit]]
-        print_json({"topic": topic, "total": len(found), "by_error": errors, "letters": rows})
+        print_json({"topic": topic, "total": total, "by_error": errors, "dead_letters": rows})
         return
-    table = Table("failed at", "from", "key", "attempts", "error", "replayed", box=None)
-    for entry in found[:limit]:
-        letter = entry.letter
-        place = f"{letter.topic}[{letter.partition}]@{letter.offset}"
+    table = Table("failed at", "entry", "from", "key", "attempts", "error", "replayed", box=None)
+    for row in rows:
         table.add_row(
-            _time(entry.failed_ms),
-            place,
-            _text(letter.key),
-            str(letter.attempts),
-            letter.error[:_LONGEST].replace("\n", " "),
-            "yes" if entry.is_replayed else "",
+            cell(row["failed_at"] or _UNKNOWN),
+            f"{row['entry_partition']}:{row['entry_offset']}",
+            cell(row["from"]),
+            cell(row["key"]),
+            str(row["attempts"]),
+            cell(row["error"][:_LONGEST]),
+            "yes" if row["replayed"] else "",
         )
     console.print(table)
-    counts = ", ".join(f"{count} {name}" for name, count in errors.most_common())
-    console.print(f"{len(found)} dead letter(s){': ' + counts if counts else ''}.")
+    counts = ", ".join(f"{count:,} {printable(name)}" for name, count in errors.most_common())
+    console.print(f"{total:,} dead letter(s){': ' + counts if counts else ''}.", markup=False)
 
 
 @app.command("show", epilog=_EXAMPLES)
 def show_whole(
     topic: Topic,
-    partition: Annotated[int, typer.Option("--partition", help="The original partition.")],
-    offset: Annotated[int, typer.Option("--offset", help="The original offset.")],
+    partition: Partition = None,
+    offset: Offset = None,
+    entry: Entry = None,
     json: AsJson = False,
 ) -> None:
-    """Show one dead letter with its headers, its error and its whole value."""
-    with broker() as settings:
-        found = list(
-            DeadLetterQueue(settings, topic).read(DeadLetterFilter(partition=partition, offset=offset))
+    """Show one dead letter with its headers, its error and its whole value.
+
+    Name it by its original --partition and --offset, or by its --entry in the dead-letter topic.
+    """
+    if entry is None and (partition is None or offset is None):
+        raise typer.BadParameter(
+            "give --partition and --offset, or --entry as `coinstream dlq list` shows it"
         )
-    if not found:
-        raise CoinstreamError(f"{topic}[{partition}] offset {offset} is not among the dead letters")
-    for entry in found:
-        row = _as_dict(entry, whole=True)
-        if json:
-            print_json(row)
-            continue
-        for name, value in row.items():
-            console.print(f"[bold]{name}[/]: ", end="")
-            console.print(str(value), markup=False)
+    wanted = DeadLetterFilter(partition=partition, offset=offset, entry=_entry(entry))
+    is_found = False
+    with broker() as settings:
+        for found in DeadLetterQueue(settings, topic).read(wanted):
+            is_found = True
+            row = _row(found) | {
+                "headers": [(name, readable(value)) for name, value in found.dead_letter.headers],
+                "value": _plain(found.dead_letter.value),
+            }
+            if json:
+                print_json(row)
+                continue
+            for name, value in row.items():
+                console.print(f"[bold]{name}[/]: ", end="")
+                console.print(printable(str(value), keep_newlines=True), markup=False)
+    if not is_found:
+        place = f"entry {entry}" if entry else f"{topic}[{partition}] offset {offset}"
+        raise CoinstreamError(f"{place} is not among the dead letters of {topic}")
 
 
 @app.command("replay", epilog=_EXAMPLES)
-def replay_letters(
+def replay(
     topic: Topic,
     error: Error = None,
     key: Key = None,
@@ -110,26 +131,32 @@ def replay_letters(
     until: Until = None,
     partition: Partition = None,
     offset: Offset = None,
+    entry: Entry = None,
     to: Annotated[str | None, typer.Option("--to", help="Another topic than the original one.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="Replay at most so many.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Replay at most this many.")] = None,
     most: Annotated[
-        int, typer.Option("--most-replays", help="Leave out what failed again after so many replays.")
+        int,
+        typer.Option(
+            "--max-replays", "--most-replays", help="Skip what failed again after this many replays."
+        ),
     ] = MAX_REPLAYS,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many there are.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print how many there are.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Send dead letters to their topic again, each once: what was replayed is marked."""
-    wanted = _filter(error, key, since, until, partition, offset)
+    """Send dead letters to their topic again, each once. What was replayed is recorded.
+
+    Exit code 1 if an entry is truncated and its original record is gone.
+    """
+    wanted = _filter(error, key, since, until, partition, offset, entry)
     with broker() as settings:
-        box = DeadLetterQueue(settings, topic)
+        queue = DeadLetterQueue(settings, topic)
         if dry_run:
-            open_ones = [entry for entry in box.read(wanted) if not entry.is_replayed]
-            count = sum(entry.letter.replays < most for entry in open_ones)
+            count = sum(not found.is_replayed and found.replays < most for found in queue.read(wanted))
             count = count if limit is None else min(count, limit)
-            print_json({"would_replay": count}) if json else console.print(f"Would replay {count}.")
+            print_json({"would_replay": count}) if json else console.print(f"Would replay {count:,}.")
             return
-        with progress(f"replaying {box.dlq_topic}", quiet=json, unit="letters") as tell:
-            done = box.replay(
+        with progress(f"replaying {queue.dlq_topic}", quiet=json, unit="entries") as tell:
+            done = queue.replay(
                 wanted,
                 to=to,
                 max_replays=most,
@@ -138,22 +165,29 @@ def replay_letters(
             )
     if json:
         print_json(done)
-        return
-    console.print(
-        f"Replayed {done.replayed}; left out {done.already} replayed before "
-        f"and {done.exhausted} that failed again {most} time(s)."
-    )
+    else:
+        console.print(
+            f"Replayed {done.replayed:,}; skipped {done.already:,} replayed before, "
+            f"{done.exhausted:,} that failed again after {most} replay(s), "
+            f"{done.incomplete:,} truncated ones whose original record is gone."
+        )
+    if done.incomplete:
+        raise typer.Exit(1)
 
 
 def moment(text: str | None, option: str) -> datetime | None:
-    """A time from the command line: ISO-8601; without a zone it is UTC."""
+    """Return the time of a command-line option in ISO-8601; without a zone it is UTC.
+
+    Raises:
+        BadParameter: it is no time.
+    """
     if text is None:
         return None
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(
-            f"{text!r} is no time; write it like 2026-11-01T00:00:00Z", param_hint=option
+            f'invalid time "{text}"; expected ISO 8601, for example 2026-11-01T00:00:00Z', param_hint=option
         ) from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
@@ -165,39 +199,51 @@ def _filter(
     until: str | None,
     partition: int | None,
     offset: int | None,
+    entry: str | None = None,
 ) -> DeadLetterFilter:
-    return DeadLetterFilter(error, key, moment(since, "--since"), moment(until, "--until"), partition, offset)
+    times = moment(since, "--since"), moment(until, "--until")
+    return DeadLetterFilter(error, key, *times, partition, offset, _entry(entry))
 
 
-def _as_dict(entry: DeadLetterEntry, *, whole: bool) -> dict[str, Any]:
-    letter = entry.letter
-    row: dict[str, Any] = {
+def _entry(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    partition, _, offset = text.partition(":")
+    if not (text.isascii() and partition.isdecimal() and offset.isdecimal()):
+        raise typer.BadParameter(f'invalid entry "{text}"; expected PARTITION:OFFSET', param_hint="--entry")
+    return int(partition), int(offset)
+
+
+def _counted(entries: Iterator[DeadLetterEntry], errors: Counter[str]) -> Iterator[DeadLetterEntry]:
+    for entry in entries:
+        errors[entry.dead_letter.error_type or "?"] += 1
+        yield entry
+
+
+def _row(entry: DeadLetterEntry) -> dict[str, Any]:
+    letter = entry.dead_letter
+    is_known = letter.offset >= 0
+    return {
         "topic": letter.topic,
-        "partition": letter.partition,
-        "offset": letter.offset,
-        "key": _text(letter.key),
-        "timestamp": _time(letter.timestamp_ms),
-        "failed_at": _time(entry.failed_ms),
+        "partition": letter.partition if is_known else None,
+        "offset": letter.offset if is_known else None,
+        "from": letter.origin,
+        "key": _plain(letter.key),
+        "timestamp": format_timestamp(letter.timestamp_ms),
+        "failed_at": format_timestamp(entry.failed_ms),
         "group": letter.group,
         "attempts": letter.attempts,
         "error_type": letter.error_type,
         "error": letter.error,
-        "replays": letter.replays,
+        "value_bytes": len(letter.value or b"") if letter.value_bytes is None else letter.value_bytes,
+        "truncated": letter.is_truncated,
+        "replays": entry.replays,
         "replayed": entry.is_replayed,
-        "letter_partition": entry.partition,
-        "letter_offset": entry.offset,
+        "entry_partition": entry.partition,
+        "entry_offset": entry.offset,
     }
-    if whole:
-        row["headers"] = {name: _text(value) for name, value in letter.headers}
-        row["value"] = _text(letter.value)
-    return row
 
 
-def _time(at_ms: int) -> str:
-    if at_ms < 0:
-        return ""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")
-
-
-def _text(value: bytes | None) -> str:
-    return "" if value is None else value.decode(errors="backslashreplace")
+def _plain(content: bytes | None) -> str:
+    """Return bytes as text; printing makes it safe."""
+    return "" if content is None else content.decode("utf-8", errors="backslashreplace")

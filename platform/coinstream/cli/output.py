@@ -9,8 +9,10 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from coinstream.settings import BrokerSettings, HomeSettings
+from coinstream.text import printable, printable_json, readable
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
@@ -30,7 +32,12 @@ progress_console: Final = _console(stderr=True)
 
 def print_json(value: Any) -> None:
     """Print a value as one line of JSON; dataclasses and msgspec Structs become objects."""
-    typer.echo(msgspec.json.encode(value, enc_hook=str).decode())
+    typer.echo(printable_json(msgspec.json.encode(value, enc_hook=str).decode()))
+
+
+def cell(content: object) -> Text:
+    """Return untrusted content for a table: no terminal escapes, and no markup of rich."""
+    return Text(readable(content) if isinstance(content, bytes) else printable(str(content)))
 
 
 @contextmanager

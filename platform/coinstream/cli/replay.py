@@ -1,4 +1,4 @@
-"""`coinstream replay`: a part of a topic again."""
+"""`coinstream replay`: send a part of a topic again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from coinstream.cli.dlq import moment
 from coinstream.cli.output import AsJson, broker, console, print_json
 from coinstream.cli.progress import progress
 from coinstream.consumer import replay as replaying
-from coinstream.consumer.partition_reader import OffsetRange
+from coinstream.consumer.offset_range import OffsetRange
 
 app = typer.Typer(help="Send a range of a topic again.")
 
@@ -43,7 +43,7 @@ def replay(
 
     It ends at what the topic held when it began. The header `replayed-from` of a message says where it was.
     """
-    span = OffsetRange(
+    part = OffsetRange(
         moment(since, "--since"),
         moment(until, "--until"),
         from_offset,
@@ -52,9 +52,11 @@ def replay(
     )
     with broker() as settings, progress(f"{topic} -> {to}", quiet=json, unit="offsets") as tell:
         report = replaying.copy(
-            settings, topic, to, span, on_progress=lambda now: tell(float(now.read), now.total)
+            settings, topic, to, part, on_progress=lambda now: tell(float(now.read), now.total)
         )
     if json:
         print_json(report)
     else:
         console.print(f"Sent {report.messages:,} message(s) to {to} in {report.seconds:.1f} s.")
+        if report.without_headers:
+            console.print(f"{report.without_headers:,} of them without headers, whose names are not UTF-8.")

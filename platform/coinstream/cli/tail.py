@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from itertools import islice
 from typing import Annotated, Any
 
 import msgspec
@@ -13,13 +14,17 @@ import typer
 from confluent_kafka import Message as Record
 
 from coinstream.cli.completion import topic_names
+from coinstream.cli.dlq import moment
 from coinstream.cli.output import broker, progress_console
 from coinstream.cli.signals import stopping
-from coinstream.consumer.consumed_message import headers_of, key_of, offset_of, value_of
+from coinstream.consumer.offset_range import OffsetRange
 from coinstream.consumer.tail_reader import TailReader
 from coinstream.errors import DecodeError
+from coinstream.lz4_frames import decompress
 from coinstream.messages import type_of
-from coinstream.serialization import Decoder
+from coinstream.records import headers_of, key_of, offset_of, readable_headers, timestamp_ms_of, value_of
+from coinstream.serialization import Decoder, is_compressed
+from coinstream.text import format_timestamp, printable, printable_json
 
 app = typer.Typer()
 
@@ -54,7 +59,17 @@ def tail(
     from_beginning: Annotated[
         bool, typer.Option("--from-beginning", help="Begin with the oldest message instead of the next one.")
     ] = False,
-    limit: Annotated[int | None, typer.Option("--limit", "-n", help="Stop after so many.", min=1)] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", help="Begin at this record time, in ISO 8601.")
+    ] = None,
+    offset: Annotated[
+        int | None, typer.Option("--offset", help="Begin at this offset, in each partition.", min=0)
+    ] = None,
+    grep: Annotated[
+        str | None,
+        typer.Option("--grep", help="Only messages whose payload matches this regular expression."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", help="Stop after this many.", min=1)] = None,
     partition: Annotated[
         list[int] | None, typer.Option("--partition", "-p", help="Only this one. May be repeated.", min=0)
     ] = None,
@@ -64,27 +79,67 @@ def tail(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a message.")] = False,
 ) -> None:
-    """Print messages as they come: time, partition, offset, key, fields. Ctrl-C ends it.
+    """Print messages as they come: time, partition, offset, key, fields. Ctrl-C ends the command.
 
     A record that is no message of the platform is shown as such.
     """
+    start = _start(from_beginning=from_beginning, since=since, offset=offset)
+    part = OffsetRange(moment(since, "--since"), from_offset=start, partitions=tuple(partition or ()) or None)
+    pattern = _pattern(grep)
     stop = threading.Event()
     decoder = Decoder()
     with (
         stopping(stop),
         broker() as settings,
-        TailReader(settings, topic, from_beginning=from_beginning, partitions=partition or ()) as reader,
+        TailReader(settings, topic, part) as reader,
     ):
         if not json and sys.stdout.isatty():
             progress_console.print("[dim]time                      partition:offset  key  message[/]")
         left = limit
         for batch in _until(reader, stop, no_follow=no_follow):
-            wanted = [record for record in batch if key is None or key_of(record) == key.encode()][:left]
-            lines = [_line(record, decoder) for record in wanted]
-            sys.stdout.write("".join(_as_json(line) if json else _as_text(line) for line in lines))
+            found = _selected(batch, decoder, key, pattern)
+            lines = [_as_json(line) if json else _as_text(line) for line in islice(found, left)]
+            sys.stdout.write("".join(lines))
             sys.stdout.flush()
-            if left is not None and (left := left - len(wanted)) == 0:
+            if left is not None and (left := left - len(lines)) == 0:
                 return
+
+
+def _start(*, from_beginning: bool, since: str | None, offset: int | None) -> int | None:
+    """Return the first offset to read; None: what --since says, else the end."""
+    if sum((from_beginning, since is not None, offset is not None)) > 1:
+        raise typer.BadParameter("give only one of --from-beginning, --since and --offset")
+    return 0 if from_beginning else offset
+
+
+def _pattern(text: str | None) -> re.Pattern[str] | None:
+    try:
+        return re.compile(text) if text else None
+    except re.error as error:
+        raise typer.BadParameter(
+            f'invalid regular expression "{text}": {error}', param_hint="--grep"
+        ) from None
+
+
+def _selected(
+    records: list[Record], decoder: Decoder, key: str | None, pattern: re.Pattern[str] | None
+) -> Iterator[Line]:
+    wanted = None if key is None else key.encode("utf-8", "surrogateescape")
+    for record in records:
+        if wanted is not None and key_of(record) != wanted:
+            continue
+        if pattern is None or pattern.search(_searched(record)):
+            yield _line(record, decoder)
+
+
+def _searched(record: Record) -> str:
+    """Return the text that --grep searches: the payload, decompressed if its header says so."""
+    value = value_of(record) or b""
+    try:
+        value = decompress(value) if is_compressed(readable_headers(record)) else value
+    except DecodeError:
+        return _plain(value)
+    return _plain(value)
 
 
 def _until(reader: TailReader, stop: threading.Event, *, no_follow: bool) -> Iterator[list[Record]]:
@@ -95,21 +150,20 @@ def _until(reader: TailReader, stop: threading.Event, *, no_follow: bool) -> Ite
 
 
 def _line(record: Record, decoder: Decoder) -> Line:
-    key, headers, stamp = key_of(record), headers_of(record), record.timestamp()[1]
+    key, value = key_of(record), value_of(record)
     line = Line(
         record.topic() or "",
         record.partition() or 0,
         offset_of(record),
-        _iso(datetime.fromtimestamp(stamp / 1000, UTC)) if stamp >= 0 else None,
-        None if key is None else _text(key),
-        {name: _text(value) for name, value in headers},
+        format_timestamp(timestamp_ms_of(record)),
+        None if key is None else _plain(key),
+        {name: _plain(content) for name, content in readable_headers(record)},
     )
-    value = value_of(record)
     try:
-        message, unknown = decoder.decode(value, headers, line.topic)
+        message, unknown = decoder.decode(value, headers_of(record), line.topic)
     except DecodeError as error:
         line.error = str(error)
-        line.raw = None if value is None else _text(value[:_RAW_SHOWN])
+        line.raw = None if value is None else _plain(value[:_RAW_SHOWN])
         return line
     line.type = type_of(message).name
     line.message = message
@@ -118,24 +172,21 @@ def _line(record: Record, decoder: Decoder) -> Line:
 
 
 def _as_json(line: Line) -> str:
-    return msgspec.json.encode(line, enc_hook=str).decode() + "\n"
+    return printable_json(msgspec.json.encode(line, enc_hook=str).decode()) + "\n"
 
 
 def _as_text(line: Line) -> str:
-    place = (
-        f"{line.time or '-':<24}  {line.partition}:{line.offset}  {line.key if line.key is not None else '-'}"
-    )
+    position = f"{line.partition}:{line.offset}"
+    key = line.key if line.key is not None else "-"
+    start = f"{line.time or '-':<24}  {position}  {key}"
     if line.error is not None:
-        raw = "" if line.raw is None else f"  {line.raw!r}"
-        return f"{place}  not a message: {line.error}{raw}\n"
+        raw = "" if line.raw is None else f"  {line.raw}"
+        return printable(f"{start}  not a message: {line.error}{raw}") + "\n"
     fields = {**msgspec.to_builtins(line.message), **(line.unknown or {})}
-    return f"{place}  {line.type}  " + " ".join(f"{name}={value}" for name, value in fields.items()) + "\n"
+    content = " ".join(f"{name}={value}" for name, value in fields.items())
+    return printable(f"{start}  {line.type}  {content}") + "\n"
 
 
-def _text(content: bytes) -> str:
-    # Bytes that are no text stay readable, and distinct.
+def _plain(content: bytes) -> str:
+    """Return bytes as text; bytes that are not UTF-8 stay distinct. Printing makes it safe."""
     return content.decode("utf-8", errors="backslashreplace")
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

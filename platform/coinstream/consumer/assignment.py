@@ -8,69 +8,70 @@ import time
 from collections.abc import Collection, Iterable
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from coinstream.consumer.consumed_message import BatchDecoder
 from coinstream.consumer.partition_state import PartitionState
 from coinstream.consumer.scheduler import Scheduler
+from coinstream.consumer.start_offsets import StartOffsets
+from coinstream.kafka import is_fatal
+from coinstream.records import PartitionKey
 from coinstream.sharding import Shard
 
 log = logging.getLogger("coinstream.consumer")
 
-PartitionKey = tuple[str, int]
 COMMIT_TIMEOUT_S: Final = 30.0
-"""An asynchronous commit that was not answered for so long is sent again."""
-COMMITTED_TIMEOUT_S: Final = 10.0
-"""Longest wait for the committed offsets of new partitions."""
-COMMITTED_ATTEMPTS: Final = 3
-"""How often they are asked for: the polling thread waits, and must be back before the group takes it for dead
-(a minute by default)."""
+"""An asynchronous commit that was not answered for this long is sent again."""
 
 
 class Assignment:
-    """Lanes by partition. Everything but `committed_by` runs in the polling thread.
+    """The states of the assigned partitions. Everything but `on_commit` runs in the polling thread.
 
     Attributes:
         states: the partitions that this member has now.
-        drain_timeout_s: longest wait for what is in work when partitions are given back.
-        lost: how often partitions were lost: others may already handle what was in work here.
+        drain_timeout_s: longest wait for messages in work when partitions are revoked.
+        lost: how often partitions were lost: other members may already handle what was in work here.
+        starts: where partitions begin, and what could not be read.
     """
 
     def __init__(
-        self, group: str, scheduler: Scheduler, drain_timeout_s: float, shard: Shard | None = None
+        self,
+        group: str,
+        scheduler: Scheduler,
+        starts: StartOffsets,
+        drain_timeout_s: float,
+        shard: Shard | None = None,
     ) -> None:
         self._group = group
         self._shard = shard
         self._scheduler = scheduler
-        self.drain_timeout_s = drain_timeout_s
         self._decoders: dict[str, BatchDecoder] = {}
         self._draining: dict[PartitionKey, PartitionState] = {}
         self._lock = threading.Lock()
         self._in_flight: dict[PartitionKey, tuple[PartitionState, int]] = {}
         self._commit_sent_at = 0.0
+        self._gaps: set[PartitionKey] = set()
+        self.starts = starts
+        self.drain_timeout_s = drain_timeout_s
         self.states: dict[PartitionKey, PartitionState] = {}
         self.lost = 0
 
     def on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """Take partitions on, from their committed offsets."""
-        consumer.incremental_assign(from_committed(self._group, consumer, partitions))
-        for part in partitions:
-            partition_key = (part.topic, part.partition)
-            decoder = self._decoders.setdefault(part.topic, BatchDecoder(part.topic, self._shard))
-            state = self.states[partition_key] = PartitionState(part.topic, part.partition, decoder)
-            old = self._draining.pop(partition_key, None)
-            if old is not None:
-                self._scheduler.chain(old, state)
+        """Take partitions on, each from its start."""
+        found = self.starts.find(consumer, partitions)
+        consumer.incremental_assign(found)
+        for part in found:
+            self._add((part.topic, part.partition), part.offset)
         log.info("group %s: assigned %s", self._group, _names(partitions))
 
     def on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """Give partitions back: end what is in work, within a bound, and commit what is done."""
+        """Give partitions back: finish what is in work, within a bound, and commit what is done."""
         states = self._remove(partitions)
         if not self._scheduler.drain(states, self.drain_timeout_s):
             slow = ", ".join(state.name for state in states if state.busy)
             log.warning(
                 "group %s: gives up %s with a message still in work after %g s; it will be handled again",
-                *(self._group, slow or "partitions with dead letters on the way", self.drain_timeout_s),
+                *(self._group, slow or "partitions with unacknowledged dead letters", self.drain_timeout_s),
             )
         self._keep_busy(states)
         self.commit_now(consumer, states)
@@ -78,7 +79,7 @@ class Assignment:
         log.info("group %s: gave back %s", self._group, _names(partitions))
 
     def on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """Partitions are lost (the group went on without this member): commit nothing."""
+        """Drop partitions that the group took away without asking. Commits nothing."""
         states = self._remove(partitions)
         self._scheduler.cancel(states)
         self._keep_busy(states)
@@ -88,38 +89,78 @@ class Assignment:
             "group %s: lost %s; uncommitted messages are handled again", self._group, _names(partitions)
         )
 
+    def on_gap(self, consumer: Consumer, key: PartitionKey) -> bool:
+        """Go on where the cluster still has records, after a fetch found that the position is gone.
+
+        Returns:
+            False if the group must stop, because its offset reset is `error`.
+        """
+        state = self.states.get(key)
+        if state is None:
+            return True
+        try:
+            start = self.starts.after_gap(consumer, key, state.next_offset)
+        except KafkaException as failed:
+            log.warning("group %s: %s cannot go on yet: %s", self._group, state.name, failed.args[0].str())
+            self._gaps.add(key)
+            return True
+        if start is None:
+            return False
+        consumer.incremental_unassign([TopicPartition(*key)])
+        if state.next_offset is not None and start < state.next_offset:
+            self._replace(key, start)
+        else:
+            state.skip_to(start)
+            state.paused = False
+        consumer.incremental_assign([TopicPartition(*key, start)])
+        return True
+
+    def retry_gaps(self, consumer: Consumer) -> None:
+        """Try again to go on with partitions for which the cluster did not answer in `on_gap`."""
+        waiting, self._gaps = self._gaps, set()
+        for key in waiting:
+            self.on_gap(consumer, key)
+
+    def restart(self, consumer: Consumer, topic: str) -> None:
+        """Read the partitions of a topic from their start: it was deleted and created again."""
+        keys = [key for key in self.states if key[0] == topic]
+        parts = [TopicPartition(*key, OFFSET_BEGINNING) for key in keys]
+        if parts:
+            consumer.incremental_unassign(parts)
+            for key in keys:
+                self._replace(key, OFFSET_BEGINNING)
+            consumer.incremental_assign(parts)
+            log.error("group %s: %s was deleted and created again; read from its start", self._group, topic)
+
     def commit_soon(self, consumer: Consumer) -> None:
-        """Commit what is done since the last commit, without waiting. `on_commit` says how it went."""
+        """Commit what is done since the last commit, without waiting. `on_commit` gets the result."""
         with self._lock:
             if self._in_flight and time.monotonic() - self._commit_sent_at < COMMIT_TIMEOUT_S:
                 return
             self._in_flight = {
-                partition_key: (state, position)
-                for partition_key, state in self.states.items()
+                key: (state, position)
+                for key, state in self.states.items()
                 if (position := state.position()) is not None and position != state.committed
             }
             self._commit_sent_at = time.monotonic()
-            offsets = [
-                TopicPartition(*partition_key, position)
-                for partition_key, (_, position) in self._in_flight.items()
-            ]
+            offsets = [self._offset(state, position) for state, position in self._in_flight.values()]
         if offsets:
             consumer.commit(offsets=offsets, asynchronous=True)
 
     def on_commit(self, error: KafkaError | None, partitions: Iterable[TopicPartition]) -> None:
-        """The outcome of a commit (librdkafka calls it while the thread polls)."""
+        """Take the result of a commit (librdkafka calls it while the thread polls)."""
         with self._lock:
-            asked, self._in_flight = self._in_flight, {}
+            sent, self._in_flight = self._in_flight, {}
         if error is not None:
             log.warning("group %s: a commit failed and is repeated: %s", self._group, error.str())
             return
         for part in partitions:
-            state, position = asked.get((part.topic, part.partition), (None, -1))
+            state, position = sent.get((part.topic, part.partition), (None, -1))
             if part.error is None and state is not None and position == part.offset:
                 state.committed = position
 
     def commit_now(self, consumer: Consumer, states: Collection[PartitionState]) -> bool:
-        """Commit what is done and wait for the answer; whether all is committed."""
+        """Commit what is done and wait for the result. Returns whether all is committed."""
         done = [
             (state, position)
             for state in states
@@ -127,22 +168,23 @@ class Assignment:
         ]
         if not done:
             return True
-        offsets = [TopicPartition(state.topic, state.partition, position) for state, position in done]
         try:
-            answers = consumer.commit(offsets=offsets, asynchronous=False)
+            answers = consumer.commit(offsets=[self._offset(*each) for each in done], asynchronous=False)
         except KafkaException as failed:
             log.warning("group %s: a commit failed: %s", self._group, failed.args[0].str())
+            if is_fatal(failed.args[0]):
+                raise
             return False
         for state, position in done:
             state.committed = position
         return all(answer.error is None for answer in answers)
 
-    def apply_backpressure(self, consumer: Consumer, limit: int, *, all_stop: bool) -> None:
-        """Pause partitions whose backlog is over the limit (or all), resume those that have worked it off."""
+    def apply_backpressure(self, consumer: Consumer, limit: int, *, pause_all: bool) -> None:
+        """Pause partitions whose backlog is over the limit (or all); resume those that have worked it off."""
         states = self.states.values()
-        pause = [state for state in states if not state.paused and (all_stop or state.waiting_bytes > limit)]
+        pause = [state for state in states if not state.paused and (pause_all or state.waiting_bytes > limit)]
         resume = [
-            state for state in states if state.paused and not all_stop and state.waiting_bytes <= limit // 2
+            state for state in states if state.paused and not pause_all and state.waiting_bytes <= limit // 2
         ]
         for chosen, change in ((pause, consumer.pause), (resume, consumer.resume)):
             if chosen:
@@ -152,34 +194,32 @@ class Assignment:
         for state in resume:
             state.paused = False
 
+    def _offset(self, state: PartitionState, position: int) -> TopicPartition:
+        return TopicPartition(
+            state.topic, state.partition, position, metadata=self.starts.metadata(state.topic)
+        )
+
+    def _add(self, key: PartitionKey, offset: int) -> None:
+        decoder = self._decoders.setdefault(key[0], BatchDecoder(key[0], self._shard))
+        state = self.states[key] = PartitionState(*key, decoder, offset if offset >= 0 else None)
+        old = self._draining.pop(key, None)
+        if old is not None:
+            self._scheduler.chain(old, state)
+
+    def _replace(self, key: PartitionKey, offset: int) -> None:
+        """Begin a partition anew; what is in work of its earlier records ends first and does not count."""
+        old = self.states.pop(key)
+        self._scheduler.cancel([old])
+        self._keep_busy([old])
+        self._add(key, offset)
+
     def _remove(self, partitions: Iterable[TopicPartition]) -> list[PartitionState]:
-        partition_keys = [(part.topic, part.partition) for part in partitions]
-        return [
-            self.states.pop(partition_key) for partition_key in partition_keys if partition_key in self.states
-        ]
+        keys = [(part.topic, part.partition) for part in partitions]
+        return [self.states.pop(key) for key in keys if key in self.states]
 
     def _keep_busy(self, states: Iterable[PartitionState]) -> None:
-        self._draining = {
-            partition_key: state for partition_key, state in self._draining.items() if state.busy
-        }
+        self._draining = {key: state for key, state in self._draining.items() if state.busy}
         self._draining |= {(state.topic, state.partition): state for state in states if state.busy}
-
-
-def from_committed(group: str, consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
-    """The partitions with the offsets to begin from; as they are when the coordinator does not answer.
-
-    librdkafka would ask by itself, but only once: the answer of a broker that is not (or not yet) the
-    coordinator leaves the partitions without a fetcher for good (its issue 5586).
-    """
-    if not partitions:
-        # A rebalance that moves none to this member asks nobody, and waits for nobody.
-        return partitions
-    for _ in range(COMMITTED_ATTEMPTS):
-        try:
-            return consumer.committed(partitions, timeout=COMMITTED_TIMEOUT_S)
-        except KafkaException as failed:
-            log.warning("group %s: asking for committed offsets: %s", group, failed.args[0].str())
-    return partitions
 
 
 def _names(partitions: Iterable[TopicPartition]) -> str:

@@ -9,6 +9,7 @@ from coinstream.settings import BrokerSettings, ConsumerSettings, KafkaConfig
 
 PREFETCH_KBYTES: Final = 16_384
 """What librdkafka fetches ahead over all partitions. More was not faster, and is memory."""
+METADATA_REFRESH_MS: Final = 5_000
 
 
 def reader_config(brokers: BrokerSettings, settings: ConsumerSettings, group: str) -> KafkaConfig:
@@ -42,6 +43,10 @@ def member_config(
     """A member of a consumer group: partitions move one by one, not all at once."""
     config = reader_config(brokers, settings, group)
     config["partition.assignment.strategy"] = "cooperative-sticky"
+    # `start_offsets` decides where to begin, also when a fetched offset is gone.
+    config["auto.offset.reset"] = "error"
+    # So soon are added partitions found; the default is five minutes.
+    config["topic.metadata.refresh.interval.ms"] = METADATA_REFRESH_MS
     if instance_id is not None:
         config["group.instance.id"] = instance_id
     return config

@@ -12,21 +12,29 @@ from confluent_kafka import Message as Record
 
 from coinstream.errors import DecodeError
 from coinstream.messages import Message, type_for_topic
-from coinstream.serialization import Decoder, Headers
+from coinstream.records import (
+    Headers,
+    has_headers,
+    headers_of,
+    key_of,
+    offset_of,
+    readable_headers,
+    timestamp_ms_of,
+    value_of,
+)
+from coinstream.serialization import UNREADABLE, Decoder
 from coinstream.sharding import Shard
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
-_ENVELOPE: Final = 512
-"""Bytes of memory that a record takes beside its payload, roughly."""
 
 
 class ConsumedMessage(msgspec.Struct, gc=False, eq=False):
     """A message with its position in the topic.
 
     Attributes:
-        message: what was said; one of the registered types.
+        message: the decoded message, of one of the registered types.
         record: the record of confluent-kafka.
-        unknown: wire fields that the message's type does not have, times restored.
+        unknown: wire fields that the message's type does not have; times are datetimes.
     """
 
     message: Message
@@ -35,46 +43,46 @@ class ConsumedMessage(msgspec.Struct, gc=False, eq=False):
 
     @property
     def topic(self) -> str:
-        """The topic it came from."""
+        """Return the topic of the message."""
         return self.record.topic() or ""
 
     @property
     def partition(self) -> int:
-        """The partition it came from."""
+        """Return the partition of the message."""
         return self.record.partition() or 0
 
     @property
     def offset(self) -> int:
-        """Return its offset in the partition."""
+        """Return the offset of the message in its partition."""
         return offset_of(self.record)
 
     @property
     def key(self) -> bytes | None:
-        """The record's key."""
+        """Return the key of the record."""
         return key_of(self.record)
 
     @property
     def timestamp_ms(self) -> int:
-        """The record's timestamp: `lastUpdated` in messages of the platform. -1: none."""
-        return self.record.timestamp()[1]
+        """Return the timestamp of the record (`lastUpdated` of the message); -1 if it has none."""
+        return timestamp_ms_of(self.record)
 
     @property
     def headers(self) -> Headers:
-        """The record's headers."""
-        return headers_of(self.record)
+        """Return the headers of the record."""
+        return readable_headers(self.record)
 
 
 class UndecodableRecord(NamedTuple):
-    """A record that is no message, and why."""
+    """A record that is no message, and the reason."""
 
     record: Record
     error: DecodeError
 
 
 class BatchDecoder:
-    """Decodes runs of records of one topic; the common case costs no Python code per message.
+    """Decodes batches of records of one topic; the common case costs no Python code per message.
 
-    With a shard it passes over the records of other shards; one without a key counts as an empty key.
+    With a shard it skips the records of other shards. A record without a key counts as an empty key.
     """
 
     def __init__(self, topic: str, shard: Shard | None = None) -> None:
@@ -85,16 +93,16 @@ class BatchDecoder:
         self._full = Decoder()
 
     def decode(self, records: Sequence[Record]) -> tuple[list[ConsumedMessage], list[UndecodableRecord]]:
-        """The messages in order, and the records that are none."""
+        """Return the messages in order, and the records that are none."""
         if self._shard is not None:
             owns = self._shard.owns
             records = [record for record in records if owns(record.key() or b"")]
-        if self._fast is None or any(map(Record.headers, records)):
-            return self._one_by_one(records)
         try:
+            if self._fast is None or has_headers(records):
+                return self._one_by_one(records)
             messages = list(map(self._fast, map(Record.value, records)))  # type: ignore[arg-type]
-        except (msgspec.DecodeError, TypeError, RecursionError):
-            # One of them is compressed, has fields that we do not know, or is no message at all.
+        except (*UNREADABLE, TypeError):
+            # One of them is compressed, has unknown fields or unreadable headers, or is no message at all.
             return self._one_by_one(records)
         return list(map(ConsumedMessage, messages, records, repeat(_NOTHING))), []
 
@@ -110,35 +118,3 @@ class BatchDecoder:
             else:
                 good.append(ConsumedMessage(message, record, unknown))
         return good, bad
-
-
-def weight_of(records: Sequence[Record]) -> int:
-    """Bytes of memory that records take, roughly."""
-    return sum(map(len, records)) + _ENVELOPE * len(records)
-
-
-def offset_of(record: Record) -> int:
-    """The record's offset."""
-    offset = record.offset()
-    return -1 if offset is None else offset
-
-
-def value_of(record: Record) -> bytes | None:
-    """The record's payload."""
-    return _bytes(record.value())
-
-
-def key_of(record: Record) -> bytes | None:
-    """The record's key."""
-    return _bytes(record.key())
-
-
-def headers_of(record: Record) -> Headers:
-    """The record's headers; an empty one counts as empty bytes."""
-    headers = record.headers()
-    pairs = headers.items() if isinstance(headers, dict) else headers or ()
-    return [(name, _bytes(value) or b"") for name, value in pairs]
-
-
-def _bytes(value: str | bytes | None) -> bytes | None:
-    return value.encode() if isinstance(value, str) else value

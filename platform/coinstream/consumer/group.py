@@ -1,4 +1,4 @@
-"""ConsumerGroupManager: one member of a consumer group, from start to stop."""
+"""Run one member of a consumer group, from start to stop."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from coinstream.consumer.handlers import AnyHandler, EventLoopThread, handler_call
 from coinstream.consumer.member import Member
 from coinstream.consumer.metrics import ConsumerMetrics
 from coinstream.consumer.options import GroupOptions, StuckPartition
-from coinstream.consumer.scheduler import Scheduler
-from coinstream.consumer.worker import Worker
+from coinstream.consumer.scheduler import Backlog, Scheduler
+from coinstream.consumer.start_offsets import OffsetGap
+from coinstream.consumer.stop_signal import StopSignal
+from coinstream.consumer.worker import AnyHandler, EventLoopThread, Worker, handler_call
 from coinstream.dlq.publisher import DeadLetterPublisher, Send
-from coinstream.errors import CoinstreamError, ConsumeError
+from coinstream.errors import ConsumeError
 from coinstream.settings import BrokerSettings, ConsumerSettings
 
 LEAVE_TIMEOUT_S = 15.0
@@ -24,7 +25,7 @@ LEAVE_TIMEOUT_S = 15.0
 
 @dataclass(frozen=True)
 class GroupReport:
-    """What a member has done.
+    """The progress of a member.
 
     Attributes:
         handled: messages that the handler took without an error.
@@ -33,6 +34,7 @@ class GroupReport:
         lost: partitions that it lost without being asked, so far.
         backlog_bytes: fetched and not yet taken up.
         stuck: partitions without progress.
+        gaps: offsets that the cluster no longer had when they were to be handled.
     """
 
     handled: int
@@ -41,6 +43,7 @@ class GroupReport:
     lost: int
     backlog_bytes: int
     stuck: tuple[StuckPartition, ...]
+    gaps: tuple[OffsetGap, ...] = ()
 
 
 class ConsumerGroupManager:
@@ -68,26 +71,40 @@ class ConsumerGroupManager:
         self.group = group
         self.topics = tuple(topics)
         self._stop_timeout_s = options.stop_timeout_s
+        self._signal = StopSignal(group)
         self._metrics = ConsumerMetrics(group)
         self._loop = EventLoopThread(f"coinstream-{group}-handlers")
-        self._sink = DeadLetterPublisher(send, brokers, self._fail) if options.dead_letters else None
+        self._publisher = (
+            DeadLetterPublisher(send, brokers, self._signal.fail) if options.dead_letters else None
+        )
+        self._backlog = Backlog()
         worker = Worker(
             group,
             handler_call(handler, batch=options.batch, loop=self._loop),
             options.schedule(settings),
             options.batch_size,
-            self._sink,
+            self._publisher,
             self._metrics,
+            self._backlog,
         )
         self._scheduler = Scheduler(
             worker.work,
             options.concurrent_partitions or settings.concurrent_partitions,
-            self._crashed,
+            self._backlog,
+            self._signal.crash,
             f"coinstream-{group}",
         )
-        worker.release_bytes, worker.notify = self._scheduler.release_bytes, self._scheduler.notify
         self._member = Member(
-            group, topics, brokers, settings, options, self._scheduler, self._sink, self._metrics
+            group,
+            topics,
+            brokers,
+            settings,
+            options,
+            self._scheduler,
+            self._backlog,
+            self._publisher,
+            self._metrics,
+            self._signal,
         )
         self._ended = threading.Event()
         self._thread = threading.Thread(
@@ -125,7 +142,7 @@ class ConsumerGroupManager:
             )
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until the group has stopped by itself or by `stop`; whether it has.
+        """Wait until the group has stopped by itself or by `stop`. Returns whether it has.
 
         Raises:
             CoinstreamError: the error that stopped it.
@@ -135,7 +152,7 @@ class ConsumerGroupManager:
         return ended
 
     def stop(self) -> None:
-        """End what is in work, commit, leave the group. May be called twice.
+        """Finish what is in work, commit, leave the group. May be called twice.
 
         Raises:
             CoinstreamError: the error that stopped the group before.
@@ -146,27 +163,28 @@ class ConsumerGroupManager:
 
     def raise_error(self) -> None:
         """Raise the error that stopped the group, if one did."""
-        if self._member.error is not None:
-            raise self._member.error
+        if self._signal.error is not None:
+            raise self._signal.error
 
     @property
     def is_running(self) -> bool:
-        """Whether it has started and not ended."""
+        """Return whether it has started and not ended."""
         return self._thread.is_alive()
 
     def report(self) -> GroupReport:
-        """What it has done so far."""
+        """Return the progress so far."""
         return GroupReport(
             handled=self._metrics.total,
-            dead_letters=self._sink.acknowledged if self._sink else 0,
+            dead_letters=self._publisher.acknowledged if self._publisher else 0,
             partitions=len(self._member.assignment.states),
             lost=self._member.assignment.lost,
-            backlog_bytes=self._scheduler.backlog,
-            stuck=self._member.watch.last,
+            backlog_bytes=self._backlog.size,
+            stuck=self._member.stalls.stuck,
+            gaps=tuple(self._member.assignment.starts.gaps),
         )
 
     def _halt(self) -> None:
-        self._member.stop()
+        self._signal.set()
         if self._thread.is_alive():
             self._thread.join(self._stop_timeout_s + LEAVE_TIMEOUT_S)
         self._scheduler.close()
@@ -176,11 +194,3 @@ class ConsumerGroupManager:
                 "Is the broker running?"
             )
         self._loop.close()
-
-    def _fail(self, error: CoinstreamError) -> None:
-        self._member.fail(error)
-
-    def _crashed(self, error: BaseException) -> None:
-        if not isinstance(error, CoinstreamError):
-            error = ConsumeError(f"group {self.group} stops: {type(error).__name__}: {error}")
-        self._fail(error)

@@ -1,16 +1,20 @@
-"""The metrics of a consumer group, counted per batch."""
+"""Count what a consumer group handles, per batch, and detect partitions that make no progress."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from prometheus_client import Counter
 
+from coinstream.consumer.options import StuckPartition
 from coinstream.consumer.partition_state import PartitionState
 from coinstream.monitoring.metrics import METRICS, Metrics
+
+log = logging.getLogger("coinstream.consumer")
 
 SAMPLE: Final = 64
 """Of so many messages of a batch one latency is taken, which stands for all of them."""
@@ -28,7 +32,7 @@ class ConsumerMetrics:
 
     @property
     def total(self) -> int:
-        """Messages handled since the start."""
+        """Return the count of messages handled since the start."""
         return self._handled
 
     def handled(self, state: PartitionState, before: int) -> None:
@@ -45,16 +49,16 @@ class ConsumerMetrics:
         self._latencies(state, before, count)
 
     def error(self, state: PartitionState, kind: str) -> None:
-        """A message of this state failed."""
+        """Count a message of a partition that failed."""
         labels = (state.topic, str(state.partition), self._group, kind)
         self._metrics.consumer_errors.labels(*labels).inc()
 
     def fetch_error(self, topic: str, partition: str, kind: str) -> None:
-        """A fetch failed."""
+        """Count a fetch that failed."""
         self._metrics.consumer_errors.labels(topic, partition, self._group, kind).inc()
 
     def lag(self, source: str, lags: Mapping[tuple[str, int], int]) -> None:
-        """What this member has not handled yet, as far as it knows; replaces what it said before."""
+        """Set what this member has not handled yet, as far as it knows. Replaces its earlier figures."""
         series: dict[tuple[str, ...], float] = {
             (topic, str(partition), self._group): float(lag) for (topic, partition), lag in lags.items()
         }
@@ -73,3 +77,55 @@ class ConsumerMetrics:
         labels = (state.topic, str(state.partition), self._group)
         counter = self._metrics.messages_consumed.labels(*labels)
         return self._counters.setdefault((state.topic, state.partition), counter)
+
+
+class StallDetector:
+    """Reports each message at which a partition makes no progress, once: log, metrics and callback.
+
+    Attributes:
+        stuck: what the last check found.
+    """
+
+    def __init__(
+        self,
+        group: str,
+        metrics: ConsumerMetrics,
+        after_s: float,
+        on_stuck: Callable[[StuckPartition], None] | None,
+    ) -> None:
+        self._group = group
+        self._metrics = metrics
+        self._after_s = after_s
+        self._on_stuck = on_stuck
+        self.stuck: tuple[StuckPartition, ...] = ()
+
+    def check(self, states: Iterable[PartitionState]) -> None:
+        """Check all partitions of the member now."""
+        now = time.monotonic()
+        found: list[StuckPartition] = []
+        for state in states:
+            seconds = now - state.progressed
+            if seconds < self._after_s or not state.has_work:
+                continue
+            batch, done = state.batch, state.done
+            offset = batch[done].offset if done < len(batch) else -1
+            found.append(
+                StuckPartition(state.topic, state.partition, offset, round(seconds, 1), state.failures)
+            )
+            if state.reported_at != offset:
+                state.reported_at = offset
+                self._report(state, found[-1])
+        self.stuck = tuple(found)
+
+    def _report(self, state: PartitionState, report: StuckPartition) -> None:
+        self._metrics.error(state, "STUCK")
+        log.error(
+            "group %s: %s makes no progress at offset %d for %.0f s (%d failed attempts)",
+            *(self._group, state.name, report.offset, report.seconds, report.failures),
+        )
+        if self._on_stuck is None:
+            return
+        try:
+            self._on_stuck(report)
+        except Exception:
+            log.exception("group %s: on_stuck failed", self._group)

@@ -1,4 +1,4 @@
-"""The work of one assigned partition: what waits, what is in work, and how far it has come."""
+"""Hold the work of one assigned partition, and track which of its offsets may be committed."""
 
 from __future__ import annotations
 
@@ -9,20 +9,54 @@ from collections.abc import Sequence
 
 from confluent_kafka import Message as Record
 
-from coinstream.consumer.consumed_message import (
-    BatchDecoder,
-    ConsumedMessage,
-    UndecodableRecord,
-    offset_of,
-    weight_of,
-)
-from coinstream.consumer.offset_tracker import OffsetTracker
+from coinstream.consumer.consumed_message import BatchDecoder, ConsumedMessage, UndecodableRecord
+from coinstream.records import offset_of, weight_of
+
+
+class OffsetTracker:
+    """Tracks the progress of one partition.
+
+    Messages are handled in order, but some are skipped on the way: dead letters that the cluster has not
+    acknowledged yet. The position stays below the first of those until it is acknowledged.
+    """
+
+    __slots__ = ("_next", "_pending")
+
+    def __init__(self) -> None:
+        self._next: int | None = None
+        self._pending: set[int] = set()
+
+    def advance(self, following: int) -> None:
+        """Note that every message below `following` is handled or pending. Going back has no effect."""
+        if self._next is None or following > self._next:
+            self._next = following
+
+    def mark_pending(self, offset: int) -> None:
+        """Note that this message is not settled yet. Call it before advancing past the message."""
+        self._pending.add(offset)
+
+    def release(self, offset: int) -> None:
+        """Note that a pending message is settled."""
+        self._pending.discard(offset)
+
+    @property
+    def pending(self) -> int:
+        """Return the count of pending messages."""
+        return len(self._pending)
+
+    @property
+    def position(self) -> int | None:
+        """Return the offset to commit: that of the first message not settled. None: nothing was handled."""
+        if self._next is None:
+            return None
+        return min(self._next, min(self._pending)) if self._pending else self._next
 
 
 class PartitionState:
     """One partition for as long as it is assigned. One worker at a time has it.
 
     Attributes:
+        next_offset: the offset behind the last record that was fetched; None: not known yet.
         batch: messages in work; the first `done` of them are handled.
         failures: failed attempts at `batch[done]` (or at the rest of the batch, for batch handlers).
         one_by_one: a batch handler has failed for good on this batch and gets single messages.
@@ -47,6 +81,7 @@ class PartitionState:
         "failures",
         "halted",
         "is_waiting",
+        "next_offset",
         "one_by_one",
         "partition",
         "paused",
@@ -59,13 +94,16 @@ class PartitionState:
         "waiting_bytes",
     )
 
-    def __init__(self, topic: str, partition: int, decoder: BatchDecoder) -> None:
+    def __init__(self, topic: str, partition: int, decoder: BatchDecoder, start: int | None = None) -> None:
         self.topic = topic
         self.partition = partition
         self._decoder = decoder
         self._lock = threading.Lock()
         self._queue: deque[tuple[Sequence[Record], int]] = deque()
         self._tracker = OffsetTracker()
+        if start is not None:
+            self._tracker.advance(start)
+        self.next_offset = start
         self._end = -1
         self.waiting_bytes = 0
         self.batch: list[ConsumedMessage] = []
@@ -86,38 +124,50 @@ class PartitionState:
 
     @property
     def name(self) -> str:
-        """`topic[partition]`, for messages to people."""
+        """Return `topic[partition]`."""
         return f"{self.topic}[{self.partition}]"
 
     @property
     def has_work(self) -> bool:
-        """Whether a worker would find something to do."""
+        """Return whether a worker would find something to do."""
         return bool(self.batch or self._queue)
 
     @property
     def pending(self) -> int:
-        """Dead letters that the cluster has not acknowledged yet."""
+        """Return the count of dead letters that the cluster has not acknowledged yet."""
         return self._tracker.pending
 
     def add(self, records: Sequence[Record]) -> int:
-        """Records that chain those added before; how many bytes they take."""
+        """Queue records that follow those added before. Returns the bytes they take."""
         weight = weight_of(records)
         with self._lock:
             if not self.has_work:
                 self.progressed = time.monotonic()
             self._queue.append((records, weight))
             self.waiting_bytes += weight
+            self.next_offset = offset_of(records[-1]) + 1
         return weight
 
-    def drop_pending(self) -> int:
-        """Forget what nobody has begun; how many bytes that frees."""
+    def skip_to(self, offset: int) -> None:
+        """Go on at an offset: the cluster no longer has the records below it."""
+        with self._lock:
+            self.next_offset = offset
+            if not self.has_work:
+                self._tracker.advance(offset)
+
+    def drop_queue(self) -> int:
+        """Discard what no worker has begun. Returns the bytes that this releases."""
         with self._lock:
             freed, self.waiting_bytes = self.waiting_bytes, 0
             self._queue.clear()
         return freed
 
     def load(self, limit: int) -> tuple[list[UndecodableRecord], int]:
-        """Take the next `limit` records into work; give those that are no messages, and the bytes freed."""
+        """Take the next `limit` records into work.
+
+        Returns:
+            The records that are no messages, and the bytes released from the queue.
+        """
         with self._lock:
             records, freed = self._next_run(limit)
             self.waiting_bytes -= freed
@@ -130,14 +180,14 @@ class PartitionState:
         return bad, freed
 
     def finish(self) -> None:
-        """All of the batch is handled or pending."""
+        """Note that all of the batch is handled or pending."""
         with self._lock:
             self._tracker.advance(self._end)
             self.batch, self.done = [], 0
         self.progressed = time.monotonic()
 
     def skip(self) -> ConsumedMessage:
-        """Hold the message that failed and go on behind it."""
+        """Mark the message that failed as pending and go on behind it."""
         failed = self.batch[self.done]
         with self._lock:
             self._tracker.mark_pending(failed.offset)
@@ -145,19 +195,19 @@ class PartitionState:
         return failed
 
     def release(self, offset: int) -> None:
-        """A pending message is settled."""
+        """Note that a pending message is settled."""
         with self._lock:
             self._tracker.release(offset)
 
     def position(self) -> int | None:
-        """The offset to commit now."""
+        """Return the offset to commit now; None if there is none yet."""
         with self._lock:
             if self.batch and self.done:
                 self._tracker.advance(self.batch[self.done - 1].offset + 1)
             return self._tracker.position
 
     def _next_run(self, limit: int) -> tuple[Sequence[Record], int]:
-        """At most `limit` records, and the bytes they take."""
+        """Return at most `limit` records of the queue, and the bytes they take."""
         queue = self._queue
         if not queue:
             return (), 0

@@ -1,4 +1,4 @@
-"""A span of a topic again: into a handler, or into another topic."""
+"""Read a part of a topic again: into a handler, or into another topic."""
 
 from __future__ import annotations
 
@@ -9,25 +9,20 @@ from dataclasses import dataclass
 from confluent_kafka import KafkaError, Producer
 from confluent_kafka import Message as Record
 
-from coinstream.consumer.consumed_message import (
-    BatchDecoder,
-    ConsumedMessage,
-    headers_of,
-    key_of,
-    offset_of,
-    value_of,
-)
-from coinstream.consumer.partition_reader import OffsetRange, PartitionReader
-from coinstream.dlq.queue import REPLAYED_FROM_HEADER
-from coinstream.errors import ConsumeError, ProduceError, TopicError
+from coinstream.consumer.consumed_message import BatchDecoder, ConsumedMessage
+from coinstream.consumer.offset_range import OffsetRange
+from coinstream.consumer.partition_reader import PartitionReader
+from coinstream.dlq.entry import REPLAYED_FROM_HEADER
+from coinstream.errors import ConsumeError, DecodeError, ProduceError, TopicError
 from coinstream.kafka import produce_error
 from coinstream.producer.config import producer_config, throughput_profile
+from coinstream.records import Headers, headers_of, key_of, offset_of, value_of
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
 
 
 @dataclass(frozen=True)
 class ReplayProgress:
-    """How far a replay is.
+    """The progress of a replay.
 
     Attributes:
         read: offsets behind, of `total`.
@@ -43,17 +38,19 @@ class ReplayProgress:
 
 @dataclass(frozen=True)
 class ReplayReport:
-    """What a replay did.
+    """The result of a replay.
 
     Attributes:
         messages: handled, or acknowledged by the cluster.
-        undecodable: records that are no messages, left out (a replay into a topic leaves out none).
+        undecodable: records that are no messages, skipped (a replay into a topic skips none).
         seconds: how long it took.
+        without_headers: records sent without their headers, whose names are not UTF-8.
     """
 
     messages: int
     undecodable: int
     seconds: float
+    without_headers: int = 0
 
 
 OnProgress = Callable[[ReplayProgress], None]
@@ -63,12 +60,12 @@ def replay(
     brokers: BrokerSettings,
     topic: str,
     handler: Callable[[list[ConsumedMessage]], object],
-    span: OffsetRange | None = None,
+    offsets: OffsetRange | None = None,
     *,
     settings: ConsumerSettings | None = None,
     on_progress: OnProgress = lambda _: None,
 ) -> ReplayReport:
-    """Give the messages of a span to a handler, in lists, each partition in order. Commits nothing.
+    """Give the messages of an offset range to a handler, in lists, each partition in order. Commits nothing.
 
     Raises:
         TopicError, BrokerError: the topic cannot be read.
@@ -76,7 +73,7 @@ def replay(
     """
     decoder, clock = BatchDecoder(topic), _ProgressReporter(on_progress)
     handled = undecodable = 0
-    with PartitionReader(brokers, settings or ConsumerSettings(), topic, span) as reader:
+    with PartitionReader(brokers, settings or ConsumerSettings(), topic, offsets) as reader:
         for records in reader:
             good, bad = decoder.decode(records)
             undecodable += len(bad)
@@ -91,13 +88,13 @@ def copy(
     brokers: BrokerSettings,
     topic: str,
     to: str,
-    span: OffsetRange | None = None,
+    offsets: OffsetRange | None = None,
     *,
     settings: ConsumerSettings | None = None,
     producer: ProducerSettings | None = None,
     on_progress: OnProgress = lambda _: None,
 ) -> ReplayReport:
-    """Send the records of a span to another topic: key, value, timestamp and headers as they are.
+    """Send the records of an offset range to another topic: key, value, timestamp and headers as they are.
 
     Each record also says where it comes from, in the header `replayed-from`. Order per key is kept.
 
@@ -108,13 +105,13 @@ def copy(
     if to == topic:
         raise ConsumeError(f"replaying {topic} into itself would double its messages; name another topic")
     clock = _ProgressReporter(on_progress)
-    with PartitionReader(brokers, settings or ConsumerSettings(), topic, span) as reader:
+    with PartitionReader(brokers, settings or ConsumerSettings(), topic, offsets) as reader:
         sender = _CopyProducer(brokers, producer or ProducerSettings(), to)
         for records in reader:
             sender.send(records)
             clock.tell(reader)
         sent = sender.finish()
-    return ReplayReport(sent, 0, clock.seconds)
+    return ReplayReport(sent, 0, clock.seconds, sender.without_headers)
 
 
 class _ProgressReporter:
@@ -140,6 +137,7 @@ class _CopyProducer:
         self._timeout = settings.delivery_timeout_ms / 1000
         self._failed: ProduceError | None = None
         self._sent = 0
+        self.without_headers = 0
         config = producer_config(brokers, settings, throughput_profile(settings), "coinstream-replay")
         self._producer = Producer(
             config
@@ -172,7 +170,7 @@ class _CopyProducer:
     def _produce_blocking(self, record: Record) -> None:
         origin = f"{record.topic()}[{record.partition()}]@{offset_of(record)}"
         headers: list[tuple[str, str | bytes | None]] = [
-            *headers_of(record),
+            *self._headers(record),
             (REPLAYED_FROM_HEADER, origin),
         ]
         value, key, at_ms = value_of(record), key_of(record), max(record.timestamp()[1], 0)
@@ -187,6 +185,13 @@ class _CopyProducer:
             else:
                 self._sent += 1
                 return
+
+    def _headers(self, record: Record) -> Headers:
+        try:
+            return headers_of(record)
+        except DecodeError:
+            self.without_headers += 1
+            return []
 
     def _on_delivery(self, error: KafkaError | None, record: Record) -> None:
         if error is not None and self._failed is None:

@@ -1,4 +1,4 @@
-"""Workers: several partitions at once, one worker a partition, and nobody waits for a retry."""
+"""Run worker threads: several partitions at once, one worker per partition; none waits for a retry."""
 
 from __future__ import annotations
 
@@ -17,26 +17,58 @@ Work = Callable[[PartitionState], float | None]
 """Handles one batch of a partition. Returns the seconds until the next attempt; None: at once."""
 
 
-class Scheduler:
-    """Hands states with work to `threads` workers.
+class Backlog:
+    """Counts the bytes that were fetched and not yet taken into work, over all partitions.
 
     Attributes:
-        backlog: bytes fetched that no worker has taken up.
+        lock: the lock of `changed`, which other conditions may share.
+        changed: notified when bytes are released, a worker is done, or a dead letter is acknowledged.
+        size: the bytes. Guarded by `changed`.
     """
 
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.changed = threading.Condition(self.lock)
+        self.size = 0
+
+    def release_bytes(self, weight: int) -> None:
+        """Subtract what a worker has taken into work."""
+        with self.changed:
+            self.size -= weight
+            self.changed.notify_all()
+
+    def notify(self) -> None:
+        """Wake whoever waits for a change."""
+        with self.changed:
+            self.changed.notify_all()
+
+    def wait_for_room(self, limit: int, timeout_s: float) -> bool:
+        """Wait until the backlog is at most `limit` bytes. Returns whether it is."""
+        with self.changed:
+            return self.changed.wait_for(lambda: self.size <= limit, timeout_s)
+
+
+class Scheduler:
+    """Hands partitions that have work to worker threads."""
+
     def __init__(
-        self, work: Work, threads: int, on_crash: Callable[[BaseException], None], name: str
+        self,
+        work: Work,
+        threads: int,
+        backlog: Backlog,
+        on_crash: Callable[[BaseException], None],
+        name: str,
     ) -> None:
         self._work = work
         self._on_crash = on_crash
-        lock = threading.Lock()
-        self._jobs = threading.Condition(lock)
-        self._changed = threading.Condition(lock)
+        self._backlog = backlog
+        self._changed = backlog.changed
+        # Two conditions on one lock.
+        self._jobs = threading.Condition(backlog.lock)
         self._ready: deque[PartitionState] = deque()
         self._delayed: list[tuple[float, int, PartitionState]] = []
         self._sequence = itertools.count()
         self._closed = False
-        self.backlog = 0
         self._threads = [
             threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True)
             for number in range(threads)
@@ -45,55 +77,46 @@ class Scheduler:
             thread.start()
 
     def submit(self, runs: Sequence[tuple[PartitionState, Sequence[Record]]]) -> None:
-        """Give states more to do."""
+        """Give partitions more records to handle."""
         weights = [state.add(records) for state, records in runs]
         with self._jobs:
-            self.backlog += sum(weights)
+            self._backlog.size += sum(weights)
             for state, _ in runs:
                 self._enqueue(state)
-            # One is woken, who wakes the next if there is more: all at once would only fight for the GIL.
+            # One worker is woken, and wakes the next if there is more: all at once would compete for the GIL.
             if self._ready:
                 self._jobs.notify()
 
-    def release_bytes(self, weight: int) -> None:
-        """Bytes that a worker has taken up."""
-        with self._changed:
-            self.backlog -= weight
-            self._changed.notify_all()
-
     def chain(self, old: PartitionState, new: PartitionState) -> None:
-        """The same partition came back while a worker still has its old state: the new one waits for it."""
+        """Let `new` wait while a worker still has `old`, an earlier assignment of the same partition."""
         with self._jobs:
             if old.busy:
                 old.successor, new.is_waiting = new, True
 
-    def wait_for_room(self, limit: int, timeout_s: float) -> bool:
-        """Wait until the backlog is at most `limit` bytes; whether it is."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self.backlog <= limit, timeout_s)
+    def drain(
+        self, states: Collection[PartitionState], timeout_s: float, *, dead_letters: bool = True
+    ) -> bool:
+        """Let the messages in work (and pending dead letters) end, and start no more.
 
-    def drain(self, states: Collection[PartitionState], timeout_s: float, *, letters: bool = True) -> bool:
-        """Let the messages in work (and dead letters on the way) end, start no more; whether all ended."""
+        Returns:
+            Whether all ended within the time.
+        """
         with self._changed:
             for state in states:
                 state.halted = True
-                self.backlog -= state.drop_pending()
+                self._backlog.size -= state.drop_queue()
             self._changed.notify_all()
             return self._changed.wait_for(
-                lambda: not any(state.busy or (letters and state.pending) for state in states), timeout_s
+                lambda: not any(state.busy or (dead_letters and state.pending) for state in states),
+                timeout_s,
             )
 
     def cancel(self, states: Collection[PartitionState]) -> None:
-        """Start nothing more on these, and do not wait."""
+        """Start nothing more on these partitions, and do not wait."""
         self.drain(states, 0)
 
-    def notify(self) -> None:
-        """Something that somebody may wait for has changed."""
-        with self._changed:
-            self._changed.notify_all()
-
     def close(self) -> None:
-        """Let the workers go when they have ended what they are at. Does not wait."""
+        """Let the workers end after the batch they are at. Does not wait."""
         with self._changed:
             self._closed = True
             self._jobs.notify_all()
@@ -140,7 +163,7 @@ class Scheduler:
             else:
                 state.queued = True
                 heapq.heappush(self._delayed, (time.monotonic() + delay, next(self._sequence), state))
-                # Whoever sleeps may sleep too long for this one.
+                # A worker that sleeps may sleep too long for this one.
                 self._jobs.notify()
             if state.successor is not None:
                 state.successor.is_waiting = False

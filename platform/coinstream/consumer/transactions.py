@@ -17,16 +17,17 @@ from typing import Final, NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka import Message as Record
 
-from coinstream.consumer.assignment import from_committed
 from coinstream.consumer.config import member_config
-from coinstream.consumer.consumed_message import BatchDecoder, ConsumedMessage, UndecodableRecord, offset_of
+from coinstream.consumer.consumed_message import BatchDecoder, ConsumedMessage, UndecodableRecord
 from coinstream.consumer.retry import RetrySchedule
-from coinstream.dlq.entry import dead_letter, dead_letter_headers, dlq_topic
-from coinstream.dlq.publisher import ensure_dlq_topic
-from coinstream.kafka import broker_error
+from coinstream.consumer.start_offsets import StartOffsets
+from coinstream.dlq.entry import dead_letter_headers, to_dead_letter
+from coinstream.dlq.topics import dlq_topic, ensure_dlq_topic
+from coinstream.kafka import broker_error, is_fatal
 from coinstream.messages import Message
 from coinstream.producer.config import latency_profile, transactional_config
-from coinstream.serialization import Encoder, Headers
+from coinstream.records import Headers, PartitionKey, offset_of, partition_of
+from coinstream.serialization import Encoder
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
 
 log = logging.getLogger("coinstream.consumer")
@@ -88,6 +89,7 @@ class TransactionalProcessor:
             "enable.partition.eof": True,
         }
         self._producing = transactional_config(brokers, sending, latency_profile(sending), transactional_id)
+        self._starts = StartOffsets(group, brokers, settings.offset_reset)
         self._schedule = RetrySchedule(settings.retries, settings.retry_backoff_ms)
         self._most = max_messages
         self._encoder = Encoder()
@@ -96,7 +98,8 @@ class TransactionalProcessor:
         # The coordinator of transactions may still be loading when the broker answers already.
         self._timeout_s = brokers.request_timeout_ms * 3 / 1000
         self._rebalanced = False
-        self._ended: set[tuple[str, int]] = set()
+        self._ended: set[PartitionKey] = set()
+        self._next: dict[PartitionKey, int] = {}
         self._totals: dict[str, int] = dict.fromkeys(TransactionReport.__dataclass_fields__, 0)
 
     def run(self, stop: Event | None = None, *, until_end: bool = False) -> TransactionReport:
@@ -120,11 +123,14 @@ class TransactionalProcessor:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._on_rebalance(consumer, partitions)
-        consumer.assign(from_committed(self._group, consumer, partitions))
+        found = self._starts.find(consumer, partitions)
+        self._next |= {(part.topic, part.partition): part.offset for part in found}
+        consumer.assign(found)
 
     def _on_rebalance(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._rebalanced = True
         self._ended.clear()
+        self._next.clear()
 
     def _run_transactions(self, consumer: Consumer, producer: Producer, stop: Event, until_end: bool) -> None:
         failures = 0
@@ -154,21 +160,34 @@ class TransactionalProcessor:
         rest = consumer.consume(self._most - 1, 0)
         # If partitions moved in the meantime, the first record comes again from the committed offset.
         records = rest if self._rebalanced else [first, *rest]
-        return [record for record in records if self._is_message(record)]
+        return [record for record in records if self._is_message(consumer, record)]
 
-    def _is_message(self, record: Record) -> bool:
-        partition_key, error = (record.topic() or "", record.partition() or 0), record.error()
+    def _is_message(self, consumer: Consumer, record: Record) -> bool:
+        key, error = partition_of(record), record.error()
         if error is None:
-            self._ended.discard(partition_key)
+            self._ended.discard(key)
+            self._next[key] = offset_of(record) + 1
             return True
-        if error.code() != KafkaError._PARTITION_EOF:
+        if error.code() == KafkaError._PARTITION_EOF:
+            self._ended.add(key)
+        elif error.code() != KafkaError._AUTO_OFFSET_RESET or not self._skip_gap(consumer, key):
             raise KafkaException(error)
-        self._ended.add(partition_key)
         return False
 
+    def _skip_gap(self, consumer: Consumer, key: PartitionKey) -> bool:
+        """Go on where the cluster still has records. Returns False if the offset reset is `error`."""
+        position = self._next.get(key, -1)
+        start = self._starts.after_gap(consumer, key, position if position >= 0 else None)
+        if start is None:
+            return False
+        self._next[key] = start
+        # Eager assignments cannot be changed one by one.
+        consumer.assign([TopicPartition(*each, offset) for each, offset in self._next.items()])
+        return True
+
     def _is_at_end(self, consumer: Consumer) -> bool:
-        partition_keys = {(part.topic, part.partition) for part in consumer.assignment()}
-        return bool(partition_keys) and partition_keys <= self._ended
+        keys = {(part.topic, part.partition) for part in consumer.assignment()}
+        return bool(keys) and keys <= self._ended
 
     def _run_transaction(self, consumer: Consumer, producer: Producer, records: list[Record]) -> None:
         good, bad = self._decode(records)
@@ -178,10 +197,11 @@ class TransactionalProcessor:
             self._send(producer, output.topic, output.key, *self._encoded(output.value))
         for record, error in bad:
             self._send_to_dlq(producer, record, error)
-        offsets: dict[tuple[str, int], int] = {}
-        for record in records:
-            offsets[record.topic() or "", record.partition() or 0] = offset_of(record) + 1
-        positions = [TopicPartition(*partition_key, offset) for partition_key, offset in offsets.items()]
+        offsets = {partition_of(record): offset_of(record) + 1 for record in records}
+        positions = [
+            TopicPartition(*key, offset, metadata=self._starts.metadata(key[0]))
+            for key, offset in offsets.items()
+        ]
         producer.send_offsets_to_transaction(positions, consumer.consumer_group_metadata(), self._timeout_s)
         producer.commit_transaction(self._timeout_s)
         self._count(consumed=len(good), produced=len(outputs), dead_letters=len(bad), transactions=1)
@@ -194,14 +214,16 @@ class TransactionalProcessor:
             # Before `begin_transaction` there is nothing to undo.
             if failed.args[0].code() != KafkaError._STATE:
                 raise
-        first: dict[tuple[str, int], int] = {}
+        first: dict[PartitionKey, int] = {}
         for record in records:
-            first.setdefault((record.topic() or "", record.partition() or 0), offset_of(record))
+            first.setdefault(partition_of(record), offset_of(record))
         for part in consumer.assignment():
-            offset = first.get((part.topic, part.partition))
+            key = (part.topic, part.partition)
+            offset = first.get(key)
             if offset is not None:
-                self._ended.discard((part.topic, part.partition))
-                consumer.seek(TopicPartition(part.topic, part.partition, offset))
+                self._ended.discard(key)
+                self._next[key] = offset
+                consumer.seek(TopicPartition(*key, offset))
 
     def _decode(self, records: list[Record]) -> tuple[list[ConsumedMessage], list[UndecodableRecord]]:
         good: list[ConsumedMessage] = []
@@ -218,7 +240,7 @@ class TransactionalProcessor:
         return self._encoder.encode(value) if isinstance(value, Message) else (value, None)
 
     def _send_to_dlq(self, producer: Producer, record: Record, error: Exception) -> None:
-        letter = dead_letter(record, error, 0, self._group)
+        letter = to_dead_letter(record, error, 0, self._group)
         if letter.topic not in self._dlq_topics:
             ensure_dlq_topic(letter.topic, self._brokers)
             self._dlq_topics.add(letter.topic)
@@ -243,4 +265,4 @@ class TransactionalProcessor:
 
 def _is_fatal(error: Exception) -> bool:
     found = error.args[0] if isinstance(error, KafkaException) and error.args else None
-    return isinstance(found, KafkaError) and found.fatal()
+    return isinstance(found, KafkaError) and is_fatal(found)

@@ -2,30 +2,91 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import logging
-from collections.abc import Callable
-from typing import Final
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
 
 from confluent_kafka import Message as Record
 
-from coinstream.consumer.consumed_message import offset_of
-from coinstream.consumer.handlers import HandlerCall
+from coinstream.consumer.consumed_message import ConsumedMessage
 from coinstream.consumer.metrics import ConsumerMetrics
 from coinstream.consumer.partition_state import PartitionState
 from coinstream.consumer.retry import RetrySchedule
-from coinstream.dlq.entry import dead_letter
+from coinstream.consumer.scheduler import Backlog
+from coinstream.dlq.entry import to_dead_letter
 from coinstream.dlq.publisher import DeadLetterPublisher
 from coinstream.errors import ConsumeError, NonRetryableError
+from coinstream.records import offset_of
 
 log = logging.getLogger("coinstream.consumer")
 
 MAX_PENDING_DEAD_LETTERS: Final = 10_000
-"""So many unacknowledged dead letters of one partition are enough; it waits for them then."""
+"""A partition with more unacknowledged dead letters waits for them."""
 PENDING_PAUSE_S: Final = 0.05
+
+Handler = Callable[[ConsumedMessage], Awaitable[None] | None]
+"""Handles one message."""
+BatchHandler = Callable[[list[ConsumedMessage]], Awaitable[None] | None]
+"""Handles several messages of one partition, in order."""
+AnyHandler = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class HandlerCall:
+    """How the workers call a handler.
+
+    Attributes:
+        run: handles the rest of a partition's batch and counts it in `state.done`. May raise anything.
+        takes_batches: the handler takes lists.
+    """
+
+    run: Callable[[PartitionState], None]
+    takes_batches: bool
+
+
+class EventLoopThread:
+    """An asyncio event loop in a thread of its own, for asynchronous handlers. Starts when first used."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine in the loop and wait for its end.
+
+        Raises:
+            Whatever the coroutine raises.
+        """
+        asyncio.run_coroutine_threadsafe(coroutine, self._running()).result()
+
+    def close(self) -> None:
+        """Stop the loop, if it runs."""
+        with self._lock:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name=self._name, daemon=True)
+                self._thread.start()
+            return self._loop
 
 
 class Worker:
-    """Handles batches of states. One object serves all worker threads."""
+    """Handles batches of partitions. One object serves all worker threads."""
 
     def __init__(
         self,
@@ -33,23 +94,26 @@ class Worker:
         call: HandlerCall,
         schedule: RetrySchedule,
         batch_size: int,
-        sink: DeadLetterPublisher | None,
+        publisher: DeadLetterPublisher | None,
         metrics: ConsumerMetrics,
+        backlog: Backlog,
     ) -> None:
         self._group = group
         self._call = call
         self._schedule = schedule
         self._batch_size = batch_size
-        self._sink = sink
+        self._publisher = publisher
         self._metrics = metrics
-        self.release_bytes: Callable[[int], None] = lambda _: None
-        self.notify: Callable[[], None] = lambda: None
+        self._backlog = backlog
 
     def work(self, state: PartitionState) -> float | None:
-        """Handle a batch; the seconds until the state should be taken up again, None: at once.
+        """Handle a batch.
+
+        Returns:
+            The seconds until the partition should be handled again; None: at once.
 
         Raises:
-            ConsumeError: a message cannot be handled and there are no dead letters for it.
+            ConsumeError: a message cannot be handled and there is no dead-letter queue for it.
         """
         if not state.batch:
             if state.pending > MAX_PENDING_DEAD_LETTERS:
@@ -67,8 +131,8 @@ class Worker:
         return None
 
     def _load(self, state: PartitionState) -> None:
-        bad, freed = state.load(self._batch_size)
-        self.release_bytes(freed)
+        bad, released = state.load(self._batch_size)
+        self._backlog.release_bytes(released)
         for record, error in bad:
             self._send_to_dlq(state, record, error, attempts=0)
 
@@ -78,8 +142,8 @@ class Worker:
             # A message of a batch that has used up its retries gets one attempt alone.
             state.failures = state.failures if state.one_by_one else 0
         state.failures += 1
-        rejected = isinstance(error, NonRetryableError)
-        delay = None if rejected else self._schedule.delay_s(state.failures)
+        is_final = isinstance(error, NonRetryableError)
+        delay = None if is_final else self._schedule.delay_s(state.failures)
         failed = state.batch[state.done]
         log.warning(
             "%s: %s offset %d failed (attempt %d): %s: %s",
@@ -89,7 +153,7 @@ class Worker:
             self._metrics.error(state, "HANDLER")
             return delay
         if self._is_batch(state):
-            # Which of them it is shows when each is tried alone.
+            # Which message is at fault shows when each is tried alone.
             state.one_by_one = True
             state.failures = max(state.failures, self._schedule.retries + 1)
             return 0.0
@@ -103,14 +167,75 @@ class Worker:
     def _send_to_dlq(self, state: PartitionState, record: Record, error: Exception, attempts: int) -> None:
         self._metrics.error(state, type(error).__name__)
         offset = offset_of(record)
-        if self._sink is None:
+        if self._publisher is None:
             raise ConsumeError(
                 f"group {self._group} stops at {state.name} offset {offset}, which it could not handle "
                 f"in {attempts} attempt(s): {type(error).__name__}: {error}. Dead letters are switched off."
             )
 
-        def settled() -> None:
+        def on_acknowledged() -> None:
             state.release(offset)
-            self.notify()
+            self._backlog.notify()
 
-        self._sink.send_to_dlq(dead_letter(record, error, attempts, self._group), settled)
+        letter = to_dead_letter(record, error, attempts, self._group)
+        self._publisher.send_to_dlq(letter, on_acknowledged)
+
+
+def handler_call(handler: AnyHandler, *, batch: bool, loop: EventLoopThread) -> HandlerCall:
+    """Return how this handler is called."""
+    if _is_async(handler):
+        return HandlerCall(_async_batch(handler, loop) if batch else _async_each(handler, loop), batch)
+    return HandlerCall(_batch(handler) if batch else _each(handler), batch)
+
+
+def _is_async(handler: AnyHandler) -> bool:
+    call: Final = getattr(handler, "__call__", None)  # noqa: B004 - an object whose `__call__` is asynchronous
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call)
+
+
+def _each(handler: AnyHandler) -> Callable[[PartitionState], None]:
+    def call(state: PartitionState) -> None:
+        done = state.done
+        for message in islice(state.batch, done, None):
+            if state.halted:
+                return
+            handler(message)
+            done += 1
+            state.done = done
+
+    return call
+
+
+def _async_each(handler: AnyHandler, loop: EventLoopThread) -> Callable[[PartitionState], None]:
+    async def each(state: PartitionState) -> None:
+        for message in state.batch[state.done :]:
+            if state.halted:
+                return
+            await handler(message)
+            state.done += 1
+
+    return lambda state: loop.run(each(state))
+
+
+def _batch(handler: AnyHandler) -> Callable[[PartitionState], None]:
+    def call(state: PartitionState) -> None:
+        while part := _part(state):
+            handler(part)
+            state.done += len(part)
+
+    return call
+
+
+def _async_batch(handler: AnyHandler, loop: EventLoopThread) -> Callable[[PartitionState], None]:
+    async def all_of(state: PartitionState) -> None:
+        while part := _part(state):
+            await handler(part)
+            state.done += len(part)
+
+    return lambda state: loop.run(all_of(state))
+
+
+def _part(state: PartitionState) -> list[ConsumedMessage]:
+    if state.halted:
+        return []
+    return state.batch[state.done : state.done + 1] if state.one_by_one else state.batch[state.done :]

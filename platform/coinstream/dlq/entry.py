@@ -1,38 +1,51 @@
-"""Dead letters: what a message that could not be handled looks like in `{topic}.dlq`."""
+"""Encode and decode dead letters: messages that could not be handled, as records of `{topic}.dlq`."""
 
 from __future__ import annotations
 
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
 from confluent_kafka import Message as Record
 
-from coinstream.consumer.consumed_message import headers_of, key_of, offset_of, value_of
-from coinstream.serialization import Headers
+from coinstream.errors import DecodeError
+from coinstream.records import Headers, headers_of, key_of, offset_of, readable_headers, value_of
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
 
 PREFIX: Final = "dlq-"
-"""Every header that we add begins so; the original headers stay as they were."""
+"""Prefix of every header that this package adds to a dead letter."""
+ORIGINAL_PREFIX: Final = "dlq-original-"
+"""Prefix under which an original header is kept whose own name begins with `dlq-`."""
+REPLAYS_HEADER: Final = "coinstream-replays"
+"""Header of a replayed message: how often it has been replayed."""
+REPLAYED_FROM_HEADER: Final = "replayed-from"
+"""Header of a replayed message: `topic[partition]@offset` of the dead letter."""
 MAX_ERROR_LENGTH: Final = 2000
-"""Errors are cut to so many characters."""
+"""Error texts are cut to this many characters."""
+SAMPLE_BYTES: Final = 64 * 1024
+"""What is kept of the value, the key and the headers of a message that does not fit."""
 
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A message that could not be handled. Its value and key are unchanged.
+    """A message that could not be handled.
 
     Attributes:
-        topic: where it came from; `partition` and `offset` likewise.
-        timestamp_ms: the original record's timestamp.
-        error_type: the class of the error.
-        error: what the error said.
-        attempts: how often it was tried. 0: it could not be decoded.
-        group: the consumer group that gave it up.
-        failed_at: when, in ISO-8601.
+        topic: the topic it was read from; `partition` and `offset` likewise. -1: not known.
+        timestamp_ms: the timestamp of the original record; -1 if it had none.
+        key: the original key.
+        value: the original value, or its beginning if `is_truncated`.
         headers: the original headers.
-        replays: how often it has been replayed before it failed again.
+        error_type: the class of the error.
+        error: the text of the error.
+        attempts: how often the handler was called with it. 0: it could not be decoded.
+        group: the consumer group that gave it up.
+        failed_at: the time, in ISO-8601.
+        replays: how often the message says that it has been replayed.
+        replayed_from: the dead letter that it says it was replayed from.
+        value_bytes: the size of the original value. None: `value` is whole.
+        lost: what else of the message is missing, for example `headers`. Empty: nothing.
     """
 
     topic: str
@@ -48,15 +61,29 @@ class DeadLetter:
     group: str
     failed_at: str
     replays: int = 0
+    replayed_from: str = ""
+    value_bytes: int | None = None
+    lost: str = ""
+
+    @property
+    def is_truncated(self) -> bool:
+        """Return whether a part of the original message is missing."""
+        return self.value_bytes is not None or bool(self.lost)
+
+    @property
+    def origin(self) -> str:
+        """Return `topic[partition]@offset` of the original message; the topic alone if that is all known."""
+        return f"{self.topic}[{self.partition}]@{self.offset}" if self.offset >= 0 else self.topic
 
 
-REPLAYS_HEADER: Final = "coinstream-replays"
-"""On a replayed message: how often it has been replayed. It stays with it if it fails again."""
-
-
-def dead_letter(record: Record, error: BaseException, attempts: int, group: str) -> DeadLetter:
-    """The dead letter of a record."""
-    headers = headers_of(record)
+def to_dead_letter(record: Record, error: BaseException, attempts: int, group: str) -> DeadLetter:
+    """Return the dead letter of a record that could not be handled."""
+    lost = ""
+    try:
+        headers = headers_of(record)
+    except DecodeError:
+        headers, lost = [], "headers"
+    by_name = dict(headers)
     return DeadLetter(
         topic=record.topic() or "",
         partition=record.partition() or 0,
@@ -70,18 +97,43 @@ def dead_letter(record: Record, error: BaseException, attempts: int, group: str)
         attempts=attempts,
         group=group,
         failed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        replays=_number(dict(headers).get(REPLAYS_HEADER)),
+        replays=_number(by_name.get(REPLAYS_HEADER)),
+        replayed_from=_text(by_name.get(REPLAYED_FROM_HEADER)),
+        lost=lost,
     )
 
 
-def dlq_topic(topic: str) -> str:
-    """Where the dead letters of a topic go."""
-    return topic + DEAD_LETTER_SUFFIX
+def truncate(letter: DeadLetter, limit: int = SAMPLE_BYTES) -> DeadLetter:
+    """Return a dead letter of at most about three times `limit` bytes that says what is missing.
+
+    The position of the original message stays in it, from which the message can be read again.
+    """
+    value, key = letter.value, letter.key
+    lost = [letter.lost] if letter.lost else []
+    if key is not None and len(key) > limit:
+        key = key[:limit]
+        lost.append("key")
+    headers = letter.headers
+    if sum(len(name) + len(content) for name, content in headers) > limit:
+        headers = []
+        lost.append("headers")
+    is_cut = value is not None and len(value) > limit
+    return replace(
+        letter,
+        key=key,
+        headers=headers,
+        value=value[:limit] if value is not None else None,
+        value_bytes=len(value) if is_cut and value is not None else letter.value_bytes,
+        lost=",".join(dict.fromkeys(lost)),
+    )
 
 
 def dead_letter_headers(letter: DeadLetter) -> Headers:
-    """The headers of the record in the dead-letter topic."""
-    own = {
+    """Return the headers of the record that holds a dead letter.
+
+    An original header that begins with `dlq-` is renamed, so that it never passes for one of ours.
+    """
+    own: dict[str, object] = {
         "topic": letter.topic,
         "partition": letter.partition,
         "offset": letter.offset,
@@ -92,32 +144,58 @@ def dead_letter_headers(letter: DeadLetter) -> Headers:
         "group": letter.group,
         "failed-at": letter.failed_at,
     }
-    return [*letter.headers, *((PREFIX + name, str(value).encode()) for name, value in own.items())]
+    if letter.value_bytes is not None:
+        own["value-bytes"] = letter.value_bytes
+    if letter.lost:
+        own["lost"] = letter.lost
+    kept = [
+        (ORIGINAL_PREFIX + name if name.startswith(PREFIX) else name, value) for name, value in letter.headers
+    ]
+    return [*kept, *((PREFIX + name, _encoded(value)) for name, value in own.items())]
 
 
 def decode_dead_letter(record: Record) -> DeadLetter:
-    """The dead letter in a record of a dead-letter topic; what its headers do not say is left empty."""
-    headers = headers_of(record)
-    own = {name.removeprefix(PREFIX): value for name, value in headers if name.startswith(PREFIX)}
+    """Return the dead letter in a record of a dead-letter topic.
 
-    def text(name: str) -> str:
-        return own.get(name, b"").decode(errors="replace")
-
+    What its headers do not say is left empty. A frame of a feed has its reason in the header `error`.
+    """
+    own: dict[str, bytes] = {}
+    original: Headers = []
+    for name, value in readable_headers(record):
+        if name.startswith(ORIGINAL_PREFIX):
+            original.append((name.removeprefix(ORIGINAL_PREFIX), value))
+        elif name.startswith(PREFIX):
+            own[name.removeprefix(PREFIX)] = value
+        else:
+            original.append((name, value))
+    by_name = dict(original)
+    error = _text(own.get("error")) or _text(by_name.get("error"))
     return DeadLetter(
-        topic=text("topic") or (record.topic() or "").removesuffix(DEAD_LETTER_SUFFIX),
+        topic=_text(own.get("topic")) or (record.topic() or "").removesuffix(DEAD_LETTER_SUFFIX),
         partition=_number(own.get("partition"), -1),
         offset=_number(own.get("offset"), -1),
         timestamp_ms=_number(own.get("timestamp"), -1),
         key=key_of(record),
         value=value_of(record),
-        headers=[(name, value) for name, value in headers if not name.startswith(PREFIX)],
-        error_type=text("error-type"),
-        error=text("error"),
+        headers=original,
+        error_type=_text(own.get("error-type")) or error.partition(":")[0],
+        error=error,
         attempts=_number(own.get("attempts")),
-        group=text("group"),
-        failed_at=text("failed-at"),
-        replays=_number(dict(headers).get(REPLAYS_HEADER)),
+        group=_text(own.get("group")),
+        failed_at=_text(own.get("failed-at")),
+        replays=_number(by_name.get(REPLAYS_HEADER)),
+        replayed_from=_text(by_name.get(REPLAYED_FROM_HEADER)),
+        value_bytes=_number(own["value-bytes"]) if "value-bytes" in own else None,
+        lost=_text(own.get("lost")),
     )
+
+
+def _encoded(value: object) -> bytes:
+    return str(value).encode("utf-8", errors="backslashreplace")
+
+
+def _text(value: bytes | None) -> str:
+    return "" if value is None else value.decode(errors="replace")
 
 
 def _number(value: bytes | None, otherwise: int = 0) -> int:

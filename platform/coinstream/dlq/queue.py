@@ -1,65 +1,78 @@
-"""The dead letters of a topic: read, filtered, and replayed at most once each.
+"""Read the dead letters of a topic, filter them, and replay each at most once.
 
-A replay is one transaction: the message in its topic and, in the dead-letter topic, a marker that names the
-letter. So a letter is marked if and only if it was replayed, and two replays at once cannot both do it:
-the second fences the first.
+A replay is one transaction: the message in its topic, and a record of the replay in the replay log. A dead
+letter is recorded as replayed if and only if it was sent. A second replay at the same time fences the first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaException, Producer, TopicCollection
 from confluent_kafka import Message as Record
 
-from coinstream.consumer.consumed_message import headers_of, offset_of
-from coinstream.consumer.partition_reader import OffsetRange, PartitionReader
-from coinstream.dlq.entry import REPLAYS_HEADER, DeadLetter, decode_dead_letter, dlq_topic
+from coinstream.consumer.offset_range import OffsetRange
+from coinstream.consumer.partition_reader import PartitionReader
+from coinstream.dlq.entry import (
+    REPLAYED_FROM_HEADER,
+    REPLAYS_HEADER,
+    DeadLetter,
+    decode_dead_letter,
+)
+from coinstream.dlq.original import with_original
+from coinstream.dlq.replay_log import EntryKey, read_replays, record_replay
+from coinstream.dlq.topics import dlq_topic, ensure_replay_log
 from coinstream.errors import TopicError
-from coinstream.kafka import broker_error
+from coinstream.kafka import admin_client, broker_error
 from coinstream.producer.config import latency_profile, transactional_config
+from coinstream.records import offset_of
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
 
-MARKER_HEADER: Final = "dlq-replayed"
-"""On a marker: `partition:offset` of the letter that was replayed. Markers have no value."""
-REPLAYED_FROM_HEADER: Final = "replayed-from"
-"""On a replayed message: `topic[partition]@offset` of the letter."""
 MAX_REPLAYS: Final = 3
-"""A message that failed again after so many replays stays where it is."""
-_CHUNK: Final = 500
+"""A message that failed again after this many replays is not replayed any more."""
+_CHUNK: Final = 200
+_BATCH: Final = 200
+"""Records read at a time. Values may be large, and only one batch is in memory."""
+_PREFETCH_KBYTES: Final = 4_096
 _TIMEOUT_S: Final = 30.0
+_MAX_MESSAGE_BYTES: Final = 100_000_000
+_POSITION: Final = re.compile(r"(?P<topic>.+)\[(?P<partition>[0-9]{1,9})\]@(?P<offset>[0-9]{1,18})")
 
 
 @dataclass(frozen=True)
 class DeadLetterEntry:
-    """A dead letter with its own place in the dead-letter topic.
+    """A dead letter with its own position in the dead-letter topic.
 
     Attributes:
         failed_ms: when it was written there.
         is_replayed: whether it has been replayed.
+        replays: how often its message was replayed before, as the replay log confirms.
     """
 
-    letter: DeadLetter
+    dead_letter: DeadLetter
     partition: int
     offset: int
     failed_ms: int
     is_replayed: bool
+    replays: int = 0
 
 
 @dataclass(frozen=True)
 class DeadLetterFilter:
-    """Which letters. What is None does not count.
+    """Selects dead letters. None selects all.
 
     Attributes:
-        error: a part of the error's type or text, in any case of letters.
+        error: a part of the error's type or text, in upper or lower case.
         key: the whole key.
-        since: buried at this time or later; `until`: before this time.
+        since: written to the dead-letter topic at this time or later; `until`: before this time.
         partition: of the original message.
         offset: of the original message.
+        entry: partition and offset in the dead-letter topic.
     """
 
     error: str | None = None
@@ -68,32 +81,54 @@ class DeadLetterFilter:
     until: datetime | None = None
     partition: int | None = None
     offset: int | None = None
+    entry: EntryKey | None = None
 
     def matches(self, entry: DeadLetterEntry) -> bool:
-        """Whether the letter is meant. Times are left to the broker's index."""
-        letter = entry.letter
+        """Return whether the entry is selected. Times are left to the broker's index."""
+        letter = entry.dead_letter
         error = f"{letter.error_type} {letter.error}".lower()
         return (
             (self.error is None or self.error.lower() in error)
-            and (self.key is None or letter.key == self.key.encode())
+            and (self.key is None or letter.key == self.key.encode("utf-8", "surrogateescape"))
             and (self.partition is None or letter.partition == self.partition)
             and (self.offset is None or letter.offset == self.offset)
+            and (self.entry is None or self.entry == (entry.partition, entry.offset))
         )
 
+    def offset_range(self) -> OffsetRange:
+        """Return the part of the dead-letter topic that holds the selected entries."""
+        if self.entry is None:
+            return OffsetRange(self.since, self.until)
+        partition, offset = self.entry
+        return OffsetRange(self.since, self.until, offset, offset, (partition,))
 
-@dataclass(frozen=True)
+
+@dataclass
 class DeadLetterReplay:
-    """What a replay did.
+    """The result of a replay.
 
     Attributes:
-        replayed: letters sent again, each marked.
-        already: letters left out because they had been replayed before.
-        exhausted: letters left out because they had failed again too often.
+        replayed: messages sent again, each recorded.
+        already: entries skipped because they had been replayed before.
+        exhausted: entries skipped because they had failed again too often.
+        incomplete: entries skipped because they are truncated and the original record is gone.
     """
 
-    replayed: int
-    already: int
-    exhausted: int
+    replayed: int = 0
+    already: int = 0
+    exhausted: int = 0
+    incomplete: int = 0
+
+
+@dataclass
+class _Run:
+    """A replay in progress."""
+
+    producer: Producer
+    topic_id: str
+    to: str | None
+    result: DeadLetterReplay = field(default_factory=DeadLetterReplay)
+    chunk: list[DeadLetterEntry] = field(default_factory=list)
 
 
 class DeadLetterQueue:
@@ -112,23 +147,35 @@ class DeadLetterQueue:
         self._consumer = consumer or ConsumerSettings()
         self._producer = producer or ProducerSettings()
 
-    def read(self, wanted: DeadLetterFilter | None = None) -> Iterator[DeadLetterEntry]:
-        """The letters that match, partition by partition as they come.
+    def read(
+        self,
+        wanted: DeadLetterFilter | None = None,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Iterator[DeadLetterEntry]:
+        """Yield the selected entries, partition by partition as they come. One batch is in memory.
 
         Raises:
             TopicError: the topic has no dead-letter topic.
             BrokerError: the cluster does not answer.
         """
         wanted = wanted or DeadLetterFilter()
-        replayed = self._markers()
+        replays: Mapping[EntryKey, int] | None = None
         with PartitionReader(
-            self._brokers, self._consumer, self.dlq_topic, OffsetRange(wanted.since, wanted.until)
+            self._brokers,
+            self._consumer,
+            self.dlq_topic,
+            wanted.offset_range(),
+            max_records=_BATCH,
+            prefetch_kbytes=_PREFETCH_KBYTES,
         ) as reader:
             for batch in reader:
+                if replays is None:
+                    replays = read_replays(self._brokers, self._consumer, self.dlq_topic, self._topic_id())
                 for record in batch:
-                    entry = _entry(record, replayed)
-                    if entry is not None and wanted.matches(entry):
+                    entry = self._entry(record, replays)
+                    if wanted.matches(entry):
                         yield entry
+                on_progress(reader.read, reader.total)
 
     def replay(
         self,
@@ -139,36 +186,54 @@ class DeadLetterQueue:
         limit: int | None = None,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> DeadLetterReplay:
-        """Send the letters that match to their topic again (or to `to`), once each, at most `limit`.
+        """Send the selected messages to their topic again (or to `to`), once each, at most `limit`.
 
-        What is written while this runs is not looked at, so it ends even if all fail again at once.
+        What is written while this runs is not read, so it ends even if all messages fail again at once.
 
         Raises:
             TopicError: a topic does not exist.
-            BrokerError: the cluster does not take them; what was replayed until then is marked.
+            BrokerError: the cluster does not take them; what was replayed until then is recorded.
         """
-        producer = self._open()
-        replayed = already = exhausted = 0
-        chunk: list[DeadLetterEntry] = []
-        letters = list(self.read(wanted))
-        for looked, entry in enumerate(letters, 1):
+        ensure_replay_log(self._brokers)
+        run = _Run(self._open(), self._topic_id(), to)
+        result = run.result
+        for entry in self.read(wanted, on_progress):
             if entry.is_replayed:
-                already += 1
-            elif entry.letter.replays >= max_replays:
-                exhausted += 1
-            elif limit is None or replayed + len(chunk) < limit:
-                chunk.append(entry)
-            if len(chunk) == _CHUNK:
-                replayed += self._send(producer, chunk, to)
-                chunk = []
-                on_progress(looked, len(letters))
-        replayed += self._send(producer, chunk, to)
-        return DeadLetterReplay(replayed, already, exhausted)
+                result.already += 1
+            elif entry.replays >= max_replays:
+                result.exhausted += 1
+            elif limit is None or result.replayed + len(run.chunk) < limit:
+                self._add(run, entry)
+        self._send(run)
+        return result
 
-    def _markers(self) -> set[str]:
-        with PartitionReader(self._brokers, self._consumer, self.dlq_topic) as reader:
-            marks = (_marker(record) for batch in reader for record in batch)
-            return {mark for mark in marks if mark is not None}
+    def _add(self, run: _Run, entry: DeadLetterEntry) -> None:
+        if entry.dead_letter.is_truncated:
+            whole = with_original(entry.dead_letter, self._brokers, self._consumer)
+            if whole is None:
+                run.result.incomplete += 1
+                return
+            entry = replace(entry, dead_letter=whole)
+        run.chunk.append(entry)
+        if len(run.chunk) >= _CHUNK:
+            self._send(run)
+
+    def _entry(self, record: Record, replays: Mapping[EntryKey, int]) -> DeadLetterEntry:
+        letter = decode_dead_letter(record)
+        key = (record.partition() or 0, offset_of(record))
+        # The message's own count is believed only if the log knows the replay that it comes from.
+        before = replays.get(_entry_key(letter.replayed_from, self.dlq_topic), 0)
+        return DeadLetterEntry(letter, *key, record.timestamp()[1], key in replays, before)
+
+    def _topic_id(self) -> str:
+        """Return the id of the dead-letter topic; empty where the broker has none."""
+        admin = admin_client(self._brokers)
+        wait = self._brokers.request_timeout_ms / 1000
+        try:
+            described = admin.describe_topics(TopicCollection([self.dlq_topic]), request_timeout=wait)
+            return str(described[self.dlq_topic].result().topic_id)
+        except KafkaException as failed:
+            raise self._broker_error(failed) from None
 
     def _open(self) -> Producer:
         config = transactional_config(
@@ -177,61 +242,55 @@ class DeadLetterQueue:
             latency_profile(self._producer),
             f"coinstream-dlq-replay-{self.dlq_topic}",
         )
-        producer = Producer(config)
+        # The topic decides what is too large, not the client.
+        producer = Producer(config | {"message.max.bytes": _MAX_MESSAGE_BYTES})
         try:
-            # From here on an earlier replay of the same letters is fenced, its open transaction undone.
+            # From here on an earlier replay of the same topic is fenced, and its transaction aborted.
             producer.init_transactions(_TIMEOUT_S)
         except KafkaException as failed:
-            raise self._refused(failed) from None
+            raise self._broker_error(failed) from None
         return producer
 
-    def _send(self, producer: Producer, chunk: list[DeadLetterEntry], to: str | None) -> int:
-        if not chunk:
-            return 0
+    def _send(self, run: _Run) -> None:
+        if not run.chunk:
+            return
+        producer, chunk = run.producer, run.chunk
         existing = producer.list_topics(timeout=self._brokers.request_timeout_ms / 1000).topics
-        for topic in {to or entry.letter.topic for entry in chunk}:
+        for topic in {run.to or entry.dead_letter.topic for entry in chunk}:
             if topic not in existing:
                 raise TopicError(
-                    f"letters of {self.dlq_topic} belong to {topic}, which does not exist; "
+                    f"dead letters of {self.dlq_topic} belong to {topic}, which does not exist; "
                     "create it, or name another with --to"
                 )
         try:
             producer.begin_transaction()
             for entry in chunk:
-                letter, place = entry.letter, f"{entry.partition}:{entry.offset}"
-                producer.produce(to or letter.topic, letter.value, letter.key, headers=self._headers(entry))
-                producer.produce(self.dlq_topic, None, letter.key, headers=[(MARKER_HEADER, place.encode())])
+                letter, key = entry.dead_letter, (entry.partition, entry.offset)
+                producer.produce(
+                    run.to or letter.topic, letter.value, letter.key, headers=self._headers(entry)
+                )
+                record_replay(producer, self.dlq_topic, run.topic_id, key, entry.replays + 1)
             producer.commit_transaction(_TIMEOUT_S)
         except KafkaException as failed:
-            raise self._refused(failed) from None
-        return len(chunk)
+            raise self._broker_error(failed) from None
+        run.result.replayed += len(chunk)
+        run.chunk = []
 
     def _headers(self, entry: DeadLetterEntry) -> list[tuple[str, str | bytes | None]]:
-        letter = entry.letter
         own = {
             REPLAYED_FROM_HEADER: f"{self.dlq_topic}[{entry.partition}]@{entry.offset}",
-            REPLAYS_HEADER: str(letter.replays + 1),
+            REPLAYS_HEADER: str(entry.replays + 1),
         }
-        kept = (pair for pair in letter.headers if pair[0] not in own)
+        kept = (pair for pair in entry.dead_letter.headers if pair[0] not in own)
         return [*kept, *own.items()]
 
-    def _refused(self, failed: KafkaException) -> Exception:
+    def _broker_error(self, failed: KafkaException) -> Exception:
         return broker_error(failed.args[0], f"replaying {self.dlq_topic}", self._brokers.brokers)
 
 
-def _marker(record: Record) -> str | None:
-    mark = dict(headers_of(record)).get(MARKER_HEADER)
-    return None if mark is None else mark.decode(errors="replace")
-
-
-def _entry(record: Record, replayed: set[str]) -> DeadLetterEntry | None:
-    if _marker(record) is not None:
-        return None
-    partition, offset = record.partition() or 0, offset_of(record)
-    return DeadLetterEntry(
-        decode_dead_letter(record),
-        partition,
-        offset,
-        record.timestamp()[1],
-        f"{partition}:{offset}" in replayed,
-    )
+def _entry_key(text: str, topic: str) -> EntryKey:
+    """Return the position in `topic[partition]@offset`; one that never exists if the text is not that."""
+    found = _POSITION.fullmatch(text)
+    if found is None or found["topic"] != topic:
+        return -1, -1
+    return int(found["partition"]), int(found["offset"])

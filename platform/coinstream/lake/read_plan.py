@@ -16,6 +16,7 @@ from confluent_kafka import Message
 
 from coinstream.errors import LakeError
 from coinstream.lake.landed_offsets import LandedOffsets, TopicOffsets, is_another
+from coinstream.records import raw_headers
 from coinstream.serialization import is_compressed
 
 TopicPartition = tuple[str, int]
@@ -127,7 +128,7 @@ class RecordColumns:
         self.partition += map(Message.partition, messages)
         self.offset += map(Message.offset, messages)
         self.timestamp += map(itemgetter(1), map(Message.timestamp, messages))
-        self.headers += map(Message.headers, messages)
+        self.headers += raw_headers(messages)
         self._payloads.append(pa.array(map(Message.value, messages), pa.binary(), size=len(messages)))
 
 

@@ -13,8 +13,8 @@ from coinstream.errors import MessageError, ProduceError
 from coinstream.messages import Message
 from coinstream.producer.delivery import Delivery, DeliveryReports, Failure, RecordMetadata, as_bytes
 from coinstream.producer.delivery_counter import DeliveryCounter, Unsettled
+from coinstream.records import Headers
 from coinstream.routing import record_time_ms
-from coinstream.serialization import Headers
 
 Encode = Callable[[Message], tuple[bytes, Headers | None]]
 """Return the payload and the headers of a message as they were sent."""

@@ -16,11 +16,11 @@ from coinstream.producer.pool import ProducerPool
 from coinstream.producer.pooled_producer import PooledProducer
 from coinstream.producer.record_times import RecordTimes
 from coinstream.producer.topic_cache import TopicCache
+from coinstream.records import Headers
 from coinstream.routing import MAX_CACHED_ROUTES, message_key, partition_of, record_time_ms
 from coinstream.serialization import (
     COMPRESS_ABOVE,
     UNWRITABLE,
-    Headers,
     MessageSerializer,
     Writer,
     compressed,

@@ -23,8 +23,9 @@ from coinstream.producer.delivery_counter import DeliveryCounter, Partition
 from coinstream.producer.produce_loop import produce_when_room
 from coinstream.producer.record_times import RecordTimes
 from coinstream.producer.topic_cache import TopicCache
+from coinstream.records import Headers
 from coinstream.routing import message_key, partition_of, record_time_ms
-from coinstream.serialization import Headers, MessageSerializer
+from coinstream.serialization import MessageSerializer
 from coinstream.settings import BrokerSettings, ProducerSettings
 
 _FENCED: Final = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}

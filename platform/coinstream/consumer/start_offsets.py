@@ -1,0 +1,238 @@
+"""Decide where a member begins to read a partition, and report what retention deleted before that."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    OFFSET_INVALID,
+    Consumer,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+
+from coinstream.kafka import admin_client, is_fatal
+from coinstream.records import PartitionKey
+from coinstream.settings import BrokerSettings
+
+log = logging.getLogger("coinstream.consumer")
+
+COMMITTED_TIMEOUT_S: Final = 10.0
+"""Longest wait for the committed offsets of new partitions."""
+COMMITTED_ATTEMPTS: Final = 3
+"""How often they are asked for. The polling thread waits, and must be back before the group takes the member
+for dead (a minute by default)."""
+ADMIN_TIMEOUT_S: Final = 5.0
+_FORMAT: Final = "coinstream/1"
+
+OffsetReset = Literal["latest", "earliest", "error"]
+
+
+class CommitMetadata(NamedTuple):
+    """The text that is committed with each offset.
+
+    Attributes:
+        topic_id: the id of the topic. Another one means that the topic was deleted and created again.
+        partitions: how many partitions the topic had when the group began to read it; more were added.
+    """
+
+    topic_id: str = ""
+    partitions: int = 0
+
+    def encode(self) -> str:
+        """Return the text to commit."""
+        return f"{_FORMAT} {self.topic_id or '-'} {self.partitions}"
+
+    @classmethod
+    def decode(cls, text: str | None) -> CommitMetadata:
+        """Return what a committed text says; nothing if another client wrote it."""
+        words = (text or "").split()
+        if len(words) != 3 or words[0] != _FORMAT or not words[2].isdecimal():
+            return cls()
+        return cls("" if words[1] == "-" else words[1], int(words[2]))
+
+
+@dataclass(frozen=True)
+class OffsetGap:
+    """Offsets of a partition that could not be handled, because the cluster no longer has them.
+
+    Attributes:
+        first: the first missing offset; `last` is the last one. Both are -1 if the topic was created again.
+        reason: why, as a sentence.
+    """
+
+    topic: str
+    partition: int
+    first: int
+    last: int
+    reason: str
+
+
+class StartOffsets:
+    """Finds the start of assigned partitions. One object lives as long as its member.
+
+    A group without any offset begins as `reset` says. From then on nothing is skipped: an added partition is
+    read from its start, a topic that was created again too, and after a deletion by retention reading goes on
+    at the earliest record that is left.
+
+    Attributes:
+        gaps: what could not be handled.
+    """
+
+    def __init__(self, group: str, brokers: BrokerSettings, reset: OffsetReset) -> None:
+        self._group = group
+        self._brokers = brokers
+        self._reset = reset
+        self._admin: AdminClient | None = None
+        self._topic_ids: dict[str, str] = {}
+        self._partitions: dict[str, int] = {}
+        self.gaps: list[OffsetGap] = []
+
+    def find(self, consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        """Return the partitions with the offsets to begin at.
+
+        librdkafka would ask for committed offsets by itself, but only once: the answer of a broker that is
+        not (or not yet) the coordinator leaves the partitions without a fetcher for good (its issue 5586).
+        """
+        if not partitions:
+            return partitions
+        committed = committed_offsets(self._group, consumer, partitions)
+        topics = {part.topic for part in partitions}
+        created_again = self._created_again(self.topic_ids(topics))
+        self._learn_partitions(consumer, committed)
+        starts = [self._start(part, created_again) for part in committed]
+        self._resolve_ends(consumer, [start for start in starts if start.offset == OFFSET_END])
+        return starts
+
+    def metadata(self, topic: str) -> str:
+        """Return the text to commit with an offset of a topic."""
+        return CommitMetadata(self._topic_ids.get(topic, ""), self._partitions.get(topic, 0)).encode()
+
+    def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
+        """Return the id of each topic, as far as the cluster tells it."""
+        wanted = sorted(topics)
+        if not wanted:
+            return {}
+        self._admin = self._admin or admin_client(self._brokers)
+        found: dict[str, str] = {}
+        answers = self._admin.describe_topics(TopicCollection(wanted), request_timeout=ADMIN_TIMEOUT_S)
+        for topic, answer in answers.items():
+            try:
+                topic_id = str(answer.result().topic_id)
+            except KafkaException as failed:
+                log.debug("group %s: the id of %s is not known: %s", self._group, topic, failed)
+                continue
+            # A broker without topic ids answers with zeros, which are As in base64.
+            if topic_id.strip("A="):
+                found[topic] = topic_id
+        return found
+
+    def check_topics(self, topics: Iterable[str]) -> set[str]:
+        """Return the topics that were deleted and created again since they were assigned."""
+        return self._created_again(self.topic_ids(topics))
+
+    def after_gap(self, consumer: Consumer, key: PartitionKey, position: int | None) -> int | None:
+        """Return where to go on when the broker no longer has the position; None: the group must stop.
+
+        The gap is logged and kept in `gaps`.
+        """
+        if self._reset == "error":
+            return None
+        topic, partition = key
+        low, high = consumer.get_watermark_offsets(TopicPartition(*key), timeout=ADMIN_TIMEOUT_S)
+        if position is None:
+            return high if self._reset == "latest" else low
+        if position < low:
+            reason = "deleted by retention before they were handled"
+            self._report(OffsetGap(topic, partition, position, low - 1, reason), low)
+        else:
+            reason = f"the partition ends at {high}, before the position {position}: it was truncated"
+            self._report(OffsetGap(topic, partition, -1, -1, reason), low)
+        return low
+
+    def _start(self, part: TopicPartition, created_again: set[str]) -> TopicPartition:
+        metadata = CommitMetadata.decode(part.metadata)
+        topic_id = self._topic_ids.get(part.topic, "")
+        is_other_topic = bool(topic_id and metadata.topic_id) and topic_id != metadata.topic_id
+        offset = part.offset
+        if part.topic in created_again or is_other_topic:
+            reason = "the topic was deleted and created again; it is read from its start"
+            self._report(OffsetGap(part.topic, part.partition, -1, -1, reason), 0)
+            offset = OFFSET_BEGINNING
+        elif offset < 0:
+            offset = self._first_start(part)
+        return TopicPartition(part.topic, part.partition, offset)
+
+    def _first_start(self, part: TopicPartition) -> int:
+        """Return where a partition begins of which the group has no offset."""
+        if self._reset == "error":
+            return OFFSET_INVALID
+        known = self._partitions.get(part.topic)
+        is_added = known is not None and part.partition >= known
+        return OFFSET_BEGINNING if self._reset == "earliest" or is_added else OFFSET_END
+
+    def _resolve_ends(self, consumer: Consumer, starts: list[TopicPartition]) -> None:
+        """Replace ends by numbers. They are committed at once, so a restart skips nothing that came later."""
+        if not starts:
+            return
+        try:
+            found = consumer.offsets_for_times(starts, timeout=ADMIN_TIMEOUT_S)
+        except KafkaException as failed:
+            log.warning("group %s: the ends of partitions are not known: %s", self._group, failed.args[0])
+            return
+        ends = {(part.topic, part.partition): part.offset for part in found if part.error is None}
+        for start in starts:
+            start.offset = ends.get((start.topic, start.partition), OFFSET_END)
+
+    def _learn_partitions(self, consumer: Consumer, committed: list[TopicPartition]) -> None:
+        """Find how many partitions each topic had when the group began to read it."""
+        for topic in {part.topic for part in committed} - self._partitions.keys():
+            try:
+                count = len(consumer.list_topics(topic, timeout=ADMIN_TIMEOUT_S).topics[topic].partitions)
+            except KafkaException as failed:
+                log.warning("group %s: %s cannot be described: %s", self._group, topic, failed.args[0])
+                continue
+            everywhere = committed_offsets(
+                self._group, consumer, [TopicPartition(topic, number) for number in range(count)]
+            )
+            held = [part for part in everywhere if part.offset >= 0]
+            counts = [CommitMetadata.decode(part.metadata).partitions for part in held]
+            # Offsets of another client do not say it: then what has no offset counts as added.
+            self._partitions[topic] = min(filter(None, counts), default=0) if held else count
+
+    def _created_again(self, topic_ids: dict[str, str]) -> set[str]:
+        changed = {topic for topic, found in topic_ids.items() if self._topic_ids.get(topic, found) != found}
+        self._topic_ids |= topic_ids
+        return changed
+
+    def _report(self, gap: OffsetGap, start: int) -> None:
+        self.gaps.append(gap)
+        lost = f"offsets {gap.first} to {gap.last}: " if gap.first >= 0 else ""
+        log.error(
+            "group %s: %s[%d]: %s%s; goes on at offset %d",
+            *(self._group, gap.topic, gap.partition, lost, gap.reason, start),
+        )
+
+
+def committed_offsets(
+    group: str, consumer: Consumer, partitions: list[TopicPartition]
+) -> list[TopicPartition]:
+    """Return the partitions with their committed offsets; unchanged when the coordinator does not answer."""
+    if not partitions:
+        # A rebalance that moves no partition to this member asks for nothing.
+        return partitions
+    for _ in range(COMMITTED_ATTEMPTS):
+        try:
+            return consumer.committed(partitions, timeout=COMMITTED_TIMEOUT_S)
+        except KafkaException as failed:
+            log.warning("group %s: asking for committed offsets: %s", group, failed.args[0].str())
+            if is_fatal(failed.args[0]):
+                break
+    return partitions

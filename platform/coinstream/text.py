@@ -1,0 +1,61 @@
+"""Show untrusted text: control characters are escaped, bytes and times always have a readable form."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+_UNSAFE: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+"""Control characters, terminal escapes, marks that reorder or hide text, and lone surrogates."""
+
+
+def printable(text: str, *, keep_newlines: bool = False) -> str:
+    r"""Return text that a terminal shows and never interprets: `\x1b` instead of an escape character.
+
+    Args:
+        text: untrusted text, for example of a message, a key, an error or a group id.
+        keep_newlines: leave line feeds as they are.
+    """
+    return _UNSAFE.sub(lambda found: _escape(found.group(), keep_newlines=keep_newlines), text)
+
+
+def printable_json(text: str) -> str:
+    r"""Return a JSON document that holds no control character: `\u001b` in strings, same meaning."""
+    return _UNSAFE.sub(lambda found: _json_escape(found.group()), text)
+
+
+def readable(content: bytes | None) -> str:
+    """Return bytes as safe text; bytes that are not UTF-8 stay distinct. None becomes an empty text."""
+    return "" if content is None else printable(content.decode("utf-8", errors="backslashreplace"))
+
+
+def format_timestamp(at_ms: int) -> str | None:
+    """Return a record timestamp in ISO-8601; None if there is none.
+
+    A value beyond the year 9999 (a producer that wrote microseconds) is returned as a number.
+    """
+    if at_ms < 0:
+        return None
+    try:
+        moment = datetime.fromtimestamp(at_ms / 1000, UTC)
+    except (OverflowError, ValueError, OSError):
+        return str(at_ms)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _escape(character: str, *, keep_newlines: bool) -> str:
+    if character == "\n" and keep_newlines:
+        return character
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def _json_escape(character: str) -> str:
+    code = ord(character)
+    if code > 0xFFFF:
+        code -= 0x10000
+        return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
+    return f"\\u{code:04x}"
