@@ -44,7 +44,7 @@ def entries(brokers: BrokerSettings, topic: str, limit: int = NEWEST) -> tuple[p
     rows: list[dict[str, Any]] = []
     reasons: dict[tuple[str, bool], int] = {}
     for entry in DeadLetterQueue(brokers, topic).read():
-        letter = entry.letter
+        letter = entry.dead_letter
         reason = (letter.error_type or "unknown", entry.is_replayed)
         reasons[reason] = reasons.get(reason, 0) + 1
         rows.append(

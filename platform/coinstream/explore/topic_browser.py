@@ -10,11 +10,12 @@ from typing import Any, Final
 import msgspec
 import polars as pl
 
-from coinstream.consumer.consumed_message import headers_of, key_of, offset_of, value_of
-from coinstream.consumer.partition_reader import OffsetRange, PartitionReader
+from coinstream.consumer.offset_range import OffsetRange
+from coinstream.consumer.partition_reader import PartitionReader
 from coinstream.errors import DecodeError
 from coinstream.kafka import admin_client
 from coinstream.messages import LEVEL1, MessageType, type_for_topic
+from coinstream.records import key_of, offset_of, readable_headers, value_of
 from coinstream.sampling import count_messages, newest_records
 from coinstream.serialization import Decoder
 from coinstream.settings import BrokerSettings, ConsumerSettings
@@ -127,7 +128,7 @@ def browse(
                     record.timestamp()[1],
                     key_of(record),
                     value_of(record),
-                    headers_of(record),
+                    readable_headers(record),
                     topic,
                     decoder,
                 )
