@@ -304,7 +304,7 @@ class LagSettings(_Settings):
 
 def _catalog_alias(name: str) -> AliasChoices:
     """Return the names of a catalog setting, with the spelling of earlier releases."""
-    names = f"catalog_{name}", f"catalog_{name}"
+    names = f"catalog_{name}", f"catalogue_{name}"
     return AliasChoices(*names, *(f"COINSTREAM_LAKE_{each}".upper() for each in names))
 
 

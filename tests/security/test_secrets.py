@@ -45,7 +45,7 @@ def test_settings_of_lake_and_alerts_hide_them(monkeypatch: pytest.MonkeyPatch) 
 def test_a_catalogue_out_of_reach_is_told_without_them(tmp_path: Path, scheme: str) -> None:
     uri = f"{scheme}://lake:{SECRET}@127.0.0.1:1/lake"
     lake = Lake(LakeSettings(catalog_uri=SecretStr(uri)), HomeSettings(home=tmp_path))
-    with pytest.raises(LakeError, match="cannot open the lake's catalogue") as raised:
+    with pytest.raises(LakeError, match="cannot open the lake's catalog") as raised:
         lake.names()
     assert SECRET not in str(raised.value)
 
