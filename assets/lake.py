@@ -16,7 +16,7 @@ from coinstream.lake.backfill import backfill
 from coinstream.lake.charts import as_markdown, line_chart
 from coinstream.lake.compaction import compact, table_names
 from coinstream.lake.landing import TableReport, land
-from coinstream.lake.schemas import QUARANTINE, QUARANTINE_SCHEMA, TableSpec
+from coinstream.lake.schemas import QUARANTINE_SCHEMA, VIOLATION_TABLES, TableSpec
 from coinstream.lake.store import known_specs
 from coinstream.lake.summary import summary
 from coinstream.messages import type_for_topic
@@ -69,7 +69,7 @@ def _table(spec: TableSpec) -> dg.AssetsDefinition:
         metadata={"dagster/column_schema": _column_schema(spec), "dagster/table_name": f"market.{spec.name}"},
         description=f"Iceberg table `{spec.name}`, by day and exchange. Materializing any hour lands all "
         "that the topics hold and the table does not, exactly once; an hour that is over is looked through "
-        "again for what the table lacks. Every message is checked; offenders go to the table `quarantine`.",
+        "again for what the table lacks. Every message is checked; refused ones go to table `quarantine`.",
     )
     def table(
         context: dg.AssetExecutionContext, config: LandingConfig, admin: AdminResource, lake: LakeResource
@@ -92,6 +92,8 @@ def _table(spec: TableSpec) -> dg.AssetsDefinition:
         for done in (report, again):
             if done is not None and done.messages:
                 docs.publish(spec.name, done.checks, done.run, datetime.now(UTC))
+        for name in report.ignored:
+            context.log.warning(f"topic {name} does not land: it is of no known exchange")
         for topic, count in report.lost.items():
             context.log.warning(f"retention removed {count} messages of {topic} before they were landed")
         landed = summary(spec.name, opened.table(spec))
@@ -133,6 +135,7 @@ def _counts(report: TableReport, again: TableReport | None) -> dict[str, Any]:
         "messages": report.messages,
         "landed": report.rows,
         "refused": report.refused,
+        "flagged": report.flagged,
         "with_unknown_fields": report.extra,
         "landed_by_others": report.duplicates,
         "commits": report.commits,
@@ -193,25 +196,27 @@ def _plots(spec: TableSpec, lake: LakeResource) -> Mapping[str, dg.MetadataValue
 
 TABLES: Final = [_table(spec) for spec in known_specs()]
 
-QUARANTINE_SPEC: Final = dg.AssetSpec(
-    key=table_key(QUARANTINE),
-    deps=[table.key for table in TABLES],
-    group_name="maintenance",
-    kinds={"iceberg"},
-    owners=OWNERS,
-    tags={"system": "lake"},
-    metadata={
-        "dagster/column_schema": dg.TableSchema(
-            [
-                dg.TableColumn(field.name, str(field.type), MEANINGS.get(field.name))
-                for field in QUARANTINE_SCHEMA
-            ]
-        ),
-        "dagster/table_name": f"market.{QUARANTINE}",
-    },
-    description="Messages that broke a rule, with the rules, the reason and their bytes; landings fill it. "
-    "`landed` tells whether the message is in its table too.",
-)
+VIOLATION_SPECS: Final = [
+    dg.AssetSpec(
+        key=table_key(name),
+        deps=[table.key for table in TABLES],
+        group_name="maintenance",
+        kinds={"iceberg"},
+        owners=OWNERS,
+        tags={"system": "lake"},
+        metadata={
+            "dagster/column_schema": dg.TableSchema(
+                [
+                    dg.TableColumn(field.name, str(field.type), MEANINGS.get(field.name))
+                    for field in QUARANTINE_SCHEMA
+                ]
+            ),
+            "dagster/table_name": f"market.{name}",
+        },
+        description=description + " Landings fill it.",
+    )
+    for name, description in VIOLATION_TABLES.items()
+]
 
 
 @dg.asset(
@@ -287,7 +292,7 @@ compaction_schedule = dg.ScheduleDefinition(
 )
 
 defs = dg.Definitions(
-    assets=[*TABLES, QUARANTINE_SPEC, compaction],
+    assets=[*TABLES, *VIOLATION_SPECS, compaction],
     jobs=[land_topics, compact_tables],
     schedules=[landing_schedule, compaction_schedule],
 )

@@ -41,7 +41,7 @@ _IN_TABLES: Final = {
     "type": "The type of the message, and name of its table.",
     "rules": "The expectations that it broke.",
     "reason": "What is wrong with it, in words where it could not be read.",
-    "landed": "Whether it is in its table too.",
+    "stored": "Whether it is in the table of its type.",
     "value": "Its bytes as they came, at most 65,536 of them.",
     "topic": "Topic that the row comes from.",
     "partition": "Partition of the topic.",

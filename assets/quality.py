@@ -1,10 +1,12 @@
-"""What Great Expectations found in the messages that were landed: one check an expectation.
+"""Show what Great Expectations found in landed messages: one asset check per expectation.
 
 Landing validates every batch once and writes the counts into the snapshot that holds its rows. The checks
-read them there: of the run that they belong to, or of the newest landing when they are run alone.
+read them there: of the run that they belong to, or of the newest landing when they are run alone. A sensor
+reports landings of the command line, so that the checks are right after these too.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import dagster as dg
@@ -15,7 +17,7 @@ from coinstream.expectations.docs import DataDocs
 from coinstream.expectations.rules import ROW_COUNT, Rule, rules_for
 from coinstream.lake.landing import CHECKS, RUN
 from coinstream.lake.query import query
-from coinstream.lake.schemas import QUARANTINE, TableSpec
+from coinstream.lake.schemas import VIOLATION_TABLES, TableSpec
 from coinstream.lake.store import Lake, known_specs
 from resources.lake import LakeResource
 
@@ -35,7 +37,7 @@ def _checks(spec: TableSpec) -> dg.AssetChecksDefinition:
                 rule.name,
                 asset=table_key(spec.name),
                 description=f"Expected: {rule.description}. "
-                + ("An offender does not land." if rule.refuses_rows else "An offender lands all the same."),
+                + ("Other rows are refused." if rule.refuses_rows else "Other rows are stored and flagged."),
                 metadata={"expectation": rule.kind, "refuses_rows": rule.refuses_rows},
             )
             for rule in rules
@@ -44,39 +46,66 @@ def _checks(spec: TableSpec) -> dg.AssetChecksDefinition:
     )
     def quality(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> Iterator[dg.AssetCheckResult]:
         opened = lake.open()
-        counts = landed_counts(opened, spec, context.run.run_id)
+        landed = landing_checks(opened, spec, context.run.run_id)
+        counts = landed.counts if landed else {}
         link = docs_link(DataDocs(opened.settings), spec, context.run.run_id)
         wanted = {key.name for key in context.selected_asset_check_keys}
         for rule in rules:
             if rule.name in wanted:
-                yield _result(opened, spec, rule, counts, link)
+                yield _result(spec, rule, _finding(opened, spec, rule, counts, link))
 
     return quality
 
 
-def landed_counts(lake: Lake, spec: TableSpec, run_id: str) -> Mapping[str, tuple[int, int]]:
-    """Messages checked and offenders by expectation: of this run, else of the newest landing."""
+@dataclass(frozen=True)
+class LandingChecks:
+    """What the checks of one landing found.
+
+    Attributes:
+        run: the landing's id.
+        snapshot: the newest snapshot of the landing.
+        counts: messages checked and offenders, by expectation.
+    """
+
+    run: str
+    snapshot: int
+    counts: Mapping[str, tuple[int, int]]
+
+
+def landing_checks(lake: Lake, spec: TableSpec, run_id: str | None = None) -> LandingChecks | None:
+    """Return what was found in the landing of that id, or else in the newest; None before the first."""
     table = lake.find(spec.name)
-    summaries = [snapshot.summary for snapshot in table.snapshots() if snapshot.summary] if table else []
-    told = [(str(summary[RUN]), str(summary[CHECKS])) for summary in summaries if summary[CHECKS]]
-    run = run_id if any(found == run_id for found, _ in told) else (told[-1][0] if told else run_id)
+    told = [
+        (str(snapshot.summary[RUN]), str(snapshot.summary[CHECKS]), snapshot.snapshot_id)
+        for snapshot in (table.snapshots() if table else ())
+        if snapshot.summary and snapshot.summary[CHECKS]
+    ]
+    if not told:
+        return None
+    run = run_id if run_id in {run for run, _, _ in told} else told[-1][0]
+    mine = [(text, snapshot) for found, text, snapshot in told if found == run]
     counts: dict[str, tuple[int, int]] = {}
-    for found, text in told:
-        if found != run:
-            continue
+    for text, _ in mine:
         for name, (checked, failed) in msgspec.json.decode(text, type=dict[str, tuple[int, int]]).items():
             before = counts.get(name, (0, 0))
             counts[name] = (before[0] + checked, before[1] + failed)
-    return counts
+    return LandingChecks(str(run), mine[-1][1], counts)
 
 
-def _result(
+@dataclass(frozen=True)
+class _Finding:
+    passed: bool
+    description: str
+    metadata: Mapping[str, Any]
+
+
+def _finding(
     lake: Lake,
     spec: TableSpec,
     rule: Rule,
     counts: Mapping[str, tuple[int, int]],
     link: Mapping[str, dg.MetadataValue],
-) -> dg.AssetCheckResult:
+) -> _Finding:
     checked, failed = counts.get(rule.name, (0, 0))
     # A table that nothing ever landed in is no batch without messages.
     passed = failed == 0 and not (rule.name == ROW_COUNT and counts and checked == 0)
@@ -91,35 +120,81 @@ def _result(
     text = (
         f"{failed:,} of {checked:,} messages do not meet it." if failed else f"{checked:,} messages meet it."
     )
+    return _Finding(passed, text if checked else "Nothing was landed yet.", metadata)
+
+
+def _result(spec: TableSpec, rule: Rule, found: _Finding) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         asset_key=table_key(spec.name),
         check_name=rule.name,
-        passed=passed,
+        passed=found.passed,
         severity=_SEVERITY[rule.severity],
-        description=text if checked else "Nothing was landed yet.",
-        metadata=metadata,
+        description=found.description,
+        metadata=found.metadata,
     )
+
+
+def _evaluation(spec: TableSpec, rule: Rule, found: _Finding) -> dg.AssetCheckEvaluation:
+    return dg.AssetCheckEvaluation(
+        asset_key=table_key(spec.name),
+        check_name=rule.name,
+        passed=found.passed,
+        severity=_SEVERITY[rule.severity],
+        description=found.description,
+        metadata=found.metadata,
+    )
+
+
+@dg.sensor(
+    name="landing_checks_sensor",
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Report the checks of landings that no Dagster run made: `coinstream lake land`.",
+    tags={"system": "lake"},
+)
+def landing_checks_sensor(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.SensorResult:
+    """Compare the newest landing of each table with the last one seen, and report its checks."""
+    opened = lake.open()
+    seen: dict[str, int] = msgspec.json.decode(context.cursor or "{}", type=dict[str, int])
+    events: list[dg.AssetCheckEvaluation] = []
+    for spec in known_specs():
+        newest = landing_checks(opened, spec)
+        if newest is None or seen.get(spec.name) == newest.snapshot:
+            continue
+        seen[spec.name] = newest.snapshot
+        if context.instance.has_run(newest.run):
+            continue  # its own checks report it
+        link = docs_link(DataDocs(opened.settings), spec, newest.run)
+        events += [
+            _evaluation(spec, rule, _finding(opened, spec, rule, newest.counts, link))
+            for rule in rules_for(spec.name)
+        ]
+    return dg.SensorResult(asset_events=events, cursor=msgspec.json.encode(seen).decode())
 
 
 def offenders(lake: Lake, spec: TableSpec, rule: Rule) -> dg.MetadataValue:
-    """The newest messages in the quarantine that broke a rule, as a table."""
+    """Return the newest messages that broke a rule, as a table."""
+    kept = [name for name in VIOLATION_TABLES if lake.find(name) is not None]
     found = query(
         lake,
-        f"""
-        SELECT topic, partition, "offset", record_timestamp::VARCHAR, landed, reason, value
-        FROM {QUARANTINE} WHERE type = $type AND list_contains(rules, $rule)
-        ORDER BY ingested_at DESC, "offset" DESC
-        """,  # nosec B608
+        " UNION ALL ".join(
+            f"""
+            SELECT topic, partition, "offset", record_timestamp::VARCHAR, stored, reason, value, ingested_at
+            FROM {name} WHERE type = $type AND list_contains(rules, $rule)
+            """  # nosec B608
+            for name in kept
+        )
+        + ' ORDER BY ingested_at DESC, "offset" DESC',
         {"type": spec.name, "rule": rule.name},
         limit=SAMPLES,
     )
-    names = ("topic", "partition", "offset", "record_timestamp", "landed", "reason", "message")
+    names = ("topic", "partition", "offset", "record_timestamp", "stored", "reason", "message")
     # The bytes need not be text; the query has made them some.
-    shown = [(*row[:-1], str(row[-1] or "")[:SHOWN]) for row in found.rows]
+    shown = [(*row[:-2], str(row[-2] or "")[:SHOWN]) for row in found.rows]
     records = [dg.TableRecord(dict(zip(names, row, strict=True))) for row in shown]
     return dg.MetadataValue.table(records) if records else dg.MetadataValue.md("none kept")
 
 
 QUALITY: Final = [_checks(spec) for spec in known_specs()]
 
-defs = dg.Definitions(asset_checks=QUALITY)
+defs = dg.Definitions(asset_checks=QUALITY, sensors=[landing_checks_sensor])

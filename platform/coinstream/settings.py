@@ -327,6 +327,10 @@ class LakeSettings(_Settings):
     """Memory that landing may take beyond what the loaded libraries take."""
     batch_rows: int = Field(default=200_000, ge=1)
     """Rows of one commit at most; memory may make it fewer."""
+    exchanges: Annotated[tuple[str, ...], NoDecode] = ()
+    """Further exchanges whose topics (`crypto-level1-NAME`) land; comma-separated in the environment.
+    Those of feeds and of `COINSTREAM_EXCHANGE_TOPICS` always do.
+    """
     landing_group: str = "coinstream-landing"
     """Consumer group that landed offsets are reported to, for lag tools only."""
     commit_attempts: int = Field(default=20, ge=1)
@@ -343,10 +347,18 @@ class LakeSettings(_Settings):
     """
     jump_deviations: float = Field(default=20.0, gt=0)
     """A price step of more robust deviations than this is reported as a jump."""
+    step_back_tolerance_ms: int = Field(default=1_000, ge=0)
+    """How far the event time of a series may step back before it is flagged. Exchanges send small steps
+    back: their servers stamp messages before they order them."""
     clock_tolerance_ms: int = Field(default=1_000, ge=0)
     """How far a time may lie ahead of an exchange's measured clock skew."""
     clock_skew_max_ms: int = Field(default=5_000, ge=0)
     """The largest clock skew that is believed to be one."""
+
+    @field_validator("exchanges", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return _split_commas(value)
 
 
 class AlertSettings(_Settings):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from datetime import timedelta
+from html import unescape
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -64,3 +66,20 @@ def test_pages_that_cannot_be_written_are_one_clear_error(tmp_path: Path) -> Non
     docs = DataDocs(LakeSettings(), HomeSettings(home=tmp_path))
     with pytest.raises(LakeError, match="cannot write Data Docs"):
         docs.publish("level1", validated("level1", [level1()]).checks, "run", NOW)
+
+
+def test_values_of_messages_are_no_markup_in_the_pages(tmp_path: Path) -> None:
+    docs = DataDocs(LakeSettings(), HomeSettings(home=tmp_path))
+    hostile: list[bytes | dict[str, Any] | None] = [
+        level1(exchangeId="<script>alert(1)</script>"),
+        level1(symbol="<img src=x onerror=alert(2)>", bestBid=61001.5),
+        level1(symbol="$name ${name} {{ 7*7 }} {% raw %}", bestBid=61001.5),
+        b'{"<svg onload=alert(3)>": "',
+    ]
+    page = docs.publish("level1", validated("level1", hostile).checks, "run", NOW)
+    for each in docs.site.rglob("*.html"):
+        text = each.read_text()
+        assert not any(bad in text for bad in ("<script>alert", "<img src=x", "<svg onload"))
+    shown = unescape(page.read_text())
+    for value in ("<script>alert(1)</script>", "<img src=x onerror=alert(2)>", "$name ${name} {{ 7*7 }}"):
+        assert value in shown

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import msgspec
@@ -27,7 +28,6 @@ from coinstream.lake.quarantine import ValidationResult
 from coinstream.lake.read_plan import FetchedChunk, ReadPlan
 from coinstream.lake.schemas import spec_named
 from coinstream.messages import MESSAGE_TYPES, type_of
-from coinstream.precision import decimals_of
 from coinstream.serialization import Encoder
 from coinstream.settings import LakeSettings
 from tests.lake.support import (
@@ -95,7 +95,9 @@ BAD: list[tuple[str, str, bytes | dict[str, Any] | None, bool]] = [
     ("level1", "symbol_form", level1(symbol="BTC/ USDT"), False),
     ("level1", "symbol_form", level1(symbol="BTC/USDT\n"), False),
     ("level1", "price_precision", level1(bestBid=61000.123456789), True),
-    ("level1", "price_precision", level1(bestBid=1.12345678e-9), True),
+    ("level1", "price_precision", level1(bestBid=1.23456789e-9), True),
+    ("level1", "price_precision", level1(bestBid=0.0123456789), True),
+    ("level1", "plausible_time", level1(lastUpdated="2101-01-01T00:00:00.000Z"), True),
     ("level1", "prices_positive", level1(bestBid=0), True),
     ("level1", "prices_positive", level1(bestBid=-1.5), True),
     ("level1", "bid_at_most_ask", level1(bestBid=61000.14), True),
@@ -162,9 +164,9 @@ def test_every_rule_has_a_message_that_breaks_it() -> None:
 
 def test_a_time_that_goes_back_is_told_also_across_batches() -> None:
     validator = ExpectationValidator(spec_named("level1"))
-    first = validator.validate(batch_of("level1", [level1(1), level1(3), level1(2), level1(4)]), NOW)
+    first = validator.validate(batch_of("level1", [level1(100), level1(300), level1(199), level1(400)]), NOW)
     assert offenders(first) == {"monotone_times": [2]}
-    second = validator.validate(batch_of("level1", [level1(0), level1(5, symbol="ETH/USDT")]), NOW)
+    second = validator.validate(batch_of("level1", [level1(299), level1(5, symbol="ETH/USDT")]), NOW)
     assert offenders(second) == {"monotone_times": [0]}
     assert not second.refused.any()
 
@@ -234,7 +236,68 @@ def test_precision_is_proved_on_the_digits_of_the_wire(numbers: list[Decimal]) -
             assert decimals > 18
             continue
         assert stored == Decimal(text)
-        assert max(decimals - decimals_of(Decimal(text)), 0) == beyond
+        assert max(decimals - allowed_decimals(text), 0) == beyond
+
+
+def allowed_decimals(text: str) -> int:
+    """Return the decimals of a price, from the text: eight, or seven significant digits of a small one."""
+    exact = Fraction(text)
+    at_eight = Fraction(round(exact * 10**8), 10**8)
+    if abs(at_eight - exact) * 10**6 <= exact:
+        return 8
+    fraction = text.partition(".")[2]
+    return min(len(fraction) - len(fraction.lstrip("0")) + 7, 18)
+
+
+@pytest.mark.parametrize(
+    ("text", "good"),
+    [
+        ("0.0000001131", True),
+        ("0.00000000012", True),
+        ("1.131e-7", True),
+        ("0.0000001234567", True),
+        ("0.00000012345678", False),
+        ("0.000000000000000001", True),
+        ("61000.12345678", True),
+        ("61000.123456789", False),
+        ("0.123456789", False),
+    ],
+)
+def test_a_small_price_may_keep_seven_significant_digits(text: str, good: bool) -> None:
+    payload = msgspec.json.encode(price()).replace(b"2500.5", text.encode())
+    validation = validated("price", [payload])
+    assert ("price_precision" not in offenders(validation)) is good
+    assert bool(validation.refused[0]) is not good
+
+
+def test_a_small_step_back_is_no_fault_and_its_tolerance_is_a_setting() -> None:
+    payloads = [level1(0), level1(2), level1(0), level1(103), level1(3), level1(104), level1(3)]
+    assert offenders(validated("level1", payloads)) == {"monotone_times": [6]}
+    strict = ExpectationValidator(spec_named("level1"), LakeSettings(step_back_tolerance_ms=0))
+    assert offenders(strict.validate(batch_of("level1", payloads), NOW)) == {"monotone_times": [2, 4, 6]}
+
+
+@pytest.mark.parametrize("name", ["level1", "price", "ohlcv", "analytics"])
+def test_a_message_ahead_of_its_receipt_is_flagged_and_genuine_ones_are_not(name: str) -> None:
+    late = iso(NOW + timedelta(hours=1))
+    times = {column.wire: late for column in spec_named(name).times if column.wire != "openTime"}
+    good = [GOOD[name](number) for number in range(20)]
+    payloads = [*good[:5], {**good[5], **times}, *good[5:]]
+    validator = ExpectationValidator(spec_named(name))
+    assert offenders(validator.validate(batch_of(name, payloads), NOW)) == {"clock_skew": [5]}
+    # The message ahead is no reference for the next batch either.
+    assert offenders(validator.validate(batch_of(name, [GOOD[name](20)]), NOW)) == {}
+
+
+def test_times_of_java_and_dotnet_have_up_to_nine_fractional_digits() -> None:
+    texts = ["2026-01-05T10:00:00.1234567Z", "2026-01-05T10:00:00.123456789Z", "2026-01-05T10:00:00.9999999Z"]
+    batch = batch_of("level1", [level1(timestamp=text, lastUpdated=text) for text in texts])
+    decode = msgspec.json.Decoder(datetime).decode
+    expected = [decode(msgspec.json.encode(text)) for text in texts]
+    assert batch.rows["timestamp"].to_pylist() == expected
+    assert batch.rows["last_updated"].to_pylist() == expected
+    assert batch.utc_times.to_pylist() == [True] * 3
+    assert offenders(ExpectationValidator(spec_named("level1")).validate(batch, NOW)) == {}
 
 
 def test_asking_the_extremes_first_finds_what_asking_every_row_finds() -> None:

@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from assets.lake import HOURS, TABLES, landing_schedule
-from assets.quality import SHOWN, offenders
+from assets.quality import SHOWN, landing_checks_sensor, offenders
 from coinstream.expectations.rules import rules_for
 from coinstream.expectations.validator import ExpectationValidator
 from coinstream.lake.landing import land
@@ -23,6 +23,7 @@ from coinstream.settings import BrokerSettings
 from coinstream.topics.apply import Provisioner
 from coinstream.topics.catalogue import catalogue
 from definitions import defs
+from resources.lake import LakeResource
 from tests.conftest import TopicFactory
 from tests.lake.support import iso, level1, price, send
 from tests.support import typed
@@ -88,10 +89,40 @@ def test_a_run_lands_checks_and_shows_the_offenders(brokers: BrokerSettings) -> 
     assert "70000.5" in str(shown.data["message"])
     assert found["price_precision"].passed
     assert found["sizes_positive"].metadata["checked"].value == 50
-    kept = "SELECT count(*) FROM quarantine WHERE NOT landed AND list_contains(rules, 'bid_at_most_ask')"
+    kept = "SELECT count(*) FROM quarantine WHERE NOT stored AND list_contains(rules, 'bid_at_most_ask')"
     assert query(lake, kept).rows == [(1,)]
     nothing = checks(run("land_topics", partition_key=HOURS.get_last_partition_key()), "level1")
     assert set(nothing) == set(found)
+
+
+def test_the_checks_of_a_landing_on_the_command_line_are_reported(
+    lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COINSTREAM_HOME", str(lake.folder.parent))
+    name = topic("level1")
+    send(broker_settings.brokers, name, [level1(), level1(bestBid=70_000)])
+    land(lake, broker_settings, SPEC, ExpectationValidator(SPEC), topic=name)
+    instance = dg.DagsterInstance.ephemeral()
+
+    def tick(cursor: str | None) -> tuple[dict[str, bool], str | None]:
+        context = dg.build_sensor_context(instance, cursor, resources={"lake": LakeResource()})
+        result = landing_checks_sensor(context)
+        assert isinstance(result, dg.SensorResult)
+        found = {}
+        for event in result.asset_events:
+            assert isinstance(event, dg.AssetCheckEvaluation)
+            assert event.asset_key == dg.AssetKey(["tables", "level1"])
+            found[event.check_name] = event.passed
+        return found, result.cursor
+
+    found, cursor = tick(None)
+    assert set(found) == {rule.name for rule in rules_for("level1")}
+    assert {check for check, passed in found.items() if not passed} == {"bid_at_most_ask"}
+    assert tick(cursor) == ({}, cursor)
+    send(broker_settings.brokers, name, [level1(1)])
+    land(lake, broker_settings, SPEC, ExpectationValidator(SPEC), topic=name)
+    found, cursor = tick(cursor)
+    assert all(found.values())
 
 
 def test_offenders_whose_bytes_are_no_text_are_shown_too(

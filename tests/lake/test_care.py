@@ -146,11 +146,13 @@ def test_a_refused_message_is_in_the_quarantine_with_its_rule(
     lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory
 ) -> None:
     name = topic("level1")
-    send(broker_settings.brokers, name, [level1(1), level1(2, bestBid=62000.5), level1(0), level1(3)])
+    send(broker_settings.brokers, name, [level1(200), level1(201, bestBid=62000.5), level1(0), level1(202)])
     report = land(lake, broker_settings, SPEC, ExpectationValidator(SPEC), topic=name)
     assert (report.rows, report.refused) == (3, 1)
-    found = query(lake, 'SELECT "offset", landed, reason FROM quarantine ORDER BY 1').rows
-    assert found == [(1, False, "bid_at_most_ask"), (2, True, "monotone_times")]
+    found = query(lake, 'SELECT "offset", stored, reason FROM quarantine ORDER BY 1').rows
+    assert found == [(1, False, "bid_at_most_ask")]
+    flagged = query(lake, 'SELECT "offset", stored, reason FROM flagged ORDER BY 1').rows
+    assert flagged == [(2, True, "monotone_times")]
     [checks] = [snapshot.summary[CHECKS] for snapshot in lake.table(SPEC).snapshots() if snapshot.summary]
     assert '"bid_at_most_ask":[4,1]' in str(checks)
 
@@ -205,5 +207,19 @@ def test_the_command_line_lands_lists_and_queries(
 
 def test_another_lake_of_the_same_home_sees_the_same_tables(lake: Lake, landed: str) -> None:
     other = lake_at(lake.folder.parent)
-    assert other.names() == ["level1", "quarantine"]
+    assert other.names() == ["flagged", "level1", "quarantine"]
     assert places(other, "level1") == places(lake, "level1")
+
+
+def test_terminal_escapes_in_tables_are_shown_and_not_obeyed(
+    lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = topic("level1")
+    hostile = "\x1b]0;owned\x07[red]A/B\u202e"
+    send(broker_settings.brokers, name, [level1(symbol=hostile)])
+    land(lake, broker_settings, SPEC, topic=name)
+    monkeypatch.setenv("COINSTREAM_HOME", str(lake.folder.parent))
+    done = CliRunner().invoke(cli.app, ["sql", 'SELECT symbol AS "a\x1b[2J" FROM level1'])
+    assert done.exit_code == 0, done.output
+    assert not {"\x1b", "\x07", "\u202e"} & set(done.stdout)
+    assert "\\x1b]0;owned\\x07[red]A/B\\u202e" in done.stdout

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coinstream.lake import decoding
-from coinstream.lake.decoding import BlockDecoder, Decoded
+from coinstream.lake.decoding import BlockDecoder, DecodedBlock
 from coinstream.lake.schemas import TIME, spec_named
 from coinstream.lake.strict_decoder import StrictDecoder
 from tests.lake.support import level1
@@ -110,7 +110,7 @@ def test_nothing_is_nothing() -> None:
     assert BlockDecoder(SPEC).decode(pa.array([], pa.binary())).rows.num_rows == 0
 
 
-def rows_of(decoded: Decoded) -> list[dict[str, Any]]:
+def rows_of(decoded: DecodedBlock) -> list[dict[str, Any]]:
     """What is there of each row, with its fault or its times in a wrong form."""
     rows = decoded.rows.to_pylist()
     found = zip(rows, decoded.fault.to_pylist(), decoded.utc_times.to_pylist(), strict=True)

@@ -10,23 +10,25 @@ from pathlib import Path
 
 import lz4.frame
 import msgspec
+import pyarrow as pa
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from pyiceberg.exceptions import CommitFailedException
 
-from coinstream.errors import LakeError
+from coinstream.errors import BrokerError, LakeError
+from coinstream.expectations.validator import ExpectationValidator
 from coinstream.lake import landing
 from coinstream.lake.commit import reset_landed_offsets
-from coinstream.lake.landed_offsets import read_landed_offsets
+from coinstream.lake.landed_offsets import OFFSETS, read_landed_offsets
 from coinstream.lake.landing import land
-from coinstream.lake.schemas import spec_named
+from coinstream.lake.schemas import QUARANTINE_SCHEMA, spec_named
 from coinstream.lake.store import Lake
 from coinstream.local_broker import LocalBroker
 from coinstream.settings import BrokerSettings
 from tests.conftest import TopicFactory
 from tests.lake.conftest import lake_at
-from tests.lake.support import level1, places, price, rows, send
+from tests.lake.support import START, level1, places, price, rows, send
 from tests.support import wait_until
 
 SPEC = spec_named("level1")
@@ -35,7 +37,7 @@ LANDER = """
 import sys
 from pathlib import Path
 from coinstream.lake.landing import land
-from coinstream.lake.schemas import spec_named
+from coinstream.lake.schemas import QUARANTINE_SCHEMA, spec_named
 from coinstream.settings import BrokerSettings
 from tests.lake.conftest import lake_at
 bootstrap, topic, home = sys.argv[1:]
@@ -105,6 +107,73 @@ def test_exchange_topics_land_in_the_table_of_their_type(
     send(broker_settings.brokers, letters, [b"dead"])
     report = land(lake, broker_settings, SPEC, topic=general)
     assert (report.topics, report.rows, report.refused) == ((general, own), 4, 0)
+
+
+def test_a_topic_of_no_known_exchange_does_not_land_and_is_reported(
+    lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory, tmp_path: Path
+) -> None:
+    """The target of a replay holds copies: with it every row would stand in the table twice."""
+    general = topic("level1")
+    create = AdminClient({"bootstrap.servers": broker_settings.brokers})
+    again, own = f"{general}-again", f"{general}-acme"
+    for future in create.create_topics([NewTopic(again, 1), NewTopic(own, 1)]).values():
+        future.result(30)
+    for name in (general, again, own):
+        send(broker_settings.brokers, name, [level1()])
+    report = land(lake, broker_settings, SPEC, topic=general)
+    assert (report.topics, report.ignored, report.rows) == ((general,), (own, again), 1)
+    named = lake_at(tmp_path / "named", exchanges=("acme",))
+    report = land(named, broker_settings, SPEC, topic=general)
+    assert (report.topics, report.ignored, report.rows) == ((general, own), (again,), 2)
+
+
+def test_a_dead_broker_is_told_within_the_request_timeout(lake: Lake) -> None:
+    gone = BrokerSettings(brokers="127.0.0.1:1", request_timeout_ms=300)
+    with pytest.raises(BrokerError, match="Is the broker running"):
+        land(lake, gone, SPEC)
+
+
+def test_flagged_rows_are_stored_and_kept_apart_from_refused_ones(
+    lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory
+) -> None:
+    name = topic("level1")
+    send(broker_settings.brokers, name, [level1(), level1(symbol="BTCUSDT"), level1(bestBid=70_000)])
+    report = land(lake, broker_settings, SPEC, ExpectationValidator(SPEC), topic=name)
+    assert (report.rows, report.flagged, report.refused) == (2, 1, 1)
+    [refused], [flagged] = rows(lake, "quarantine"), rows(lake, "flagged")
+    assert (refused["offset"], refused["stored"], refused["rules"]) == (2, False, ["bid_at_most_ask"])
+    assert (flagged["offset"], flagged["stored"], flagged["rules"]) == (1, True, ["symbol_form"])
+
+
+def test_a_quarantine_of_an_earlier_release_gets_its_columns_and_keeps_its_rows(
+    lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory
+) -> None:
+    names = ["landed" if name == "stored" else name for name in QUARANTINE_SCHEMA.names]
+    earlier = [
+        field.with_name(name).with_nullable(name == "rules")
+        for name, field in zip(names, QUARANTINE_SCHEMA, strict=True)
+    ]
+    lake._create("quarantine", pa.schema(earlier), None)
+    row = {
+        "type": "level1",
+        "topic": "t",
+        "partition": 0,
+        "offset": 7,
+        "record_timestamp": START,
+        "ingested_at": START,
+        "rules": ["no_jump"],
+        "reason": "no_jump",
+        "landed": True,
+        "value": b"{}",
+    }
+    found = lake.find("quarantine")
+    assert found is not None
+    found.append(pa.Table.from_pylist([row], pa.schema(earlier)), snapshot_properties={OFFSETS: "{}"})
+    name = topic("level1")
+    send(broker_settings.brokers, name, [b"x"])
+    assert land(lake, broker_settings, SPEC, topic=name).refused == 1
+    kept = {row["topic"]: (row["offset"], row["stored"]) for row in rows(lake, "quarantine")}
+    assert kept == {"t": (7, True), name: (0, False)}
 
 
 def test_the_offsets_are_told_to_the_group_for_lag_tools(
@@ -225,7 +294,7 @@ def test_what_cannot_be_read_goes_to_the_quarantine_with_the_reason(
     assert "bestBid is '61000'" in reasons[4]
     assert "lz4" in reasons[6]
     assert rows(lake, "quarantine")[0]["value"] == b"\xff"
-    assert not any(row["landed"] for row in rows(lake, "quarantine"))
+    assert not any(row["stored"] for row in rows(lake, "quarantine"))
 
 
 def test_a_batch_without_a_good_message_moves_the_offsets_on(

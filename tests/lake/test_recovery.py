@@ -13,7 +13,7 @@ from coinstream.cli import lake as cli
 from coinstream.errors import LakeError
 from coinstream.lake.landing import land
 from coinstream.lake.recovery import recover
-from coinstream.lake.schemas import QUARANTINE, spec_named
+from coinstream.lake.schemas import FLAGGED, QUARANTINE, spec_named
 from coinstream.lake.store import Lake
 from coinstream.settings import BrokerSettings
 from tests.conftest import TopicFactory
@@ -58,7 +58,11 @@ def metadata_files(warehouse: Path) -> list[Path]:
 
 def test_landing_goes_on_where_it_was(kept: Lake, broker_settings: BrokerSettings, landed: str) -> None:
     lake = anew(kept)
-    assert {table.table: table.rows for table in recover(lake)} == {SPEC.name: FIRST, QUARANTINE: 0}
+    assert {table.table: table.rows for table in recover(lake)} == {
+        SPEC.name: FIRST,
+        QUARANTINE: 0,
+        FLAGGED: 0,
+    }
     assert land(lake, broker_settings, SPEC, topic=landed).rows == SECOND
     counts = places(lake, SPEC.name)
     assert len(counts) == FIRST + SECOND
@@ -127,6 +131,7 @@ def test_the_command_says_what_it_found(
     assert {table["table"]: table["rows"] for table in json.loads(done.stdout)["tables"]} == {
         SPEC.name: FIRST,
         QUARANTINE: 0,
+        FLAGGED: 0,
     }
     done = CliRunner().invoke(cli.app, ["recover"])
     assert "The catalog knows every table of the warehouse." in done.output

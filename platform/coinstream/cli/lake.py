@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from coinstream.cli.output import AsJson, broker, console, print_json, progress_console
 from coinstream.cli.progress import progress
+from coinstream.text import printable
 
 if TYPE_CHECKING:
     from coinstream.lake.landing import TableReport
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Land topics in tables and query them.", no_args_is_help=True)
 
 Types = Annotated[
-    list[str] | None, typer.Argument(help="Message types: price, ohlcv, analytics, level1. None: all.")
+    list[str] | None, typer.Argument(help="Message types, such as level1 and trade. None: all.")
 ]
 
 
@@ -128,9 +131,9 @@ def sql(
     if json:
         print_json({"columns": found.columns, "rows": found.rows, "cut": found.cut})
         return
-    shown = Table(*found.columns, box=None)
+    shown = Table(*(escape(printable(name)) for name in found.columns), box=None)
     for row in found.rows:
-        shown.add_row(*("" if value is None else str(value) for value in row))
+        shown.add_row(*(Text("" if value is None else printable(str(value))) for value in row))
     console.print(shown)
     if found.cut:
         progress_console.print(f"There are more rows than {limit}: see --limit.")
@@ -254,14 +257,24 @@ def _as_object(report: TableReport) -> dict[str, Any]:
 
 
 def _render(reports: Sequence[TableReport]) -> None:
-    shown = Table("table", "messages", "landed", "refused", "seconds", "rows/s", "checks", box=None)
+    names = "table", "messages", "landed", "refused", "flagged", "seconds", "rows/s", "checks"
+    shown = Table(*names, box=None)
     for one in reports:
         broken = [f"{o.name} {o.failed:,}" for o in one.checks if not o.passed]
-        numbers = f"{one.messages:,}", f"{one.rows:,}", f"{one.refused:,}"
+        counts = (f"{count:,}" for count in (one.messages, one.rows, one.refused, one.flagged))
         shown.add_row(
-            one.table, *numbers, f"{one.seconds:.1f}", f"{one.rate:,.0f}", ", ".join(broken) or "all met"
+            one.table, *counts, f"{one.seconds:.1f}", f"{one.rate:,.0f}", ", ".join(broken) or "all met"
         )
     console.print(shown)
     for one in reports:
-        for topic, count in one.lost.items():
-            console.print(f"[red]{topic}: retention removed {count:,} messages before they were landed[/]")
+        for note in _notes(one):
+            console.print(note)
+
+
+def _notes(report: TableReport) -> Iterator[str]:
+    if not report.topics:
+        yield f"[yellow]{report.table}: none of its topics exists; `coinstream topics apply` makes them[/]"
+    for topic in report.ignored:
+        yield f"[yellow]{topic} does not land: it is of no known exchange; see COINSTREAM_LAKE_EXCHANGES[/]"
+    for topic, count in report.lost.items():
+        yield f"[red]{topic}: retention removed {count:,} messages before they were landed[/]"

@@ -10,6 +10,7 @@ import fcntl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +19,7 @@ from coinstream.expectations.check_result import CheckResult
 from coinstream.expectations.rules import ROW_COUNT, Rule, rules_for
 from coinstream.expectations.validation import quiet_great_expectations, suite_of
 from coinstream.settings import HomeSettings, LakeSettings
+from coinstream.text import printable
 
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult
@@ -174,4 +176,7 @@ def _of_rule(rule: Rule, check: CheckResult) -> ExpectationValidationResult:
 
 
 def _sample(sample: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in sample.items() if value is not None)
+    """Return an offender as HTML text: Great Expectations puts it into its pages as it stands."""
+    text = ", ".join(f"{name} {value}" for name, value in sample.items() if value is not None)
+    # A dollar sign begins a parameter in the templates of the pages.
+    return escape(printable(text)).replace("$", "&#36;")

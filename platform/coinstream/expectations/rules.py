@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from great_expectations.expectations import Expectation
 
 ROW_COUNT: Final = "row_count"
-_FIRST_MS: Final = 1_230_768_000_000.0  # 2009-01-01, the days of the first block
-_LAST_MS: Final = 4_102_444_800_000.0  # 2100-01-01
 
 
 @dataclass(frozen=True)
@@ -89,19 +87,20 @@ def _every_message(settings: LakeSettings) -> Iterator[Rule]:
     )
     yield _refusing(
         "plausible_time",
-        "the event lies between 2009 and 2100",
-        _between("event_ms", min_value=_FIRST_MS, max_value=_LAST_MS),
+        "every time lies between 2009 and 2100",
+        _between("outside_ms", max_value=0),
         "last_updated",
     )
     yield _warning(
         "monotone_times",
-        "the event time of a series does not go back",
-        _between("step_ms", min_value=0),
+        f"the event time of a series steps back by at most {settings.step_back_tolerance_ms} ms",
+        _between("step_ms", min_value=-settings.step_back_tolerance_ms),
         "last_updated",
     )
     yield _warning(
         "clock_skew",
-        f"the time is at most {settings.clock_tolerance_ms} ms ahead of the exchange's measured skew",
+        f"no time is more than {settings.clock_tolerance_ms} ms ahead of its receipt, but for the "
+        "measured skew of the exchange's clock",
         _between("ahead_ms", max_value=settings.clock_tolerance_ms),
         "last_updated",
     )
@@ -184,7 +183,8 @@ _Asked = tuple[str, dict[str, Any]]
 def _prices(*columns: str) -> Iterator[Rule]:
     yield _refusing(
         "price_precision",
-        f"prices have at most {PRICE_DECIMALS} decimals or {SIGNIFICANT_DIGITS} significant digits",
+        f"prices have at most {PRICE_DECIMALS} decimals on the wire, or {SIGNIFICANT_DIGITS} significant "
+        "digits where eight decimals would change the price by more than 1e-6 of itself",
         _between("decimals_beyond", max_value=0),
         *columns,
     )

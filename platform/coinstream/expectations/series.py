@@ -1,4 +1,4 @@
-"""What only shows against a message's neighbours: steps in time, gaps, jumps and clock skew.
+"""Compare each message with its neighbours: steps in time, gaps, jumps and clock skew.
 
 The newest rows of every series are remembered from one batch to the next, so that a batch's first message is
 compared with the last of the batch before.
@@ -15,6 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from coinstream.lake.schemas import TableSpec
+from coinstream.settings import LakeSettings
 
 Numbers = npt.NDArray[np.float64]
 
@@ -30,40 +31,43 @@ _SKEW_SAMPLES: Final = 1_000
 
 
 class Series:
-    """Looks at batches of one type in their order."""
+    """Look at batches of one type in their order."""
 
-    def __init__(self, spec: TableSpec, skew_max_ms: int) -> None:
+    def __init__(self, spec: TableSpec, settings: LakeSettings) -> None:
         self._spec = spec
-        self._skew_max_ms = skew_max_ms
+        self._settings = settings
         self._last: pl.DataFrame | None = None
         self._skews: dict[str, Numbers] = {}
 
     def look(self, rows: pl.DataFrame, value: Numbers, ingested: datetime) -> dict[str, Numbers]:
-        """Of each row `step_ms`, `deviations`, `ahead_ms`, `event_ms`; of candles two more lengths."""
+        """Return `step_ms`, `deviations` and `ahead_ms` of each row; of candles two lengths more."""
         event = _ms(rows, self._spec.event_time)
         wanted = {"event": event, "value": value, "end": event}
-        found = {"event_ms": event}
+        found = {"ahead_ms": self._ahead(rows, ingested)}
         if "close_time" in rows.columns:
             wanted["end"] = _ms(rows, "close_time")
             found["length_ms"] = wanted["end"] - event
         now = rows.select(self._spec.key).with_columns(
-            **{name: pl.Series(values, nan_to_null=True) for name, values in wanted.items()}
+            **{name: pl.Series(values, nan_to_null=True) for name, values in wanted.items()},
+            trusted=pl.Series(~(found["ahead_ms"] > self._settings.clock_tolerance_ms)),
         )
         found |= self._steps(now)
         if "close_time" not in rows.columns:
             found.pop("gap_ms")
-        found["ahead_ms"] = self._ahead(rows, event, ingested)
         return found
 
     def _steps(self, now: pl.DataFrame) -> dict[str, Numbers]:
         before = 0 if self._last is None else self._last.height
         frame = now if self._last is None else pl.concat([self._last, now])
-        numbered = frame.select(_series_number(frame, self._spec.key), "event", "value", "end").lazy()
+        columns = ("event", "value", "end", "trusted")
+        numbered = frame.select(_series_number(frame, self._spec.key), *columns).lazy()
+        usable = bool(frame["trusted"].all())
+        logarithm = pl.when(pl.col("value") > 0).then(pl.col("value").log())
         stepped = numbered.with_columns(
-            step=pl.col("event").diff().over("series"),
-            gap=pl.col("event") - pl.col("end").shift().over("series"),
+            step=pl.col("event") - _previous(pl.col("event"), all_trusted=usable),
+            gap=pl.col("event") - _previous(pl.col("end"), all_trusted=usable),
             # Steps go up and down alike, so they deviate from no step at all.
-            off=pl.when(pl.col("value") > 0).then(pl.col("value").log()).diff().over("series").abs(),
+            off=(logarithm - _previous(logarithm, all_trusted=usable)).abs(),
         )
         usual = (
             stepped.group_by("series")
@@ -76,27 +80,46 @@ class Series:
             .select("step", "gap", deviations=pl.col("off") / pl.col("usual"))
             .collect()
         )
-        self._last = frame.unique(self._spec.key, keep="last", maintain_order=True).tail(MAX_SERIES)
+        known = frame if usable else frame.filter("trusted")
+        self._last = known.unique(self._spec.key, keep="last", maintain_order=True).tail(MAX_SERIES)
         names = {"step_ms": "step", "gap_ms": "gap", "deviations": "deviations"}
         return {name: _numbers(moved[column].slice(before)) for name, column in names.items()}
 
-    def _ahead(self, rows: pl.DataFrame, event: Numbers, ingested: datetime) -> Numbers:
-        """How far the exchange's time lies ahead of ours, less the skew that its clock is seen to have."""
-        if self._spec.event_time == "timestamp":
-            ahead = event - _ms(rows, "last_updated")
-        else:
-            ahead = _ms(rows, "last_updated") - ingested.timestamp() * 1000
+    def _ahead(self, rows: pl.DataFrame, ingested: datetime) -> Numbers:
+        """Return how far the times of each row lie ahead of the clocks that bound them.
+
+        No time may lie ahead of the landing. The exchange's time may moreover not lie ahead of
+        `lastUpdated` by more than the skew that the exchange's clock is seen to have.
+        """
+        updated = _ms(rows, "last_updated")
+        ahead = updated - ingested.timestamp() * 1000
+        if "timestamp" in rows.columns:
+            ahead = np.fmax(ahead, self._beyond_skew(rows, _ms(rows, "timestamp") - updated))
+        return ahead
+
+    def _beyond_skew(self, rows: pl.DataFrame, ahead: Numbers) -> Numbers:
         exchange = rows["exchange_id"].fill_null("").cast(pl.Categorical)
         codes = exchange.to_physical().to_numpy()
+        beyond = ahead.copy()
         for code in np.unique(codes):
             mine = codes == code
             name = str(exchange[int(np.argmax(mine))])
             seen = np.concatenate([self._skews.get(name, np.zeros(0)), ahead[mine]])
             seen = seen[np.isfinite(seen)]
             self._skews[name] = seen[-_SKEW_SAMPLES:]
-            skew = float(np.clip(np.median(seen), 0, self._skew_max_ms)) if len(seen) else 0.0
-            ahead[mine] -= skew
-        return ahead
+            skew = float(np.clip(np.median(seen), 0, self._settings.clock_skew_max_ms)) if len(seen) else 0.0
+            beyond[mine] -= skew
+        return beyond
+
+
+def _previous(value: pl.Expr, *, all_trusted: bool) -> pl.Expr:
+    """Return the value of the row before in the same series, passing over rows ahead of the clock.
+
+    A quote stamped an hour ahead would otherwise make the next genuine one look an hour late.
+    """
+    if all_trusted:
+        return value.shift().over("series")
+    return pl.when("trusted").then(value).forward_fill().shift().over("series")
 
 
 def _series_number(frame: pl.DataFrame, key: Sequence[str]) -> pl.Series:

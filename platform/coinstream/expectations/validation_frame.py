@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -27,9 +27,14 @@ from coinstream.settings import LakeSettings
 if TYPE_CHECKING:
     import pandas as pd
 
+FIRST_MS: Final = 1_230_768_000_000.0
+"""2009-01-01, the days of the first block."""
+LAST_MS: Final = 4_102_444_800_000.0
+"""2100-01-01."""
 EXCHANGE_FORM: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
 SYMBOL_FORM: Final = re.compile(r"[^\s/:]{1,32}/[^\s/:]{1,32}(?::[^\s/:]{1,64})?\Z")
 
+_EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _QUANTITIES: Final = ("volume_24h", "market_cap", "volume", "total_market_cap", "total_volume")
 
 
@@ -38,7 +43,7 @@ class ValidationFrameBuilder:
 
     def __init__(self, spec: TableSpec, settings: LakeSettings) -> None:
         self._spec = spec
-        self._series = Series(spec, settings.clock_skew_max_ms)
+        self._series = Series(spec, settings)
 
     def build(self, batch: Batch, ingested: datetime) -> pd.DataFrame:
         """The evidence on a batch."""
@@ -63,6 +68,7 @@ class ValidationFrameBuilder:
         quantities = [numbers[name] for name in _QUANTITIES if name in numbers]
         if quantities:
             columns["smallest_quantity"] = _least(quantities)
+        columns["outside_ms"] = _outside_ms([rows[column.name] for column in spec.times])
         texts = [*spec.key, *(column.name for column in spec.times)]
         looked = pl.from_arrow(rows.select(list(dict.fromkeys(texts))))
         assert isinstance(looked, pl.DataFrame)
@@ -79,6 +85,15 @@ def _value(numbers: dict[str, Numbers], rows: pa.Table) -> Numbers:
         if name in numbers:
             return numbers[name]
     return next(iter(numbers.values()), np.zeros(len(rows)))
+
+
+def _outside_ms(times: list[pa.ChunkedArray]) -> Numbers:
+    """Return how far the farthest time of a message lies outside of the years that markets have."""
+    farthest: Numbers = np.zeros(len(times[0]))
+    for values in times:
+        moment = values.cast(pa.int64()).to_numpy().astype(np.float64) / 1000
+        farthest = np.fmax(farthest, np.fmax(FIRST_MS - moment, moment - LAST_MS))
+    return farthest
 
 
 def _floats(values: pa.ChunkedArray) -> Numbers:
@@ -127,7 +142,7 @@ def _form(texts: pa.ChunkedArray, form: re.Pattern[str]) -> npt.NDArray[np.bool_
 
 
 def _decimals_beyond(batch: Batch) -> Numbers:
-    """Count the decimals of the longest price of a message beyond those that rounding keeps."""
+    """Return how many decimals too many the longest price of a message has, counted on its wire digits."""
     beyond = np.zeros(len(batch))
     for column in batch.spec.prices:
         values = batch.rows[column.name]
@@ -135,13 +150,11 @@ def _decimals_beyond(batch: Batch) -> Numbers:
         if pc.all(fits).as_py():
             continue
         at = np.flatnonzero(~np.asarray(fits))
-        counts = [
-            max(_decimals(value) - decimals_of(value), 0) for value in values.take(pa.array(at)).to_pylist()
-        ]
+        counts = [_decimals(value) - decimals_of(value) for value in values.take(pa.array(at)).to_pylist()]
         beyond[at] = np.maximum(beyond[at], counts)
     return beyond
 
 
 def _decimals(value: Decimal) -> int:
-    exponent = value.normalize().as_tuple().exponent
+    exponent = value.normalize(_EXACT).as_tuple().exponent
     return max(-exponent, 0) if isinstance(exponent, int) else 0

@@ -62,7 +62,8 @@ def backfill(
     chosen = validator or NoValidation()
     settings = lake.settings
     with TopicReader(brokers, settings) as reader:
-        report.topics = tuple(reader.topics_of(topic or spec.kind.topic))
+        selection = reader.select_topics(topic or spec.kind.topic)
+        report.topics, report.ignored = selection.landed, selection.ignored
         plan = reader.plan_times(report.topics, _ms(since), _ms(until))
         source = batches(
             spec,
@@ -80,6 +81,7 @@ def backfill(
             report.rows += done.rows
             report.duplicates += done.duplicates
             report.refused += int(np.count_nonzero(validation.refused))
+            report.flagged += int(np.count_nonzero(validation.flagged()))
             report.checks = merge_checks([*report.checks, *validation.checks])
     report.seconds = time.monotonic() - started
     return report

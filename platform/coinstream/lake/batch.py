@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from coinstream.lake.decoding import BlockDecoder, Decoded
+from coinstream.lake.decoding import BlockDecoder, DecodedBlock
 from coinstream.lake.landed_offsets import LandedOffsets
-from coinstream.lake.read_plan import FetchedChunk, ReadPlan, offsets_after
+from coinstream.lake.read_plan import LATEST_MS, NO_TIMESTAMP, FetchedChunk, ReadPlan, offsets_after
 from coinstream.lake.schemas import PROVENANCE, TIME, TableSpec
 
 Mask = npt.NDArray[np.bool_]
@@ -98,11 +98,11 @@ class _Gathering:
     def _clear(self) -> None:
         self.rows = 0
         self.size = 0
-        self._parts: list[tuple[pa.Table, Decoded]] = []
+        self._parts: list[tuple[pa.Table, DecodedBlock]] = []
         self._reached = LandedOffsets()
 
     def add(self, chunk: FetchedChunk) -> None:
-        decoded = self._decoder.decode(chunk.payloads, chunk.compressed)
+        decoded = self._decoder.decode(chunk.payloads, chunk.compressed, chunk.faults)
         table = decoded.rows
         for field, values in zip(PROVENANCE, _provenance(chunk), strict=True):
             table = table.append_column(field, values)
@@ -131,8 +131,14 @@ def _provenance(chunk: FetchedChunk) -> list[pa.Array]:
         names.cast(pa.string()),
         pa.array(chunk.partition.astype(np.int32)),
         pa.array(chunk.offset),
-        pa.array(chunk.timestamp * 1000, pa.int64()).cast(TIME),
+        _record_times(chunk),
     ]
+
+
+def _record_times(chunk: FetchedChunk) -> pa.Array:
+    known = (chunk.timestamp >= NO_TIMESTAMP) & (chunk.timestamp <= LATEST_MS)
+    micros = np.where(known, chunk.timestamp, 0) * 1000
+    return pa.array(micros, pa.int64(), mask=~known).cast(TIME)
 
 
 def _joined(arrays: list[pa.ChunkedArray]) -> pa.ChunkedArray:

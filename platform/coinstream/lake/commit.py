@@ -81,7 +81,8 @@ def reset_landed_offsets(lake: Lake, spec: TableSpec, topic: str) -> bool:
         return CommitResult(0, 0, known)
 
     doing = f"forget how far {topic} is landed"
-    retry_on_conflict(lake, doing, lambda: attempt(lake.quarantine()))
+    for load in (lake.quarantine, lake.flagged):
+        retry_on_conflict(lake, doing, lambda load=load: attempt(load()))  # type: ignore[misc]
     return bool(retry_on_conflict(lake, doing, lambda: attempt(lake.table(spec))).positions.topics)
 
 

@@ -17,7 +17,7 @@ from coinstream.lake.data_files import write_files
 from coinstream.lake.landed_offsets import OFFSETS, LandedOffsets, read_landed_offsets
 from coinstream.lake.landing import RUN
 from coinstream.lake.query import located
-from coinstream.lake.schemas import QUARANTINE
+from coinstream.lake.schemas import VIOLATION_TABLES
 from coinstream.lake.store import Lake, known_specs, wrap_errors
 from coinstream.settings import LakeSettings
 
@@ -85,7 +85,7 @@ def compact(lake: Lake, name: str, *, now: datetime | None = None) -> Compaction
 
 def table_names() -> list[str]:
     """The tables that are compacted."""
-    return [*(spec.name for spec in known_specs()), QUARANTINE, CANDLES]
+    return [*(spec.name for spec in known_specs()), *VIOLATION_TABLES, CANDLES]
 
 
 def partition_of(file: DataFile) -> tuple[Any, ...]:

@@ -7,10 +7,13 @@ and read with care.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
@@ -26,12 +29,14 @@ _SMALL: Final = 32
 _BLOCK_BYTES: Final = 524_288
 """What Arrow reads at a time, each in a thread of its own: small enough for a processor's cache."""
 
-_UTC_TIME: Final = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|\+00:00)$"
+_ONE_LINE: Final = re.compile(r"[!-~]+(?: [!-~]+)?")
+_UTC_TIME: Final = r"^[12]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|\+00:00)$"
+_NO_FAULTS: Final[Mapping[int, str]] = {}
 _FAULT: Final = pa.field("fault", pa.string())
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedBlock:
     """One row a payload, in their order.
 
     Attributes:
@@ -60,13 +65,21 @@ class BlockDecoder:
         self._parse_options = pj.ParseOptions(explicit_schema=wire, unexpected_field_behavior="error")
         self._odd = _odd_pattern(spec)
 
-    def decode(self, payloads: pa.Array, compressed: Sequence[int] = ()) -> Decoded:
-        """The payloads as columns. `compressed` names those whose headers say that they are lz4 frames."""
-        values, faults = _decompressed(payloads, compressed) if compressed else (payloads, {})
+    def decode(
+        self, payloads: pa.Array, compressed: Sequence[int] = (), faults: Mapping[int, str] = _NO_FAULTS
+    ) -> DecodedBlock:
+        """Return the payloads as columns.
+
+        Args:
+            payloads: as they came.
+            compressed: those whose headers say that they are lz4 frames.
+            faults: why a payload is refused whatever it holds, by its place.
+        """
+        values, faults = _opened(payloads, compressed, faults)
         parts = list(self._parts(values, self._odd_ones(values), faults))
         return self._typed(pa.concat_tables(parts) if parts else self._raw.empty_table(), payloads)
 
-    def _parts(self, values: pa.Array, odd: Sequence[int], faults: dict[int, str]) -> Iterator[pa.Table]:
+    def _parts(self, values: pa.Array, odd: Sequence[int], faults: Mapping[int, str]) -> Iterator[pa.Table]:
         start = 0
         for at in odd:
             if at > start:
@@ -114,7 +127,7 @@ class BlockDecoder:
         row = self._strict.read(value) if fault is None else {_FAULT.name: fault}
         return pa.Table.from_pylist([row], schema=self._raw)
 
-    def _typed(self, raw: pa.Table, payloads: pa.Array) -> Decoded:
+    def _typed(self, raw: pa.Table, payloads: pa.Array) -> DecodedBlock:
         raw = raw.combine_chunks()
         columns, good = [], None
         for column in self._spec.columns:
@@ -127,18 +140,24 @@ class BlockDecoder:
         schema = pa.schema([*(pa.field(c.name, c.type) for c in self._spec.columns), EXTRA])
         if good is None:
             good = pa.chunked_array([pa.array([True] * raw.num_rows, pa.bool_())])
-        return Decoded(pa.Table.from_arrays(columns, schema=schema), raw[_FAULT.name], good, payloads)
+        return DecodedBlock(pa.Table.from_arrays(columns, schema=schema), raw[_FAULT.name], good, payloads)
 
 
-def _decompressed(payloads: pa.Array, compressed: Sequence[int]) -> tuple[pa.Array, dict[int, str]]:
-    """The payloads with those frames opened, null where one is broken, and why it is."""
-    values, faults = payloads.to_pylist(), dict[int, str]()
+def _opened(
+    payloads: pa.Array, compressed: Sequence[int], faults: Mapping[int, str]
+) -> tuple[pa.Array, Mapping[int, str]]:
+    """Return the payloads with lz4 frames opened, null where there is a fault, and the faults."""
+    if not compressed and not faults:
+        return payloads, faults
+    values, found = payloads.to_pylist(), dict(faults)
     for at in compressed:
         try:
             values[at] = decompress(values[at] or b"")
         except DecodeError as error:
-            values[at], faults[at] = None, str(error)
-    return pa.array(values, pa.binary()), faults
+            found.setdefault(at, str(error))
+    for at in found:
+        values[at] = None
+    return pa.array(values, pa.binary()), found
 
 
 def _odd_pattern(spec: TableSpec) -> str:
@@ -155,19 +174,24 @@ def _odd_pattern(spec: TableSpec) -> str:
 
 
 def _times(texts: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    """The texts as times, null where they are none in UTC, and whether that is so (true for no text)."""
-    fine = pc.match_substring_regex(texts, _UTC_TIME)
-    absent = pc.is_null(texts)
-    kept = texts if pc.all(fine).as_py() else pc.if_else(fine, texts, pa.scalar(None, pa.string()))
-    try:
-        return kept.cast(TIME), pc.or_kleene(absent, fine)
-    except pa.ArrowInvalid:  # of the right form, yet no day of any calendar
-        parsed = pa.chunked_array([pa.array([_time(text) for text in kept.to_pylist()], TIME)])
-        return parsed, pc.or_(absent, pc.is_valid(parsed))
+    """Return the texts as times, null where they are none in UTC, and whether each is one (or absent)."""
+    common = pc.match_substring_regex(texts, _UTC_TIME)
+    if pc.all(common).as_py():
+        try:
+            return texts.cast(TIME), pc.or_kleene(pc.is_null(texts), common)
+        except pa.ArrowInvalid:  # of the right form, yet no day of any calendar
+            pass
+    known = {text: _time(text) for text in texts.unique().to_pylist()}
+    parsed = pa.chunked_array([pa.array([known[text] for text in texts.to_pylist()], TIME)])
+    return parsed, pc.or_(pc.is_null(texts), pc.is_valid(parsed))
 
 
-def _time(text: str | None) -> object:
-    try:
-        return pa.scalar(text, pa.string()).cast(TIME).as_py()
-    except pa.ArrowInvalid:
+def _time(text: str | None) -> datetime | None:
+    """Return the time of a text as handlers read it, to the microsecond; None if it is not in UTC."""
+    if text is None or not _ONE_LINE.fullmatch(text):
         return None
+    try:
+        moment = msgspec.convert(text, datetime)
+    except (msgspec.ValidationError, ValueError, OverflowError):
+        return None
+    return moment if moment.utcoffset() == timedelta(0) else None

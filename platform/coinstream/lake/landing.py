@@ -65,10 +65,12 @@ class TableReport:
         messages: messages read.
         rows: rows that landed.
         refused: messages that did not land; they are in the quarantine.
+        flagged: rows that landed and break a rule that warns; the table `flagged` says which.
         duplicates: messages that another run had landed meanwhile.
         extra: rows that hold fields unknown to their type.
         lost: messages that retention removed from the topic before any run came.
         recreated: topics that were deleted and made anew since they were landed.
+        ignored: topics that look like exchange topics, but of no known exchange; they do not land.
         planned: offsets between the table and the topics' ends when the run began.
     """
 
@@ -78,6 +80,7 @@ class TableReport:
     messages: int = 0
     rows: int = 0
     refused: int = 0
+    flagged: int = 0
     duplicates: int = 0
     extra: int = 0
     commits: int = 0
@@ -85,6 +88,7 @@ class TableReport:
     planned: int = 0
     lost: dict[str, int] = field(default_factory=dict)
     recreated: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
     checks: list[CheckResult] = field(default_factory=list)
 
     @property
@@ -120,9 +124,10 @@ def land(
     run = run_id or uuid.uuid4().hex
     report = TableReport(spec.name, run)
     chosen = validator or NoValidation()
-    lake.quarantine()  # so that it can be queried, also while it is empty
+    lake.quarantine(), lake.flagged()  # so that they can be queried, also while they are empty
     with TopicReader(brokers, lake.settings) as reader:
-        report.topics = tuple(reader.topics_of(topic or spec.kind.topic))
+        selection = reader.select_topics(topic or spec.kind.topic)
+        report.topics, report.ignored = selection.landed, selection.ignored
         plan = reader.plan(report.topics, read_landed_offsets(lake.table(spec)))
         report.lost, report.recreated = dict(plan.lost), plan.recreated
         report.planned = sum(stop - start for start, stop in plan.spans.values())
@@ -156,6 +161,7 @@ def _land_batch(
     report.rows += done.rows
     report.duplicates += done.duplicates
     report.refused += int(np.count_nonzero(validation.refused))
+    report.flagged += int(np.count_nonzero(validation.flagged()))
     report.extra += len(batch) - batch.rows["extra"].null_count
     report.commits += 1
     report.checks = merge_checks([*report.checks, *validation.checks])
@@ -180,6 +186,11 @@ def checks_text(validation: ValidationResult) -> str:
 
 
 def _warn(report: TableReport) -> None:
+    for topic in report.ignored:
+        log.warning(
+            "topic %s does not land: it is of no known exchange. If it is, set COINSTREAM_LAKE_EXCHANGES",
+            topic,
+        )
     for topic, count in report.lost.items():
         log.warning(
             "retention removed %s message(s) of %s before they were landed: land more often", count, topic

@@ -1,11 +1,11 @@
-"""Messages that broke a rule: kept with the rules and the bytes, once each."""
+"""Keep messages that break a rule, with the rules and the bytes, once each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,9 @@ from coinstream.lake.landed_offsets import OFFSETS, read_landed_offsets
 from coinstream.lake.schemas import PROVENANCE, QUARANTINE_SCHEMA, TIME
 from coinstream.lake.store import Lake
 
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
+
 MAX_PAYLOAD: Final = 65_536
 """Bytes of a message that the quarantine keeps."""
 UNREADABLE: Final = "readable"
@@ -27,31 +30,46 @@ INCOMPLETE: Final = "complete"
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """Who of a batch may land, and what each expectation found."""
+    """Which rows of a batch may land, and what each expectation found."""
 
     refused: Mask
     checks: Sequence[CheckResult]
 
+    def flagged(self) -> Mask:
+        """Return which rows may land although they break a rule."""
+        broken = np.zeros_like(self.refused)
+        for check in self.checks:
+            broken[check.rows] = True
+        return broken & ~self.refused
+
 
 def quarantine_batch(
     lake: Lake, batch: Batch, validation: ValidationResult, ingested: datetime, properties: Mapping[str, str]
-) -> CommitResult | None:
-    """Keep the offenders of a batch. Done before it lands, so that no refused message is without a trace.
+) -> None:
+    """Keep the messages of a batch that break a rule: refused ones in `quarantine`, others in `flagged`.
 
-    The quarantine remembers how far it is, as tables do: a batch that is landed again after a
-    crash adds no offender twice. What decides is the message alone, so it is refused again.
+    Done before the batch lands, so that no refused message is without a trace. Both tables carry
+    landed offsets as the others do: a batch that is landed again after a crash adds no row twice.
 
     Raises:
-        LakeError: the catalog or the store fails.
+        LakeError: the catalog or the store fails, or other writers were faster too many times.
     """
-    offenders = validation.refused.copy()
-    for check in validation.checks:
-        offenders[check.rows] = True
-    if not offenders.any():
-        return None
+    for offenders, load in ((validation.refused, lake.quarantine), (validation.flagged(), lake.flagged)):
+        if offenders.any():
+            _append_offenders(load, lake, batch, validation, offenders, ingested, properties)
 
+
+def _append_offenders(
+    load: Callable[[], Table],
+    lake: Lake,
+    batch: Batch,
+    validation: ValidationResult,
+    offenders: Mask,
+    ingested: datetime,
+    properties: Mapping[str, str],
+) -> None:
     def attempt() -> CommitResult:
-        table = lake.quarantine()
+        table = load()
         known = read_landed_offsets(table)
         fresh = offenders & batch.beyond(known, batch.topic_ids)
         if not fresh.any():
@@ -60,7 +78,7 @@ def quarantine_batch(
         append(table, rows, {**properties, OFFSETS: known.advanced(batch.reached).to_text()})
         return CommitResult(rows.num_rows, 0, known)
 
-    return retry_on_conflict(lake, "quarantine messages", attempt)
+    retry_on_conflict(lake, "keep messages that break a rule", attempt)
 
 
 def _rows(batch: Batch, validation: ValidationResult, at: np.ndarray, ingested: datetime) -> pa.Table:

@@ -130,7 +130,9 @@ def located(table: Table, address: str) -> tuple[Any, str]:
     """The file system of an address, and the path there."""
     from pyiceberg.io.pyarrow import PyArrowFileIO
 
-    io = table.io if isinstance(table.io, PyArrowFileIO) else PyArrowFileIO(table.properties)
+    from coinstream.lake.file_io import FileIO
+
+    io = table.io if isinstance(table.io, PyArrowFileIO) else FileIO(table.properties)
     scheme, netloc, path = io.parse_location(address)
     return io.fs_by_scheme(scheme, netloc), path
 

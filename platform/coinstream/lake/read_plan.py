@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import itemgetter
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from confluent_kafka import Message
 
 from coinstream.errors import LakeError
 from coinstream.lake.landed_offsets import LandedOffsets, TopicOffsets, is_another
-from coinstream.records import raw_headers
+from coinstream.records import is_unreadable, raw_headers
 from coinstream.serialization import is_compressed
 
 TopicPartition = tuple[str, int]
@@ -24,6 +24,11 @@ TopicPartition = tuple[str, int]
 OffsetRange = tuple[int, int]
 """An offset to begin with, and the offset to stop before."""
 Ints = npt.NDArray[np.int64]
+
+NO_TIMESTAMP: Final = -1
+"""The timestamp of a record that has none."""
+LATEST_MS: Final = 4_102_444_800_000
+"""2100-01-01. A record timestamp beyond it is in another unit, as that of some foreign producers."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,8 @@ class FetchedChunk:
     payloads: pa.Array
     """Bytes as they came; null for a tombstone."""
     compressed: list[int]
+    faults: Mapping[int, str] = field(default_factory=dict)
+    """Why a record cannot be taken for a message whatever its payload, by its place in the chunk."""
 
     def __len__(self) -> int:
         return len(self.payloads)
@@ -178,6 +185,7 @@ class ReadProgress:
         offset = np.array(records.offset, np.int64)
         timestamp = np.array(records.timestamp, np.int64)
         headers, payloads = records.headers, records.payloads
+        faults = _header_faults(headers) | _time_faults(timestamp)
         wanted = offset < self._stops[topic, partition]
         if not wanted.all():
             kept = np.flatnonzero(wanted)
@@ -185,13 +193,14 @@ class ReadProgress:
                 column[kept] for column in (topic, partition, offset, timestamp)
             )
             headers, payloads = [headers[at] for at in kept], payloads.take(pa.array(kept))
+            faults = {place: faults[at] for place, at in enumerate(kept.tolist()) if at in faults}
         self._note(topic, partition, offset)
         compressed = (
-            [at for at, found in enumerate(headers) if found and _says_compressed(found)]
+            [at for at, found in enumerate(headers) if found and at not in faults and _says_compressed(found)]
             if any(headers)
             else []
         )
-        return FetchedChunk(self.topics, topic, partition, offset, timestamp, payloads, compressed)
+        return FetchedChunk(self.topics, topic, partition, offset, timestamp, payloads, compressed, faults)
 
     def _note(self, topic: Ints, partition: Ints, offset: Ints) -> None:
         reached = np.full_like(self._stops, -2)
@@ -199,6 +208,23 @@ class ReadProgress:
         reached[topic, partition] = offset + 1
         for at, part in np.argwhere((self._stops >= 0) & (reached >= self._stops)).tolist():
             self.at_end((self.topics[at], part))
+
+
+def _header_faults(headers: list[Any]) -> dict[int, str]:
+    if not any(headers):
+        return {}
+    return {
+        at: "the name of a header is not UTF-8" for at, found in enumerate(headers) if is_unreadable(found)
+    }
+
+
+def _time_faults(timestamp: Ints) -> dict[int, str]:
+    """Return what is wrong with record timestamps that are in microseconds, or in no unit at all."""
+    wrong = (timestamp < NO_TIMESTAMP) | (timestamp > LATEST_MS)
+    return {
+        int(at): f"record timestamp {timestamp[at]} is not in milliseconds since 1970"
+        for at in np.flatnonzero(wrong)
+    }
 
 
 def _says_compressed(headers: Any) -> bool:

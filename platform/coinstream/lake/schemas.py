@@ -51,20 +51,28 @@ PROVENANCE: Final = (
 INGESTED: Final = pa.field("ingested_at", TIME, nullable=False)
 
 QUARANTINE: Final = "quarantine"
+FLAGGED: Final = "flagged"
+VIOLATION_TABLES: Final = {
+    QUARANTINE: "Refused messages: those that break a rule which refuses rows, with the rules and the bytes.",
+    FLAGGED: "Stored messages that break a rule which only warns, with the rules and the bytes.",
+}
+"""The tables of messages that break a rule, by what became of the message."""
 QUARANTINE_SCHEMA: Final = pa.schema(
     [
         pa.field("type", pa.string(), nullable=False),
-        *PROVENANCE,
+        *PROVENANCE[:-1],
+        PROVENANCE[-1].with_nullable(True),
         INGESTED,
         pa.field("rules", pa.list_(pa.string())),
         pa.field("reason", pa.string(), nullable=False),
-        pa.field("landed", pa.bool_(), nullable=False),
+        pa.field("stored", pa.bool_(), nullable=False),
         pa.field("value", pa.binary()),
     ]
 )
-"""Messages that broke a rule, with the rules and the bytes.
+"""Columns of both tables.
 
-`landed` tells whether the row is in its table too.
+`stored` tells whether the row is in the table of its type. `record_timestamp` is null where the record's is
+not in milliseconds; the reason then holds its number.
 """
 
 

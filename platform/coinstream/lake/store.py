@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import pyarrow as pa
 
 from coinstream.errors import LakeError
-from coinstream.lake.schemas import QUARANTINE, QUARANTINE_SCHEMA, TIME, TableSpec, spec_named
+from coinstream.lake.schemas import FLAGGED, QUARANTINE, QUARANTINE_SCHEMA, TIME, TableSpec, spec_named
 from coinstream.lake.warehouse import Warehouse
 from coinstream.messages import MESSAGE_TYPES
 from coinstream.settings import HomeSettings, LakeSettings
@@ -35,6 +35,7 @@ _PROPERTIES: Final = {
     "write.metadata.previous-versions-max": "20",
 }
 _CREATE_ATTEMPTS: Final = 8
+_FILE_IO: Final = "coinstream.lake.file_io.FileIO"
 
 
 class Lake:
@@ -65,8 +66,12 @@ class Lake:
         return self._ensured(spec.name, spec.schema, spec.event_time)
 
     def quarantine(self) -> Table:
-        """The table of messages that broke a rule."""
+        """Return the table of refused messages."""
         return self._ensured(QUARANTINE, QUARANTINE_SCHEMA, None)
+
+    def flagged(self) -> Table:
+        """Return the table of messages that were stored and break a rule that warns."""
+        return self._ensured(FLAGGED, QUARANTINE_SCHEMA, None)
 
     def other(self, name: str, schema: pa.Schema) -> Table:
         """A table of the lake's own that holds no messages; made when it is not there."""
@@ -109,15 +114,22 @@ class Lake:
         secret = chosen.catalog_uri
         if secret is None or chosen.warehouse is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-        own = f"sqlite:///{self.folder / 'catalogue.db'}?timeout=30"
+        own = _sqlite_address(self.folder / "catalogue.db")
         uri = own if secret is None else secret.get_secret_value()
-        given = {"type": chosen.catalog_type, "uri": uri, "warehouse": self._warehouse_address()}
+        given = {
+            "type": chosen.catalog_type,
+            "uri": uri,
+            "warehouse": self._warehouse_address(),
+            "py-io-impl": _FILE_IO,
+        }
         catalog = load_catalog("coinstream", **{**given, **chosen.properties})
         catalog.create_namespace_if_not_exists(chosen.namespace)
         return catalog
 
     def _ensured(self, name: str, schema: pa.Schema, event_time: str | None) -> Table:
         table = self.find(name) or self._refuse_orphaned(name) or self._create(name, schema, event_time)
+        if name == QUARANTINE and "landed" in table.schema().column_names:
+            table = wrap_errors(lambda: _renamed_quarantine(table), f"change the columns of {name}")
         known = {field.name for field in table.schema().fields}
         missing = [field for field in schema if field.name not in known]
         if missing or table.properties.get("commit.retry.num-retries") != "0":
@@ -197,6 +209,13 @@ def _line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".partition("\n")[0]
 
 
+def _sqlite_address(path: Path) -> str:
+    """Return the URL of an SQLite file, quoted where its path needs it."""
+    from sqlalchemy import URL
+
+    return URL.create("sqlite", database=str(path), query={"timeout": "30"}).render_as_string()
+
+
 def _as_address(warehouse: str) -> str:
     return warehouse if "://" in warehouse else Path(warehouse).expanduser().absolute().as_uri()
 
@@ -232,6 +251,16 @@ def _iceberg_type(kind: pa.DataType, nested: Iterator[int]) -> Any:
         TIME: types.TimestamptzType(),
     }
     return plain[kind]
+
+
+def _renamed_quarantine(table: Table) -> Table:
+    """Return a quarantine of an earlier release with today's columns."""
+    table.refresh()
+    if "landed" in table.schema().column_names:
+        with table.update_schema(allow_incompatible_changes=True) as update:
+            update.rename_column("landed", "stored")
+            update.update_column("record_timestamp", required=False)
+    return table
 
 
 def _widened(table: Table, missing: list[pa.Field]) -> Table:

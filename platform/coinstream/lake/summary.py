@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pyarrow.compute as pc
 
 from coinstream.lake.compaction import partition_of
-from coinstream.lake.schemas import QUARANTINE
+from coinstream.lake.schemas import VIOLATION_TABLES
 from coinstream.lake.store import Lake, wrap_errors
 from coinstream.messages import MESSAGE_TYPES
 
@@ -65,7 +65,7 @@ def summary(name: str, table: Table) -> Summary:
 def _newest(name: str, table: Table) -> datetime | None:
     from coinstream.lake.schemas import spec_named
 
-    column = "ingested_at" if name == QUARANTINE else None
+    column = "ingested_at" if name in VIOLATION_TABLES else None
     if name in MESSAGE_TYPES:
         column = spec_named(name).event_time
     if column is None:

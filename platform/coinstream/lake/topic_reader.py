@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection
 from confluent_kafka import TopicPartition as Position
+from confluent_kafka.admin import OffsetSpec, TopicDescription
 
 from coinstream.errors import BrokerError
 from coinstream.kafka import (
@@ -23,22 +24,20 @@ from coinstream.kafka import (
 from coinstream.lake.landed_offsets import LandedOffsets
 from coinstream.lake.read_plan import (
     FetchedChunk,
-    OffsetRange,
     ReadPlan,
     ReadProgress,
     RecordColumns,
     TopicPartition,
     make_read_plan,
 )
-from coinstream.settings import BrokerSettings, KafkaConfig, LakeSettings
-from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
+from coinstream.lake.topic_selection import TopicSelection, known_exchanges, select_topics
+from coinstream.settings import BrokerSettings, HomeSettings, KafkaConfig, LakeSettings
 
 log = logging.getLogger("coinstream.lake")
 
 _CHUNK: Final = 10_000
 _WAIT_S: Final = 0.1
 _SILENCE_S: Final = 60.0
-_ASK_S: Final = 30
 _MIB: Final = 1_048_576
 
 
@@ -63,11 +62,13 @@ def reader_config(brokers: BrokerSettings, settings: LakeSettings) -> KafkaConfi
 
 
 class TopicReader:
-    """Reads topics as a plain consumer: no group is joined, positions come from the table alone."""
+    """Read topics without joining a group: the offsets to start from come from the table alone."""
 
     def __init__(self, brokers: BrokerSettings, settings: LakeSettings) -> None:
         self._brokers = brokers
+        self._settings = settings
         self._chunk = min(_CHUNK, settings.batch_rows)
+        self._admin = admin_client(brokers)
         self._consumer = Consumer(reader_config(brokers, settings))
 
     def __enter__(self) -> Self:
@@ -78,38 +79,50 @@ class TopicReader:
     ) -> None:
         self._consumer.close()
 
-    def topics_of(self, topic: str) -> list[str]:
-        """The topic and its exchange topics, as far as they exist.
+    def select_topics(self, topic: str) -> TopicSelection:
+        """Return the topic and the topics of known exchanges, as far as they exist.
 
         Raises:
             BrokerError: the cluster does not answer.
+            AuthenticationError: the user may not see the topic, or one of the configured exchange topics.
         """
-        return sorted(
-            name
-            for name in self._partitions()
-            if (name == topic or name.startswith(topic + "-")) and not name.endswith(DEAD_LETTER_SUFFIX)
+        found = translate_errors(
+            lambda: self._admin.list_topics(timeout=self._wait_s), "listing topics", self._brokers.brokers
         )
+        configured = [f"{topic}-{exchange}" for exchange in HomeSettings().exchange_topics]
+        # A list shows only what the user may see. Asked by name, the broker tells absent from forbidden.
+        self._describe([name for name in (topic, *configured) if name not in found.topics])
+        return select_topics(topic, found.topics, known_exchanges(self._settings))
 
     def plan(self, topics: Sequence[str], landed: LandedOffsets) -> ReadPlan:
-        """What is to be read of the topics now.
+        """Return what is to be read of the topics now.
 
         Raises:
             BrokerError: the cluster does not answer.
             LakeError: a table stands beyond the end of a topic.
         """
-        ends = {place: self._ends(place) for place in self._places(topics)}
-        return make_read_plan(ends, self._topic_ids(topics), landed)
+        described = self._describe(topics)
+        partitions = _partitions(described)
+        lows = self._offsets(partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+        highs = self._offsets(partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        ends = {partition: (lows[partition], highs[partition]) for partition in partitions}
+        return make_read_plan(ends, _topic_ids(described), landed)
 
     def plan_times(self, topics: Sequence[str], since_ms: int, until_ms: int) -> ReadPlan:
-        """What of the topics carries record timestamps from `since_ms` up to before `until_ms`.
+        """Return which records of the topics carry timestamps from `since_ms` to before `until_ms`.
 
         Raises:
             BrokerError: the cluster does not answer.
         """
-        places = self._places(topics)
-        starts, stops = self._offsets_at(places, since_ms), self._offsets_at(places, until_ms)
-        spans = {place: (starts[place], stops[place]) for place in places if stops[place] > starts[place]}
-        return ReadPlan(spans, self._topic_ids(topics))
+        described = self._describe(topics)
+        partitions = _partitions(described)
+        starts, stops = (self._offsets_at(partitions, at_ms) for at_ms in (since_ms, until_ms))
+        spans = {
+            partition: (starts[partition], stops[partition])
+            for partition in partitions
+            if stops[partition] > starts[partition]
+        }
+        return ReadPlan(spans, _topic_ids(described))
 
     def chunks(self, plan: ReadPlan) -> Iterator[FetchedChunk]:
         """The messages of the plan, in order within a partition. Ends when every partition is at its stop.
@@ -182,51 +195,55 @@ class TopicReader:
                 raise broker_error(error, f"reading {message.topic()}", self._brokers.brokers)
         return kept, ended
 
-    def _partitions(self) -> dict[str, list[int]]:
-        found = translate_errors(
-            lambda: self._consumer.list_topics(timeout=_ASK_S), "listing topics", self._brokers.brokers
-        )
-        return {name: sorted(topic.partitions) for name, topic in found.topics.items()}
+    @property
+    def _wait_s(self) -> float:
+        return self._brokers.request_timeout_ms / 1000
 
-    def _places(self, topics: Sequence[str]) -> list[TopicPartition]:
-        partitions = self._partitions()
-        return [(topic, partition) for topic in topics for partition in partitions.get(topic, ())]
+    def _describe(self, topics: Sequence[str]) -> dict[str, TopicDescription]:
+        """Return the description of each topic that exists.
 
-    def _ends(self, place: TopicPartition) -> OffsetRange:
-        low, high = translate_errors(
-            lambda: self._consumer.get_watermark_offsets(Position(*place), timeout=_ASK_S),
-            f"finding the ends of {place[0]}[{place[1]}]",
-            self._brokers.brokers,
-        )
-        return low, high
-
-    def _offsets_at(self, places: Sequence[TopicPartition], at_ms: int) -> dict[TopicPartition, int]:
-        asked = [Position(*place, at_ms) for place in places]
-        if not asked:
-            return {}
-        found = translate_errors(
-            lambda: self._consumer.offsets_for_times(asked, timeout=_ASK_S),
-            "finding offsets by time",
-            self._brokers.brokers,
-        )
-        # A negative offset: no message is that young, so the time lies at the topic's end.
-        return {
-            (at.topic, at.partition): at.offset if at.offset >= 0 else self._ends((at.topic, at.partition))[1]
-            for at in found
-        }
-
-    def _topic_ids(self, topics: Sequence[str]) -> dict[str, str | None]:
+        Raises:
+            BrokerError, AuthenticationError: the cluster does not answer, or refuses to describe a topic.
+        """
         if not topics:
             return {}
-        admin = admin_client(self._brokers)
-        described = admin.describe_topics(TopicCollection(list(topics)), request_timeout=_ASK_S)
-        return {topic: _identity(future.result) for topic, future in described.items()}
+        asked = self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=self._wait_s)
+        found = {}
+        for topic, future in asked.items():
+            try:
+                found[topic] = future.result()
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise broker_error(error.args[0], f"describing {topic}", self._brokers.brokers) from None
+        return found
+
+    def _offsets(self, partitions: Sequence[TopicPartition], at: OffsetSpec) -> dict[TopicPartition, int]:
+        if not partitions:
+            return {}
+        asked = self._admin.list_offsets(
+            {Position(*partition): at for partition in partitions}, request_timeout=self._wait_s
+        )
+        return {
+            (part.topic, part.partition): translate_errors(
+                answer.result, f"asking for the offsets of {part.topic}", self._brokers.brokers
+            ).offset
+            for part, answer in asked.items()
+        }
+
+    def _offsets_at(self, partitions: Sequence[TopicPartition], at_ms: int) -> dict[TopicPartition, int]:
+        found = self._offsets(partitions, OffsetSpec.for_timestamp(at_ms))
+        # A negative offset: no record is that young, so the time lies at the topic's end.
+        open_ended = [partition for partition, offset in found.items() if offset < 0]
+        return found | self._offsets(open_ended, OffsetSpec.latest())  # type: ignore[no-untyped-call]
 
 
-def _identity(ask: object) -> str | None:
-    try:
-        told = str(ask().topic_id)  # type: ignore[operator]
-    except KafkaException:
-        return None
-    # A broker without topic identities answers with zeros, which are As in base64.
-    return told if told.strip("A=") else None
+def _partitions(described: Mapping[str, TopicDescription]) -> list[TopicPartition]:
+    return [(topic, part.id) for topic, found in described.items() for part in found.partitions]
+
+
+def _topic_ids(described: Mapping[str, TopicDescription]) -> dict[str, str | None]:
+    """Return the identity of each topic. A broker without identities answers with zeros (As in base64)."""
+    return {
+        topic: str(found.topic_id) if str(found.topic_id).strip("A=") else None
+        for topic, found in described.items()
+    }

@@ -32,10 +32,10 @@ class Warehouse:
     """
 
     def __init__(self, address: str, properties: Mapping[str, str]) -> None:
-        from pyiceberg.io.pyarrow import PyArrowFileIO
+        from coinstream.lake.file_io import FileIO
 
         self.address = address.rstrip("/")
-        io = PyArrowFileIO(dict(properties))
+        io = FileIO(dict(properties))
         scheme, netloc, self._path = io.parse_location(self.address)
         self._files: pafs.FileSystem = io.fs_by_scheme(scheme, netloc)
 
@@ -56,9 +56,9 @@ class Warehouse:
 
     def missing(self, addresses: list[str]) -> list[str]:
         """Those of the files that are not there."""
-        from pyiceberg.io.pyarrow import PyArrowFileIO
+        from coinstream.lake.file_io import FileIO
 
-        paths = [PyArrowFileIO.parse_location(address)[2] for address in addresses]
+        paths = [FileIO.parse_location(address)[2] for address in addresses]
         infos = self._files.get_file_info(paths)
         return [
             address
