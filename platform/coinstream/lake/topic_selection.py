@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from coinstream.settings import HomeSettings, LakeSettings
+from coinstream.settings import LakeSettings
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
 
 
@@ -38,15 +38,13 @@ def select_topics(topic: str, existing: Iterable[str], exchanges: Iterable[str])
 def known_exchanges(settings: LakeSettings) -> frozenset[str]:
     """Return the exchanges whose topics land.
 
-    These are the exchanges that a parser is known for, those of all feeds, and those named in
+    These are the exchanges of feeds, of parsers and of ccxt, and those named in
     `COINSTREAM_EXCHANGE_TOPICS` and `COINSTREAM_LAKE_EXCHANGES`.
 
     Raises:
         SettingsError: `feeds.yaml` cannot be read.
     """
     # Imported here: reading the feeds takes time that `coinstream --help` does not have.
-    from coinstream.feeds.parsers import PARSERS
-    from coinstream.feeds.registry import entries
+    from coinstream.feeds.exchange_names import exchange_names
 
-    fed = (entry.exchange for entry in entries().values())
-    return frozenset([*PARSERS, *fed, *HomeSettings().exchange_topics, *settings.exchanges])
+    return exchange_names() | frozenset(settings.exchanges)
