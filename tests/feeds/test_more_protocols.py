@@ -159,7 +159,10 @@ PRICES: list[tuple[str, list[Any]]] = [
         [
             {
                 **{"type": "message", "topic": "/market/match:BTC-USDT"},
-                "data": {"sequence": "5", "price": "10", "size": "1", "time": str(MS * 1_000_000)},
+                "data": {
+                    **{"sequence": "5", "price": "10", "size": "1", "side": "buy"},
+                    "time": str(MS * 1_000_000),
+                },
             }
         ],
     ),
@@ -207,7 +210,7 @@ PRICES: list[tuple[str, list[Any]]] = [
         [
             {
                 **{"ch": "market.btcusdt.trade.detail", "ts": MS},
-                "tick": {"data": [{"tradeId": 5, "price": 10, "ts": MS}]},
+                "tick": {"data": [{"tradeId": 5, "price": 10, "amount": 1, "direction": "buy", "ts": MS}]},
             }
         ],
     ),

@@ -13,7 +13,6 @@ from coinstream.feeds.parsers.deribit import DeribitParser
 from coinstream.feeds.parsers.ftx import FtxParser
 from coinstream.feeds.parsers.huobi import HuobiParser
 from coinstream.feeds.parsers.kraken import KrakenParser
-from coinstream.feeds.parsers.kucoin import KucoinParser
 from coinstream.feeds.parsers.lean import LeanParser
 
 __all__ = [
@@ -41,7 +40,6 @@ PARSERS: Final[dict[str, Callable[[], Parser]]] = {
     "ftx": FtxParser,
     "ftxus": lambda: FtxParser("ftxus"),
     "htx": HuobiParser,
-    "kucoin": KucoinParser,
 }
 """Parsers by exchange id (ccxt's names)."""
 
@@ -56,7 +54,6 @@ HOSTS: Final[dict[str, str]] = {
     "huobi.pro": "htx",
     "hbdm.com": "htx",
     "htx.com": "htx",
-    "kucoin.com": "kucoin",
 }
 """Exchange by the end of its host names; the first that fits counts."""
 

@@ -1,0 +1,131 @@
+"""Connect to KuCoin: spot and contracts.
+
+Facts from "KuCoin API: WebSocket" (https://www.kucoin.com/docs-new/websocket-api/base-info/introduction): a
+public token per market over REST, at most 100 topics in one subscription and 400 on one connection, 100
+messages in 10 s, `ping` every 18 s. Whole books of 50 levels are subscribed: no snapshot is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, ClassVar, Final
+
+import httpx
+import msgspec
+
+from coinstream.errors import FeedError
+from coinstream.feeds.exchanges.base import (
+    Channel,
+    Connection,
+    ExchangeAdapter,
+    Heartbeat,
+    Limits,
+    register_adapter,
+)
+from coinstream.feeds.exchanges.kucoin import instruments as names
+from coinstream.feeds.exchanges.kucoin.futures import KucoinParser
+from coinstream.feeds.exchanges.replies import read_instruments
+from coinstream.feeds.exchanges.subscriptions import plan, redirected
+from coinstream.feeds.instruments import Instrument, InstrumentList
+from coinstream.feeds.parsers.base import Parser
+
+_REST: Final = {"spot": "https://api.kucoin.com", "futures": "https://api-futures.kucoin.com"}
+_SOCKETS: Final = {"spot": "wss://ws-api-spot.kucoin.com", "futures": "wss://ws-api-futures.kucoin.com"}
+_TOPICS: Final = {
+    "spot": {
+        "level1": "/spotMarket/level1:{}",
+        "price": "/market/snapshot:{}",
+        "trade": "/market/match:{}",
+        "book": "/spotMarket/level2Depth50:{}",
+        "ohlcv": "/market/candles:{}_1min",
+    },
+    "futures": {
+        "level1": "/contractMarket/tickerV2:{}",
+        "price": "/contractMarket/ticker:{}",
+        "trade": "/contractMarket/execution:{}",
+        "book": "/contractMarket/level2Depth50:{}",
+        "ohlcv": "/contractMarket/limitCandle:{}_1min",
+        "derivativeticker": "/contract/instrument:{}",
+    },
+}
+
+
+@register_adapter
+class KucoinAdapter(ExchangeAdapter):
+    """KuCoin's websockets of spot and contracts."""
+
+    exchange = "kucoin"
+    hosts: ClassVar[tuple[str, ...]] = ("kucoin.com",)
+    channels = (
+        Channel("/market/ticker", ("level1", "price"), "recording"),
+        Channel("/market/level2", ("level1", "book"), "recording"),
+        Channel("/market/match", ("trade", "price"), "recording"),
+        Channel("/market/candles", ("ohlcv",), "recording"),
+        Channel("/market/snapshot", ("price",), "documentation"),
+        Channel("/spotMarket/level1", ("level1",), "documentation"),
+        Channel("/spotMarket/level2Depth50", ("level1", "book"), "documentation"),
+        Channel("/contractMarket/tickerV2", ("level1",), "documentation"),
+        Channel("/contractMarket/ticker", ("level1", "price"), "documentation"),
+        Channel("/contractMarket/level2", ("level1", "book"), "documentation"),
+        Channel("/contractMarket/level2Depth50", ("level1", "book"), "documentation"),
+        Channel("/contractMarket/execution", ("trade", "price"), "documentation"),
+        Channel("/contractMarket/limitCandle", ("ohlcv",), "documentation"),
+        Channel("/contract/instrument", ("derivativeticker",), "documentation"),
+    )
+    limits = Limits(symbols_per_connection=60, symbols_per_request=60, requests_per_second=5)
+    heartbeat = Heartbeat(b'{"id":"ping","type":"ping"}', 18.0)
+    instruments_urls = (f"{_REST['spot']}/api/v1/symbols", f"{_REST['futures']}/api/v1/contracts/active")
+
+    def __init__(self, ws: str | None = None, rest: str | None = None) -> None:
+        super().__init__(ws, rest)
+        self._sockets = dict(_SOCKETS)
+
+    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> Parser:
+        """Return a parser of spot and contracts."""
+        return KucoinParser(self.exchange, instruments, types)
+
+    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+        """Return the instruments of a list of pairs or contracts."""
+
+        def read(value: Any) -> Iterator[Instrument]:
+            return (names.read(entry) for entry in value["data"])
+
+        return read_instruments(self.exchange, url, body, read)
+
+    async def prepare(self, http: httpx.AsyncClient) -> None:
+        """Fetch a public token and the address for each market.
+
+        Raises:
+            FeedError: the exchange gives no token.
+        """
+        for market, rest in _REST.items():
+            url = redirected(f"{rest}/api/v1/bullet-public", self.rest)
+            reply = await http.post(url)
+            reply.raise_for_status()
+            try:
+                data = msgspec.json.decode(reply.content)["data"]
+                endpoint, token = data["instanceServers"][0]["endpoint"], data["token"]
+            except (msgspec.DecodeError, KeyError, IndexError, TypeError) as error:
+                raise FeedError(f"kucoin: no token at {url}: {error}") from error
+            self._sockets[market] = f"{endpoint}?token={token}&connectId=coinstream"
+
+    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
+        """Return the connections of each market; `prepare` fetches their tokens first."""
+        found = []
+        for market, topics in _TOPICS.items():
+            some = [item for item in instruments if (item.kind == "spot") == (market == "spot")]
+            wanted = [topic for kind, topic in topics.items() if kind in types]
+            url = redirected(self._sockets[market], self.ws)
+            found += plan(url, some, self.limits, partial(_requests, wanted))
+        return found
+
+
+def _requests(topics: Sequence[str], batch: Sequence[Instrument]) -> list[bytes]:
+    found = []
+    for topic in topics:
+        prefix, _, suffix = topic.partition(":{}")
+        names_ = ",".join(f"{instrument.id}{suffix}" for instrument in batch)
+        request = {"id": "1", "type": "subscribe", "topic": f"{prefix}:{names_}", "response": True}
+        found.append(msgspec.json.encode(request))
+    return found
