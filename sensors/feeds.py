@@ -7,9 +7,10 @@ from typing import Any, Final
 import dagster as dg
 
 from assets.feeds import FEEDS
+from coinstream.feeds.lease import FeedLease
 from coinstream.feeds.registry import DEFAULT, parts_of
 from coinstream.feeds.supervision import Failures, FeedRun, Timing, counted, needs_run
-from coinstream.settings import WatchSettings
+from coinstream.settings import HomeSettings, WatchSettings
 
 WATCH: Final = WatchSettings()
 TIMING: Final = Timing(
@@ -27,6 +28,8 @@ _ALIVE: Final = [
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
 ]
+_START_S: Final = 60.0
+"""Time in which a run takes the lease of its feed."""
 _ENDED: Final = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
@@ -87,7 +90,7 @@ def _look(instance: dg.DagsterInstance, feed: str, known: dict[str, Any]) -> tup
     alive = [
         FeedRun(record.dagster_run.run_id, record.create_timestamp.timestamp())
         for record in records
-        if record.dagster_run.status in _ALIVE
+        if record.dagster_run.status in _ALIVE and not (_is_old(record) and not _is_held(feed))
     ]
     ended = sorted(
         (record.update_timestamp.timestamp(), record.dagster_run.status is dg.DagsterRunStatus.FAILURE)
@@ -99,6 +102,17 @@ def _look(instance: dg.DagsterInstance, feed: str, known: dict[str, Any]) -> tup
     known["failures"] = failures.dump()
     known["until"] = max([known["until"], *(at for at, _ in ended)])
     return alive, failures
+
+
+def _is_old(record: dg.RunRecord) -> bool:
+    """Return whether a run started so long ago that it must hold the lease, or wait for its holder."""
+    is_started = record.dagster_run.status is dg.DagsterRunStatus.STARTED
+    return is_started and time.time() - (record.start_time or time.time()) > _START_S
+
+
+def _is_held(feed: str) -> bool:
+    # After a power cut or a kill, the run of the feed is still STARTED, but no process holds the lease.
+    return FeedLease(HomeSettings().home / "leases", feed).has_holder()
 
 
 def _request(feed: str, now: float) -> dg.RunRequest:

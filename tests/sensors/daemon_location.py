@@ -1,4 +1,4 @@
-"""The code location of the end-to-end test: the real sensor, and a catch-up that handles the rest."""
+"""The code location of the end-to-end test: the real sensor, and a run that handles the rest."""
 
 import dagster as dg
 from confluent_kafka import Consumer
@@ -14,7 +14,7 @@ from resources.alerts import AlertsResource
 @dg.op
 def handle_the_rest(context: dg.OpExecutionContext, admin: AdminResource) -> None:
     """Consumes as the group that the sensor named, until nothing is left."""
-    group = context.run_tags["coinstream/catch_up"]
+    group = context.run_tags["coinstream/lagging_group"]
     settings = admin.settings()
     monitor = LagMonitor(settings)
     consumer = Consumer(

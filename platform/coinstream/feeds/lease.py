@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import IO, Any, Final, Self
 
 import msgspec
+import psutil
 
 from coinstream.errors import FeedError
 
@@ -166,6 +167,17 @@ class FeedLease:
             return msgspec.json.decode(self._path("holder").read_bytes(), type=_Holder)
         except (FileNotFoundError, msgspec.DecodeError):
             return _Holder()
+
+    def has_holder(self) -> bool:
+        """Return whether the process that took the lease last still runs on this machine.
+
+        It takes no lock, so it never disturbs a run that starts at the same moment.
+        """
+        holder = self._holder()
+        try:
+            return psutil.Process(holder.process).create_time() <= holder.since
+        except psutil.NoSuchProcess:
+            return False
 
     def _path(self, kind: str) -> Path:
         return self._folder / f"{self._name}.{kind}"

@@ -38,6 +38,7 @@ class Stack:
         self._say = say
         self._children: list[SupervisedProcess] = []
         self._local: LocalBroker | None = None
+        self._since = time.time()
 
     @contextmanager
     def running(self, web_port: int) -> Iterator[DagsterClient]:
@@ -125,12 +126,10 @@ class Stack:
         self._say(f"explorer at {explorer.explorer_url(self._paths.home, HOST, port)}")
 
     def _start_dagster(self, web_port: int) -> None:
-        environment = self._paths.environment()
         workspace = ["--workspace", str(self._paths.workspace)]
-        web = [
-            *("-m", "dagster_webserver", "--host", HOST, "--port", str(web_port)),
-            *("--dagster-log-level", "warning", *workspace),
-        ]
+        # Runs that were not updated since then belong to an earlier `up`, and have no process any more.
+        environment = {**self._paths.environment(), "COINSTREAM_UP_SINCE": str(self._since)}
+        web = ["-m", "resources.webserver", "--host", HOST, "--port", str(web_port), *workspace]
         daemon = ["-m", "dagster._daemon", "run", "--log-level", "warning", *workspace]
         self._children.append(self._child("web server", [sys.executable, *web], environment))
         self._children.append(self._child("daemon", [sys.executable, *daemon], environment))

@@ -1,0 +1,95 @@
+"""The web UI answers its own pages, and refuses what other sites make a browser send."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import EmptyWorkspaceTarget
+from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
+
+from resources.webserver import allowed_hosts, guarded_app
+
+MUTATION = '{"query": "mutation { reloadWorkspace { __typename } }"}'
+QUERY = {"query": "{ __typename }"}
+HOSTS = ["127.0.0.1:3000", "localhost:3000", "[::1]:3000", "dagster.example.com", "webserver"]
+OTHERS = ["evil.example", "127.0.0.1.evil.example:3000", "", "[::1", "localhost.:3000"]
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """Dagster's own application without a code location, at 127.0.0.1:3000."""
+    home = str(tmp_path_factory.mktemp("dagster"))
+    with (
+        dg.instance_for_test(temp_dir=home) as instance,
+        WorkspaceProcessContext(instance, workspace_load_target=EmptyWorkspaceTarget()) as context,
+    ):
+        app = guarded_app(context, allowed_hosts("https://dagster.example.com:8443/", ["webserver"]))
+        yield TestClient(app, base_url="http://127.0.0.1:3000")
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_own_names_are_served(client: TestClient, host: str) -> None:
+    assert client.post("/graphql", json=QUERY, headers={"host": host}).json()["data"] == {
+        "__typename": "Query"
+    }
+
+
+@pytest.mark.parametrize("host", OTHERS)
+def test_another_name_is_refused(client: TestClient, host: str) -> None:
+    """A name that an attacker's DNS leads to loopback."""
+    answer = client.post("/graphql", json=QUERY, headers={"host": host})
+    assert answer.status_code == 403
+    assert "COINSTREAM_UI_URL" in answer.text
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "http://127.0.0.1:8000", "http://127.0.0.1:3000.evil.example", "null"]
+)
+def test_a_form_of_another_page_starts_nothing(client: TestClient, origin: str) -> None:
+    headers = {"origin": origin, "content-type": "text/plain"}
+    assert client.post("/graphql", content=MUTATION, headers=headers).status_code == 403
+    assert client.get("/", headers={"origin": origin}).status_code == 403
+
+
+def test_the_own_page_passes(client: TestClient) -> None:
+    headers = {"origin": "http://127.0.0.1:3000", "sec-fetch-site": "same-origin"}
+    assert client.post(
+        "/graphql", content=MUTATION, headers=headers | {"content-type": "application/json"}
+    ).is_success
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_an_image_of_another_page_cannot_query(client: TestClient, site: str) -> None:
+    headers = {"sec-fetch-site": site, "sec-fetch-mode": "no-cors"}
+    assert client.get("/graphql", params={"query": "{ version }"}, headers=headers).status_code == 403
+
+
+def test_a_link_of_another_page_opens_the_ui_but_no_query(client: TestClient) -> None:
+    headers = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+    assert client.get("/runs", headers=headers).status_code == 200
+    assert client.get("/graphql", params={"query": "{ version }"}, headers=headers).status_code == 403
+
+
+def test_subscriptions_are_checked_too(client: TestClient) -> None:
+    with (
+        pytest.raises(WebSocketDisconnect),
+        client.websocket_connect(
+            "/graphql", headers={"origin": "https://evil.example"}, subprotocols=["graphql-ws"]
+        ),
+    ):
+        pass
+    own = {"origin": "http://127.0.0.1:3000", "host": "127.0.0.1:3000"}
+    with client.websocket_connect("/graphql", headers=own, subprotocols=["graphql-ws"]) as socket:
+        socket.send_json({"type": "connection_init"})
+        assert socket.receive_json()["type"] == "connection_ack"
+
+
+def test_up_and_compose_start_the_checked_server() -> None:
+    root = Path(__file__).parents[2]
+    assert "resources.webserver" in (root / "platform/coinstream/stack/stack.py").read_text()
+    assert "resources.webserver" in (root / "deploy/compose.yaml").read_text()
