@@ -1,0 +1,165 @@
+"""bitFlyer Lightning: realtime API over JSON-RPC; spot markets, Lightning FX and dated futures.
+
+Source: "bitFlyer Lightning API", <https://lightning.bitflyer.com/docs>, sections "Realtime API" and "Market
+List", as of 2026-05; checked against a session of 2021-12-12.
+
+- `lightning_board_snapshot_*` is a whole book, `lightning_board_*` changes to it. Neither has a number or a
+  time, so the receipt time stands for it. Market orders show up as levels of price 0.
+- Times have seven fractional digits, with or without `Z`. `side` of an execution is that of the taker, empty
+  in an auction.
+- `FX_BTC_JPY` is a perpetual contract, `BTCJPY24DEC2021` a future; both count in base currency.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, ClassVar, Final, Literal
+
+import msgspec
+
+from coinstream.feeds.exchanges.base import Channel, Connection, ExchangeAdapter, Limits, register_adapter
+from coinstream.feeds.exchanges.parsing import (
+    ExchangeParser,
+    Found,
+    ascending,
+    each,
+    levels,
+    moment,
+    number,
+    optional,
+    parsed,
+)
+from coinstream.feeds.exchanges.replies import read_instruments
+from coinstream.feeds.exchanges.subscriptions import plan, redirected
+from coinstream.feeds.feed_stats import Reason
+from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
+from coinstream.feeds.parsers.base import ACKNOWLEDGED, STATUS, Frame, Parsed, rejected
+
+WS: Final = "wss://ws.lightstream.bitflyer.com/json-rpc"
+REST: Final = "https://api.bitflyer.com"
+_KINDS: Final = ("board_snapshot", "board", "ticker", "executions")
+_SIDES: Final[dict[str, Literal["buy", "sell"]]] = {"BUY": "buy", "SELL": "sell"}
+_FUTURE: Final = re.compile(r"([A-Z]{3})([A-Z]{3})(\d{2}[A-Z]{3}\d{4})")
+
+
+class BitflyerParser(ExchangeParser):
+    """Frames of bitFlyer: books, tickers, executions."""
+
+    def on_json(self, value: Any, frame: Frame, received: datetime) -> Parsed:
+        """See `ExchangeParser.on_json`."""
+        if frame.url is not None:
+            return STATUS
+        if "error" in value:
+            return rejected(Reason.REFUSED, str(value["error"])[:200])
+        if value.get("method") != "channelMessage":
+            return (
+                ACKNOWLEDGED if "result" in value else rejected(Reason.UNKNOWN, "neither result nor channel")
+            )
+        channel, body = value["params"]["channel"], value["params"]["message"]
+        name = channel.removeprefix("lightning_")
+        kind = next((kind for kind in _KINDS if name.startswith(f"{kind}_")), None)
+        if kind is None:
+            return rejected(Reason.UNKNOWN, f"channel {channel!r}")
+        instrument = self.instrument(name.removeprefix(f"{kind}_"))
+        if kind == "executions":
+            rows = ascending(body, lambda row: row["id"])
+            return each(rows, lambda row: self._trade(instrument, row, received))
+        read = self._ticker if kind == "ticker" else partial(self._book, kind)
+        return parsed(read(instrument, body, received))
+
+    def unlisted(self, name: str) -> Instrument | None:
+        """See `ExchangeParser.unlisted`: `BTC_JPY`, `FX_BTC_JPY`, `BTCJPY24DEC2021`."""
+        return read_name(name)
+
+    def _trade(self, instrument: Instrument, row: Any, received: datetime) -> Found:
+        return self.state.trade(
+            instrument,
+            number(row["price"]),
+            number(row["size"]),
+            moment(row["exec_date"]),
+            received,
+            side=_SIDES.get(row["side"]),
+            trade_id=str(row["id"]),
+        )
+
+    def _ticker(self, instrument: Instrument, row: Any, received: datetime) -> Found:
+        at = moment(row["timestamp"])
+        bid, ask = number(row["best_bid"]), number(row["best_ask"])
+        sizes = number(row["best_bid_size"]), number(row["best_ask_size"])
+        yield self.state.quote(instrument, bid, ask, *sizes, at, received, "ticker")
+        volume = optional(row.get("volume_by_product"))
+        yield self.state.ticker(instrument, number(row["ltp"]), at, received, volume)
+
+    def _book(self, kind: str, instrument: Instrument, row: Any, received: datetime) -> Found:
+        bids, asks = ([level for level in levels(row[side]) if level[0]] for side in ("bids", "asks"))
+        update = self.state.book_change if kind == "board" else self.state.book_snapshot
+        return update("board", instrument, bids, asks, received, received)
+
+
+@register_adapter
+class BitflyerAdapter(ExchangeAdapter):
+    """bitFlyer, spot markets, Lightning FX and futures."""
+
+    exchange = "bitflyer"
+    hosts: ClassVar[tuple[str, ...]] = ("bitflyer.com", "bitflyer.jp")
+    channels: ClassVar[tuple[Channel, ...]] = (
+        Channel("lightning_board", ("level1", "book"), "recording"),
+        Channel("lightning_ticker", ("level1", "price"), "recording"),
+        Channel("lightning_executions", ("trade", "price"), "recording"),
+    )
+    limits = Limits(symbols_per_connection=50, symbols_per_request=50, requests_per_second=20.0)
+    instruments_urls: ClassVar[tuple[str, ...]] = tuple(
+        f"{REST}/v1/getmarkets{region}" for region in ("", "/usa", "/eu")
+    )
+
+    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> BitflyerParser:
+        """See `ExchangeAdapter.parser`."""
+        return BitflyerParser(self.exchange, instruments, types)
+
+    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
+        """See `ExchangeAdapter.connections`."""
+        names = [
+            *(("executions",) if "trade" in types else ()),
+            *(("ticker",) if types & {"level1", "price"} else ()),
+            *(("board_snapshot", "board") if types & {"level1", "book"} else ()),
+        ]
+        return plan(redirected(WS, self.ws), instruments, self.limits, partial(_requests, names))
+
+    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+        """Return the markets of `getmarkets`."""
+        return read_instruments(self.exchange, url, body, _instruments)
+
+
+def read_name(name: str) -> Instrument | None:
+    """Return the market that a product code names, or None where it has another form."""
+    if found := _FUTURE.fullmatch(name):
+        try:
+            expiry = datetime.strptime(found[3], "%d%b%Y").replace(tzinfo=UTC)
+        except ValueError:
+            return None
+        return derivative(name, found[1], found[2], found[2], expiry=expiry)
+    parts = name.split("_")
+    if len(parts) == 3 and parts[0] == "FX" and all(parts):
+        return derivative(name, parts[1], parts[2], parts[2])
+    return spot(name, *parts) if len(parts) == 2 and all(parts) else None
+
+
+def _requests(names: Sequence[str], batch: Sequence[Instrument]) -> list[bytes]:
+    return [
+        msgspec.json.encode(
+            {"method": "subscribe", "params": {"channel": f"lightning_{name}_{instrument.id}"}}
+        )
+        for name in names
+        for instrument in batch
+    ]
+
+
+def _instruments(rows: Any) -> Iterator[Instrument]:
+    for row in rows:
+        found = read_name(row["product_code"])
+        if found is None:
+            raise ValueError(f"{row['product_code']!r} is no product code")
+        yield found
