@@ -49,8 +49,8 @@ def test_the_whole_recording_matches_an_independent_reading() -> None:
         if line.reason is None and line.frame.url is None:
             body = msgspec.json.decode(line.frame.payload)["params"]
             if "executions" in body["channel"]:
-                for row in body["message"]:
-                    trades.append((str(row["id"]), row["price"], row["size"], row["side"].lower()))
+                rows = body["message"]
+                trades += [(str(row["id"]), row["price"], row["size"], row["side"].lower()) for row in rows]
             elif body["channel"] == "lightning_ticker_BTC_USD":
                 prices.append(body["message"]["ltp"])
     found = [(trade.trade_id, trade.trade_price, trade.size, trade.side) for trade in session.of(Trade)]

@@ -226,6 +226,8 @@ class MarketState:
         found = self._books.get(key)
         if found is None:
             found = self._books[key] = OrderBook(depth)
+        elif depth is not None:
+            found.depth = depth
         return found
 
     def book_snapshot(

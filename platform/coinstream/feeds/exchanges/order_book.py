@@ -40,7 +40,7 @@ class OrderBook:
     def __init__(self, depth: int | None = None) -> None:
         self.is_synced = False
         self.sequence = -1
-        self._depth = depth
+        self.depth = depth
         self._bids: dict[float, float] = {}
         self._asks: dict[float, float] = {}
         self._bid = self._ask = 0.0
@@ -94,7 +94,7 @@ class OrderBook:
             self._set_bid(price, size)
         for price, size in asks:
             self._set_ask(price, size)
-        if self._depth is not None and (len(self._bids) > self._depth or len(self._asks) > self._depth):
+        if self.depth is not None and (len(self._bids) > self.depth or len(self._asks) > self.depth):
             self._trim()
 
     @property
@@ -130,9 +130,9 @@ class OrderBook:
             self._ask = min(self._asks, default=0.0)
 
     def _trim(self) -> None:
-        if self._depth is not None:
-            if len(self._bids) > self._depth:
-                self._bids = {price: self._bids[price] for price in heapq.nlargest(self._depth, self._bids)}
-            if len(self._asks) > self._depth:
-                self._asks = {price: self._asks[price] for price in heapq.nsmallest(self._depth, self._asks)}
+        if self.depth is not None:
+            if len(self._bids) > self.depth:
+                self._bids = {price: self._bids[price] for price in heapq.nlargest(self.depth, self._bids)}
+            if len(self._asks) > self.depth:
+                self._asks = {price: self._asks[price] for price in heapq.nsmallest(self.depth, self._asks)}
         self._bid, self._ask = max(self._bids, default=0.0), min(self._asks, default=0.0)
