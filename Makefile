@@ -7,10 +7,10 @@ DOCS := .venv-docs
 TESTERS ?= 2
 UV_COMPILE := $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-strip-extras
-PYTEST = $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
+PYTEST = $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadgroup --no-loadscope-reorder
 CHECKED := platform assets sensors resources definitions.py tests scripts
 
-.PHONY: help up shell install test test-all lint format faults audit docs bench lock clean
+.PHONY: help up shell install test test-all lint format faults coverage hooks release audit docs bench lock clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -26,8 +26,8 @@ install: $(VENV)/.dev ## the virtual environment with everything for development
 test: lint ## lint, types and the fast tests; ARGS="-k name" goes to pytest
 	$(PYTEST) -m "not system" --durations 20 $(ARGS)
 
-test-all: $(VENV)/.ray ## the system tests: whole stacks, clusters, kills, browser, documented commands
-	$(PYTEST) -m system --durations 30 $(ARGS)
+test-all: $(VENV)/.ray ## the system tests, and properties at full depth; takes up to 25 minutes
+	$(PYTEST) -m "system or hypothesis" --hypothesis-profile full --durations 30 $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, mypy and bandit
 	$(BIN)/ruff check .
@@ -41,6 +41,15 @@ format: $(VENV)/.dev ## let ruff put the code in order
 
 faults: $(VENV)/.dev ## kill, pause, fill and slow down real brokers and processes, and judge what is stored
 	$(BIN)/python -m pytest tests/faults $(ARGS)
+
+coverage: $(VENV)/.ray ## branch coverage of platform/ by all tests; ARGS='-m "not system"' for the fast ones
+	$(PYTEST) --cov --cov-report term:skip-covered $(ARGS)
+
+hooks: $(VENV)/.dev ## git hooks that check code and commit subjects
+	$(BIN)/pre-commit install
+
+release: $(VENV)/.dev ## version, changelog section, wheel and sdist, tag; VERSION=1.4.0
+	@$(BIN)/python scripts/release.py $(VERSION)
 
 audit: $(VENV)/.dev ## known vulnerabilities of what is locked; needs the network; ARGS="-s osv" asks OSV
 	$(BIN)/python scripts/audit.py requirements.lock requirements-deploy.lock -- $(ARGS)

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import hypothesis
 import pytest
-from confluent_kafka.admin import AdminClient, NewTopic
-from xdist.scheduler import LoadFileScheduling
+from confluent_kafka.admin import AdminClient
 
 from coinstream.local_broker import LocalBroker
 from coinstream.settings import BrokerSettings
+from tests.cluster import cluster3 as cluster3
+from tests.cluster import network as network
+from tests.cluster import small_disk as small_disk
+from tests.cluster import started_cluster as started_cluster
+from tests.cluster import topic3 as topic3
 from tests.running_up import RunningUp
-from tests.support import restore_sigint, unique, wait_until
+from tests.support import restore_sigint
+from tests.topics_on import TopicFactory as TopicFactory
+from tests.topics_on import topic_factory as topic_factory
 
 restore_sigint()
 
@@ -28,47 +33,40 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 # Brokers of tests live for seconds: compiling their code well would take longer than they run.
 os.environ.setdefault("COINSTREAM_BROKER_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 
-# A loaded machine is no reason to fail: properties are about rules, not about time.
+# A loaded machine is no reason to fail: properties are about rules, not about time. `make test-all` runs
+# them with --hypothesis-profile full.
 hypothesis.settings.register_profile(
-    "coinstream", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "fast", max_examples=25, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
-hypothesis.settings.load_profile("coinstream")
+hypothesis.settings.register_profile(
+    "full", hypothesis.settings.get_profile("fast"), max_examples=200, print_blob=True
+)
+hypothesis.settings.load_profile("fast")
 
-SLOW_FIRST = ("faults", "browser", "orchestration", "sensors", "docs")
-"""Folders whose tests wait long. They begin, so that short ones are left when one process has no more."""
+SLOW_FIRST = ("faults", "browser", "orchestration", "sensors", "docs", "lake", "monitoring", "security")
+"""Folders whose tests take long. They begin, so that short ones are left when one process has no more."""
 
-WITH_UP = ("test_web_ui.py", "orchestration/test_up.py", "orchestration/test_termination.py")
-"""Files whose tests look at the fixture `up`, which takes a minute to start."""
+SYSTEM_FIXTURES = frozenset({"up", "started_cluster", "compose_loader"})
+"""Fixtures that start a whole stack, start a three-node cluster or build a Go program: their tests are system
+tests."""
 
-TopicFactory = Callable[..., str]
-"""`topic(name="t", partitions=1, replication=None, config=None)` creates a topic; gives its unique name."""
-
-
-SYSTEM_FIXTURES = frozenset({"up", "cluster3", "topic3"})
-"""Fixtures that start a whole stack or a three-node cluster: their tests are system tests."""
+SHARED_FIXTURES = ("up", "started_cluster")
+"""Fixtures that take up to a minute to start: all their tests run in one process, which starts them once."""
 
 
-# Before pytest's own hook, which deselects by markers.
+# Before pytest's own hook, which deselects by markers, and xdist's, which reads groups.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the users of costly fixtures as system tests, and put slow folders first."""
+    """Mark users of costly fixtures, group tests for the processes of xdist, and put slow folders first."""
     for item in items:
-        if SYSTEM_FIXTURES & set(getattr(item, "fixturenames", ())):
+        fixtures: set[str] = set(getattr(item, "fixturenames", ()))
+        if SYSTEM_FIXTURES & fixtures:
             item.add_marker(pytest.mark.system)
+        if item.get_closest_marker("xdist_group") is None:
+            file = item.path.relative_to(ROOT).as_posix()
+            group = next((name for name in SHARED_FIXTURES if name in fixtures), file)
+            item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: _turn(item.path.parent.name))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """How processes share the tests: file by file; the files that look at one `up` are one."""
-    sharing = LoadFileScheduling(config, log)
-    sharing._split_scope = _shared
-    return sharing
-
-
-def _shared(nodeid: str) -> str:
-    file = nodeid.split("::", 1)[0]
-    return "up" if file.endswith(WITH_UP) else file
 
 
 def _turn(folder: str) -> int:
@@ -82,13 +80,6 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
         yield local
 
 
-@pytest.fixture(scope="module")
-def cluster3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
-    """Three nodes that a fault test may kill, pause and start again: `cluster3.nodes[i].kill()`."""
-    with LocalBroker(tmp_path_factory.mktemp("cluster"), nodes=3, port=0, heap_mb=384) as local:
-        yield local
-
-
 @pytest.fixture(scope="session")
 def broker_settings(broker: LocalBroker) -> BrokerSettings:
     """Settings that lead to `broker`."""
@@ -96,46 +87,26 @@ def broker_settings(broker: LocalBroker) -> BrokerSettings:
 
 
 @pytest.fixture(scope="session")
-def topic(broker: LocalBroker) -> TopicFactory:
+def large_topics() -> list[str]:
+    """Topics of the running test that are too large to stay."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def topic(broker: LocalBroker, large_topics: list[str]) -> TopicFactory:
     """Creates topics on `broker`, each with a name of its own, and waits until they can be used."""
-    return topic_factory(broker.bootstrap)
+    return topic_factory(broker.bootstrap, large_topics)
 
 
-@pytest.fixture(scope="module")
-def topic3(cluster3: LocalBroker) -> TopicFactory:
-    """The same on `cluster3`."""
-    return topic_factory(cluster3.bootstrap)
-
-
-def topic_factory(bootstrap: str) -> TopicFactory:
-    """A function that creates topics on the cluster at `bootstrap`."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-
-    def create(
-        name: str = "topic",
-        partitions: int = 1,
-        replication: int | None = None,
-        config: dict[str, str] | None = None,
-    ) -> str:
-        wanted = unique(name)
-        new = NewTopic(
-            wanted,
-            num_partitions=partitions,
-            # -1: the broker's default, which is its count of nodes.
-            replication_factor=replication if replication is not None else -1,
-            # Kept for ever: the broker goes by a message's own time, and recordings are old.
-            config={"retention.ms": "-1", **(config or {})},
-        )
-        admin.create_topics([new])[wanted].result(30)
-        wait_until(lambda: _has_leaders(admin, wanted, partitions), what=f"topic {wanted} has its leaders")
-        return wanted
-
-    return create
-
-
-def _has_leaders(admin: AdminClient, topic: str, partitions: int) -> bool:
-    found = admin.list_topics(topic, timeout=10).topics[topic].partitions
-    return len(found) == partitions and all(part.leader >= 0 for part in found.values())
+@pytest.fixture(autouse=True)
+def _large_topics_go(request: pytest.FixtureRequest, large_topics: list[str]) -> Iterator[None]:
+    yield
+    if large_topics:
+        broker: LocalBroker = request.getfixturevalue("broker")
+        admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+        for deleted in admin.delete_topics(large_topics).values():
+            deleted.result(30)
+        large_topics.clear()
 
 
 @pytest.fixture(scope="session")

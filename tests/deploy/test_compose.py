@@ -26,7 +26,7 @@ BROKERS = ("redpanda-0", "redpanda-1", "redpanda-2")
 
 
 @pytest.fixture(scope="module")
-def loader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def compose_loader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A program that loads a compose file with the library behind `docker compose config`."""
     go = shutil.which("go")
     if go is None:
@@ -45,11 +45,11 @@ def loader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
-def load(loader: Path, folder: Path, secrets: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def load(compose_loader: Path, folder: Path, secrets: dict[str, str]) -> subprocess.CompletedProcess[str]:
     env_file = folder / "env"
     env_file.write_text("".join(f"{name}={value}\n" for name, value in secrets.items()))
     return subprocess.run(
-        [loader, DEPLOY / "compose.yaml", env_file],
+        [compose_loader, DEPLOY / "compose.yaml", env_file],
         capture_output=True,
         text=True,
         timeout=60,
@@ -59,8 +59,8 @@ def load(loader: Path, folder: Path, secrets: dict[str, str]) -> subprocess.Comp
 
 
 @pytest.fixture
-def compose(loader: Path, tmp_path: Path) -> dict[str, Any]:
-    done = load(loader, tmp_path, SECRETS)
+def compose(compose_loader: Path, tmp_path: Path) -> dict[str, Any]:
+    done = load(compose_loader, tmp_path, SECRETS)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -109,8 +109,8 @@ def test_ours_run_without_rights(compose: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("missing", SECRETS)
-def test_every_secret_must_be_given(missing: str, loader: Path, tmp_path: Path) -> None:
-    done = load(loader, tmp_path, {name: value for name, value in SECRETS.items() if name != missing})
+def test_every_secret_must_be_given(missing: str, compose_loader: Path, tmp_path: Path) -> None:
+    done = load(compose_loader, tmp_path, {name: value for name, value in SECRETS.items() if name != missing})
     assert done.returncode != 0
     assert missing in done.stderr
     example = (DEPLOY / "env.example").read_text()

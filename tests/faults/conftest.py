@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, PartitionMetadata
 
-from coinstream.local_broker import Listener, LocalBroker, Node
+from coinstream.local_broker import LocalBroker, Node
+from tests.cluster import is_in_sync
 from tests.faults.judge import Sent as SentMessage
 from tests.faults.judge import franz_program, judge, read_all, read_all_with_franz
-from tests.faults.slow import SlowNetwork
 from tests.support import wait_until
 
 Check = Callable[[str, list[SentMessage]], None]
@@ -42,9 +41,7 @@ class Watch:
     def replicas_in(self, topic: str) -> bool:
         """Whether every replica of every partition is in sync."""
         parts = self._partitions(topic)
-        return bool(parts) and all(
-            part.leader >= 0 and set(part.isrs) == set(part.replicas) for part in parts
-        )
+        return bool(parts) and all(map(is_in_sync, parts))
 
     def _partitions(self, topic: str) -> list[PartitionMetadata]:
         try:
@@ -59,45 +56,12 @@ class Watch:
         wait_until(lambda: self.replicas_in(topic), 60, f"all replicas of {topic} are in sync")
 
 
-@pytest.fixture(scope="package")
-def network() -> Iterator[SlowNetwork]:
-    """A second way to each node of `cluster3`, through a network that can be made slow."""
-    slow = SlowNetwork(3)
-    yield slow
-    slow.close()
-
-
-@pytest.fixture(scope="package")
-def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | None]:
-    """The data folder of the third node on a small file system of its own, where that is permitted."""
-    data = tmp_path_factory.getbasetemp() / "cluster" / "nodes-3" / "node-3" / "data"
-    data.mkdir(parents=True)
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=192m", "tmpfs", data], capture_output=True, check=False
-    )
-    yield data if mounted.returncode == 0 else None
-    if mounted.returncode == 0:
-        subprocess.run(["umount", data], check=True)
-
-
-@pytest.fixture(scope="package")
-def cluster3(
-    tmp_path_factory: pytest.TempPathFactory, network: SlowNetwork, small_disk: Path | None
-) -> Iterator[LocalBroker]:
-    """One cluster for all fault tests: each leaves it whole."""
-    slow = Listener("SLOW", "PLAINTEXT", advertised_ports=network.ports)
-    home = tmp_path_factory.getbasetemp() / "cluster"
-    with LocalBroker(home, nodes=3, port=0, heap_mb=384, listeners=[slow]) as cluster:
-        network.lead({node.node_id: node.plan.ports["SLOW"] for node in cluster.nodes})
-        yield cluster
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def watch(cluster3: LocalBroker) -> Watch:
     return Watch(cluster3)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def check(cluster3: LocalBroker) -> Check:
     return checker(cluster3.bootstrap)
 

@@ -43,6 +43,8 @@ def test_finds_a_market_in_two_partitions() -> None:
     assert judge(A, stored(*A[:2]) + stored(*A[2:], partition=1)).reordered == {"A"}
 
 
+# It builds a Go program, which takes a minute at first.
+@pytest.mark.system
 def test_the_second_judge_sits_too() -> None:
     program = franz_program()
     if isinstance(program, str):

@@ -15,6 +15,7 @@ from confluent_kafka.admin import AdminClient
 
 from coinstream.cli.rendering import duration
 from coinstream.local_broker import LocalBroker
+from tests.command_line import run_cli
 from tests.conftest import TopicFactory
 from tests.support import unique, wait_until
 
@@ -33,67 +34,63 @@ def group(broker: LocalBroker, topic: TopicFactory) -> tuple[str, str]:
     return group, name
 
 
+@pytest.fixture(autouse=True)
+def _on_the_broker(broker: LocalBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDPANDA_BROKERS", broker.bootstrap)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
 def environment(bootstrap: str) -> dict[str, str]:
     return os.environ | {"REDPANDA_BROKERS": bootstrap, "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
 
 
-def coinstream(bootstrap: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "coinstream", *arguments],
-        env=environment(bootstrap),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
 def test_lag_of_a_group(broker: LocalBroker, group: tuple[str, str]) -> None:
     name, topic = group
-    told = json.loads(coinstream(broker.bootstrap, "lag", name, "--json").stdout)
+    told = json.loads(run_cli("lag", name, "--json").stdout)
     (one,) = told["groups"]
     assert (one["group"], one["messages"], one["state"]) == (name, 5, "EMPTY")
     parts = {part["partition"]: part for part in one["partitions"]}
     assert (parts[1]["messages"], parts[1]["committed"], parts[1]["seconds_from"]) == (5, 3, "record")
-    shown = coinstream(broker.bootstrap, "lag", name).stdout
+    shown = run_cli("lag", name).stdout
     assert topic in shown
     assert "oldest" in shown
 
 
 def test_all_groups_are_listed(broker: LocalBroker, group: tuple[str, str]) -> None:
-    shown = coinstream(broker.bootstrap, "lag")
-    assert shown.returncode == 0
+    shown = run_cli("lag")
+    assert shown.exit_code == 0
     assert group[0] in shown.stdout
 
 
 def test_a_group_that_does_not_exist(broker: LocalBroker) -> None:
-    lag, health = (coinstream(broker.bootstrap, command, "nobody-4") for command in ("lag", "health"))
-    assert (lag.returncode, health.returncode) == (1, 1)
+    lag, health = (run_cli(command, "nobody-4") for command in ("lag", "health"))
+    assert (lag.exit_code, health.exit_code) == (1, 1)
     assert "error: there is no consumer group nobody-4" in lag.stderr
     assert "Traceback" not in lag.stderr + health.stderr
     assert "-1" in health.stdout
 
 
 def test_health_tells_by_its_exit_code(broker: LocalBroker, group: tuple[str, str]) -> None:
-    told = coinstream(broker.bootstrap, "health", group[0], "--json")
-    assert told.returncode == 0, told.stdout
+    told = run_cli("health", group[0], "--json")
+    assert told.exit_code == 0, told.stdout
     one = json.loads(told.stdout)
     assert one["status"] == "healthy"
     assert (one["groups"][0]["lag"], one["groups"][0]["state"]) == (5, "EMPTY")
-    dead = coinstream("127.0.0.1:1", "health", "--json")
-    assert dead.returncode == 1
+    dead = run_cli("health", "--json", environment={"REDPANDA_BROKERS": "127.0.0.1:1"})
+    assert dead.exit_code == 1
     shown = json.loads(dead.stdout)
     assert {shown["status"], shown["cluster"]["status"], shown["producer"]["status"]} == {"unhealthy"}
 
 
 def test_top_shows_everything_once(broker: LocalBroker, group: tuple[str, str]) -> None:
-    told = json.loads(coinstream(broker.bootstrap, "top", "--once", "--json").stdout)
+    told = json.loads(run_cli("top", "--once", "--json").stdout)
     topics = {line["topic"]: line for line in told["topics"]}
     mine = topics[group[1]]
     assert (mine["records"], mine["lag"], mine["slowest"], mine["partitions"]) == (8, 5, group[0], 2)
     assert mine["rate"] == 0
     assert mine["newest_s"] is not None
     assert told["producer"]["latency_ms"] > 0
-    shown = coinstream(broker.bootstrap, "top", "--once").stdout
+    shown = run_cli("top", "--once").stdout
     assert group[0] in shown
     assert group[1] in shown
 
@@ -141,4 +138,4 @@ def test_durations_as_people_say_them(seconds: float | None, expected: str) -> N
 def test_a_deleted_group_does_not_exist(broker: LocalBroker, group: tuple[str, str]) -> None:
     admin = AdminClient({"bootstrap.servers": broker.bootstrap})
     admin.delete_consumer_groups([group[0]])[group[0]].result(30)
-    assert coinstream(broker.bootstrap, "lag", group[0]).returncode == 1
+    assert run_cli("lag", group[0]).exit_code == 1

@@ -26,10 +26,18 @@ WANTED = {
     "crypto-ohlcv": (12, 2_592_000_000, 2_147_483_648, 86_400_000, 209_715_200),
     "crypto-analytics": (6, 7_776_000_000, 1_073_741_824, 172_800_000, 314_572_800),
     "crypto-level1": (48, 86_400_000, 536_870_912, 3_600_000, 52_428_800),
+    "crypto-trades": (48, 604_800_000, 1_073_741_824, 86_400_000, 104_857_600),
+    "crypto-book": (48, 86_400_000, 536_870_912, 3_600_000, 52_428_800),
+    "crypto-derivatives": (12, 2_592_000_000, 1_073_741_824, 86_400_000, 209_715_200),
+    "crypto-liquidations": (6, 7_776_000_000, 1_073_741_824, 172_800_000, 314_572_800),
     "crypto-prices-kraken": (12, 907_200_000, 1_073_741_824, 86_400_000, 104_857_600),
     "crypto-ohlcv-kraken": (6, 3_888_000_000, 2_147_483_648, 86_400_000, 209_715_200),
     "crypto-analytics-kraken": (3, 11_664_000_000, 1_073_741_824, 172_800_000, 314_572_800),
     "crypto-level1-kraken": (24, 129_600_000, 536_870_912, 3_600_000, 52_428_800),
+    "crypto-trades-kraken": (24, 907_200_000, 1_073_741_824, 86_400_000, 104_857_600),
+    "crypto-book-kraken": (24, 129_600_000, 536_870_912, 3_600_000, 52_428_800),
+    "crypto-derivatives-kraken": (6, 3_888_000_000, 1_073_741_824, 86_400_000, 209_715_200),
+    "crypto-liquidations-kraken": (3, 11_664_000_000, 1_073_741_824, 172_800_000, 314_572_800),
 }
 
 
@@ -38,7 +46,8 @@ def test_topics_are_as_specified(cluster3: LocalBroker) -> None:
     specs = [*CORE_TOPICS, *(exchange_topic(spec, "kraken") for spec in CORE_TOPICS)]
     first = provisioner.plan(specs)
     assert first.warnings == ()
-    assert first.count(PlanAction.CREATE) == 8
+    assert {spec.name for spec in specs} == WANTED.keys()
+    assert first.count(PlanAction.CREATE) == len(WANTED)
     provisioner.apply(first)
 
     admin = AdminClient({"bootstrap.servers": cluster3.bootstrap})
@@ -62,7 +71,7 @@ def test_topics_are_as_specified(cluster3: LocalBroker) -> None:
 
     # Each plan may ask another node, so the one that is settled is looked at.
     again = wait_until(settled, what="the plan is settled")
-    assert [topic.differences for topic in again.topics if topic.spec] == [()] * 8
+    assert [topic.differences for topic in again.topics if topic.spec] == [()] * len(WANTED)
 
 
 def partitions_of(admin: AdminClient, topic: str) -> dict[int, Any]:
@@ -88,12 +97,19 @@ def test_a_wrong_replication_factor_is_shown_and_left_alone(cluster3: LocalBroke
     name = topic_factory(cluster3.bootstrap)("thin", replication=1)
     provisioner = Provisioner(BrokerSettings(brokers=cluster3.bootstrap))
     spec = PRICES.model_copy(update={"name": name, "partitions": 1})
-    (topic,) = [topic for topic in provisioner.plan([spec]).topics if topic.name == name]
+
+    def known() -> Plan | None:
+        plan = provisioner.plan([spec])
+        return None if plan.count(PlanAction.CREATE) else plan
+
+    # The node that is asked may not have heard of the topic yet.
+    plan = wait_until(known, what=f"the node that is asked knows {name}")
+    (topic,) = [topic for topic in plan.topics if topic.name == name]
     assert topic.action is PlanAction.CANNOT
     (factor,) = [item for item in topic.differences if item.action is PlanAction.CANNOT]
     assert (factor.setting, factor.actual, factor.wanted) == ("replication.factor", "1", "3")
-    # What can be mended beside it is.
-    provisioner.apply(provisioner.plan([spec]))
+    # The other settings are changed.
+    provisioner.apply(plan)
 
     def left() -> set[str]:
         return {item.setting for item in provisioner.plan([spec]).topics[0].differences}
@@ -107,7 +123,12 @@ def test_topics_that_nobody_wants_are_shown_and_never_touched(cluster3: LocalBro
     admin = AdminClient({"bootstrap.servers": cluster3.bootstrap})
     admin.create_topics([NewTopic(name, 1, 3)])[name].result(30)
     provisioner = Provisioner(BrokerSettings(brokers=cluster3.bootstrap))
-    plan = provisioner.plan(catalogue())
+
+    def planned() -> Plan | None:
+        plan = provisioner.plan(catalogue())
+        return plan if name in {topic.name for topic in plan.topics} else None
+
+    plan = wait_until(planned, what=f"the node that is asked knows {name}")
     assert name in [topic.name for topic in plan.topics if topic.action is PlanAction.UNMANAGED]
     provisioner.apply(plan)
     assert name in {topic.name for topic in provisioner.actual()}

@@ -1,0 +1,95 @@
+"""Files for the host of the repository and for contributors' tools."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+GITHUB = ROOT / ".github"
+SCHEMAS = {
+    ".github/workflows/ci.yml": ["vendor.github-workflows", "custom.github-workflows-require-timeout"],
+    ".github/dependabot.yml": ["vendor.dependabot"],
+    ".github/ISSUE_TEMPLATE/bug.yml": ["vendor.github-issue-forms"],
+    ".github/ISSUE_TEMPLATE/feature.yml": ["vendor.github-issue-forms"],
+    ".github/ISSUE_TEMPLATE/config.yml": ["vendor.github-issue-config"],
+}
+
+
+def check(schema: str, file: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(file)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def workflow() -> dict[str, Any]:
+    return dict(yaml.safe_load((GITHUB / "workflows/ci.yml").read_text()))
+
+
+def test_every_file_has_a_schema() -> None:
+    files = {path.relative_to(ROOT).as_posix() for path in GITHUB.rglob("*.yml")}
+    assert files == SCHEMAS.keys()
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_a_file_fits_its_schema(name: str) -> None:
+    for schema in SCHEMAS[name]:
+        done = check(schema, ROOT / name)
+        assert done.returncode == 0, done.stdout
+
+
+def test_the_schema_finds_faults(tmp_path: Path) -> None:
+    broken = tmp_path / "ci.yml"
+    broken.write_text((GITHUB / "workflows/ci.yml").read_text().replace("runs-on", "runs-in"))
+    assert check("vendor.github-workflows", broken).returncode != 0
+
+
+def test_hosted_ci_runs_everything_on_every_supported_python() -> None:
+    (job,) = workflow()["jobs"].values()
+    assert ".ci/run" in [step.get("run") for step in job["steps"]]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    supported = re.findall(r"Python :: (\d\.\d+)", "\n".join(project["classifiers"]))
+    assert job["strategy"]["matrix"]["python"] == supported
+    assert project["requires-python"] == f">={supported[0]}"
+
+
+def test_ci_runs_both_targets() -> None:
+    lines = (ROOT / ".ci/run").read_text().splitlines()
+    assert [line for line in lines if line.startswith("make ")] == ["make test", "make test-all"]
+
+
+def test_owned_paths_exist() -> None:
+    rules = [line.split() for line in (GITHUB / "CODEOWNERS").read_text().splitlines()]
+    owned = [rule[0] for rule in rules if rule and rule[0] not in ("#", "*")]
+    assert owned
+    assert not [path for path in owned if not (ROOT / path.strip("/")).is_dir()]
+
+
+def test_updates_are_asked_for_where_dependencies_are() -> None:
+    updates = yaml.safe_load((GITHUB / "dependabot.yml").read_text())["updates"]
+    folders = [folder for one in updates for folder in one.get("directories", [one.get("directory")])]
+    assert not [folder for folder in folders if not (ROOT / folder.strip("/")).is_dir()]
+    modules = {f"/{path.parent.relative_to(ROOT)}" for path in ROOT.glob("tests/**/go.mod")}
+    assert modules <= set(folders)
+
+
+def test_hooks_run_what_the_makefile_runs() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pre_commit", "validate-config", str(ROOT / ".pre-commit-config.yaml")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (repo,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    entries = " ".join(hook["entry"] for hook in repo["hooks"])
+    assert "ruff check" in entries
+    assert "ruff format --check" in entries
+    script = next(word for word in entries.split() if word.startswith("scripts/"))
+    assert (ROOT / script).is_file()
