@@ -50,7 +50,7 @@ class TestKraken:
         both = [
             1,
             {"a": [["1.9", "3", "1.3"]]},
-            {"b": [["1.5", "0.0", "1.3"]], "c": "97"},
+            {"b": [["1.5", "0.0", "1.3"]]},
             "book-10",
             "ETH/USD",
         ]
@@ -93,7 +93,7 @@ class TestKraken:
             2,
             4,
         )
-        change = {"symbol": "BTC/USD", "bids": [{"price": 2, "qty": 1}], "asks": [], "checksum": 1}
+        change = {"symbol": "BTC/USD", "bids": [{"price": 2, "qty": 1}], "asks": []}
         assert top(only(parse(parser, {"channel": "book", "type": "update", "data": [change]}))) == (
             2,
             3,

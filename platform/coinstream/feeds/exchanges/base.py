@@ -166,6 +166,10 @@ class ExchangeAdapter(ABC):
         """Fetch the REST snapshot of a book as a frame for the parser; None where the stream holds it."""
         return None
 
+    def resync(self, instrument: Instrument) -> tuple[bytes, ...]:
+        """Return requests that make the exchange send the book of a symbol again; empty: connect again."""
+        return ()
+
     async def recover(self, http: httpx.AsyncClient, gap: Gap) -> list[Message]:
         """Fetch by REST what a gap in one symbol's stream lost; empty where there is no way."""
         return []

@@ -11,7 +11,7 @@ import msgspec
 
 from coinstream.errors import FeedError
 from coinstream.feeds.feed_stats import Reason
-from coinstream.feeds.parsers import Gap, KrakenParser, Parser
+from coinstream.feeds.parsers import Gap, Parser
 from coinstream.feeds.parsers.base import from_ms, trade_price
 from coinstream.feeds.protocols import new_parser
 from coinstream.messages import Message
@@ -139,7 +139,7 @@ class KrakenDialect:
 
     def parser(self) -> Parser:
         """See `Dialect.parser`."""
-        return KrakenParser()
+        return new_parser(self.exchange, types=frozenset({"level1", "price"}))
 
     def subscribe(self, symbols: Sequence[str]) -> Iterator[bytes]:
         """See `Dialect.subscribe`."""

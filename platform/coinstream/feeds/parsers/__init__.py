@@ -12,7 +12,6 @@ from coinstream.feeds.parsers.coingecko import CoingeckoParser
 from coinstream.feeds.parsers.deribit import DeribitParser
 from coinstream.feeds.parsers.ftx import FtxParser
 from coinstream.feeds.parsers.huobi import HuobiParser
-from coinstream.feeds.parsers.kraken import KrakenParser
 from coinstream.feeds.parsers.lean import LeanParser
 
 __all__ = [
@@ -21,7 +20,6 @@ __all__ = [
     "CoingeckoParser",
     "Frame",
     "Gap",
-    "KrakenParser",
     "LeanParser",
     "Parsed",
     "Parser",
@@ -33,7 +31,6 @@ PARSERS: Final[dict[str, Callable[[], Parser]]] = {
     "coinbase": CoinbaseParser,
     "coinbaseexchange": lambda: CoinbaseParser("coinbaseexchange"),
     "coingecko": CoingeckoParser,
-    "kraken": KrakenParser,
     "lean": LeanParser,
     "bitmex": BitmexParser,
     "deribit": DeribitParser,
@@ -46,7 +43,6 @@ PARSERS: Final[dict[str, Callable[[], Parser]]] = {
 HOSTS: Final[dict[str, str]] = {
     "coinbase.com": "coinbase",
     "coingecko.com": "coingecko",
-    "kraken.com": "kraken",
     "bitmex.com": "bitmex",
     "deribit.com": "deribit",
     "ftx.com": "ftx",
