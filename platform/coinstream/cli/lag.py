@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from coinstream.cli.output import AsJson, console, print_json
+from coinstream.cli.output import AsJson, cell, console, print_json
 from coinstream.cli.rendering import Interval, asked_broker, duration, per_second, stream, styled, watch
 from coinstream.monitoring.evaluation import PartitionStatus
 from coinstream.monitoring.group_evaluation import GroupEvaluation, evaluate_group
@@ -114,7 +114,7 @@ def _groups_table(groups: list[GroupLag], settings: LagSettings) -> Table:
     table = Table("group", "state", "members", "lag", "oldest", "trend", "verdict", "topics", box=None)
     for one in groups:
         table.add_row(
-            escape(one.group),
+            cell(one.group),
             one.state.lower(),
             str(one.members),
             f"{one.messages:,}",

@@ -7,7 +7,7 @@ letter is recorded as replayed if and only if it was sent. A second replay at th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
@@ -24,7 +24,7 @@ from coinstream.dlq.entry import (
     decode_dead_letter,
 )
 from coinstream.dlq.original import with_original
-from coinstream.dlq.replay_log import EntryKey, read_replays, record_replay
+from coinstream.dlq.replay_log import EntryKey, Replays, read_replays, record_replay
 from coinstream.dlq.topics import dlq_topic, ensure_replay_log
 from coinstream.errors import TopicError
 from coinstream.kafka import admin_client, broker_error
@@ -159,7 +159,7 @@ class DeadLetterQueue:
             BrokerError: the cluster does not answer.
         """
         wanted = wanted or DeadLetterFilter()
-        replays: Mapping[EntryKey, int] | None = None
+        replays: Replays | None = None
         with PartitionReader(
             self._brokers,
             self._consumer,
@@ -218,12 +218,12 @@ class DeadLetterQueue:
         if len(run.chunk) >= _CHUNK:
             self._send(run)
 
-    def _entry(self, record: Record, replays: Mapping[EntryKey, int]) -> DeadLetterEntry:
+    def _entry(self, record: Record, replays: Replays) -> DeadLetterEntry:
         letter = decode_dead_letter(record)
         key = (record.partition() or 0, offset_of(record))
         # The message's own count is believed only if the log knows the replay that it comes from.
-        before = replays.get(_entry_key(letter.replayed_from, self.dlq_topic), 0)
-        return DeadLetterEntry(letter, *key, record.timestamp()[1], key in replays, before)
+        before = replays.count(_entry_key(letter.replayed_from, self.dlq_topic))
+        return DeadLetterEntry(letter, *key, record.timestamp()[1], replays.count(key) > 0, before)
 
     def _topic_id(self) -> str:
         """Return the id of the dead-letter topic; empty where the broker has none."""

@@ -6,7 +6,6 @@ that it was replayed: only this log does, to which a replay writes in the transa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -19,8 +18,26 @@ from coinstream.errors import TopicError
 from coinstream.records import key_of, value_of
 from coinstream.settings import BrokerSettings, ConsumerSettings
 
+_BATCH: Final = 500
+_PREFETCH_KBYTES: Final = 1_024
 EntryKey = tuple[int, int]
 """Partition and offset of a dead letter in its dead-letter topic."""
+
+
+class Replays:
+    """The dead letters of one topic that were replayed, with their count of replays."""
+
+    def __init__(self) -> None:
+        # Nested, since a tuple for each of a million entries would take a hundred megabytes.
+        self._counts: dict[int, dict[int, int]] = {}
+
+    def add(self, entry: EntryKey, count: int) -> None:
+        """Note a replay."""
+        self._counts.setdefault(entry[0], {})[entry[1]] = count
+
+    def count(self, entry: EntryKey) -> int:
+        """Return how often the message of an entry was replayed with it; 0: it was not."""
+        return self._counts.get(entry[0], {}).get(entry[1], 0)
 
 
 class _Replay(msgspec.Struct, rename="camel"):
@@ -35,8 +52,8 @@ _decoder: Final = msgspec.json.Decoder(_Replay)
 
 def read_replays(
     brokers: BrokerSettings, settings: ConsumerSettings, dlq_topic: str, topic_id: str
-) -> Mapping[EntryKey, int]:
-    """Return the dead letters of a dead-letter topic that were replayed, with their count of replays.
+) -> Replays:
+    """Return the dead letters of a dead-letter topic that were replayed.
 
     Args:
         brokers: where to read.
@@ -47,18 +64,20 @@ def read_replays(
     Raises:
         BrokerError: the cluster does not answer, or does not let this user read.
     """
-    found: dict[EntryKey, int] = {}
+    found = Replays()
     name = dlq_topic.encode()
     try:
-        with PartitionReader(brokers, settings, REPLAY_LOG.name) as reader:
+        with PartitionReader(
+            brokers, settings, REPLAY_LOG.name, max_records=_BATCH, prefetch_kbytes=_PREFETCH_KBYTES
+        ) as reader:
             for batch in reader:
                 for record in batch:
                     replay = _read(record) if key_of(record) == name else None
                     if replay is not None and replay.topic_id == topic_id:
-                        found[replay.partition, replay.offset] = replay.replays
+                        found.add((replay.partition, replay.offset), replay.replays)
     except TopicError:
         # It is created by the first replay.
-        return {}
+        return found
     return found
 
 

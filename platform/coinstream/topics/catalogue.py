@@ -36,6 +36,7 @@ class TopicSpec(BaseModel):
     cleanup_policy: str = "delete"
     index_interval_bytes: int | None = None
     unclean_leader_election: bool | None = None
+    max_message_bytes: int | None = None
 
     @field_validator("name")
     @classmethod
@@ -56,6 +57,7 @@ class TopicSpec(BaseModel):
             "segment.bytes": self.segment_bytes,
             "index.interval.bytes": self.index_interval_bytes,
             "unclean.leader.election.enable": self.unclean_leader_election,
+            "max.message.bytes": self.max_message_bytes,
         }
         return {name: _text(value) for name, value in wanted.items() if value is not None}
 
@@ -150,6 +152,9 @@ def market_topics() -> tuple[TopicSpec, ...]:
     return (*CORE_TOPICS, *_ADDED.values())
 
 
+DEAD_LETTER_BYTES: Final = 4 * _MIB
+"""Largest record of a dead-letter topic: the largest message of its topic, with the reason in headers."""
+
 HEALTH: Final = TopicSpec(
     name=HEALTH_TOPIC,
     partitions=1,
@@ -168,6 +173,7 @@ FEED_DEAD_LETTERS: Final = TopicSpec(
     retention_bytes=256 * _MIB,
     segment_ms=_DAY_MS,
     segment_bytes=64 * _MIB,
+    max_message_bytes=DEAD_LETTER_BYTES,
 )
 """Frames of exchanges that should have become messages but could not; the figures are ours."""
 
@@ -192,6 +198,7 @@ def dead_letter_topic(spec: TopicSpec) -> TopicSpec:
             "name": spec.name + DEAD_LETTER_SUFFIX,
             "partitions": min(spec.partitions, 6),
             "retention_ms": max(spec.retention_ms, 30 * _DAY_MS),
+            "max_message_bytes": DEAD_LETTER_BYTES,
         }
     )
 
