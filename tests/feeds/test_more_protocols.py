@@ -112,7 +112,7 @@ QUOTES: list[tuple[str, str, list[Any]]] = [
     (
         "htx",
         "BTC/USD:BTC",
-        [{"ch": "market.BTC-USD.bbo", "ts": MS, "tick": {"bid": [9, 3], "ask": [11, 4], "mrid": 1}}],
+        [{"ch": "market.BTC-USD.bbo", "ts": MS, "tick": {"bid": [9, 0.27], "ask": [11, 0.44], "mrid": 1}}],
     ),
     ("htx", "BTC/USDT", [{"ch": "market.btcusdt.depth.step0", "ts": MS, "tick": BOOK}]),
     (

@@ -11,7 +11,6 @@ from coinstream.feeds.parsers.coinbase import CoinbaseParser
 from coinstream.feeds.parsers.coingecko import CoingeckoParser
 from coinstream.feeds.parsers.deribit import DeribitParser
 from coinstream.feeds.parsers.ftx import FtxParser
-from coinstream.feeds.parsers.huobi import HuobiParser
 from coinstream.feeds.parsers.lean import LeanParser
 
 __all__ = [
@@ -36,7 +35,6 @@ PARSERS: Final[dict[str, Callable[[], Parser]]] = {
     "deribit": DeribitParser,
     "ftx": FtxParser,
     "ftxus": lambda: FtxParser("ftxus"),
-    "htx": HuobiParser,
 }
 """Parsers by exchange id (ccxt's names)."""
 
@@ -47,9 +45,6 @@ HOSTS: Final[dict[str, str]] = {
     "deribit.com": "deribit",
     "ftx.com": "ftx",
     "ftx.us": "ftxus",
-    "huobi.pro": "htx",
-    "hbdm.com": "htx",
-    "htx.com": "htx",
 }
 """Exchange by the end of its host names; the first that fits counts."""
 
