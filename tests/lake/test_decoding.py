@@ -15,7 +15,7 @@ from coinstream.lake import decoding
 from coinstream.lake.decoding import BlockDecoder, DecodedBlock
 from coinstream.lake.schemas import TIME, spec_named
 from coinstream.lake.strict_decoder import StrictDecoder
-from tests.lake.support import level1
+from tests.lake.support import book, level1
 
 SPEC = spec_named("level1")
 GOOD = msgspec.json.encode(level1())
@@ -128,3 +128,14 @@ def by_the_letter(value: bytes | None) -> dict[str, Any]:
 
 def _there(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if value is not None}
+
+
+@pytest.mark.parametrize("level", [[1], [1, 2, 3], [], [1, None], [None, 1], None, 1, ["1", 2]])
+def test_a_level_that_is_no_pair_of_numbers_is_a_fault_also_among_good_books(level: object) -> None:
+    payloads = [msgspec.json.encode(book(number)) for number in range(100)]
+    payloads[50] = msgspec.json.encode(book(bids=[level]))
+    decoded = BlockDecoder(spec_named("book")).decode(pa.array(payloads, pa.binary()))
+    faults = decoded.fault.to_pylist()
+    assert [at for at, fault in enumerate(faults) if fault] == [50]
+    alone = BlockDecoder(spec_named("book")).decode(pa.array(payloads[50:51], pa.binary()))
+    assert alone.fault.to_pylist() == faults[50:51]

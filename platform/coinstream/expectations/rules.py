@@ -122,13 +122,7 @@ def _level1(_: LakeSettings) -> Iterator[Rule]:
     yield _refusing(
         "bid_at_most_ask", "the bid is at most the ask", _pair("best_ask", "best_bid"), "best_bid", "best_ask"
     )
-    yield _refusing(
-        "sizes_positive",
-        "sizes are above zero",
-        _between("smallest_size", min_value=0, strict_min=True),
-        "bid_size",
-        "ask_size",
-    )
+    yield _sizes("bid_size", "ask_size")
     yield _symbol()
 
 
@@ -167,11 +161,57 @@ def _analytics(_: LakeSettings) -> Iterator[Rule]:
     )
 
 
+def _trade(_: LakeSettings) -> Iterator[Rule]:
+    yield from _prices("trade_price")
+    yield _sizes("size")
+    yield _side()
+    yield _symbol()
+
+
+def _book(_: LakeSettings) -> Iterator[Rule]:
+    yield from _prices()
+    yield _sizes()
+    yield _refusing(
+        "levels_sorted", "bids fall and asks rise from level to level", _true("levels_sorted"), "sequence"
+    )
+    yield _refusing("bid_at_most_ask", "the best bid is at most the best ask", _pair("best_ask", "best_bid"))
+    yield _refusing(
+        "levels_within_depth",
+        "no side has more levels than the depth",
+        _between("levels_beyond", max_value=0),
+        "depth",
+    )
+    yield _symbol()
+
+
+def _derivative_ticker(_: LakeSettings) -> Iterator[Rule]:
+    yield from _prices("mark_price", "index_price", "last_price")
+    yield _quantities("open_interest")
+    yield _warning(
+        "funding_rate_is_fraction",
+        "the funding rate lies between -1 and 1",
+        _between("funding_rate", min_value=-1, max_value=1),
+        "funding_rate",
+    )
+    yield _symbol()
+
+
+def _liquidation(_: LakeSettings) -> Iterator[Rule]:
+    yield from _prices("liquidation_price")
+    yield _sizes("size")
+    yield _side()
+    yield _symbol()
+
+
 _OWN: Final[dict[str, Callable[[LakeSettings], Iterator[Rule]]]] = {
     "price": _price,
     "level1": _level1,
     "ohlcv": _ohlcv,
     "analytics": _analytics,
+    "trade": _trade,
+    "book": _book,
+    "derivativeticker": _derivative_ticker,
+    "liquidation": _liquidation,
 }
 
 _ADDED: Final[dict[str, dict[str, Rule]]] = {}
@@ -199,6 +239,15 @@ def _prices(*columns: str) -> Iterator[Rule]:
 def _quantities(*columns: str) -> Rule:
     asked = _between("smallest_quantity", min_value=0)
     return _refusing("quantities_not_negative", "volumes and caps are not negative", asked, *columns)
+
+
+def _sizes(*columns: str) -> Rule:
+    asked = _between("smallest_size", min_value=0, strict_min=True)
+    return _refusing("sizes_positive", "sizes are above zero", asked, *columns)
+
+
+def _side() -> Rule:
+    return _refusing("side_form", "the side is buy or sell", _true("side_form"), "side")
 
 
 def _symbol() -> Rule:

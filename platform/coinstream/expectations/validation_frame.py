@@ -17,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from coinstream.expectations.book_levels import Side
 from coinstream.expectations.series import Numbers, Series
 from coinstream.lake.batch import Batch
 from coinstream.lake.schemas import TableSpec
@@ -35,7 +36,17 @@ EXCHANGE_FORM: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
 SYMBOL_FORM: Final = re.compile(r"[^\s/:]{1,32}/[^\s/:]{1,32}(?::[^\s/:]{1,64})?\Z")
 
 _EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
-_QUANTITIES: Final = ("volume_24h", "market_cap", "volume", "total_market_cap", "total_volume")
+SIDE_FORM: Final = re.compile(r"(?:buy|sell)\Z")
+
+_QUANTITIES: Final = (
+    "volume_24h",
+    "market_cap",
+    "volume",
+    "total_market_cap",
+    "total_volume",
+    "open_interest",
+)
+_SIZES: Final = ("bid_size", "ask_size", "size")
 
 
 class ValidationFrameBuilder:
@@ -61,10 +72,17 @@ class ValidationFrameBuilder:
         if "symbol" in rows.column_names:
             columns["symbol_form"] = _form(rows["symbol"], SYMBOL_FORM)
         if spec.prices:
-            columns["decimals_beyond"] = _decimals_beyond(batch)
+            beyond = [_decimals_beyond(rows[column.name]) for column in spec.prices]
+            columns["decimals_beyond"] = _most(beyond)
             columns["lowest_price"] = _least([numbers[column.name] for column in spec.prices])
-        if "bid_size" in numbers:
-            columns["smallest_size"] = _least([numbers["bid_size"], numbers["ask_size"]])
+        sizes = [numbers[name] for name in _SIZES if name in numbers]
+        if sizes:
+            columns["smallest_size"] = _least(sizes)
+        if "side" in rows.column_names:
+            columns["side_form"] = _form(rows["side"], SIDE_FORM)
+        if "bids" in rows.column_names:
+            columns |= _book_columns(rows)
+            numbers |= {name: columns[name] for name in ("best_bid", "best_ask")}
         quantities = [numbers[name] for name in _QUANTITIES if name in numbers]
         if quantities:
             columns["smallest_quantity"] = _least(quantities)
@@ -81,7 +99,7 @@ def _value(numbers: dict[str, Numbers], rows: pa.Table) -> Numbers:
     if "best_bid" in numbers:
         middle: Numbers = (numbers["best_bid"] + numbers["best_ask"]) / 2
         return middle
-    for name in ("close_price", "usd_price", "total_market_cap"):
+    for name in ("close_price", "usd_price", "trade_price", "mark_price", "total_market_cap"):
         if name in numbers:
             return numbers[name]
     return next(iter(numbers.values()), np.zeros(len(rows)))
@@ -106,6 +124,13 @@ def _least(columns: list[Numbers]) -> Numbers:
     for column in columns[1:]:
         least = np.fmin(least, column)
     return least
+
+
+def _most(columns: list[Numbers]) -> Numbers:
+    most = columns[0]
+    for column in columns[1:]:
+        most = np.fmax(most, column)
+    return most
 
 
 def _category(texts: pa.ChunkedArray | pa.Array) -> Any:
@@ -141,18 +166,34 @@ def _form(texts: pa.ChunkedArray, form: re.Pattern[str]) -> npt.NDArray[np.bool_
     return fitting
 
 
-def _decimals_beyond(batch: Batch) -> Numbers:
-    """Return how many decimals too many the longest price of a message has, counted on its wire digits."""
-    beyond = np.zeros(len(batch))
-    for column in batch.spec.prices:
-        values = batch.rows[column.name]
-        fits = pc.fill_null(pc.equal(pc.round(values, PRICE_DECIMALS), values), True)
-        if pc.all(fits).as_py():
-            continue
+def _decimals_beyond(prices: pa.ChunkedArray | pa.Array) -> Numbers:
+    """Return how many decimals too many each price has, counted on its wire digits."""
+    beyond = np.zeros(len(prices))
+    fits = pc.fill_null(pc.equal(pc.round(prices, PRICE_DECIMALS), prices), True)
+    if not pc.all(fits).as_py():
         at = np.flatnonzero(~np.asarray(fits))
-        counts = [_decimals(value) - decimals_of(value) for value in values.take(pa.array(at)).to_pylist()]
-        beyond[at] = np.maximum(beyond[at], counts)
+        found = prices.take(pa.array(at)).to_pylist()
+        beyond[at] = [max(_decimals(price) - decimals_of(price), 0) for price in found]
     return beyond
+
+
+def _book_columns(rows: pa.Table) -> dict[str, Any]:
+    """Return the questions about the levels of order books."""
+    bids, asks = Side.of(rows["bids"]), Side.of(rows["asks"])
+    depth = _floats(rows["depth"])
+    # fmax passes over absent values: only the longest count of a book matters.
+    beyond = np.zeros(len(depth))
+    for side in (bids, asks):
+        np.fmax.at(beyond, side.row, _decimals_beyond(side.price))
+    return {
+        "best_bid": bids.best(),
+        "best_ask": asks.best(),
+        "lowest_price": np.fmin(bids.lowest(bids.prices), asks.lowest(asks.prices)),
+        "smallest_size": np.fmin(bids.lowest(bids.sizes), asks.lowest(asks.sizes)),
+        "decimals_beyond": beyond,
+        "levels_sorted": bids.is_sorted(rising=False) & asks.is_sorted(rising=True),
+        "levels_beyond": np.maximum(bids.depth(), asks.depth()) - depth,
+    }
 
 
 def _decimals(value: Decimal) -> int:

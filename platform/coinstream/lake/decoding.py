@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from coinstream.errors import DecodeError
-from coinstream.lake.schemas import EXTRA, NUMBER, SCALE, TIME, TableSpec
+from coinstream.lake.schemas import EXTRA, LEVELS, NUMBER, SCALE, TIME, TableSpec
 from coinstream.lake.strict_decoder import StrictDecoder
 from coinstream.lz4_frames import decompress
 
@@ -118,6 +118,8 @@ class BlockDecoder:
         # Each value begins and ends an object, so as many rows as values means one row each.
         if table.num_rows != len(values):
             raise pa.ArrowInvalid("a payload holds more than one object")
+        if not all(_has_levels(table[c.wire]) for c in self._spec.columns if c.type == LEVELS):
+            raise pa.ArrowInvalid("a level is not a price and a size")
         count = len(values)
         columns = [table[column.wire] for column in self._spec.columns]
         columns += [pa.nulls(count, pa.string()), pa.nulls(count, pa.string())]
@@ -143,6 +145,13 @@ class BlockDecoder:
         return DecodedBlock(pa.Table.from_arrays(columns, schema=schema), raw[_FAULT.name], good, payloads)
 
 
+def _has_levels(column: pa.ChunkedArray) -> bool:
+    """Return whether every level of a column is two numbers."""
+    levels = pc.list_flatten(column)
+    paired = pc.fill_null(pc.equal(pc.list_value_length(levels), 2), False)
+    return bool(pc.all(paired).as_py() is not False) and not pc.list_flatten(levels).null_count
+
+
 def _opened(
     payloads: pa.Array, compressed: Sequence[int], faults: Mapping[int, str]
 ) -> tuple[pa.Array, Mapping[int, str]]:
@@ -163,8 +172,10 @@ def _opened(
 def _odd_pattern(spec: TableSpec) -> str:
     """What a payload must not contain for Arrow to read it right. May match more than it must."""
     numbers = "|".join(c.wire for c in spec.columns if c.type in (NUMBER, pa.int64()))
+    levels = [r'\[\s*"|"\s*\]'] if any(c.type == LEVELS for c in spec.columns) else []
     return "|".join(
         [
+            *levels,  # a text where a number of a level belongs
             rf"[0-9]{{{38 - SCALE}}}",  # may be too large for the column
             r"[0-9][eE]\+?[0-9]",
             r"[0-9][eE]-0*[1-9][0-9]",  # may be too small for it
