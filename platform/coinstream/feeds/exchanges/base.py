@@ -92,6 +92,7 @@ class ExchangeAdapter(ABC):
         channels: what it reads, for `coinstream feed exchanges` and the documentation.
         limits: see `Limits`.
         instruments_urls: REST addresses whose replies list the instruments.
+        instruments_paths: parts of further such addresses, which recordings hold.
 
     Args:
         ws: replaces the websocket address (scheme, host, port), for the replay server and tests.
@@ -103,6 +104,7 @@ class ExchangeAdapter(ABC):
     channels: ClassVar[tuple[Channel, ...]] = ()
     limits: ClassVar[Limits] = Limits()
     instruments_urls: ClassVar[tuple[str, ...]] = ()
+    instruments_paths: ClassVar[tuple[str, ...]] = ()
     heartbeat: ClassVar[Heartbeat | None] = None
 
     def __init__(self, ws: str | None = None, rest: str | None = None) -> None:
@@ -129,6 +131,26 @@ class ExchangeAdapter(ABC):
         """
         return self.instruments_urls
 
+    async def fetch_instruments(
+        self, http: httpx.AsyncClient, symbols: Sequence[str] = ()
+    ) -> list[Instrument]:
+        """Request the instruments of these unified symbols; all of them where none are named.
+
+        Raises:
+            httpx.HTTPError: a request failed.
+            FeedError: a reply is not what the exchange documents.
+        """
+        found: list[Instrument] = []
+        for url in self.instrument_urls(symbols):
+            address = httpx.URL(url)
+            if self.rest:
+                other = httpx.URL(self.rest)
+                address = address.copy_with(scheme=other.scheme, host=other.host, port=other.port)
+            reply = await http.get(address)
+            reply.raise_for_status()
+            found += self.parse_instruments(url, reply.content)
+        return found
+
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
         """Return the instruments in a REST reply of one of `instruments_urls`.
 
@@ -139,7 +161,12 @@ class ExchangeAdapter(ABC):
 
     @classmethod
     def lists_instruments(cls, url: str) -> bool:
-        """Return whether a REST address lists instruments: it has the path of one of `instruments_urls`."""
+        """Return whether a REST address lists instruments.
+
+        It has the path of one of `instruments_urls`, or a part that is among `instruments_paths`.
+        """
+        if any(part in url for part in cls.instruments_paths):
+            return True
         path = url.partition("://")[2].partition("/")[2].partition("?")[0]
         return any(
             path == known.partition("://")[2].partition("/")[2].partition("?")[0]

@@ -111,6 +111,7 @@ class BitflyerAdapter(ExchangeAdapter):
         Channel("lightning_executions", ("trade", "price"), "recording"),
     )
     limits = Limits(symbols_per_connection=50, symbols_per_request=50, requests_per_second=20.0)
+    instruments_paths: ClassVar[tuple[str, ...]] = ("/v1/markets", "/v1/getmarkets")
     instruments_urls: ClassVar[tuple[str, ...]] = tuple(
         f"{REST}/v1/getmarkets{region}" for region in ("", "/usa", "/eu")
     )

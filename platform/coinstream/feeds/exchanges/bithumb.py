@@ -147,6 +147,7 @@ class BithumbAdapter(ExchangeAdapter):
         Channel("orderbookdepth (pubwss)", ("level1", "book"), "documentation"),
     )
     limits = Limits(symbols_per_connection=200, symbols_per_request=200, requests_per_second=5.0)
+    instruments_paths: ClassVar[tuple[str, ...]] = ("/public/ticker/ALL_",)
     instruments_urls: ClassVar[tuple[str, ...]] = (f"{REST}/v1/market/all",)
     heartbeat = Heartbeat(b"PING", 60.0)
 

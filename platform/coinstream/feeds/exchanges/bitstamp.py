@@ -132,6 +132,7 @@ class BitstampAdapter(ExchangeAdapter):
         Channel("live_trades", ("trade", "price"), "recording"),
     )
     limits = Limits(symbols_per_connection=100, symbols_per_request=100, requests_per_second=20.0)
+    instruments_paths = ("/api/v2/markets",)
     instruments_urls = (f"{REST}/api/v2/trading-pairs-info/",)
     heartbeat = Heartbeat(b'{"event":"bts:heartbeat"}', 20.0)
 

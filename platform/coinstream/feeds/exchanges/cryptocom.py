@@ -174,6 +174,7 @@ class CryptocomAdapter(ExchangeAdapter):
         Channel("mark, index, funding", ("derivativeticker",), "documentation"),
     )
     limits = Limits(symbols_per_connection=80, symbols_per_request=40, requests_per_second=10.0)
+    instruments_paths: ClassVar[tuple[str, ...]] = ("/v2/public/get-instruments",)
     instruments_urls: ClassVar[tuple[str, ...]] = (
         "https://api.crypto.com/exchange/v1/public/get-instruments",
     )

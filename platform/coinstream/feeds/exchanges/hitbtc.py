@@ -225,6 +225,7 @@ class HitbtcAdapter(ExchangeAdapter):
         Channel("candles/M1", ("ohlcv",), "recording"),
     )
     limits = Limits(symbols_per_connection=200, symbols_per_request=100, requests_per_second=10.0)
+    instruments_paths: ClassVar[tuple[str, ...]] = ("/api/2/public/symbol",)
     instruments_urls: ClassVar[tuple[str, ...]] = ("https://api.hitbtc.com/api/3/public/symbol",)
     address: ClassVar[str] = "wss://api.hitbtc.com/api/3/ws/public"
 

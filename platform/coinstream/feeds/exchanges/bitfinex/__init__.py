@@ -51,6 +51,7 @@ class BitfinexAdapter(ExchangeAdapter):
         Channel("status liq", ("liquidation",), "recording"),
     )
     limits = Limits(symbols_per_connection=25, symbols_per_request=25, requests_per_second=10.0)
+    instruments_paths: ClassVar[tuple[str, ...]] = ("/v2/conf/pub:list:pair",)
     instruments_urls: ClassVar[tuple[str, ...]] = (
         f"{REST}/pub:list:pair:exchange",
         f"{REST}/pub:list:pair:futures",

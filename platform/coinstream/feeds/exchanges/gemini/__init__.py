@@ -16,7 +16,7 @@ a session of 2021-06-24.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
@@ -50,6 +50,7 @@ class GeminiAdapter(ExchangeAdapter):
         Channel("bookTicker, depth, trade", ("level1", "book", "trade", "price"), "recording"),
     )
     limits = Limits(symbols_per_connection=100, symbols_per_request=100, requests_per_second=1.0)
+    instruments_paths: ClassVar[tuple[str, ...]] = ("/v1/symbols/details/",)
     instruments_urls = (f"{REST}/v1/symbols",)
 
     def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> GeminiParser:

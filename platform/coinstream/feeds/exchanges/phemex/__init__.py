@@ -57,6 +57,7 @@ class PhemexAdapter(ExchangeAdapter):
         Channel("spot_market24h", ("price",), "documentation"),
     )
     limits = Limits(symbols_per_connection=9, symbols_per_request=1, requests_per_second=10.0)
+    instruments_paths: ClassVar[tuple[str, ...]] = ("/cfg/v2/products",)
     instruments_urls: ClassVar[tuple[str, ...]] = (f"{REST}/public/products",)
     heartbeat = Heartbeat(b'{"id":0,"method":"server.ping","params":[]}', 10.0)
 

@@ -1,0 +1,212 @@
+"""Hyperliquid: websocket of spot markets and perpetual contracts.
+
+Source: "Hyperliquid Docs", <https://hyperliquid.gitbook.io/hyperliquid-docs/for-developers/api/websocket>
+(Subscriptions, Timeouts and heartbeats) and "Info endpoint", as of 2026-06; frames of 2024-10-29 to 2025-06-26.
+
+- A coin such as `BTC` is the perpetual contract, quoted and settled in USDC; spot markets are `PURR/USDC` or
+  `@107`, whose currencies only `spotMeta` tells. Sizes are in base currency.
+- `l2Book` is whole in every frame, 20 levels; `bbo` may lack a side. `side` is that of the taker: `A` sells.
+- `funding` is the rate of one hour. Figures of a contract carry no time; the receipt time stands for it.
+- Instruments are requested with POST. The exchange closes a connection without a frame for 60 s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any, ClassVar, Final, Literal
+
+import httpx
+import msgspec
+
+from coinstream.feeds.exchanges.base import (
+    Channel,
+    Connection,
+    ExchangeAdapter,
+    Heartbeat,
+    Limits,
+    register_adapter,
+)
+from coinstream.feeds.exchanges.parsing import (
+    ExchangeParser,
+    Found,
+    ascending,
+    each,
+    moment,
+    number,
+    optional,
+    parsed,
+    signed,
+)
+from coinstream.feeds.exchanges.replies import read_instruments
+from coinstream.feeds.exchanges.subscriptions import plan, redirected
+from coinstream.feeds.feed_stats import Reason
+from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
+from coinstream.feeds.parsers.base import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, rejected
+
+WS: Final = "wss://api.hyperliquid.xyz/ws"
+INFO: Final = "https://api.hyperliquid.xyz/info"
+_SIDES: Final[dict[str, Literal["buy", "sell"]]] = {"A": "sell", "B": "buy"}
+_COLLATERAL: Final = "USDC"
+_NEWS: Final = frozenset({"allMids", "activeSpotAssetCtx", "notification"})
+
+
+class HyperliquidParser(ExchangeParser):
+    """Frames of Hyperliquid: trades, books, best levels, candles, contract figures."""
+
+    def on_json(self, value: Any, frame: Frame, received: datetime) -> Parsed:
+        """See `ExchangeParser.on_json`."""
+        if frame.url is not None:
+            return STATUS
+        channel, data = value["channel"], value.get("data")
+        match channel:
+            case "trades":
+                rows = ascending(data, lambda row: row["time"])
+                return each(rows, lambda row: self._trade(row, received))
+            case "l2Book":
+                return parsed(self._book(data, received))
+            case "bbo":
+                return parsed(self._best(data, received))
+            case "candle":
+                rows = data if isinstance(data, list) else [data]
+                return each(rows, lambda row: self._candle(row, received))
+            case "activeAssetCtx":
+                return parsed(self._figures(data, received))
+            case "subscriptionResponse":
+                return ACKNOWLEDGED
+            case "pong":
+                return HEARTBEAT
+            case "error":
+                return rejected(Reason.REFUSED, str(data)[:200])
+        return STATUS if channel in _NEWS else rejected(Reason.UNKNOWN, f"channel {channel!r}")
+
+    def unlisted(self, name: str) -> Instrument | None:
+        """See `ExchangeParser.unlisted`: a coin is a perpetual contract, `@107` needs the list."""
+        if name.startswith("@") or not name:
+            return None
+        base, _, quote = name.partition("/")
+        return spot(name, base, quote) if base and quote else _perpetual(name)
+
+    def _trade(self, row: Any, received: datetime) -> Found:
+        return self.state.trade(
+            self.instrument(row["coin"]),
+            number(row["px"]),
+            number(row["sz"]),
+            moment(row["time"]),
+            received,
+            side=_SIDES.get(row["side"]),
+            trade_id=str(row["tid"]),
+        )
+
+    def _book(self, data: Any, received: datetime) -> Found:
+        bids, asks = ([(number(row["px"]), number(row["sz"])) for row in side] for side in data["levels"])
+        instrument, at = self.instrument(data["coin"]), moment(data["time"])
+        return self.state.book_snapshot("l2Book", instrument, bids, asks, at, received)
+
+    def _best(self, data: Any, received: datetime) -> Found:
+        sides = [*data["bbo"], None, None][:2]
+        (bid, bid_size), (ask, ask_size) = (
+            (number(row["px"]), number(row["sz"])) if row else (None, None) for row in sides
+        )
+        instrument, at = self.instrument(data["coin"]), moment(data["time"])
+        yield self.state.quote(instrument, bid, ask, bid_size, ask_size, at, received, "bbo")
+
+    def _candle(self, row: Any, received: datetime) -> Found:
+        prices = (number(row["o"]), number(row["h"]), number(row["l"]), number(row["c"]))
+        instrument, volume = self.instrument(row["s"]), number(row["v"])
+        yield self.state.candle(instrument, row["i"], moment(row["t"]), prices, volume, received)
+
+    def _figures(self, data: Any, received: datetime) -> Found:
+        row = data["ctx"]
+        yield self.state.derivative(
+            self.instrument(data["coin"]),
+            received,
+            received,
+            mark_price=optional(row.get("markPx")),
+            index_price=optional(row.get("oraclePx")),
+            funding_rate=signed(row.get("funding")),
+            open_interest=optional(row.get("openInterest")),
+        )
+
+
+@register_adapter
+class HyperliquidAdapter(ExchangeAdapter):
+    """Hyperliquid, spot markets and perpetual contracts."""
+
+    exchange = "hyperliquid"
+    hosts: ClassVar[tuple[str, ...]] = ("hyperliquid.xyz",)
+    channels: ClassVar[tuple[Channel, ...]] = (
+        Channel("l2Book", ("level1", "book"), "recording"),
+        Channel("bbo", ("level1",), "recording"),
+        Channel("trades", ("trade", "price"), "recording"),
+        Channel("candle", ("ohlcv",), "documentation"),
+        Channel("activeAssetCtx", ("derivativeticker",), "documentation"),
+    )
+    limits = Limits(symbols_per_connection=100, symbols_per_request=100, requests_per_second=20.0)
+    instruments_urls: ClassVar[tuple[str, ...]] = (f"{INFO}?type=meta", f"{INFO}?type=spotMeta")
+    heartbeat = Heartbeat(b'{"method":"ping"}', 30.0)
+
+    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> HyperliquidParser:
+        """See `ExchangeAdapter.parser`."""
+        return HyperliquidParser(self.exchange, instruments, types)
+
+    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
+        """See `ExchangeAdapter.connections`."""
+        names = [
+            *(("bbo",) if "level1" in types else ()),
+            *(("l2Book",) if "book" in types else ()),
+            *(("trades",) if types & {"trade", "price"} else ()),
+            *(("candle",) if "ohlcv" in types else ()),
+            *(("activeAssetCtx",) if "derivativeticker" in types else ()),
+        ]
+        return plan(redirected(WS, self.ws), instruments, self.limits, partial(_requests, names))
+
+    async def fetch_instruments(
+        self, http: httpx.AsyncClient, symbols: Sequence[str] = ()
+    ) -> list[Instrument]:
+        """Request `meta` and `spotMeta` with POST. See `ExchangeAdapter.fetch_instruments`."""
+        found: list[Instrument] = []
+        for url in self.instruments_urls:
+            address, _, kind = redirected(url, self.rest).partition("?type=")
+            reply = await http.post(address, json={"type": kind})
+            reply.raise_for_status()
+            found += self.parse_instruments(url, reply.content)
+        return found
+
+    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+        """Return the contracts of `meta` or the spot markets of `spotMeta`."""
+        return read_instruments(self.exchange, url, body, _instruments)
+
+
+def _perpetual(name: str) -> Instrument:
+    return derivative(name, name.replace(":", "-"), _COLLATERAL, _COLLATERAL)
+
+
+def _requests(names: Sequence[str], batch: Sequence[Instrument]) -> list[bytes]:
+    return [
+        msgspec.json.encode(
+            {
+                "method": "subscribe",
+                "subscription": {
+                    **{"type": name, "coin": instrument.id},
+                    **({"interval": "1m"} if name == "candle" else {}),
+                },
+            }
+        )
+        for name in names
+        for instrument in batch
+        if name != "activeAssetCtx" or instrument.kind != "spot"
+    ]
+
+
+def _instruments(reply: Any) -> Iterator[Instrument]:
+    if "tokens" not in reply:
+        for row in reply["universe"]:
+            found = _perpetual(row["name"])
+            yield msgspec.structs.replace(found, active=not row.get("isDelisted", False))
+        return
+    tokens = {row["index"]: row["name"] for row in reply["tokens"]}
+    for row in reply["universe"]:
+        base, quote = row["tokens"]
+        yield spot(row["name"], tokens[base], tokens[quote])
