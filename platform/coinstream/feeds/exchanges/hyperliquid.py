@@ -1,7 +1,7 @@
 """Hyperliquid: websocket of spot markets and perpetual contracts.
 
 Source: "Hyperliquid Docs", <https://hyperliquid.gitbook.io/hyperliquid-docs/for-developers/api/websocket>
-(Subscriptions, Timeouts and heartbeats) and "Info endpoint", as of 2026-06; frames of 2024-10-29 to 2025-06-26.
+(Subscriptions, Timeouts and heartbeats) and "Info endpoint", as of 2026-06; frames of 2024 and 2025.
 
 - A coin such as `BTC` is the perpetual contract, quoted and settled in USDC; spot markets are `PURR/USDC` or
   `@107`, whose currencies only `spotMeta` tells. Sizes are in base currency.
