@@ -140,6 +140,7 @@ def _tail(plan: _Plan) -> list[str]:
     are optional and absent. Wherever the text has not the one layout that is cut, `write_any` writes it.
     """
     fields = list(plan.fields)
+    fields_after = not fields[-1].required
     while fields and not fields[-1].required and _is_number(fields[-1].type):
         fields.pop()
     times = []
@@ -148,10 +149,13 @@ def _tail(plan: _Plan) -> list[str]:
     if not times or len(times) != len(plan.times):
         return []
     zulu, end = -3, ""
-    checks, parts = [], ["b'Z\"}'"]
+    # A number may stand at the end instead of a time, and have a point in the same place.
+    checks = ["v[-3] != 90"] if fields_after else []
+    parts = ["b'Z\"}'"]
     for name in times:
-        # `.ffffffZ`: the point, six digits of which three stay, the Z.
-        checks += [f"v[{zulu}] != 90", f"v[{zulu - 7}] != 46"]
+        # `.ffffffZ`: the point, six digits of which three stay, the Z. The point is there only with six
+        # digits and the Z: an offset, or a time without a fraction, has a digit or a colon in its place.
+        checks.append(f"v[{zulu - 7}] != 46")
         end = f"{zulu - 3}"
         # Before it stand the date and time (19), `","name":"`, and the Z of the time before.
         before = zulu - 7 - 19 - len(name) - 6 - 1

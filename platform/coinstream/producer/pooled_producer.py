@@ -82,29 +82,46 @@ class PooledProducer(IdempotentProducer):
             MessageTooLargeError, FatalProducerError, ProduceError: the message cannot be sent.
         """
         deadline = time.monotonic() + self._max_block_s
-        while True:
-            produce = self.produce
-            try:
-                produce_when_room(
-                    lambda send=produce: send(  # type: ignore[misc]
-                        topic, value, key, -1, delivery, None, record_time_ms, headers
-                    ),
-                    self.poll,
-                    max(deadline - time.monotonic(), 0.0),
-                )
-            except BufferError:
-                raise self._counted(self._buffer_full(topic, key)) from None
-            except KafkaException as failed:
-                error: KafkaError = failed.args[0]
-                if not is_fatal(error):
-                    raise self._counted(produce_error(error, topic, key)) from None
-                if produce is self.produce:
-                    self.is_fatal = True
-                if time.monotonic() >= deadline:
-                    raise self._counted(_not_accepted(error, topic, key)) from None
+        try:
+            while not self._try_produce(topic, value, key, delivery, record_time_ms, headers, deadline):
                 self.poll()
-            else:
-                return
+        finally:
+            # A stored traceback must not keep the delivery: its end is what counts the messages.
+            del delivery
+
+    def _try_produce(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        delivery: Delivery,
+        record_time_ms: int,
+        headers: Headers,
+        deadline: float,
+    ) -> bool:
+        """Produce one message when there is room; return whether the producer accepted it or failed."""
+        produce = self.produce
+        try:
+            produce_when_room(
+                lambda: produce(topic, value, key, -1, delivery, None, record_time_ms, headers),  # noqa: F821
+                self.poll,
+                max(deadline - time.monotonic(), 0.0),
+            )
+        except BufferError:
+            raise self._counted(self._buffer_full(topic, key)) from None
+        except KafkaException as failed:
+            error: KafkaError = failed.args[0]
+            if not is_fatal(error):
+                raise self._counted(produce_error(error, topic, key)) from None
+            if produce is self.produce:
+                self.is_fatal = True
+            if time.monotonic() >= deadline:
+                raise self._counted(_not_accepted(error, topic, key)) from None
+            return False
+        else:
+            return True
+        finally:
+            del delivery
 
     def enable_delivery_reports(self) -> None:
         """Report each success too from now on, which `send` needs.

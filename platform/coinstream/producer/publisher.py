@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Final
 
 from confluent_kafka import KafkaException
 
-from coinstream.messages import Message
+from coinstream.messages import Message, type_of
 from coinstream.producer.delivery_counter import Destination
 from coinstream.producer.delivery_kinds import ChunkDelivery
 from coinstream.producer.delivery_tracker import DeliveryTracker
@@ -22,7 +23,6 @@ from coinstream.serialization import (
     COMPRESS_ABOVE,
     UNWRITABLE,
     MessageSerializer,
-    Writer,
     compressed,
     unwritable,
 )
@@ -30,26 +30,22 @@ from coinstream.serialization import (
 CHUNK: Final = 500
 """Messages between two polls for delivery reports."""
 
-RouteKey = tuple[type[Message], str, str | None, str | None]
-"""Message type, exchange, symbol, and the topic if the caller named one."""
+RouteGroup = tuple[type[Message], str, str | None]
+"""Message type, exchange, and the topic if the caller named one."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY: Final = timedelta(days=1)
+_DAY_MS: Final = 86_400_000
 
 
 class CachedRoute(Destination):
-    """Where the messages of one market go, and how they are encoded.
+    """Where the messages of one market go, and the pooled producer of their key."""
 
-    Attributes:
-        producer: the pooled producer of the key.
-        write: encodes a message.
-    """
+    __slots__ = ("producer",)
 
-    __slots__ = ("producer", "write")
-
-    def __init__(
-        self, topic: str, key: bytes, partition: int, producer: PooledProducer, write: Writer
-    ) -> None:
+    def __init__(self, topic: str, key: bytes, partition: int, producer: PooledProducer) -> None:
         super().__init__(topic, key, partition)
         self.producer = producer
-        self.write = write
 
 
 class Publisher:
@@ -70,7 +66,9 @@ class Publisher:
         self._encoder = encoder
         # An encoder of its own: encoding again after a failure must not count lossy prices twice.
         self._encode_again = MessageSerializer(strict=encoder.rounder.strict).encode
-        self._routes: dict[RouteKey, CachedRoute] = {}
+        self._routes: dict[RouteGroup, dict[str | None, CachedRoute]] = {}
+        self._cached = 0
+        self._day = _EPOCH, 0
 
     def publish(self, messages: Iterable[Message], topic: str | None = None) -> int:
         """Send messages to the topic named, or each to its own.
@@ -90,8 +88,13 @@ class Publisher:
             self._pool.poll()
         return count
 
+    def invalidate(self) -> None:
+        """Forget all routes: topics were created or deleted."""
+        self._routes = {}
+        self._cached = 0
+
     def _send(self, chunk: Sequence[Message], topic: str | None) -> None:
-        routes = self._routes
+        # The hot path: no call that can be avoided, and nothing twice that neighbours share.
         delivery = ChunkDelivery(
             next(self._tracker.sequence),
             chunk,
@@ -101,47 +104,80 @@ class Publisher:
         )
         sent = delivery.unsettled.sent.append
         earliest, latest = self._times.safe_limits()
+        day, day_ms = self._day_of(chunk[0])
+        kind: type[Message] | None = None
+        exchange, moment, at_ms, outside = "", None, 0, False
         try:
             for message in chunk:
-                key = (type(message), message.exchange_id, getattr(message, "symbol", None), topic)
-                route = routes.get(key) or self._route(key, message)
-                # `MessageSerializer.encode`, without its call and its search for the writer.
+                if type(message) is not kind or message.exchange_id != exchange:
+                    kind, exchange = type(message), message.exchange_id
+                    routes = self._routes_of((kind, exchange, topic), message)
+                    write, has_symbol = self._encoder.writer(kind), hasattr(message, "symbol")
+                symbol: str | None = message.symbol if has_symbol else None  # type: ignore[attr-defined]
+                route = routes.get(symbol) or self._route(routes, symbol, message, topic)
                 headers: Headers | None = None
                 try:
-                    value = route.write(message)
+                    value = write(message)
                 except UNWRITABLE as error:
                     raise unwritable(message, error) from None
                 if len(value) > COMPRESS_ABOVE:
                     value, headers = compressed(value)
-                at_ms = record_time_ms(message)
-                if not earliest <= at_ms <= latest:
-                    at_ms = self._times.hold(route.topic, at_ms)
+                if message.last_updated is not moment:
+                    moment = message.last_updated
+                    since = moment - day
+                    # `record_time_ms`, at half of its cost; the division of timedeltas is slow.
+                    at_ms = (
+                        record_time_ms(message)
+                        if since.days
+                        else day_ms + since.seconds * 1000 + since.microseconds // 1000
+                    )
+                    outside = at_ms > latest or at_ms < earliest
+                held_ms = self._times.hold(route.topic, at_ms) if outside else at_ms
                 try:
-                    route.producer.produce(route.topic, value, route.key, -1, delivery, None, at_ms, headers)
+                    route.producer.produce(
+                        route.topic, value, route.key, -1, delivery, None, held_ms, headers
+                    )
                 except (BufferError, KafkaException):
-                    route.producer.produce_blocking(route.topic, value, route.key, delivery, at_ms, headers)
+                    route.producer.produce_blocking(route.topic, value, route.key, delivery, held_ms, headers)
                 sent(route)
         finally:
             # A stored traceback must not keep the delivery: its end is what counts the messages.
             del delivery, sent
 
-    def invalidate(self) -> None:
-        """Forget all routes: topics were created or deleted."""
-        self._routes = {}
+    def _day_of(self, message: Message) -> tuple[datetime, int]:
+        """Return the start of the day of a message, also in milliseconds since 1970."""
+        day, day_ms = self._day
+        try:
+            days = (message.last_updated - day).days
+        except TypeError:
+            days = 0  # no time, or one without a zone: the encoder refuses the message
+        if days:
+            self._day = day, day_ms = day + days * _DAY, day_ms + days * _DAY_MS
+        return day, day_ms
 
-    def _route(self, route_key: RouteKey, message: Message) -> CachedRoute:
-        routes = self._routes
-        topic = route_key[-1]
+    def _routes_of(self, group: RouteGroup, message: Message) -> dict[str | None, CachedRoute]:
+        found = self._routes.get(group)
+        if found is None:
+            type_of(message)  # raises for a type that is not registered
+            found = self._routes.setdefault(group, {})
+        return found
+
+    def _route(
+        self,
+        routes: dict[str | None, CachedRoute],
+        symbol: str | None,
+        message: Message,
+        topic: str | None,
+    ) -> CachedRoute:
         if topic is None:
             topic, key = self._topics.router.route(message)
         else:
             key = message_key(message, topic)
         partition = partition_of(key, self._topics.require(topic, key))
-        route = CachedRoute(
-            topic, key, partition, self._pool.find(topic, key), self._encoder.writer(route_key[0])
-        )
-        if len(routes) < MAX_CACHED_ROUTES:
-            routes[route_key] = route
+        route = CachedRoute(topic, key, partition, self._pool.find(topic, key))
+        if self._cached < MAX_CACHED_ROUTES:
+            self._cached += 1
+            routes[symbol] = route
         return route
 
 
