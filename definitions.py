@@ -45,7 +45,7 @@ _admin = AdminResource()
 
 
 def _linked(location: dg.Definitions) -> dg.Definitions:
-    """The same definitions, whose assets lead to the line of code that makes them."""
+    """Return the definitions with links from each asset to the code that makes it."""
     return dg.Definitions(
         assets=dg.with_source_code_references(list(location.assets or [])),
         asset_checks=location.asset_checks,

@@ -16,7 +16,7 @@ class Webhook(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """The alerts are enough."""
+        """Print nothing: the alerts are the output."""
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
 
 
 def audited(lock: str, options: list[str]) -> list[dict[str, Any]]:
-    """What pip-audit says of each package of a lock."""
+    """Return pip-audit's result for each package of a lock."""
     program = str(Path(sys.executable).with_name("pip-audit"))
     command = [program, "--disable-pip", "--no-deps", "--format", "json", "--progress-spinner", "off"]
     done = subprocess.run([*command, "-r", lock, *options], capture_output=True, text=True, check=False)

@@ -51,7 +51,7 @@ def settings_page() -> str:
 
 
 def classes() -> list[type[BaseSettings]]:
-    """The settings classes, in the order of their file."""
+    """Return the settings classes in the order of their file."""
     return [
         item
         for name, item in vars(settings).items()
@@ -61,7 +61,7 @@ def classes() -> list[type[BaseSettings]]:
 
 
 def known_variables() -> set[str]:
-    """The names of all variables that are read."""
+    """Return the names of all environment variables that are read."""
     return {name for cls in classes() for name, _, _ in _rows(cls)} | OTHERS.keys()
 
 

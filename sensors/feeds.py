@@ -61,7 +61,7 @@ def feed_supervisor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
 
 
 def enabled_feeds() -> tuple[str, ...]:
-    """The feeds that are to run. The name of a sharded feed stands for all of its shards.
+    """Return the feeds to run. The name of a sharded feed stands for all of its shards.
 
     Raises:
         ValueError: one is unknown. Names it and those that there are.
@@ -83,7 +83,7 @@ def _about(feed: str, alive: list[FeedRun], failures: Failures, now: float) -> s
 
 
 def _look(instance: dg.DagsterInstance, feed: str, known: dict[str, Any]) -> tuple[list[FeedRun], Failures]:
-    """The feed's living runs and its crashes in a row, which `known` remembers."""
+    """Return the feed's active runs and its consecutive crashes, which `known` remembers."""
     records = instance.get_run_records(
         dg.RunsFilter(tags={SUPERVISED: feed}, statuses=[*_ALIVE, *_ENDED]), limit=20
     )

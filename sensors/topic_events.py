@@ -29,7 +29,7 @@ def topic_events(
     now: float,
     every_s: float,
 ) -> list[Event]:
-    """The events that are due. `notes` keeps, per topic, when the last one was and what the checks said."""
+    """Return the events that are due. `notes` keeps the time and check results of each topic's last one."""
     due = []
     for topic in sorted(reports.keys() & SPECS.keys()):
         known = notes.setdefault(topic, {"at": 0.0, "checks": {}, "shown": None})

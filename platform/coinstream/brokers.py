@@ -13,13 +13,13 @@ from coinstream.settings import BrokerSettings, HomeSettings
 
 
 def broker_home(home: HomeSettings) -> Path:
-    """The folder of the local broker's data, logs and state."""
+    """Return the folder of the local broker's data, logs and state."""
     return home.home / "broker"
 
 
 @contextmanager
 def open_broker(brokers: BrokerSettings, home: HomeSettings) -> Iterator[BrokerSettings]:
-    """The broker that is configured, else the local one: if it does not run, it runs for the block.
+    """Yield the configured broker, else the local one, which is started for the block if it does not run.
 
     Raises:
         LocalBrokerError: the local broker cannot be started. Says why, and where its log is.
@@ -33,7 +33,7 @@ def open_broker(brokers: BrokerSettings, home: HomeSettings) -> Iterator[BrokerS
 
 
 def require_broker(brokers: BrokerSettings, home: HomeSettings) -> BrokerSettings:
-    """The broker that is configured, else the local one that runs. Starts none.
+    """Return the configured broker, else the running local one. Start none.
 
     Raises:
         BrokerError: none is configured, and the local one does not run.
@@ -48,7 +48,7 @@ def require_broker(brokers: BrokerSettings, home: HomeSettings) -> BrokerSetting
 
 
 def find_broker(brokers: BrokerSettings, home: HomeSettings) -> BrokerSettings | None:
-    """The broker that is configured, else the local one if it runs, else None."""
+    """Return the configured broker, else the local one if it runs, else None."""
     if brokers.brokers:
         return brokers
     running = running_broker(broker_home(home))

@@ -15,7 +15,7 @@ TIMEOUT_S: Final = 3.0
 
 
 def why_not_trusted(brokers: BrokerSettings) -> str | None:
-    """What is wrong with the certificate of the first broker that answers, or None if that is not it.
+    """Return the fault of the certificate of the first broker that answers, or None if it has none.
 
     Makes one TLS connection a broker, as a client with the same authorities, and sends nothing.
     """

@@ -141,7 +141,7 @@ class BrokerSettings(_Settings):
     """How long an administrative request may take."""
 
     def kafka_config(self) -> KafkaConfig:
-        """The connection part of a librdkafka configuration (bootstrap, security)."""
+        """Return the connection part of a librdkafka configuration (bootstrap, security)."""
         wanted = {
             "bootstrap.servers": self.brokers,
             "security.protocol": self.security_protocol,

@@ -55,7 +55,7 @@ class Shard:
         return f"{self.number}/{self.count}"
 
     def name(self, whole: str) -> str:
-        """The name of this part of something named: `binance-live-2-of-4`."""
+        """Return the name of this shard of something named, for example `binance-live-2-of-4`."""
         return f"{whole}-{self.number}-of-{self.count}"
 
     def owns(self, key: str | bytes) -> bool:

@@ -23,7 +23,7 @@ def did_you_mean(word: str, known: Collection[str]) -> str:
 
 
 def no_such_topic(topic: str, there: Collection[str], brokers: str) -> str:
-    """The error of a topic that a cluster does not have."""
+    """Return the error for a topic that a cluster does not have."""
     near = difflib.get_close_matches(topic, [name for name in there if not name.startswith("__")], n=_MOST)
     hint = f"did you mean {' or '.join(near)}?" if near else "`coinstream topics list` shows those that do."
     return f"topic {topic} does not exist at {brokers}; {hint}"

@@ -32,7 +32,7 @@ class Finding:
 
 
 def judge(kind: MessageType, records: Sequence[Record]) -> list[Finding]:
-    """What the sample of a topic of this kind fails and meets. An empty sample has no findings."""
+    """Return which fields the sample of a topic violates and meets; an empty sample has no findings."""
     if not records:
         return []
     # Imported here: it takes seconds.

@@ -19,6 +19,55 @@ FORBIDDEN = {
     "a word that is not finished": r"\b(TODO|FIXME|GROWTH|XXX|TBD)\b",
 }
 
+BANNED = {
+    "mend": r"mend(s|ed|able|ing)?",
+    "bury": r"bur(y|ies|ied)",
+    "judge": r"judg(e|es|ed|ing|ements?)",
+    "verdict": r"verdicts?",
+    "patience": r"patience",
+    "obituary": r"obituar(y|ies)",
+    "insist": r"insist(s|ed)?",
+    "nudge": r"nudge[sd]?",
+    "letterbox": r"letter ?box(es)?",
+    "anew": r"anew",
+    "beforehand": r"beforehand",
+    "somebody": r"somebody",
+    "nobody": r"nobody",
+    "whoever": r"whoever",
+    "who asks": r"who asks",
+    "so many": r"so many",
+    "as the machine is": r"as the machine is",
+    "all the same": r"all the same",
+}
+"""Metaphors and unidiomatic forms; write the term of Kafka, Dagster, Iceberg or Prometheus."""
+
+
+def prose(text: str) -> list[tuple[int, str]]:
+    """Return the lines with their numbers, without code."""
+    lines, is_code = [], False
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.lstrip().startswith("```"):
+            is_code = not is_code
+        elif not is_code:
+            lines.append((number, re.sub(r"`[^`]*`", "", line)))
+    return lines
+
+
+@pytest.mark.parametrize("word", BANNED)
+def test_no_page_uses(word: str) -> None:
+    pattern = re.compile(rf"\b({BANNED[word]})\b", re.IGNORECASE)
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in PROSE
+        for number, line in prose(path.read_text())
+        if pattern.search(line)
+    ]
+    assert not found
+
+
+def test_code_is_no_prose() -> None:
+    assert prose("a `b` c\n```\nmend\n```\nd") == [(1, "a  c"), (5, "d")]
+
 
 @pytest.mark.parametrize("what", FORBIDDEN)
 def test_no_page_names(what: str) -> None:

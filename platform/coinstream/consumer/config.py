@@ -13,7 +13,7 @@ METADATA_REFRESH_MS: Final = 5_000
 
 
 def reader_config(brokers: BrokerSettings, settings: ConsumerSettings, group: str) -> KafkaConfig:
-    """A bare consumer with the specification's settings, as one would write it by hand. Commits nothing."""
+    """Return the settings of a bare consumer that commits nothing, with the specification's defaults."""
     return {
         **base_config(brokers, f"coinstream-{group}"),
         "group.id": group,
@@ -40,7 +40,7 @@ def reader_config(brokers: BrokerSettings, settings: ConsumerSettings, group: st
 def member_config(
     brokers: BrokerSettings, settings: ConsumerSettings, group: str, instance_id: str | None = None
 ) -> KafkaConfig:
-    """A member of a consumer group: partitions move one by one, not all at once."""
+    """Return the settings of a group member with cooperative rebalancing."""
     config = reader_config(brokers, settings, group)
     config["partition.assignment.strategy"] = "cooperative-sticky"
     # `start_offsets` decides where to begin, also when a fetched offset is gone.

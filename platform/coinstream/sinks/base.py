@@ -53,7 +53,7 @@ def register_sink(entry: SinkEntry) -> SinkEntry:
 
 
 def open_sink(name: str, target: str) -> Sink:
-    """The sink of that name, opened on its target.
+    """Open the sink of that name on its target.
 
     Raises:
         SinkError: there is none of that name, or its target cannot be opened.

@@ -288,7 +288,7 @@ class CcxtFeed(LiveFeed):
     # What goes wrong
 
     def on_callback_error(self, error: Exception) -> None:
-        """ccxt reads frames in callbacks: one that it cannot read ends its reading without a word to us."""
+        """Report a frame that ccxt cannot read: its callback would end reading without an error."""
         if not self._is_closing:
             self.stats.refuse(Reason.MALFORMED)
             self._broken = f"a frame that ccxt cannot read: {error}"
