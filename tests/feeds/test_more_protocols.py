@@ -31,13 +31,14 @@ KUCOIN_TICKER = {
 }
 HITBTC_TOP = {"t": MS, "a": "11", "A": "4", "b": "9", "B": "3", "c": "10", "o": "8", "v": "77"}
 BITMEX_QUOTE = {
-    **{"timestamp": AT, "symbol": "XBTUSD", "bidSize": 3, "bidPrice": 9, "askPrice": 11, "askSize": 4}
+    **{"timestamp": AT, "symbol": "XBTUSD", "bidSize": 27, "bidPrice": 9, "askPrice": 11, "askSize": 44}
 }
+BITMEX_TRADE = {"timestamp": AT, "symbol": "XBTUSD", "price": 10, "size": 1, "side": "Buy"}
 DERIBIT = {
-    **{"timestamp": MS, "instrument_name": "BTC-PERPETUAL", "best_bid_price": 9, "best_bid_amount": 3},
+    **{"timestamp": MS, "instrument_name": "BTC-PERPETUAL", "best_bid_price": 9, "best_bid_amount": 27},
     **{
         "best_ask_price": 11,
-        "best_ask_amount": 4,
+        "best_ask_amount": 44,
         "last_price": 10,
         "stats": {"volume": 77, "price_change": 25},
     },
@@ -56,7 +57,7 @@ FTX = {"bid": 9, "ask": 11, "bidSize": 3, "askSize": 4, "last": 10, "time": MS /
 BOOK = {"bids": [["9", "3"]], "asks": [["11", "4"]]}
 DERIBIT_BOOK = {
     **{"type": "snapshot", "timestamp": MS, "instrument_name": "BTC-PERPETUAL", "change_id": 5},
-    **{"bids": [["new", 9, 3]], "asks": [["new", 11, 4]]},
+    **{"bids": [["new", 9, 27]], "asks": [["new", 11, 44]]},
 }
 
 COIN_M = {"ps": "BTCUSD", "b": "9", "B": "0.27", "a": "11", "A": "0.44", "T": MS}
@@ -189,7 +190,7 @@ PRICES: list[tuple[str, list[Any]]] = [
             [2, "te", [5, MS, -0.1, 10]],
         ],
     ),
-    ("bitmex", [{"table": "trade", "data": [{"timestamp": AT, "symbol": "XBTUSD", "price": 10}]}]),
+    ("bitmex", [{"table": "trade", "data": [BITMEX_TRADE]}]),
     ("bitmex", [{"table": "instrument", "data": [{"symbol": "XBTUSD", "lastPrice": 10, "timestamp": AT}]}]),
     (
         "deribit",
@@ -199,7 +200,10 @@ PRICES: list[tuple[str, list[Any]]] = [
                 "params": {
                     "channel": "trades.BTC-PERPETUAL.raw",
                     "data": [
-                        {"instrument_name": "BTC-PERPETUAL", "trade_seq": 5, "price": 10, "timestamp": MS}
+                        {
+                            **{"instrument_name": "BTC-PERPETUAL", "trade_seq": 5, "price": 10},
+                            **{"timestamp": MS, "amount": 1, "direction": "buy"},
+                        }
                     ],
                 },
             }

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Final
 
 from coinstream.feeds.parsers.base import Frame, Gap, Parsed, Parser, account_for
-from coinstream.feeds.parsers.bitmex import BitmexParser
 from coinstream.feeds.parsers.coinbase import CoinbaseParser
 from coinstream.feeds.parsers.coingecko import CoingeckoParser
 from coinstream.feeds.parsers.deribit import DeribitParser
@@ -31,7 +30,6 @@ PARSERS: Final[dict[str, Callable[[], Parser]]] = {
     "coinbaseexchange": lambda: CoinbaseParser("coinbaseexchange"),
     "coingecko": CoingeckoParser,
     "lean": LeanParser,
-    "bitmex": BitmexParser,
     "deribit": DeribitParser,
     "ftx": FtxParser,
     "ftxus": lambda: FtxParser("ftxus"),
@@ -41,7 +39,6 @@ PARSERS: Final[dict[str, Callable[[], Parser]]] = {
 HOSTS: Final[dict[str, str]] = {
     "coinbase.com": "coinbase",
     "coingecko.com": "coingecko",
-    "bitmex.com": "bitmex",
     "deribit.com": "deribit",
     "ftx.com": "ftx",
     "ftx.us": "ftxus",

@@ -1,0 +1,82 @@
+"""Connect to BitMEX.
+
+Facts from "BitMEX API: WebSocket" (https://www.bitmex.com/app/wsAPI): one address, `ping` as plain text, 720
+subscriptions per hour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from coinstream.feeds.exchanges.base import (
+    Channel,
+    Connection,
+    ExchangeAdapter,
+    Heartbeat,
+    Limits,
+    register_adapter,
+)
+from coinstream.feeds.exchanges.bitmex import instruments as names
+from coinstream.feeds.exchanges.bitmex.parser import BitmexParser
+from coinstream.feeds.exchanges.replies import read_instruments
+from coinstream.feeds.exchanges.subscriptions import plan, redirected
+from coinstream.feeds.instruments import Instrument, InstrumentList
+from coinstream.feeds.parsers.base import Parser
+
+_TABLES: Final = {
+    "level1": "quote",
+    "price": "instrument",
+    "trade": "trade",
+    "book": "orderBookL2_25",
+    "ohlcv": "tradeBin1m",
+    "derivativeticker": "instrument",
+    "liquidation": "liquidation",
+}
+
+
+@register_adapter
+class BitmexAdapter(ExchangeAdapter):
+    """BitMEX's realtime websocket."""
+
+    exchange = "bitmex"
+    hosts: ClassVar[tuple[str, ...]] = ("bitmex.com",)
+    channels = (
+        Channel("quote", ("level1",), "recording"),
+        Channel("trade", ("trade", "price"), "recording"),
+        Channel("orderBookL2", ("level1", "book"), "recording"),
+        Channel("orderBookL2_25", ("level1", "book"), "documentation"),
+        Channel("orderBook10", ("level1", "book"), "documentation"),
+        Channel("tradeBin1m", ("ohlcv",), "documentation"),
+        Channel("instrument", ("price", "derivativeticker"), "documentation"),
+        Channel("liquidation", ("liquidation",), "documentation"),
+    )
+    limits = Limits(symbols_per_connection=60, symbols_per_request=10, requests_per_second=1)
+    heartbeat = Heartbeat(b"ping", 20.0)
+    instruments_urls = ("https://www.bitmex.com/api/v1/instrument/active",)
+
+    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> Parser:
+        """Return a parser of all tables."""
+        return BitmexParser(self.exchange, instruments, types)
+
+    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+        """Return the instruments of `/api/v1/instrument/active`."""
+
+        def read(value: Any) -> Iterator[Instrument]:
+            found = (names.read(entry) for entry in value)
+            return (instrument for instrument in found if instrument is not None)
+
+        return read_instruments(self.exchange, url, body, read)
+
+    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
+        """Return connections to the realtime address."""
+        url = redirected("wss://ws.bitmex.com/realtime", self.ws)
+        tables = dict.fromkeys(table for kind, table in _TABLES.items() if kind in types)
+
+        def requests(batch: Sequence[Instrument]) -> list[bytes]:
+            arguments = [f"{table}:{instrument.id}" for table in tables for instrument in batch]
+            return [msgspec.json.encode({"op": "subscribe", "args": arguments})] if arguments else []
+
+        return plan(url, instruments, self.limits, requests)
