@@ -330,7 +330,8 @@ def test_without_the_right_to_read(
         read_one(secured.scram("reader"), topic, topic)
 
 
-def test_without_the_right_to_administer(secured: Secured) -> None:
+def test_without_the_right_to_administer(secured: Secured, admin: AdminClient) -> None:
+    allow(admin, "User:reader", ResourceType.TOPIC, "crypto-forbidden", AclOperation.DESCRIBE)
     provisioner = Provisioner(secured.scram("reader"))
     spec = HEALTH.model_copy(update={"name": "crypto-forbidden"})
     with pytest.raises(AuthenticationError, match=r"create topic crypto-forbidden.*access rule"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Group, RenderableType
@@ -20,6 +20,11 @@ from coinstream.monitoring.lag import GroupLag, LagMonitor, PartitionLag, TimeLa
 from coinstream.settings import LagSettings
 
 app = typer.Typer()
+
+HIDDEN_GROUPS: Final = (
+    "This user lacks the right DESCRIBE on the cluster: groups that it may not describe are not listed."
+)
+NO_GROUPS: Final = "No consumer group has committed anything yet."
 
 _EXAMPLES = """
 Examples:
@@ -71,6 +76,7 @@ def _as_dict(monitor: LagMonitor, group: str | None) -> dict[str, Any]:
     groups = _look(monitor, group)
     return {
         "measured_in_ms": round((time.perf_counter() - started) * 1000, 1),
+        "hidden_groups": group is None and monitor.cluster.hides_groups,
         "groups": [_group_as_dict(one, evaluate_group(one, monitor.settings)) for one in groups],
     }
 
@@ -98,8 +104,9 @@ def _group_as_dict(one: GroupLag, found: GroupEvaluation) -> dict[str, Any]:
 def _render(monitor: LagMonitor, group: str | None, every: bool) -> RenderableType:
     groups = _look(monitor, group)
     if group is None:
-        shown = _groups_table(groups, monitor.settings)
-        return shown if groups else "No consumer group has committed anything yet."
+        hidden = [f"[yellow]{HIDDEN_GROUPS}[/]"] if monitor.cluster.hides_groups else []
+        shown = _groups_table(groups, monitor.settings) if groups else NO_GROUPS
+        return Group(shown, *hidden)
     one = groups[0]
     found = evaluate_group(one, monitor.settings)
     return Group(

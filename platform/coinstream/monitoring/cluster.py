@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 from confluent_kafka import (
@@ -22,7 +23,8 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, ClusterMetadata, OffsetSpec
 
-from coinstream.errors import BrokerError
+from coinstream.authorization import may_describe_cluster, require_topic_rights
+from coinstream.errors import AuthenticationError, BrokerError
 from coinstream.kafka import admin_client, broker_error, translate_errors
 from coinstream.settings import BrokerSettings
 
@@ -87,17 +89,37 @@ class ClusterReader:
         )
 
     def group_names(self) -> list[str]:
-        """Every consumer group, by name.
+        """Return the names of the consumer groups that this user may describe.
 
         Raises:
-            BrokerError, AuthenticationError: the cluster does not answer.
+            AuthenticationError: there is none, and the user lacks the right to see them.
+            BrokerError: the cluster does not answer.
         """
         answer = self._ask("listing the groups", lambda: self._admin.list_consumer_groups())
         if answer.errors and not answer.valid:
             fault = answer.errors[0]
             cause = fault.args[0] if isinstance(fault, KafkaException) else fault
             raise broker_error(cause, "listing the groups", self.brokers.brokers)
-        return sorted(group.group_id for group in answer.valid)
+        names = sorted(group.group_id for group in answer.valid)
+        if not names and self.hides_groups:
+            raise AuthenticationError(
+                f"no consumer group of {self.brokers.brokers} is visible: this user lacks the right DESCRIBE "
+                "on the cluster and on groups. Ask for an ACL, see docs/security.md."
+            )
+        return names
+
+    def require_topic_rights(self, names: Iterable[str]) -> None:
+        """Make sure that topics which the cluster does not list are missing, and not hidden from this user.
+
+        Raises:
+            AuthenticationError: this user may not describe one. Names it.
+        """
+        require_topic_rights(self._admin, names, self.brokers.brokers, self._timeout)
+
+    @cached_property
+    def hides_groups(self) -> bool:
+        """Whether this user sees only the groups that it may describe, and others may exist."""
+        return not may_describe_cluster(self._admin, self._timeout)
 
     def group(self, name: str) -> GroupState:
         """State, members and held partitions of a group; state DEAD when there is none of that name.

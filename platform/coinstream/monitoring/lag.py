@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
@@ -35,6 +35,7 @@ from coinstream.monitoring.watermark_history import WatermarkHistory
 from coinstream.monitoring.windows import Evaluation, GroupWindows, Observation
 from coinstream.settings import BrokerSettings, LagSettings
 from coinstream.suggestions import did_you_mean
+from coinstream.topics.catalogue import market_topics
 
 log = logging.getLogger(__name__)
 
@@ -184,8 +185,17 @@ class LagMonitor:
             )
         topics = {topic for topic, _ in committed} | {topic for topic, _ in state.owned} | named
         deleted = tuple(sorted(topics - partitions.keys()))
+        self._require_rights(deleted, partitions)
         wanted = [(topic, number) for topic in topics & partitions.keys() for number in partitions[topic]]
         return self._measure(state, committed, wanted, deleted)
+
+    def _require_rights(self, missing: Collection[str], listed: Collection[str]) -> None:
+        """Make sure that missing topics were deleted, and are not hidden from this user.
+
+        Without any listed topic, those of the catalogue tell whether all are hidden.
+        """
+        if missing or not listed:
+            self.cluster.require_topic_rights(missing or [spec.name for spec in market_topics()])
 
     def measure_all(self) -> list[GroupLag]:
         """The lag of every group that has committed or has members.

@@ -19,11 +19,12 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from coinstream.authorization import require_topic_rights
 from coinstream.errors import TopicError
 from coinstream.kafka import AUTHORIZATION, admin_client, broker_error, translate_errors
 from coinstream.settings import BrokerSettings
 from coinstream.suggestions import no_such_topic
-from coinstream.topics.catalogue import TopicSpec, fit_to_cluster
+from coinstream.topics.catalogue import TopicSpec, fit_to_cluster, market_topics
 from coinstream.topics.plan import (
     IGNORED_BY_REDPANDA,
     REDPANDA_SILENT_KEYS,
@@ -60,6 +61,7 @@ class Provisioner:
         metadata = self._metadata()
         fitted = [fit_to_cluster(spec, len(metadata.brokers)) for spec in specs]
         names = [spec.name for spec, _ in fitted]
+        self._require_rights(name for name in names if name not in metadata.topics)
         actual = {topic.name: topic for topic in self._describe(metadata, names)}
         unmanaged = sorted(
             name for name in metadata.topics if name.startswith(_OWN_PREFIX) and name not in names
@@ -95,10 +97,21 @@ class Provisioner:
         if failures:
             raise TopicError("the broker refused: " + "; ".join(failures))
 
+    def _require_rights(self, names: Iterable[str]) -> None:
+        """Make sure that topics which the cluster does not list are missing, and not hidden."""
+        require_topic_rights(self._admin, names, self._brokers.brokers, self._timeout)
+
     def actual(self) -> list[ActualTopic]:
-        """Every topic of the cluster but the broker's internal ones, by name."""
+        """Return every topic of the cluster but the broker's internal ones, by name.
+
+        Raises:
+            AuthenticationError: no topic is listed, and this user may not describe those of the catalogue.
+            BrokerError: the cluster cannot be asked.
+        """
         metadata = self._metadata()
         names = sorted(name for name in metadata.topics if not name.startswith("__"))
+        if not names:
+            self._require_rights(spec.name for spec in market_topics())
         return self._describe(metadata, names)
 
     def require(self, names: Sequence[str]) -> None:
@@ -109,6 +122,7 @@ class Provisioner:
             BrokerError: the cluster cannot be asked.
         """
         there = self._metadata().topics
+        self._require_rights(name for name in names if name not in there)
         for name in names:
             if name not in there:
                 raise TopicError(no_such_topic(name, there, self._brokers.brokers))

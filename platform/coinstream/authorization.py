@@ -1,0 +1,66 @@
+"""Find out which rights a user lacks, where a broker answers with less instead of an error.
+
+A broker lists only what a user may describe. An empty list of topics or groups is then no proof that there
+are none. These functions ask for named topics and for the rights on the cluster, which a broker answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AclOperation, AdminClient, ConfigResource, ResourceType
+
+from coinstream.errors import AuthenticationError
+
+_DENIED = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}
+
+
+def unauthorized_topics(admin: AdminClient, names: Iterable[str], timeout_s: float) -> list[str]:
+    """Return the topics that this user may not describe, whether they exist or not."""
+    wanted = sorted(set(names))
+    if not wanted:
+        return []
+    answers: dict[str, Any] = admin.describe_topics(TopicCollection(wanted), request_timeout=timeout_s)
+    denied = []
+    for name, future in answers.items():
+        try:
+            future.result(timeout_s * 2)
+        except KafkaException as error:
+            if error.args[0].code() in _DENIED:
+                denied.append(name)
+    return sorted(denied)
+
+
+def require_topic_rights(admin: AdminClient, names: Iterable[str], brokers: str, timeout_s: float) -> None:
+    """Make sure that this user may describe topics.
+
+    Raises:
+        AuthenticationError: it may not. Names the topics and the right that is missing.
+    """
+    denied = unauthorized_topics(admin, names, timeout_s)
+    if denied:
+        more = f" and {len(denied) - 3} more" if len(denied) > 3 else ""
+        raise AuthenticationError(
+            f"this user lacks the right DESCRIBE on topic {', '.join(denied[:3])}{more} at {brokers}, so it "
+            "cannot tell whether they exist. Ask for an ACL, see docs/security.md."
+        )
+
+
+def may_describe_cluster(admin: AdminClient, timeout_s: float) -> bool:
+    """Return whether this user sees every group: it has DESCRIBE on the cluster, or nothing is restricted."""
+    try:
+        asked = admin.describe_cluster(include_authorized_operations=True, request_timeout=timeout_s)
+        cluster = asked.result(timeout_s * 2)
+    except KafkaException as error:
+        return bool(error.args[0].code() not in _DENIED)
+    if cluster.authorized_operations is not None:
+        return AclOperation.DESCRIBE in cluster.authorized_operations
+    # No right at all, or a broker that does not list rights. Only the former refuses this request.
+    broker = ConfigResource(ResourceType.BROKER, str(cluster.nodes[0].id))
+    try:
+        admin.describe_configs([broker], request_timeout=timeout_s)[broker].result(timeout_s * 2)
+    except KafkaException as error:
+        return bool(error.args[0].code() not in _DENIED)
+    return True
