@@ -111,12 +111,22 @@ def test_a_slip_is_answered_with_what_was_meant(
     assert meant in run(capsys, *words, code=2).partition("Error")[2]
 
 
-def test_a_command_loads_only_what_it_needs() -> None:
-    heavy = {"dagster", "great_expectations", "pyiceberg", "ccxt", "duckdb", "polars", "pandas"}
+HEAVY = {"dagster", "great_expectations", "pyiceberg", "ccxt", "duckdb", "polars", "pandas"}
+
+
+@pytest.mark.parametrize(
+    ("words", "heavy"),
+    [
+        (["topics", "--help"], HEAVY),
+        (["--help"], HEAVY | {"pydantic", "confluent_kafka", "msgspec", "rich.console", "asyncio"}),
+        (["--version"], HEAVY | {"pydantic", "confluent_kafka", "msgspec", "rich.console", "asyncio"}),
+    ],
+)
+def test_a_command_loads_only_what_it_needs(words: list[str], heavy: set[str]) -> None:
     code = (
         "import sys\n"
         "from coinstream.cli import main\n"
-        "try:\n    main(['topics', '--help'])\n"
+        f"try:\n    main({words!r})\n"
         "except SystemExit:\n    pass\n"
         f"print(sorted({heavy!r} & set(sys.modules)), file=sys.stderr)"
     )

@@ -13,15 +13,14 @@ import typer
 from coinstream import __version__
 from coinstream.cli.streams import protect_output
 from coinstream.errors import CoinstreamError
-from coinstream.plugins import load_plugins
 from coinstream.text import printable
 
 GROUPS: Final[dict[str, str]] = {
-    "up": "Broker, topics, Dagster web UI and daemon; Ctrl-C stops everything.",
+    "up": "Start broker, topics, Dagster and its web UI; Ctrl-C stops them.",
     "broker": "Start, stop and inspect the local broker.",
     "topics": "Plan, apply and list topics as code.",
     "feed": "Run feeds and list them.",
-    "simulate": "A local exchange that speaks the real protocols, with faults on demand.",
+    "simulate": "Run a local exchange with the real protocols and faults.",
     "tail": "Print the decoded messages of a topic.",
     "lag": "Lag of consumer groups in messages and in time.",
     "health": "Health of the producer, of groups and of the cluster.",
@@ -59,9 +58,14 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 well, 1 an error, 2 wrong usage, 3 not as asked, 130 interrupted."""
     words = sys.argv[1:] if arguments is None else arguments
     protect_output()
+    chosen = words or _half_typed()
     try:
-        load_plugins()
-        root_app(words or _half_typed())(args=words, prog_name="coinstream")
+        if _command_in(chosen) is not None:
+            # Imported here: the settings take longer to load than `coinstream --help` to print.
+            from coinstream.plugins import load_plugins
+
+            load_plugins()
+        root_app(chosen)(args=words, prog_name="coinstream")
     except CoinstreamError as error:
         typer.echo(f"error: {printable(str(error), keep_newlines=True)}", err=True)
         sys.exit(1)
@@ -72,16 +76,23 @@ def _half_typed() -> list[str]:
     return (os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")).split()[1:]
 
 
+def _command_in(words: Collection[str]) -> str | None:
+    """Return the first word that is no option."""
+    return next((word for word in words if not word.startswith("-")), None)
+
+
 def root_app(words: Collection[str] = ()) -> typer.Typer:
     """The whole command line; only the first command named in `words` is imported, `*` imports all."""
     root = typer.Typer(
         help="Crypto market data on Redpanda: feeds, topics, lag, health, tables.",
         epilog=_EXAMPLES,
         no_args_is_help=True,
+        # Plain help: importing rich for it takes longer than all the rest.
+        rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
     root.callback()(_options)
-    chosen = next((word for word in words if not word.startswith("-")), None)
+    chosen = _command_in(words)
     for name, text in GROUPS.items():
         _add(root, name, text, load=chosen in (name, "*"))
     return root
