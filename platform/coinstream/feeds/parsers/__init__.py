@@ -8,7 +8,6 @@ from typing import Final
 from coinstream.feeds.parsers.base import Frame, Gap, Parsed, Parser, account_for
 from coinstream.feeds.parsers.coinbase import CoinbaseParser
 from coinstream.feeds.parsers.coingecko import CoingeckoParser
-from coinstream.feeds.parsers.deribit import DeribitParser
 from coinstream.feeds.parsers.ftx import FtxParser
 from coinstream.feeds.parsers.lean import LeanParser
 
@@ -30,7 +29,6 @@ PARSERS: Final[dict[str, Callable[[], Parser]]] = {
     "coinbaseexchange": lambda: CoinbaseParser("coinbaseexchange"),
     "coingecko": CoingeckoParser,
     "lean": LeanParser,
-    "deribit": DeribitParser,
     "ftx": FtxParser,
     "ftxus": lambda: FtxParser("ftxus"),
 }
@@ -39,7 +37,6 @@ PARSERS: Final[dict[str, Callable[[], Parser]]] = {
 HOSTS: Final[dict[str, str]] = {
     "coinbase.com": "coinbase",
     "coingecko.com": "coingecko",
-    "deribit.com": "deribit",
     "ftx.com": "ftx",
     "ftx.us": "ftxus",
 }

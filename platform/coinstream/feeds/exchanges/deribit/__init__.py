@@ -1,0 +1,121 @@
+"""Connect to Deribit: perpetuals, futures, options and spot.
+
+Facts from "Deribit API v2" (https://docs.deribit.com/): JSON-RPC over one address; `raw` channels need a
+login, so the 100 ms ones are used; trades of a gap are fetched by their numbers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Final
+
+import httpx
+import msgspec
+
+from coinstream.errors import FeedError
+from coinstream.feeds.exchanges.base import (
+    Channel,
+    Connection,
+    ExchangeAdapter,
+    Heartbeat,
+    Limits,
+    register_adapter,
+)
+from coinstream.feeds.exchanges.deribit import instruments as names
+from coinstream.feeds.exchanges.deribit.parser import DeribitParser
+from coinstream.feeds.exchanges.replies import read_instruments
+from coinstream.feeds.exchanges.subscriptions import plan, redirected
+from coinstream.feeds.instruments import Instrument, InstrumentList
+from coinstream.feeds.parsers.base import Frame, Gap, Parser
+from coinstream.messages import Message
+
+_CHANNELS: Final = {
+    "level1": "quote.{}",
+    "price": "ticker.{}.100ms",
+    "trade": "trades.{}.100ms",
+    "book": "book.{}.none.20.100ms",
+    "ohlcv": "chart.trades.{}.1",
+    "derivativeticker": "ticker.{}.100ms",
+    "liquidation": "trades.{}.100ms",
+}
+_REST: Final = "https://www.deribit.com/api/v2/public"
+_MOST_TRADES: Final = 1000
+
+
+@register_adapter
+class DeribitAdapter(ExchangeAdapter):
+    """Deribit's websocket v2."""
+
+    exchange = "deribit"
+    hosts: ClassVar[tuple[str, ...]] = ("deribit.com",)
+    channels = (
+        Channel("ticker", ("level1", "price", "derivativeticker"), "recording"),
+        Channel("book", ("level1", "book"), "recording"),
+        Channel("quote", ("level1",), "documentation"),
+        Channel("trades", ("trade", "price", "liquidation"), "documentation"),
+        Channel("incremental_ticker", ("level1", "price", "derivativeticker"), "documentation"),
+        Channel("chart.trades", ("ohlcv",), "documentation"),
+    )
+    limits = Limits(symbols_per_connection=100, symbols_per_request=50, requests_per_second=5)
+    heartbeat = Heartbeat(b'{"jsonrpc":"2.0","id":0,"method":"public/test","params":{}}', 30.0)
+    instruments_urls = (f"{_REST}/get_instruments?currency=any&expired=false",)
+
+    def __init__(self, ws: str | None = None, rest: str | None = None) -> None:
+        super().__init__(ws, rest)
+        self._ids: dict[str, str] = {}
+
+    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> Parser:
+        """Return a parser of all channels."""
+        return DeribitParser(self.exchange, instruments, types)
+
+    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+        """Return the instruments of `public/get_instruments`."""
+
+        def read(value: Any) -> Iterator[Instrument]:
+            found = (names.read(entry) for entry in value["result"])
+            return (instrument for instrument in found if instrument is not None)
+
+        return read_instruments(self.exchange, url, body, read)
+
+    def answer(self, frame: Frame) -> bytes | None:
+        """Return the reply to a `test_request` of the server."""
+        if b'"test_request"' not in frame.payload[:200]:
+            return None
+        return b'{"jsonrpc":"2.0","id":0,"method":"public/test","params":{}}'
+
+    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
+        """Return connections to the websocket."""
+        self._ids.update((instrument.symbol, instrument.id) for instrument in instruments)
+        url = redirected("wss://www.deribit.com/ws/api/v2", self.ws)
+        wanted = dict.fromkeys(channel for kind, channel in _CHANNELS.items() if kind in types)
+
+        def requests(batch: Sequence[Instrument]) -> list[bytes]:
+            channels = [channel.format(instrument.id) for channel in wanted for instrument in batch]
+            request = {"jsonrpc": "2.0", "id": 1, "method": "public/subscribe"}
+            params = {"params": {"channels": channels}}
+            return [msgspec.json.encode({**request, **params})] if channels else []
+
+        return plan(url, instruments, self.limits, requests)
+
+    async def recover(self, http: httpx.AsyncClient, gap: Gap) -> list[Message]:
+        """Fetch the trades that are missing between two numbers of one instrument.
+
+        Raises:
+            FeedError: the reply is not what the exchange documents.
+        """
+        name = self._ids.get(gap.symbol)
+        if name is None or gap.last - gap.first >= _MOST_TRADES:
+            return []
+        url = redirected(f"{_REST}/get_last_trades_by_instrument", self.rest)
+        params = {"instrument_name": name, "start_seq": gap.first, "end_seq": gap.last, "count": _MOST_TRADES}
+        reply = await http.get(url, params={key: str(value) for key, value in params.items()})
+        reply.raise_for_status()
+        try:
+            rows = msgspec.json.decode(reply.content)["result"]["trades"]
+        except (msgspec.DecodeError, KeyError, TypeError) as error:
+            raise FeedError(f"deribit: cannot read trades at {url}: {error}") from error
+        push = {"method": "subscription", "params": {"channel": f"trades.{name}.100ms", "data": rows}}
+        parser = DeribitParser(self.exchange, InstrumentList())
+        found = parser.parse(Frame(time.time_ns(), msgspec.json.encode(push)))
+        return list(found.messages)
