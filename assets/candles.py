@@ -1,4 +1,4 @@
-"""Candles from the landed quotes and prices, produced to crypto-ohlcv."""
+"""Build candles from landed quotes, prices and trades and produce them to crypto-ohlcv."""
 
 from typing import Any
 
@@ -8,7 +8,8 @@ from assets.lake import table_key
 from assets.metadata import MEANINGS
 from assets.topics import CANDLES_GROUP, CANDLES_KEY, OWNERS
 from coinstream.lake import statistics
-from coinstream.lake.candles import SCHEMA, build_candles
+from coinstream.lake.candle_windows import SCHEMA
+from coinstream.lake.candles import build_candles
 from coinstream.lake.store import Lake
 from resources.client import RedpandaResource
 from resources.lake import LakeResource
@@ -16,7 +17,7 @@ from resources.lake import LakeResource
 
 @dg.asset(
     key=CANDLES_KEY,
-    deps=[table_key("level1"), table_key("price")],
+    deps=[table_key("level1"), table_key("price"), table_key("trade")],
     group_name=CANDLES_GROUP,
     kinds={"polars", "iceberg", "redpanda"},
     owners=OWNERS,
@@ -31,8 +32,9 @@ from resources.lake import LakeResource
 def candles(client: RedpandaResource, lake: LakeResource) -> dg.MaterializeResult[None]:
     """Candles of 1 m, 5 m and 1 h, recomputed where rows are new, and produced when they are over.
 
-    Late messages make a candle be produced again. The exchanges are called `…-quotes` and
-    `…-prices`, so that these candles never mix with those that an exchange publishes.
+    Late messages make a candle be produced again. The exchanges are called `…-quotes`, `…-prices` and
+    `…-trades`, so that these candles never mix with those that an exchange publishes. Candles of
+    trades have volume, count, VWAP and the volume that takers bought.
     """
     opened = lake.open()
     with client.open() as redpanda:
@@ -55,13 +57,17 @@ def _lineage() -> dg.TableColumnLineage:
         dg.TableColumnDep(table_key("level1"), "best_bid"),
         dg.TableColumnDep(table_key("level1"), "best_ask"),
         dg.TableColumnDep(table_key("price"), "usd_price"),
+        dg.TableColumnDep(table_key("trade"), "trade_price"),
     ]
     times = [
         dg.TableColumnDep(table_key("level1"), "timestamp"),
         dg.TableColumnDep(table_key("price"), "last_updated"),
+        dg.TableColumnDep(table_key("trade"), "timestamp"),
     ]
+    size = [dg.TableColumnDep(table_key("trade"), "size")]
+    volumes = dict.fromkeys(("volume", "taker_buy_volume"), size)
     prices = {f"{name}_price": ticks for name in ("open", "high", "low", "close")}
-    return dg.TableColumnLineage({**prices, "open_time": times, "close_time": times})
+    return dg.TableColumnLineage({**prices, **volumes, "open_time": times, "close_time": times})
 
 
 def _exchanges(lake: Lake) -> dg.MetadataValue:

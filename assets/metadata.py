@@ -50,6 +50,9 @@ _IN_TABLES: Final = {
     "ingested_at": "When the row was landed.",
     "extra": "Fields that the message type does not know, as one JSON object.",
     "ticks": "Rows that the candle was built from.",
+    "trades": "Trades of the candle; 0 where it is not built from trades.",
+    "vwap": "Mean price of the trades, weighted by their size.",
+    "taker_buy_volume": "Volume in which the taker bought, in the base currency.",
     "final": "Whether the candle was over, and so produced, when it was last computed.",
 }
 _IN_PYTHON: Final = {re.sub("([A-Z])", r"_\1", name).lower(): text for name, text in _ON_THE_WIRE.items()}

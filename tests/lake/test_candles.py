@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import polars as pl
+import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from coinstream.client import RedpandaClient
+from coinstream.lake import candles
 from coinstream.lake.candles import build_candles
 from coinstream.lake.compaction import compact
 from coinstream.lake.landing import land
@@ -22,7 +25,7 @@ from coinstream.settings import BrokerSettings
 from coinstream.topics.apply import Provisioner
 from coinstream.topics.catalogue import catalogue
 from tests.conftest import TopicFactory
-from tests.lake.support import START, iso, level1, price, send
+from tests.lake.support import START, iso, level1, price, send, trade
 
 QUOTES, PRICES = spec_named("level1"), spec_named("price")
 
@@ -144,12 +147,13 @@ def test_a_second_build_without_news_produces_nothing(
 
 
 def test_the_table_of_candles_is_compacted_and_its_snapshots_expire(
-    lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory
+    lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provision(broker_settings)
+    monkeypatch.setattr(candles, "OVERLAP", timedelta(0))
     name = topic("price")
     for hour in range(3):
-        send(broker_settings.brokers, name, (price(hour * 360_000 + i * 1_000) for i in range(30)))
+        send(broker_settings.brokers, name, (price(3 * hour * 360_000 + i * 1_000) for i in range(30)))
         land(lake, broker_settings, PRICES, topic=name)
         build_candles(lake)
     everything = "SELECT * FROM candles ORDER BY ALL"
@@ -178,3 +182,103 @@ def test_an_open_candle_is_produced_when_its_time_has_passed(
         assert build_candles(lake, client).produced == 1
     [row] = query(lake, "SELECT open_price, close_price, ticks FROM candles WHERE final").rows
     assert row == (10.0, 12.0, 2)
+
+
+def trades(count: int, seed: int) -> list[dict[str, Any]]:
+    """Return trades of two symbols, some without a side, with sizes that floats cannot add up."""
+    chance = random.Random(seed)
+    made = []
+    for number in range(count):
+        at = START + timedelta(seconds=number * 11.7)
+        fields = {
+            "symbol": chance.choice(["BTC/USDT", "PEPE/USDT"]),
+            "tradeId": str(number),
+            "tradePrice": round(chance.uniform(90, 110), 4),
+            "size": chance.choice([0.1, 0.2, 0.3, 1e-8, 12345.678]),
+            "side": chance.choice(["buy", "sell"]),
+            "timestamp": iso(at),
+            "lastUpdated": iso(at + timedelta(milliseconds=20)),
+        }
+        made.append(trade(0, **fields))
+    for number in chance.sample(range(count), count // 10):
+        del made[number]["side"]
+    return made
+
+
+def naive(messages: list[dict[str, Any]], length: timedelta) -> dict[tuple[str, datetime], dict[str, Any]]:
+    """Compute candles of trades message by message, with exact numbers."""
+    found: dict[tuple[str, datetime], dict[str, Any]] = {}
+    seconds = length.total_seconds()
+    for message in sorted(messages, key=lambda m: str(m["timestamp"])):
+        at = datetime.fromisoformat(message["timestamp"])
+        window = datetime.fromtimestamp(at.timestamp() // seconds * seconds, UTC)
+        value, size = Decimal(repr(message["tradePrice"])), Decimal(repr(message["size"]))
+        new = {"open": value, "high": value, "low": value, "count": 0, "volume": 0, "money": 0, "buy": 0}
+        candle = found.setdefault((message["symbol"], window), new)
+        candle["high"], candle["low"] = max(candle["high"], value), min(candle["low"], value)
+        candle["close"] = value
+        candle["count"] += 1
+        candle["volume"] += size
+        candle["money"] += value * size
+        candle["buy"] += size if message.get("side") == "buy" else 0
+    return found
+
+
+def test_candles_of_trades_equal_a_naive_computation(
+    lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory
+) -> None:
+    provision(broker_settings)
+    name = topic("trade", partitions=2)
+    messages = trades(800, seed=4)
+    chance = random.Random(5)
+    shuffled = chance.sample(messages, len(messages))
+    # A feed that was started again brings some trades twice.
+    for part in (shuffled[:300], shuffled[300:], messages[100:200]):
+        send(broker_settings.brokers, name, part)
+        land(lake, broker_settings, spec_named("trade"), topic=name)
+        build_candles(lake)
+    for timeframe, length in (("1m", 60), ("5m", 300), ("1h", 3600)):
+        rows = query(
+            lake,
+            "SELECT symbol, open_time, open_price, high_price, low_price, close_price, trades, volume,"
+            " taker_buy_volume, vwap FROM candles"
+            " WHERE timeframe = $t AND exchange_id = 'binance-trades' ORDER BY ALL",
+            {"t": timeframe},
+        ).rows
+        wanted = naive(messages, timedelta(seconds=length))
+        assert [(symbol, at) for symbol, at, *_ in rows] == sorted(wanted)
+        for symbol, at, opened, high, low, close, count, volume, buy, vwap in rows:
+            one = wanted[symbol, at]
+            prices = tuple(float(one[name]) for name in ("open", "high", "low", "close"))
+            assert (opened, high, low, close) == prices
+            assert (count, volume, buy) == (one["count"], float(one["volume"]), float(one["buy"]))
+            assert vwap == pytest.approx(float(one["money"] / one["volume"]), rel=1e-12)
+
+
+def test_a_quote_stamped_a_day_ahead_closes_no_candle(
+    lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory
+) -> None:
+    provision(broker_settings)
+    name = topic("level1")
+    quoted = [level1(number * 100) for number in range(30)]
+    ahead = level1(0, timestamp=iso(START + timedelta(days=1)), symbol="ETH/USDT")
+    send(broker_settings.brokers, name, [*quoted, ahead])
+    land(lake, broker_settings, QUOTES, topic=name)
+    with RedpandaClient(broker_settings) as client:
+        assert build_candles(lake, client).produced == 0
+        send(broker_settings.brokers, name, [level1(7_000)])
+        land(lake, broker_settings, QUOTES, topic=name)
+        assert build_candles(lake, client).produced == 1
+    [closed] = query(lake, "SELECT symbol, timeframe, open_time FROM candles WHERE final").rows
+    assert closed == ("BTC/USDT", "1m", START)
+
+
+def test_candles_of_quotes_have_no_volume(
+    lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory
+) -> None:
+    name = topic("level1")
+    send(broker_settings.brokers, name, [level1(number) for number in range(5)])
+    land(lake, broker_settings, QUOTES, topic=name)
+    build_candles(lake)
+    found = query(lake, "SELECT DISTINCT volume, trades, taker_buy_volume, vwap FROM candles").rows
+    assert found == [(0.0, 0, 0.0, None)]

@@ -1,11 +1,12 @@
-"""Candles of one minute, five minutes and one hour, from the quotes and prices in the tables.
+"""Build candles of one minute, five minutes and one hour from landed quotes, prices and trades.
 
 A candle is computed from all its rows each time one of them is new, so messages may come late and in any
 order: the candle is then produced again, with the same key and open time, and the newest one counts. It
 is produced once its exchange's events have passed its end by `LATENESS`.
 
-Their exchange is called `binance-quotes` (middle of bid and ask) or `binance-prices`, so that they never
-mix with candles that an exchange publishes itself. Quotes carry no trades: the volume is 0.
+The exchange of a candle is called `binance-quotes` (middle of bid and ask), `binance-prices` or
+`binance-trades`, so that it never mixes with candles that an exchange publishes itself. Only candles of
+trades have a volume.
 """
 
 from __future__ import annotations
@@ -13,13 +14,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from coinstream.lake.candle_state import CandleState, Hours
+from coinstream.lake.candle_windows import (
+    HOUR,
+    SCHEMA,
+    SOURCES,
+    CandleSource,
+    compute_candles,
+    read_ticks,
+)
 from coinstream.lake.commit import CommitResult, retry_on_conflict
 from coinstream.lake.landed_offsets import LandedOffsets
 from coinstream.lake.query import as_dataset
@@ -28,34 +38,20 @@ from coinstream.lake.store import Lake
 from coinstream.messages import Ohlcv
 
 if TYPE_CHECKING:
-    from pyiceberg.table import Table
-
     from coinstream.client import RedpandaClient
 
 TABLE: Final = "candles"
-TIMEFRAMES: Final = {"1m": "1m", "5m": "5m", "1h": "1h"}
 LATENESS: Final = timedelta(seconds=5)
 """How long after its end, in the exchange's time, a candle waits for stragglers before it is produced."""
 OVERLAP: Final = timedelta(minutes=10)
 """Rows are looked at again for this long after they were landed: racing runs may commit out of order."""
 STATE: Final = "coinstream.candles"
 
-_HOUR: Final = timedelta(hours=1)
+_TICK_BYTES: Final = 400
+"""Memory that a row takes while candles are computed from it."""
 _KEY: Final = ["exchange_id", "symbol", "timeframe", "open_time"]
 _VALUES: Final = ["open_price", "high_price", "low_price", "close_price"]
-SCHEMA: Final = pa.schema(
-    [
-        pa.field("exchange_id", pa.string(), nullable=False),
-        pa.field("symbol", pa.string(), nullable=False),
-        pa.field("timeframe", pa.string(), nullable=False),
-        pa.field("open_time", TIME, nullable=False),
-        pa.field("close_time", TIME, nullable=False),
-        *(pa.field(name, pa.float64(), nullable=False) for name in _VALUES),
-        pa.field("ticks", pa.int64(), nullable=False),
-        pa.field("last_updated", TIME, nullable=False),
-        pa.field("final", pa.bool_(), nullable=False),
-    ]
-)
+_COMPARED: Final = [*_KEY, *_VALUES, "ticks", "final", "volume", "taker_buy_volume", "vwap"]
 
 
 @dataclass
@@ -67,31 +63,6 @@ class CandleReport:
     produced: int = 0
     revised: int = 0
     open: int = 0
-
-
-@dataclass(frozen=True)
-class _Source:
-    table: str
-    suffix: str
-    event_time: str
-    value: pl.Expr
-
-    @property
-    def columns(self) -> list[str]:
-        prices = ["best_bid", "best_ask"] if self.table == "level1" else ["usd_price"]
-        times = dict.fromkeys([self.event_time, "last_updated", "ingested_at"])
-        return ["exchange_id", "symbol", *prices, *times, "partition", "offset"]
-
-
-SOURCES: Final = (
-    _Source(
-        "level1",
-        "quotes",
-        "timestamp",
-        (pl.col("best_bid").cast(pl.Float64) + pl.col("best_ask").cast(pl.Float64)) / 2,
-    ),
-    _Source("price", "prices", "last_updated", pl.col("usd_price").cast(pl.Float64)),
-)
 
 
 def build_candles(lake: Lake, client: RedpandaClient | None = None) -> CandleReport:
@@ -108,168 +79,199 @@ def build_candles(lake: Lake, client: RedpandaClient | None = None) -> CandleRep
     for source in SOURCES:
         table = lake.find(source.table)
         if table is not None and table.current_snapshot() is not None:
-            _build(lake, table, source, client, report)
+            _build(lake, as_dataset(table), source, client, report)
     return report
 
 
-def compute(ticks: pl.DataFrame) -> pl.DataFrame:
-    """The candles of ticks, which have exchange_id, symbol, at, value, last_updated and their order."""
-    ordered = ticks.sort("at", "partition", "offset")
-    frames = [
-        ordered.group_by("exchange_id", "symbol", pl.col("at").dt.truncate(every).alias("open_time"))
-        .agg(
-            open_price=pl.col("value").first(),
-            high_price=pl.col("value").max(),
-            low_price=pl.col("value").min(),
-            close_price=pl.col("value").last(),
-            ticks=pl.len().cast(pl.Int64),
-            last_updated=pl.col("last_updated").max(),
-        )
-        .with_columns(timeframe=pl.lit(name), close_time=pl.col("open_time").dt.offset_by(every))
-        for name, every in TIMEFRAMES.items()
-    ]
-    return pl.concat(frames)
-
-
 def _build(
-    lake: Lake, table: Table, source: _Source, client: RedpandaClient | None, report: CandleReport
-) -> None:
-    candles = lake.other(TABLE, SCHEMA)
-    state = _state(candles).get(source.table, {})
-    rows = as_dataset(table)
-    seen = datetime.fromisoformat(state["seen"]) if state else None
-    fresh = ds.field("ingested_at") >= pa.scalar(seen - OVERLAP, TIME) if seen is not None else None
-    hours: set[datetime] = {datetime.fromisoformat(text) for text in state.get("open", ())}
-    marks = {name: datetime.fromisoformat(text) for name, text in state.get("marks", {}).items()}
-    newest = seen
-    for part in _parts(rows, source, fresh):
-        report.rows += part.height if seen is None else part.filter(pl.col("ingested_at") > seen).height
-        hours |= set(part["at"].dt.truncate("1h").unique().to_list())
-        for exchange, at in part.group_by("exchange_id").agg(pl.col("at").max()).iter_rows():
-            marks[exchange] = max(marks.get(exchange, at), at)
-        last: Any = part["ingested_at"].max()
-        newest = last if newest is None else max(newest, last)
-    if newest is None:
-        return
-    still_open = []
-    for hour in sorted(hours):
-        within = (ds.field(source.event_time) >= pa.scalar(hour, TIME)) & (
-            ds.field(source.event_time) < pa.scalar(hour + _HOUR, TIME)
-        )
-        parts = list(_parts(rows, source, within))
-        if parts and _build_hour(lake, hour, pl.concat(parts), source, marks, client, report):
-            still_open.append(hour)
-    fresh_state = {
-        "seen": newest.isoformat(),
-        "open": [hour.isoformat() for hour in still_open],
-        "marks": {name: at.isoformat() for name, at in marks.items()},
-    }
-    _remember(lake, source.table, fresh_state)
-
-
-def _parts(rows: Any, source: _Source, wanted: ds.Expression | None) -> Iterator[pl.DataFrame]:
-    """The wanted rows as ticks, a file's worth at a time."""
-    scanner = ds.dataset(rows) if isinstance(rows, pa.Table) else rows
-    for batch in scanner.to_batches(columns=source.columns, filter=wanted):
-        if not batch.num_rows:
-            continue
-        frame = pl.from_arrow(batch)
-        assert isinstance(frame, pl.DataFrame)
-        yield frame.select(
-            exchange_id=pl.col("exchange_id").cast(pl.String) + f"-{source.suffix}",
-            symbol=pl.col("symbol").cast(pl.String),
-            at=source.event_time,
-            value=source.value,
-            last_updated="last_updated",
-            ingested_at="ingested_at",
-            partition="partition",
-            offset="offset",
-        )
-
-
-def _build_hour(
     lake: Lake,
-    hour: datetime,
-    ticks: pl.DataFrame,
-    source: _Source,
-    marks: dict[str, datetime],
+    rows: ds.Dataset | pa.Table,
+    source: CandleSource,
     client: RedpandaClient | None,
     report: CandleReport,
-) -> bool:
-    """Compute, produce and keep the candles of an hour; whether some are still open."""
-    marked = pl.DataFrame(
-        {"exchange_id": list(marks), "mark": list(marks.values())},
-        schema={"exchange_id": pl.String, "mark": pl.Datetime("us", "UTC")},
-    )
-    fresh = (
-        compute(ticks)
-        .join(marked, on="exchange_id", how="left")
-        .with_columns(final=pl.col("close_time") + LATENESS <= pl.col("mark"))
-        .select(SCHEMA.names)
-    )
+) -> None:
+    tolerance = timedelta(milliseconds=lake.settings.clock_tolerance_ms)
+    stored = _stored(lake).get(source.table, {})
+    state = CandleState.of(stored, source.suffix, datetime.now(UTC) + tolerance)
+    touched = _look_at_news(rows, source, state, tolerance, report)
+    if state.seen is None:
+        return
+    computed = [
+        _with_final(frame, state.marks.get(exchange))
+        for exchange, hours in sorted(touched.items())
+        for frame in _partitions(lake, rows, source, exchange, hours)
+    ]
+    fresh = pl.concat(computed) if computed else pl.DataFrame(schema=_polars_schema())
+    known = _known(lake, source, touched)
     report.windows += fresh.height
     report.open += fresh.filter(~pl.col("final")).height
-    known = _known(lake, hour, source)
     due = _changed(fresh.filter("final"), known)
     report.revised += due.join(known.filter("final"), on=_KEY, how="semi").height
     if client is not None and due.height:
         report.produced += client.publish(map(_message, due.iter_rows(named=True)))
         client.flush()
-    if _changed(fresh, known).height:
-        _keep(lake, hour, source, fresh)
-    return bool(fresh.filter(~pl.col("final")).height)
+    unfinished = fresh.filter(~pl.col("final")).select(
+        "exchange_id", pl.col("open_time").dt.truncate("1h").alias("hour")
+    )
+    state.open = {}
+    for exchange, hour in unfinished.unique().iter_rows():
+        state.open.setdefault(exchange.removesuffix(f"-{source.suffix}"), set()).add(hour)
+    _keep(lake, source, touched, fresh if _changed(fresh, known).height else None, state)
+
+
+def _look_at_news(
+    rows: ds.Dataset | pa.Table,
+    source: CandleSource,
+    state: CandleState,
+    tolerance: timedelta,
+    report: CandleReport,
+) -> Hours:
+    """Return the hours to compute, and move the state on to the newest row.
+
+    No mark goes beyond the receipt of its row: a quote that is stamped a day ahead would otherwise make
+    every open candle of its exchange final.
+    """
+    seen = state.seen
+    touched = {exchange: set(hours) for exchange, hours in state.open.items()}
+    wanted = ds.field("ingested_at") >= pa.scalar(seen - OVERLAP, TIME) if seen is not None else None
+    columns = list(dict.fromkeys(["exchange_id", source.event_time, "last_updated", "ingested_at"]))
+    scanner = ds.dataset(rows) if isinstance(rows, pa.Table) else rows
+    for batch in scanner.to_batches(columns=columns, filter=wanted):
+        frame = pl.from_arrow(batch)
+        if not isinstance(frame, pl.DataFrame) or frame.is_empty():
+            continue
+        at = pl.col(source.event_time)
+        received = pl.min_horizontal("last_updated", "ingested_at") + tolerance
+        found = (
+            frame.with_columns(pl.col("exchange_id").cast(pl.String))
+            .group_by("exchange_id", at.dt.truncate("1h").alias("hour"))
+            .agg(mark=pl.min_horizontal(at, received).max())
+        )
+        for exchange, hour, mark in found.iter_rows():
+            touched.setdefault(exchange, set()).add(hour)
+            state.marks[exchange] = max(state.marks.get(exchange, mark), mark)
+        landed = frame["ingested_at"]
+        report.rows += frame.height if seen is None else int((landed > seen).sum())
+        newest: Any = landed.max()
+        state.seen = newest if state.seen is None else max(state.seen, newest)
+    return touched
+
+
+def _partitions(
+    lake: Lake, rows: ds.Dataset | pa.Table, source: CandleSource, exchange: str, hours: set[datetime]
+) -> Iterator[pl.DataFrame]:
+    """Compute the candles of one exchange day by day, or by fewer hours where memory asks for it."""
+    days: dict[Any, list[datetime]] = {}
+    for hour in sorted(hours):
+        days.setdefault(hour.date(), []).append(hour)
+    dataset = ds.dataset(rows) if isinstance(rows, pa.Table) else rows
+    most = max(lake.settings.memory_bytes // _TICK_BYTES, 1)
+    for day in days.values():
+        event = ds.field(source.event_time)
+        count = dataset.count_rows(
+            filter=(ds.field("exchange_id") == exchange)
+            & (event >= pa.scalar(day[0], TIME))
+            & (event < pa.scalar(day[-1] + HOUR, TIME))
+        )
+        step = max(len(day) * most // max(count, 1), 1)
+        for start in range(0, len(day), step):
+            ticks = read_ticks(rows, source, exchange, day[start : start + step])
+            if ticks.height:
+                yield compute_candles(ticks, source, exchange)
+
+
+def _with_final(candles: pl.DataFrame, mark: datetime | None) -> pl.DataFrame:
+    passed = pl.col("close_time") + LATENESS <= pl.lit(mark, pl.Datetime("us", "UTC"))
+    return candles.with_columns(final=passed.fill_null(False)).select(SCHEMA.names)
 
 
 def _changed(fresh: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
-    same = known.select(*_KEY, *_VALUES, "ticks", "final")
-    return fresh.join(same, on=[*_KEY, *_VALUES, "ticks", "final"], how="anti").sort(_KEY)
+    same = known.select(_COMPARED)
+    return fresh.join(same, on=_COMPARED, how="anti", nulls_equal=True).sort(_KEY)
 
 
-def _known(lake: Lake, hour: datetime, source: _Source) -> pl.DataFrame:
-    found = lake.other(TABLE, SCHEMA).scan(row_filter=_within(hour)).to_arrow()
-    frame = pl.from_arrow(found.cast(SCHEMA))
-    assert isinstance(frame, pl.DataFrame)
-    return frame.filter(pl.col("exchange_id").str.ends_with(f"-{source.suffix}"))
+def _known(lake: Lake, source: CandleSource, touched: Hours) -> pl.DataFrame:
+    """Return the candles of the source that the table holds of the touched hours."""
+    if not touched:
+        return pl.DataFrame(schema=_polars_schema())
+    table = lake.other(TABLE, SCHEMA)
+    found = pl.from_arrow(_in_schema(table.scan(row_filter=_within(touched)).to_arrow()))
+    assert isinstance(found, pl.DataFrame)
+    return found.filter(pl.col("exchange_id").str.ends_with(f"-{source.suffix}"))
 
 
-def _keep(lake: Lake, hour: datetime, source: _Source, fresh: pl.DataFrame) -> None:
-    rows = pa.Table.from_arrays(
-        [fresh.to_arrow()[name].cast(SCHEMA.field(name).type) for name in SCHEMA.names], schema=SCHEMA
-    )
+def _keep(
+    lake: Lake, source: CandleSource, touched: Hours, fresh: pl.DataFrame | None, state: CandleState
+) -> None:
+    """Replace the candles of the touched hours and remember the state, in one commit."""
 
     def attempt() -> CommitResult:
         table = lake.other(TABLE, SCHEMA)
-        other = table.scan(row_filter=_within(hour)).to_arrow().cast(SCHEMA)
-        mine = pl.Series(other["exchange_id"]).str.ends_with(f"-{source.suffix}")
-        merged = pa.concat_tables([other.filter((~mine).to_arrow()), rows])
-        if other.num_rows == mine.sum() == 0:
-            table.append(merged)
-        else:
-            table.overwrite(merged, overwrite_filter=_within(hour))
-        return CommitResult(rows.num_rows, 0, LandedOffsets())
+        stored = {**_read_state(table.properties), source.table: state.as_stored()}
+        rows = 0
+        with table.transaction() as change:
+            if fresh is not None:
+                others = _others(
+                    _in_schema(table.scan(row_filter=_within(touched)).to_arrow()), source, touched
+                )
+                merged = pa.concat_tables([others, _in_schema(fresh.to_arrow())])
+                change.overwrite(merged, overwrite_filter=_within(touched))
+                rows = merged.num_rows
+            change.set_properties({STATE: json.dumps(stored)})
+        return CommitResult(rows, 0, LandedOffsets())
 
     retry_on_conflict(lake, "keep candles", attempt)
 
 
-def _within(hour: datetime) -> str:
-    return f"open_time >= '{hour.isoformat()}' and open_time < '{(hour + _HOUR).isoformat()}'"
+def _others(found: pa.Table, source: CandleSource, touched: Hours) -> pa.Table:
+    """Return the candles in the range of the touched hours that are not computed anew."""
+    pairs = [(f"{exchange}-{source.suffix}", hour) for exchange, hours in touched.items() for hour in hours]
+    computed = pl.DataFrame(
+        pairs, schema={"exchange_id": pl.String, "hour": pl.Datetime("us", "UTC")}, orient="row"
+    )
+    frame = pl.from_arrow(found)
+    assert isinstance(frame, pl.DataFrame)
+    others = frame.with_columns(hour=pl.col("open_time").dt.truncate("1h")).join(
+        computed, on=["exchange_id", "hour"], how="anti"
+    )
+    return _in_schema(others.drop("hour").to_arrow())
 
 
-def _state(table: Table) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(table.properties.get(STATE, "{}"))
+def _within(touched: Hours) -> str:
+    """Return a filter for the touched hours of all exchanges, as few ranges."""
+    hours = sorted(set().union(*touched.values()))
+    ranges: list[list[datetime]] = []
+    for hour in hours:
+        if ranges and ranges[-1][1] == hour:
+            ranges[-1][1] = hour + HOUR
+        else:
+            ranges.append([hour, hour + HOUR])
+    parts = (
+        f"(open_time >= '{start.isoformat()}' and open_time < '{stop.isoformat()}')" for start, stop in ranges
+    )
+    return " or ".join(parts)
+
+
+def _in_schema(found: pa.Table) -> pa.Table:
+    columns = [found[name].cast(SCHEMA.field(name).type) for name in SCHEMA.names]
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
+
+
+def _polars_schema() -> pl.Schema:
+    empty = pl.from_arrow(SCHEMA.empty_table())
+    assert isinstance(empty, pl.DataFrame)
+    return empty.schema
+
+
+def _stored(lake: Lake) -> dict[str, Any]:
+    return _read_state(lake.other(TABLE, SCHEMA).properties)
+
+
+def _read_state(properties: dict[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(properties.get(STATE, "{}"))
     return found
-
-
-def _remember(lake: Lake, name: str, state: dict[str, Any]) -> None:
-    def attempt() -> CommitResult:
-        table = lake.other(TABLE, SCHEMA)
-        with table.transaction() as change:
-            change.set_properties({STATE: json.dumps({**_state(table), name: state})})
-        return CommitResult(0, 0, LandedOffsets())
-
-    retry_on_conflict(lake, "remember candles", attempt)
 
 
 def _message(row: dict[str, Any]) -> Ohlcv:
     fields = {name: row[name] for name in (*_KEY, "close_time", *_VALUES, "last_updated")}
-    return Ohlcv(**fields, volume=0.0)
+    return Ohlcv(**fields, volume=row["volume"])

@@ -1,0 +1,49 @@
+"""Remember how far the candles of a source are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+Hours = dict[str, set[datetime]]
+"""Hours by exchange."""
+
+
+@dataclass
+class CandleState:
+    """How far the candles of one source are.
+
+    Attributes:
+        seen: when the newest row that was looked at had landed.
+        open: hours with candles that are not final, by exchange.
+        marks: the time that the events of each exchange have reached.
+    """
+
+    seen: datetime | None = None
+    open: Hours = field(default_factory=dict)
+    marks: dict[str, datetime] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, stored: dict[str, Any], suffix: str, latest: datetime) -> CandleState:
+        """Read the state as the table's properties hold it; no mark may lie beyond `latest`."""
+        if not stored:
+            return cls()
+        times = {
+            name.removesuffix(f"-{suffix}"): datetime.fromisoformat(at)
+            for name, at in stored.get("marks", {}).items()
+        }
+        marks = {name: min(at, latest) for name, at in times.items()}
+        hours = stored.get("open", {})
+        if isinstance(hours, list):  # of an earlier release, which did not tell exchanges apart
+            hours = dict.fromkeys(marks, hours)
+        opened = {name: {datetime.fromisoformat(at) for at in each} for name, each in hours.items()}
+        return cls(datetime.fromisoformat(stored["seen"]), opened, marks)
+
+    def as_stored(self) -> dict[str, Any]:
+        """Return the state as the table's properties hold it."""
+        return {
+            "seen": self.seen.isoformat() if self.seen else None,
+            "open": {name: sorted(at.isoformat() for at in hours) for name, hours in self.open.items()},
+            "marks": {name: at.isoformat() for name, at in self.marks.items()},
+        }

@@ -1,0 +1,187 @@
+"""Compute candles from quotes, prices and trades, one (day, exchange) partition at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from coinstream.lake.schemas import TIME
+
+TIMEFRAMES: Final = ("1m", "5m", "1h")
+HOUR: Final = timedelta(hours=1)
+
+_PRICES: Final = ("open_price", "high_price", "low_price", "close_price")
+SCHEMA: Final = pa.schema(
+    [
+        pa.field("exchange_id", pa.string(), nullable=False),
+        pa.field("symbol", pa.string(), nullable=False),
+        pa.field("timeframe", pa.string(), nullable=False),
+        pa.field("open_time", TIME, nullable=False),
+        pa.field("close_time", TIME, nullable=False),
+        *(pa.field(name, pa.float64(), nullable=False) for name in _PRICES),
+        pa.field("ticks", pa.int64(), nullable=False),
+        pa.field("last_updated", TIME, nullable=False),
+        pa.field("final", pa.bool_(), nullable=False),
+        # Added later, so rows of earlier releases have none.
+        pa.field("volume", pa.float64()),
+        pa.field("trades", pa.int64()),
+        pa.field("vwap", pa.float64()),
+        pa.field("taker_buy_volume", pa.float64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class CandleSource:
+    """A table that candles are computed from.
+
+    Attributes:
+        table: its name.
+        suffix: what is put behind the exchange's name, so that these candles never mix with others.
+        event_time: the column that says when a row was true.
+        inputs: the columns that the value and the volume are computed from.
+        value: the price of a row.
+        has_volume: whether the rows are trades.
+    """
+
+    table: str
+    suffix: str
+    event_time: str
+    inputs: tuple[str, ...]
+    value: pl.Expr
+    has_volume: bool = False
+
+    @property
+    def columns(self) -> list[str]:
+        """Return the columns to read."""
+        times = (self.event_time, "last_updated", "ingested_at")
+        return list(dict.fromkeys(["exchange_id", "symbol", *self.inputs, *times, "partition", "offset"]))
+
+
+def _float(column: str) -> pl.Expr:
+    return pl.col(column).cast(pl.Float64)
+
+
+SOURCES: Final = (
+    CandleSource(
+        "level1",
+        "quotes",
+        "timestamp",
+        ("best_bid", "best_ask"),
+        (_float("best_bid") + _float("best_ask")) / 2,
+    ),
+    CandleSource("price", "prices", "last_updated", ("usd_price",), _float("usd_price")),
+    CandleSource(
+        "trade",
+        "trades",
+        "timestamp",
+        ("trade_price", "size", "side", "trade_id"),
+        _float("trade_price"),
+        has_volume=True,
+    ),
+)
+
+
+def read_ticks(
+    rows: ds.Dataset | pa.Table, source: CandleSource, exchange: str, hours: Iterable[datetime]
+) -> pl.DataFrame:
+    """Read the rows of one exchange in the given hours."""
+    wanted = sorted(hours)
+    event = ds.field(source.event_time)
+    within = (
+        (ds.field("exchange_id") == exchange)
+        & (event >= pa.scalar(wanted[0], TIME))
+        & (event < pa.scalar(wanted[-1] + HOUR, TIME))
+    )
+    dataset = ds.dataset(rows) if isinstance(rows, pa.Table) else rows
+    frame = pl.from_arrow(dataset.to_table(columns=source.columns, filter=within))
+    assert isinstance(frame, pl.DataFrame)
+    columns = {
+        "symbol": pl.col("symbol").cast(pl.String),
+        "at": pl.col(source.event_time),
+        "value": source.value,
+        "last_updated": pl.col("last_updated"),
+        "partition": pl.col("partition"),
+        "offset": pl.col("offset"),
+    }
+    if source.has_volume:
+        columns |= {
+            "size": pl.col("size"),
+            "buy": pl.when(pl.col("side") == "buy").then(pl.col("size")),
+            "trade_id": pl.col("trade_id"),
+        }
+    ticks = frame.select(**columns)
+    if len(wanted) * HOUR < wanted[-1] + HOUR - wanted[0]:
+        ticks = ticks.filter(pl.col("at").dt.truncate("1h").is_in(wanted))
+    return ticks
+
+
+def compute_candles(ticks: pl.DataFrame, source: CandleSource, exchange: str) -> pl.DataFrame:
+    """Compute the candles of all timeframes.
+
+    Longer candles are made from shorter ones, whose first, last, extremes and sums are theirs. A trade
+    that is there twice, as after a feed was started again, counts once: it has the same id and time.
+    """
+    ordered = ticks.lazy().sort("at", "partition", "offset")
+    if source.has_volume:
+        again = pl.struct("symbol", "trade_id", "at").is_first_distinct()
+        ordered = ordered.filter(pl.col("trade_id").is_null() | again)
+        sums = {
+            "volume": pl.col("size").sum(),
+            "notional": (pl.col("value") * _float("size")).sum(),
+            "buy": pl.col("buy").sum(),
+        }
+    else:
+        sums = {name: pl.lit(0.0) for name in ("volume", "notional", "buy")}
+    shortest = (
+        ordered.group_by("symbol", pl.col("at").dt.truncate(TIMEFRAMES[0]).alias("open_time"))
+        .agg(
+            open_price=pl.col("value").first(),
+            high_price=pl.col("value").max(),
+            low_price=pl.col("value").min(),
+            close_price=pl.col("value").last(),
+            ticks=pl.len().cast(pl.Int64),
+            last_updated=pl.col("last_updated").max(),
+            **sums,
+        )
+        .collect()
+    )
+    frames = [shortest]
+    for every in TIMEFRAMES[1:]:
+        frames.append(_longer(frames[-1], every))
+    labelled = [
+        frame.with_columns(timeframe=pl.lit(every), close_time=pl.col("open_time").dt.offset_by(every))
+        for every, frame in zip(TIMEFRAMES, frames, strict=True)
+    ]
+    volume = _float("volume")
+    return pl.concat(labelled).with_columns(
+        exchange_id=pl.lit(f"{exchange}-{source.suffix}"),
+        volume=volume,
+        trades=pl.col("ticks") if source.has_volume else pl.lit(0, pl.Int64),
+        vwap=pl.when(volume > 0).then(pl.col("notional") / volume),
+        taker_buy_volume=_float("buy"),
+    )
+
+
+def _longer(shorter: pl.DataFrame, every: str) -> pl.DataFrame:
+    return (
+        shorter.sort("open_time")
+        .group_by("symbol", pl.col("open_time").dt.truncate(every))
+        .agg(
+            pl.col("open_price").first(),
+            pl.col("high_price").max(),
+            pl.col("low_price").min(),
+            pl.col("close_price").last(),
+            pl.col("ticks").sum(),
+            pl.col("last_updated").max(),
+            pl.col("volume").sum(),
+            pl.col("notional").sum(),
+            pl.col("buy").sum(),
+        )
+    )
