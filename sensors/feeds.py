@@ -5,6 +5,7 @@ import time
 from typing import Any, Final
 
 import dagster as dg
+from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from assets.feeds import FEEDS
 from coinstream.feeds.lease import FeedLease
@@ -105,9 +106,13 @@ def _look(instance: dg.DagsterInstance, feed: str, known: dict[str, Any]) -> tup
 
 
 def _is_old(record: dg.RunRecord) -> bool:
-    """Return whether a run started so long ago that it must hold the lease, or wait for its holder."""
-    is_started = record.dagster_run.status is dg.DagsterRunStatus.STARTED
-    return is_started and time.time() - (record.start_time or time.time()) > _START_S
+    """Return whether a run started so long ago that it must hold the lease, or wait for its holder.
+
+    Only of runs that are processes of this code server: those in pods of their own cannot be seen from here.
+    """
+    run = record.dagster_run
+    is_here = run.status is dg.DagsterRunStatus.STARTED and GRPC_INFO_TAG in run.tags
+    return is_here and time.time() - (record.start_time or time.time()) > _START_S
 
 
 def _is_held(feed: str) -> bool:

@@ -108,6 +108,57 @@ def test_ours_run_without_rights(compose: dict[str, Any]) -> None:
         assert service["cap_drop"] == ["ALL"]
 
 
+def test_no_service_takes_the_whole_machine() -> None:
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    for name, service in services.items():
+        for limit in ("mem_limit", "cpus", "pids_limit"):
+            assert service.get(limit), f"{name} has no {limit}"
+
+
+def test_the_admin_api_asks_for_the_administrator() -> None:
+    assert (
+        yaml.safe_load((DEPLOY / "redpanda" / "bootstrap.yaml").read_text())["admin_api_require_auth"] is True
+    )
+    values = yaml.safe_load((DEPLOY / "helm" / "redpanda-values.yaml").read_text())
+    assert values["config"]["cluster"]["admin_api_require_auth"] is True
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_passwords_are_on_no_command_line(tmp_path: Path, exists: bool) -> None:
+    """Run the script with programs that write down their arguments and their standard input."""
+    users = "coinstream" if exists else "somebody-else"
+    for name, body in {
+        "curl": 'echo "curl $*" >>"$OUT/arguments"; cat >"$OUT/curl.conf"',
+        "rpk": f'echo "rpk $*" >>"$OUT/arguments"; case "$*" in *"user list"*) echo {users};; esac',
+    }.items():
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\n{body}\n")
+        program.chmod(0o755)
+    password = 'pa"ss\\wo$rd `x` 1'
+    done = subprocess.run(
+        ["sh", DEPLOY / "redpanda" / "provision.sh"],
+        env={
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "OUT": str(tmp_path),
+            "ADMIN_PASSWORD": "admin-Secret-1",
+            "COINSTREAM_PASSWORD": password,
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    arguments = (tmp_path / "arguments").read_text()
+    assert "admin-Secret-1" not in arguments
+    assert password not in arguments
+    assert "acl create" in arguments
+    settings = dict(re.findall(r'^(\w+) = "(.*)"$', (tmp_path / "curl.conf").read_text(), re.MULTILINE))
+    assert settings["request"] == ("PUT" if exists else "POST")
+    body = json.loads(re.sub(r"\\(.)", r"\1", settings["data"]))
+    assert body == {"username": "coinstream", "password": password, "algorithm": "SCRAM-SHA-256"}
+
+
 @pytest.mark.parametrize("missing", SECRETS)
 def test_every_secret_must_be_given(missing: str, compose_loader: Path, tmp_path: Path) -> None:
     done = load(compose_loader, tmp_path, {name: value for name, value in SECRETS.items() if name != missing})
