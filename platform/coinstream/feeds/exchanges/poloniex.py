@@ -1,0 +1,242 @@
+"""Poloniex: websocket of the spot platform of 2022, and the array protocol before it.
+
+Source: "Poloniex Spot API", <https://api-docs.poloniex.com/spot/websocket/market-data>, and "Legacy API",
+<https://docs.legacy.poloniex.com/#websocket-api>, as of 2026-02; checked against a session of 2022-08-21.
+
+- `book_lv2` is a snapshot of 20 levels and changes chained by `lastId` and `id`; a level that falls out of
+  the 20 is not removed. `book` is a whole book each time.
+- Numbers are text; `quantity` counts base currency, `amount` quote currency. `takerSide` is the taker's.
+- The array protocol names markets quote first (`USDT_BTC`) and by a number that an `i` entry, or the name at
+  the end of the frame, resolves. Its frames are numbered by one per market.
+- The client sends `ping` within 30 s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from coinstream.feeds.exchanges.base import (
+    Channel,
+    Connection,
+    ExchangeAdapter,
+    Heartbeat,
+    Limits,
+    register_adapter,
+)
+from coinstream.feeds.exchanges.parsing import (
+    ExchangeParser,
+    Found,
+    ascending,
+    each,
+    levels,
+    moment,
+    number,
+    optional,
+    signed,
+)
+from coinstream.feeds.exchanges.replies import read_instruments
+from coinstream.feeds.exchanges.subscriptions import plan, redirected
+from coinstream.feeds.feed_stats import Reason
+from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
+from coinstream.feeds.parsers.base import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, rejected
+
+WS: Final = "wss://ws.poloniex.com/ws/public"
+REST: Final = "https://api.poloniex.com"
+DEPTH: Final = 20
+_UNITS: Final = {"minute": "m", "hour": "h", "day": "d", "week": "w", "month": "M"}
+_HEARTBEAT: Final = 1010
+_MARKETS_FROM: Final = 1000
+"""Numbers of the array protocol from here on are channels of the whole exchange."""
+
+
+class PoloniexParser(ExchangeParser):
+    """Frames of Poloniex: books, trades, tickers, candles."""
+
+    def __init__(
+        self, exchange: str, instruments: InstrumentList, types: frozenset[str] | None = None
+    ) -> None:
+        super().__init__(exchange, instruments, types)
+        self._names: dict[int, str] = {}
+
+    def on_json(self, value: Any, frame: Frame, received: datetime) -> Parsed:
+        """See `ExchangeParser.on_json`."""
+        if frame.url is not None:
+            return STATUS
+        if isinstance(value, list):
+            return self._array(value, received)
+        event = value.get("event")
+        if event == "pong":
+            return HEARTBEAT
+        if event == "error":
+            return rejected(Reason.REFUSED, str(value.get("message"))[:200])
+        if event:
+            return ACKNOWLEDGED
+        channel, data = value["channel"], value["data"]
+        match channel:
+            case "trades":
+                rows = ascending(data[::-1], lambda row: (row["ts"], int(row["id"])))
+                return each(rows, lambda row: self._trade(row, received))
+            case "book_lv2":
+                begins = value["action"] == "snapshot"
+                return each(data, lambda row: self._chained(row, begins, received))
+            case "book":
+                return each(data, lambda row: self._whole(row, received))
+            case "ticker":
+                return each(data, lambda row: self._ticker(row, received))
+        if channel.startswith("candles_"):
+            unit, _, count = channel.removeprefix("candles_").partition("_")
+            return each(data, lambda row: self._candle(count + _UNITS[unit], row, received))
+        return rejected(Reason.UNKNOWN, f"channel {channel!r}")
+
+    def unlisted(self, name: str) -> Instrument | None:
+        """See `ExchangeParser.unlisted`: `BTC_USDT`, `BTC_USDT_PERP`."""
+        parts = name.split("_")
+        if len(parts) == 3 and parts[2] == "PERP" and all(parts):
+            return derivative(name, parts[0], parts[1], parts[1])
+        return spot(name, *parts) if len(parts) == 2 and all(parts) else None
+
+    def _trade(self, row: Any, received: datetime) -> Found:
+        return self.state.trade(
+            self.instrument(row["symbol"]),
+            number(row["price"]),
+            number(row["quantity"]),
+            moment(row["createTime"]),
+            received,
+            side=row["takerSide"] if row["takerSide"] in ("buy", "sell") else None,
+            trade_id=str(row["id"]),
+        )
+
+    def _chained(self, row: Any, begins: bool, received: datetime) -> Found:
+        instrument, last, at = self.instrument(row["symbol"]), int(row["id"]), moment(row["ts"])
+        sides = levels(row["bids"]), levels(row["asks"])
+        if begins:
+            return self.state.book_snapshot(
+                "book_lv2", instrument, *sides, at, received, sequence=last, depth=DEPTH
+            )
+        first = int(row["lastId"]) + 1
+        return self.state.book_change("book_lv2", instrument, *sides, at, received, first=first, last=last)
+
+    def _whole(self, row: Any, received: datetime) -> Found:
+        sides = levels(row["bids"]), levels(row["asks"])
+        instrument, at = self.instrument(row["symbol"]), moment(row["ts"])
+        return self.state.book_snapshot("book", instrument, *sides, at, received)
+
+    def _ticker(self, row: Any, received: datetime) -> Found:
+        change, volume = signed(row.get("dailyChange")), optional(row.get("quantity"))
+        yield self.state.ticker(
+            self.instrument(row["symbol"]),
+            number(row["close"]),
+            moment(row["ts"]),
+            received,
+            volume,
+            None if change is None else change * 100,
+        )
+
+    def _candle(self, timeframe: str, row: Any, received: datetime) -> Found:
+        prices = (number(row["open"]), number(row["high"]), number(row["low"]), number(row["close"]))
+        instrument, opened = self.instrument(row["symbol"]), moment(row["startTime"])
+        yield self.state.candle(instrument, timeframe, opened, prices, number(row["quantity"]), received)
+
+    # The array protocol
+
+    def _array(self, value: Any, received: datetime) -> Parsed:
+        channel = int(value[0])
+        if channel == _HEARTBEAT:
+            return HEARTBEAT
+        if channel >= _MARKETS_FROM or len(value) < 3:
+            return STATUS if channel >= _MARKETS_FROM else ACKNOWLEDGED
+        count, events = int(value[1]), value[2]
+        if len(value) > 3:
+            self._names[channel] = value[3]
+        for event in events:
+            if event[0] == "i":
+                self._names[channel] = event[1]["currencyPair"]
+        name = self._names.get(channel)
+        if name is None:
+            return rejected(Reason.INCOMPLETE, f"market {channel} was not named")
+        quote, _, base = name.partition("_")
+        instrument = self.instrument(f"{base}_{quote}")
+        changes = [event for event in events if event[0] == "o"]
+        entries: list[Any] = [("o", changes)] if changes or events == [] else []
+        entries = [*entries, *(event for event in events if event[0] != "o")]
+        return each(entries, lambda event: self._event(instrument, event, count, received))
+
+    def _event(self, instrument: Instrument, event: Any, count: int, received: datetime) -> Found:
+        if event[0] == "i":
+            asks, bids = event[1]["orderBook"]
+            sides = levels(bids.items()), levels(asks.items())
+            return self.state.book_snapshot("array", instrument, *sides, received, received, sequence=count)
+        if event[0] == "o":
+            bids, asks = (
+                [(number(row[2]), number(row[3])) for row in event[1] if row[1] == side] for side in (1, 0)
+            )
+            return self.state.book_change(
+                "array", instrument, bids, asks, received, received, first=count, last=count
+            )
+        if event[0] != "t":
+            return (Reason.UNKNOWN,)
+        _, identity, side, price, size, at = event[:6]
+        return self.state.trade(
+            instrument,
+            number(price),
+            number(size),
+            moment(event[6] if len(event) > 6 else at),
+            received,
+            side="buy" if side == 1 else "sell",
+            trade_id=str(identity),
+        )
+
+
+@register_adapter
+class PoloniexAdapter(ExchangeAdapter):
+    """Poloniex, spot markets."""
+
+    exchange = "poloniex"
+    hosts: ClassVar[tuple[str, ...]] = ("poloniex.com",)
+    channels: ClassVar[tuple[Channel, ...]] = (
+        Channel("book_lv2", ("level1", "book"), "recording"),
+        Channel("book", ("level1", "book"), "documentation"),
+        Channel("trades", ("trade", "price"), "recording"),
+        Channel("ticker", ("price",), "documentation"),
+        Channel("candles_minute_1", ("ohlcv",), "documentation"),
+        Channel("array protocol", ("level1", "book", "trade", "price"), "recording"),
+    )
+    limits = Limits(symbols_per_connection=200, symbols_per_request=200, requests_per_second=10.0)
+    instruments_urls: ClassVar[tuple[str, ...]] = (f"{REST}/markets",)
+    heartbeat = Heartbeat(b'{"event":"ping"}', 20.0)
+
+    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> PoloniexParser:
+        """See `ExchangeAdapter.parser`."""
+        return PoloniexParser(self.exchange, instruments, types)
+
+    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
+        """See `ExchangeAdapter.connections`."""
+        names = [
+            *(("trades",) if "trade" in types else ()),
+            *(("book_lv2",) if types & {"level1", "book"} else ()),
+            *(("ticker",) if "price" in types else ()),
+            *(("candles_minute_1",) if "ohlcv" in types else ()),
+        ]
+        return plan(redirected(WS, self.ws), instruments, self.limits, partial(_requests, names))
+
+    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+        """Return the markets of `markets`."""
+        return read_instruments(self.exchange, url, body, _instruments)
+
+
+def _requests(names: Sequence[str], batch: Sequence[Instrument]) -> list[bytes]:
+    symbols = [instrument.id for instrument in batch]
+    return [
+        msgspec.json.encode({"event": "subscribe", "channel": [name], "symbols": symbols}) for name in names
+    ]
+
+
+def _instruments(rows: Any) -> Iterator[Instrument]:
+    for row in rows:
+        active = row.get("state") == "NORMAL"
+        yield spot(row["symbol"], row["baseCurrencyName"], row["quoteCurrencyName"], active=active)
