@@ -21,7 +21,7 @@ RESTORE_S = 90.0
 
 @pytest.fixture(scope="session")
 def network() -> Iterator[SlowNetwork]:
-    """A second way to each node of `cluster3`, through a network that can be made slow."""
+    """Yield a second way to each node of `cluster3`, through a network that can be made slow."""
     slow = SlowNetwork(3)
     yield slow
     slow.close()
@@ -29,7 +29,7 @@ def network() -> Iterator[SlowNetwork]:
 
 @pytest.fixture(scope="session")
 def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | None]:
-    """The data folder of the third node on a small file system of its own, where that is permitted."""
+    """Yield the data folder of the third node on a small file system of its own, where that is permitted."""
     data = tmp_path_factory.getbasetemp() / "cluster" / "nodes-3" / "node-3" / "data"
     data.mkdir(parents=True)
     mounted = subprocess.run(
@@ -44,7 +44,7 @@ def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | None
 def started_cluster(
     tmp_path_factory: pytest.TempPathFactory, network: SlowNetwork, small_disk: Path | None
 ) -> Iterator[LocalBroker]:
-    """The cluster itself; tests ask for `cluster3`, which restores it."""
+    """Yield the cluster itself; tests ask for `cluster3`, which restores it."""
     slow = Listener("SLOW", "PLAINTEXT", advertised_ports=network.ports)
     home = tmp_path_factory.getbasetemp() / "cluster"
     with LocalBroker(home, nodes=3, port=0, heap_mb=384, listeners=[slow]) as cluster:
@@ -62,7 +62,7 @@ def cluster3(started_cluster: LocalBroker, network: SlowNetwork) -> Iterator[Loc
 
 @pytest.fixture
 def topic3(cluster3: LocalBroker) -> TopicFactory:
-    """Creates topics on `cluster3`; they go with the test."""
+    """Return a function that creates topics on `cluster3`; they are deleted after the test."""
     return topic_factory(cluster3.bootstrap)
 
 

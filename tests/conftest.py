@@ -82,7 +82,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
 
 @pytest.fixture(scope="session")
 def broker_settings(broker: LocalBroker) -> BrokerSettings:
-    """Settings that lead to `broker`."""
+    """Return settings that lead to `broker`."""
     return BrokerSettings(brokers=broker.bootstrap)
 
 
@@ -94,7 +94,7 @@ def large_topics() -> list[str]:
 
 @pytest.fixture(scope="session")
 def topic(broker: LocalBroker, large_topics: list[str]) -> TopicFactory:
-    """Creates topics on `broker`, each with a name of its own, and waits until they can be used."""
+    """Return a function that creates topics with unique names on `broker` and waits for their leaders."""
     return topic_factory(broker.bootstrap, large_topics)
 
 
@@ -125,6 +125,6 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningUp]:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home of the test's own, also for processes that it starts."""
+    """Return a home of the test's own, also for processes that it starts."""
     monkeypatch.setenv("COINSTREAM_HOME", str(tmp_path / "home"))
     return tmp_path / "home"

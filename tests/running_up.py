@@ -53,7 +53,7 @@ class RunningUp:
             )
 
     def wait_for(self, text: str, timeout: float = START_S) -> str:
-        """The first line of its output that holds the text."""
+        """Return the first line of its output that holds the text."""
 
         def line() -> str | None:
             said = self.output.read_text()

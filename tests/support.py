@@ -37,7 +37,7 @@ def headers_of(record: Message) -> dict[str, bytes]:
 
 
 def unique(name: str) -> str:
-    """A topic or group name that no other test uses."""
+    """Return a topic or group name that no other test uses."""
     return f"{name}-{uuid.uuid4().hex[:10]}"
 
 

@@ -50,7 +50,7 @@ def brokers(up: RunningUp) -> str:
 
 
 def counts(up: RunningUp) -> dict[str, int]:
-    """Records by topic."""
+    """Return records by topic."""
     return {topic: counted(brokers(up), topic) for topic in TOPICS}
 
 

@@ -32,7 +32,7 @@ def _on_the_broker(broker: LocalBroker, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.fixture
 def mixed(broker: LocalBroker, topic: TopicFactory) -> str:
-    """A topic of two partitions with five records: three messages, garbage, a tombstone."""
+    """Return a topic of two partitions with five records: three messages, garbage, a tombstone."""
     name = topic("mixed", partitions=2)
     encoder = Encoder()
     producer = Producer({"bootstrap.servers": broker.bootstrap})

@@ -15,7 +15,7 @@ START = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
 
 
 def quote(number: int, symbol: str, exchange: str = "binance") -> Level1:
-    """A book top whose bid is its number: what shows order and identity."""
+    """Return a book top whose bid is its number: what shows order and identity."""
     at = START + timedelta(milliseconds=number)
     return Level1(exchange, symbol, float(number), number + 0.5, 1.0, 1.0, at, at)
 

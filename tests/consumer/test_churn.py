@@ -76,7 +76,7 @@ class Crew:
             process.wait()
 
     def handled(self, *files: Path) -> list[Handled]:
-        """What these (or all) have handled so far."""
+        """Return what these (or all) have handled so far."""
         return list(itertools.chain.from_iterable(map(self._read, files or self.files)))
 
     def _read(self, file: Path) -> list[Handled]:

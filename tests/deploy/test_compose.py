@@ -27,7 +27,7 @@ BROKERS = ("redpanda-0", "redpanda-1", "redpanda-2")
 
 @pytest.fixture(scope="module")
 def compose_loader(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A program that loads a compose file with the library behind `docker compose config`."""
+    """Return a program that loads a compose file with the library behind `docker compose config`."""
     go = shutil.which("go")
     if go is None:
         pytest.skip("no Go here: the loader of compose files is not built")

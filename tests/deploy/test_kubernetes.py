@@ -29,7 +29,7 @@ CLAIMS = {document["metadata"]["name"] for document in manifests("storage.yaml")
 
 @pytest.fixture(scope="module")
 def run_of_a_feed() -> dict[str, Any]:
-    """The job that Dagster's own launcher makes of the chart's values, for one run."""
+    """Return the job that Dagster's own launcher makes of the chart's values, for one run."""
     import kubernetes
     from dagster_k8s import K8sRunLauncher  # noqa: F401 - the launcher that the values name exists
     from dagster_k8s.container_context import K8sContainerContext
@@ -63,7 +63,7 @@ def run_of_a_feed() -> dict[str, Any]:
 
 
 def refused(manifest: dict[str, Any], version: str) -> str | None:
-    """What a Kubernetes of this version would say against a manifest. Unknown fields count."""
+    """Return what a Kubernetes of this version would say against a manifest. Unknown fields count."""
     from kubernetes_validate import ValidationError, validate
 
     try:

@@ -52,7 +52,7 @@ print(instance.info_str())
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[int]:
-    """A server on a free port; gives the port."""
+    """Start a server and yield its port."""
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not binaries:
         pytest.skip("no PostgreSQL here: install the Debian package `postgresql`")

@@ -37,7 +37,7 @@ def run(
 
 
 def fail_all(client: RedpandaClient, topic: str, group: str, count: int) -> None:
-    """A group whose handler fails on every message, until `count` letters are there."""
+    """Run a group whose handler fails on every message until there are `count` entries."""
 
     def fails(received: ConsumedMessage) -> None:
         raise (KeyError if received.offset % 2 else ValueError)(f"number {received.offset}")

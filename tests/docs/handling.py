@@ -84,7 +84,7 @@ def allowed_exits(command: str) -> set[int]:
 
 
 def in_place(command: str, places: dict[str, str]) -> str:
-    """The command with what the reader would put in."""
+    """Return the command with what the reader would put in."""
     for pattern, text in PLACES.items():
         command = re.sub(pattern, text, command)
     return re.sub(r"\{(\w+)\}", lambda found: places.get(found[1], found[0]), command)

@@ -58,14 +58,14 @@ NOT_RUN = {
 
 @pytest.fixture(scope="module")
 def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A broker of the pages' own: they delete, replay and land topics by the names that people use."""
+    """Yield a broker of the pages' own: they delete, replay and land topics by the names that people use."""
     with LocalBroker(tmp_path_factory.mktemp("docs-broker"), nodes=1, port=0) as local:
         yield local.bootstrap
 
 
 @pytest.fixture(scope="module")
 def environment(bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A platform with something in it: topics, quotes, tables, a group, a dead letter."""
+    """Yield a platform with something in it: topics, quotes, tables, a group, a dead letter."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REDPANDA_BROKERS", bootstrap)
         patch.setenv("COINSTREAM_HOME", str(tmp_path_factory.mktemp("docs-home")))
@@ -198,7 +198,7 @@ class Reader:
 
 
 def look_at(command: str) -> str | None:
-    """A command that is not run must still be possible: its options, its target, its files."""
+    """Return what is wrong with a command that is not run: its options, its target, its files."""
     words = [word for word in shlex.split(command) if not re.match(r"[A-Z_]+=", word)]
     if words[0] == "make":
         targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)

@@ -62,7 +62,7 @@ assert Decoder().decode(value, headers, "crypto-funding").message == rate
 
 @pytest.fixture
 def extended(broker: LocalBroker, tmp_path: Path) -> dict[str, str]:
-    """The environment of a process that has the example's plugins."""
+    """Return the environment of a process that has the example's plugins."""
     return os.environ | {
         "REDPANDA_BROKERS": broker.bootstrap,
         "COINSTREAM_HOME": str(tmp_path / "home"),

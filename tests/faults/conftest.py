@@ -29,7 +29,7 @@ class Watch:
         self.admin = AdminClient({"bootstrap.servers": cluster.bootstrap, "socket.timeout.ms": 5000})
 
     def leader(self, topic: str) -> Node:
-        """The node that leads most partitions of the topic."""
+        """Return the node that leads most partitions of the topic."""
         leaders = wait_until(
             lambda: Counter(part.leader for part in self._partitions(topic) if part.leader > 0),
             60,

@@ -124,14 +124,14 @@ def read_all_with_franz(bootstrap: str, topic: str, program: Path) -> list[Store
 
 
 def read_value(value: bytes) -> Sent:
-    """The market and the number of a price message."""
+    """Return the market and the number of a price message."""
     fields = json.loads(value)
     return Sent(fields["symbol"], int(fields["volume24h"]))
 
 
 @cache
 def franz_program() -> Path | str:
-    """The reader written with franz-go, built once; or why there is none: no Go, or no modules."""
+    """Return the reader written with franz-go, built once; or why there is none: no Go, or no modules."""
     go = shutil.which("go")
     if go is None:
         return "no Go here: the second judge is not built"

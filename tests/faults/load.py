@@ -25,7 +25,7 @@ _BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def message(sent: Sent) -> Price:
-    """The price that stands for a number."""
+    """Return the price that stands for a number."""
     return Price(
         exchange_id=EXCHANGE,
         symbol=sent.symbol,
@@ -36,7 +36,7 @@ def message(sent: Sent) -> Price:
 
 
 def numbered(start: int = 0) -> Sequence[Sent]:
-    """The `CHUNK` messages from number `start` of the whole stream on; markets take turns."""
+    """Return the `CHUNK` messages from number `start` of the whole stream on; markets take turns."""
     return [Sent(SYMBOLS[n % len(SYMBOLS)], n // len(SYMBOLS)) for n in range(start, start + CHUNK)]
 
 
@@ -89,7 +89,7 @@ class Load:
 def outcomes(
     futures: dict[Sent, Future[RecordMetadata]], timeout_s: float
 ) -> tuple[set[Sent], dict[Sent, CoinstreamError]]:
-    """What was acknowledged, and why the rest was not."""
+    """Return what was acknowledged, and why the rest was not."""
     acknowledged, refused = set(), {}
     for sent, future in futures.items():
         try:

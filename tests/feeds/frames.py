@@ -19,7 +19,7 @@ def parse(parser: Parser, payload: Any, received_ns: int = RECEIVED_NS, url: str
 
 
 def only(parsed: Parsed) -> Any:
-    """The one message of a frame."""
+    """Return the one message of a frame."""
     assert len(parsed.messages) == 1, parsed
     return parsed.messages[0]
 

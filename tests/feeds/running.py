@@ -32,7 +32,7 @@ def direct(
     types: Sequence[str] = ("level1", "price"),
     timeouts: Timeouts = IMPATIENT,
 ) -> DirectFeed:
-    """The direct feed of a simulated exchange."""
+    """Return the direct feed of a simulated exchange."""
     dialect = new_dialect(venue, types, exchange.ws_url(venue), exchange.http_url(venue))
     return DirectFeed(dialect, symbols, f"{venue}-test", timeouts)
 
@@ -87,13 +87,13 @@ class Running:
         return sum(1 for message in list(self.messages) if getattr(message, "symbol", "") == symbol)
 
     def quotes(self, symbol: str) -> list[Level1]:
-        """The quotes of a symbol so far."""
+        """Return the quotes of a symbol so far."""
         return [m for m in list(self.messages) if isinstance(m, Level1) and m.symbol == symbol]
 
     def prices(self, symbol: str) -> list[Price]:
-        """The prices of a symbol so far."""
+        """Return the prices of a symbol so far."""
         return [m for m in list(self.messages) if isinstance(m, Price) and m.symbol == symbol]
 
     def numbers(self, symbol: str) -> list[int]:
-        """The numbers that the simulated exchange put into the sizes."""
+        """Return the numbers that the simulated exchange put into the sizes."""
         return [int(quote.bid_size) for quote in self.quotes(symbol)]

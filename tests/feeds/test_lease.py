@@ -111,7 +111,7 @@ def test_nothing_is_missing_or_twice_after_a_handover(order: list[str], data: st
 
 @pytest.fixture(scope="module")
 def brokers(broker_settings: BrokerSettings) -> BrokerSettings:
-    """A broker with all topics."""
+    """Return a broker with all topics."""
     provisioner = Provisioner(broker_settings)
     provisioner.apply(provisioner.plan(catalogue([])))
     return broker_settings

@@ -37,7 +37,7 @@ LONG = Price("kraken", "X" * 2000, 0.00000001, AT)
 
 
 def expected(topic: str) -> dict[bytes, int]:
-    """The partition of each key."""
+    """Return the partition of each key."""
     keys = [message_key(message, topic) for message in QUOTES]
     return {key: partition_of(key, PARTITIONS) for key in keys}
 
@@ -58,7 +58,7 @@ def kcat() -> str:
 
 @pytest.fixture(scope="module")
 def kafkajs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with kafkajs of the lock file in it."""
+    """Return a folder with kafkajs of the lock file in it."""
     folder = tmp_path_factory.mktemp("kafkajs")
     shutil.copytree(HERE / "kafkajs", folder, dirs_exist_ok=True)
     npm = Path(node.ROOT_DIR) / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
@@ -163,7 +163,7 @@ def test_the_java_client_writes_what_we_read(
 
 
 def received(brokers: BrokerSettings, topic: str, count: int) -> dict[bytes, Message]:
-    """What our decoder makes of a topic, by key."""
+    """Return what our decoder makes of a topic, by key."""
     decoder = Decoder()
     return {
         bytes(record.key() or b""): decoder.decode(record.value(), list(headers_of(record).items())).message
@@ -172,7 +172,7 @@ def received(brokers: BrokerSettings, topic: str, count: int) -> dict[bytes, Mes
 
 
 def console_tools() -> list[Path]:
-    """The broker's jars and the one with the console producer, of the same release."""
+    """Return the broker's jars and the one with the console producer, of the same release."""
     locked = read_lock()
     version = next(jar for jar in locked if jar.coordinate.startswith("org.apache.kafka:kafka-clients:"))
     tools = f"org.apache.kafka:kafka-tools:{version.coordinate.split(':')[2]}"

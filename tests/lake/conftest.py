@@ -11,11 +11,11 @@ from coinstream.settings import HomeSettings, LakeSettings
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Lake:
-    """An empty lake with small batches, so that a few thousand messages make several commits."""
+    """Return an empty lake with small batches, so that a few thousand messages make several commits."""
     return lake_at(tmp_path / "home")
 
 
 def lake_at(home: Path, **settings: Any) -> Lake:
-    """The lake of a home."""
+    """Return the lake of a home."""
     chosen: dict[str, Any] = {"batch_rows": 2_000, **settings}
     return Lake(LakeSettings(**chosen), HomeSettings(home=home))

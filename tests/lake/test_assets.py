@@ -43,7 +43,7 @@ def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerSetti
 
 @pytest.fixture
 def brokers(home: Path, own_broker: BrokerSettings, monkeypatch: pytest.MonkeyPatch) -> BrokerSettings:
-    """The broker in the environment, where runs find it, and a lake of the test's own."""
+    """Return the broker in the environment, where runs find it, and a lake of the test's own."""
     monkeypatch.setenv("REDPANDA_BROKERS", own_broker.brokers)
     return own_broker
 

@@ -31,7 +31,7 @@ QUOTES, PRICES = spec_named("level1"), spec_named("price")
 
 
 def quotes(count: int, seed: int, step_s: float = 7.3) -> list[dict[str, Any]]:
-    """A random walk of two symbols, quoted every few seconds."""
+    """Return a random walk of two symbols, quoted every few seconds."""
     chance = random.Random(seed)
     made, mid = [], {"BTC/USDT": 60_000.0, "ETH/USDT": 2_500.0}
     for number in range(count):
@@ -64,7 +64,7 @@ def independent(messages: list[dict[str, Any]], every: str, until: datetime) -> 
 
 
 def produced(bootstrap: str, since: dict[int, int]) -> list[Ohlcv]:
-    """The candles in crypto-ohlcv from the given offsets on."""
+    """Return the candles in crypto-ohlcv from the given offsets on."""
     reader = Consumer({"bootstrap.servers": bootstrap, "group.id": "t", "enable.partition.eof": True})
     reader.assign([TopicPartition("crypto-ohlcv", part, at) for part, at in since.items()])
     decoder, found, ended = Decoder(), [], 0

@@ -32,7 +32,7 @@ SPEC = spec_named("level1")
 
 @pytest.fixture
 def landed(lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory) -> str:
-    """A topic of 1,200 quotes of two exchanges, landed in six commits."""
+    """Return a topic of 1,200 quotes of two exchanges, landed in six commits."""
     name = topic("level1", partitions=2)
     for start in range(0, 1_200, 200):
         quotes = (level1(i, exchangeId="kraken" if i % 2 else "binance") for i in range(start, start + 200))

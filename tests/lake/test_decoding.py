@@ -111,14 +111,14 @@ def test_nothing_is_nothing() -> None:
 
 
 def rows_of(decoded: DecodedBlock) -> list[dict[str, Any]]:
-    """What is there of each row, with its fault or its times in a wrong form."""
+    """Return what is there of each row, with its fault or its times in a wrong form."""
     rows = decoded.rows.to_pylist()
     found = zip(rows, decoded.fault.to_pylist(), decoded.utc_times.to_pylist(), strict=True)
     return [_there({**row, "fault": fault, "utc_times": good}) for row, fault, good in found]
 
 
 def by_the_letter(value: bytes | None) -> dict[str, Any]:
-    """The same of the payload alone."""
+    """Return the same of the payload alone."""
     row = StrictDecoder(SPEC).read(value)
     times = {column.name: row.pop(column.name, None) for column in SPEC.columns if column.type == TIME}
     read = {name: decoding._time(text) for name, text in times.items()}

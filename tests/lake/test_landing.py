@@ -51,7 +51,7 @@ print("done", report.rows, flush=True)
 
 
 def lander(broker: LocalBroker, topic: str, home: Path) -> subprocess.Popen[str]:
-    """A landing in a process of its own, which can be killed."""
+    """Return a landing in a process of its own, which can be killed."""
     arguments = [sys.executable, "-c", LANDER, broker.bootstrap, topic, str(home)]
     process = subprocess.Popen(
         arguments, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": ":".join(sys.path), "PATH": ""}

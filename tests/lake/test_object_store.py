@@ -26,7 +26,7 @@ KEYS = {"s3.access-key-id": "somebody", "s3.secret-access-key": "secret", "s3.re
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    """The address of a server that speaks S3."""
+    """Yield the address of a server that speaks S3."""
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it tells every request
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -36,7 +36,7 @@ def endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A bucket of that server."""
+    """Return a bucket of that server."""
     # It would be asked for instead of the endpoint.
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     store(endpoint).create_dir("market-data")

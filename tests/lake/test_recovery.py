@@ -37,7 +37,7 @@ def kept(tmp_path: Path, warehouse: Path) -> Lake:
 
 @pytest.fixture
 def landed(kept: Lake, broker_settings: BrokerSettings, topic: TopicFactory, tmp_path: Path) -> str:
-    """A topic that was landed before the state folder was lost, and that has grown since."""
+    """Return a topic that was landed before the state folder was lost, and that has grown since."""
     name = topic("level1-lost", partitions=3, config={"retention.ms": "-1"})
     for _ in range(2):
         send(broker_settings.brokers, name, map(level1, range(FIRST // 2)))
@@ -48,7 +48,7 @@ def landed(kept: Lake, broker_settings: BrokerSettings, topic: TopicFactory, tmp
 
 
 def anew(lake: Lake) -> Lake:
-    """The same lake in a process that starts after the loss."""
+    """Return the same lake in a process that starts after the loss."""
     return lake_at(lake.folder.parent, warehouse=lake.settings.warehouse)
 
 

@@ -8,7 +8,7 @@ from tests.support import unique
 
 
 def read_all(bootstrap: str, topic: str, count: int) -> set[bytes]:
-    """The values of a topic that holds exactly `count` messages."""
+    """Return the values of a topic that holds exactly `count` messages."""
     consumer = Consumer(
         {"bootstrap.servers": bootstrap, "group.id": unique("reader"), "auto.offset.reset": "earliest"}
     )

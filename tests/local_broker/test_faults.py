@@ -35,7 +35,7 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture(scope="module")
 def formatted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home whose broker ran once and was stopped in order."""
+    """Return a home whose broker ran once and was stopped in order."""
     home = tmp_path_factory.mktemp("formatted")
     with LocalBroker(home, port=0):
         pass
@@ -126,7 +126,7 @@ def test_a_home_that_cannot_be_made_is_said(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 160 MB."""
+    """Yield a file system of 160 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(

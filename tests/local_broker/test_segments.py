@@ -52,7 +52,7 @@ def segment(original: Kept) -> Path:
 
 @pytest.fixture
 def copy(original: Kept, tmp_path: Path) -> Callable[[Path], tuple[Path, Path]]:
-    """A data folder with a copy of one log alone: the folder, and the copy."""
+    """Return a data folder with a copy of one log alone: the folder, and the copy."""
 
     def make(log: Path) -> tuple[Path, Path]:
         target = tmp_path / log.parent.name / log.name

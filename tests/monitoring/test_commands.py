@@ -22,7 +22,7 @@ from tests.support import unique, wait_until
 
 @pytest.fixture
 def group(broker: LocalBroker, topic: TopicFactory) -> tuple[str, str]:
-    """A group that has handled 3 of 8 messages, and its topic."""
+    """Return a group that has handled 3 of 8 messages, and its topic."""
     name, group = topic(partitions=2), unique("group")
     producer = Producer({"bootstrap.servers": broker.bootstrap})
     for _ in range(8):

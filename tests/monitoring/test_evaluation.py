@@ -18,7 +18,7 @@ RULES = EvaluationRules(window=4, allowed=0, silence_s=30)
 
 
 def commits(*points: tuple[int, int], every: float = 10) -> list[Commit]:
-    """Commits of (offset, lag), ten seconds apart."""
+    """Return commits of (offset, lag), ten seconds apart."""
     return [Commit(number * every, *point) for number, point in enumerate(points)]
 
 

@@ -74,7 +74,7 @@ def test_promtool_is_content(command: list[str]) -> None:
 
 @pytest.fixture
 def prometheus(tmp_path: Path) -> Iterator[tuple[str, Metrics]]:
-    """A real Prometheus that scrapes an exporter of ours every 200 ms; its address and the metrics."""
+    """Yield a real Prometheus that scrapes an exporter of ours every 200 ms; its address and the metrics."""
     metrics = filled()
     log = (tmp_path / "log").open("w")
     with exporter(metrics=metrics) as running:

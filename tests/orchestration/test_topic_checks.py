@@ -18,7 +18,7 @@ TOPIC = "crypto-analytics"
 
 @pytest.fixture
 def provisioned(execute: Execute, broker_settings: BrokerSettings) -> Execute:
-    """The topics exist, and the one that is checked is empty, whatever other tests left in it."""
+    """Create the topics and empty the checked one, whatever other tests left in it."""
     execute(*map(topic_key, SPECS))
     everything = [TopicPartition(TOPIC, part, OFFSET_END) for part in range(SPECS[TOPIC].partitions)]
     admin = admin_client(broker_settings)

@@ -37,7 +37,7 @@ def web(up: RunningUp) -> Iterator[DagsterClient]:
 
 @pytest.fixture
 def other(tmp_path: Path) -> Iterator[RunningUp]:
-    """A second platform, for a test that ends it."""
+    """Yield a second platform, for a test that ends it."""
     running = RunningUp(tmp_path / "home", "--no-feed")
     yield running
     for process in running.processes():

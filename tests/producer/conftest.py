@@ -19,5 +19,5 @@ def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker
 
 @pytest.fixture(scope="module")
 def own_topic(own_broker: LocalBroker) -> TopicFactory:
-    """Creates topics on `own_broker`."""
+    """Return a function that creates topics on `own_broker`."""
     return topic_factory(own_broker.bootstrap)

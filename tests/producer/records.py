@@ -17,7 +17,7 @@ START = datetime(2024, 8, 8, 12, tzinfo=UTC)
 
 
 def quote(symbol: str, number: int = 0, exchange: str = "binance") -> Level1:
-    """A book top; `number` tells messages of one symbol apart, in `bid_size`."""
+    """Return a book top; `number` tells messages of one symbol apart, in `bid_size`."""
     at = START + timedelta(milliseconds=number)
     return Level1(exchange, symbol, 60_000.25, 60_000.5, float(number), 1.0, at, at)
 
@@ -56,7 +56,7 @@ def _drain(consumer: Consumer, partitions: int, count: int, deadline: float) -> 
 
 
 def numbers_by_key(records: Sequence[KafkaMessage]) -> dict[bytes, list[int]]:
-    """The numbers of quotes by key, in the order of the log."""
+    """Return the numbers of quotes by key, in the order of the log."""
     found: dict[bytes, list[int]] = defaultdict(list)
     for record in records:
         found[bytes(record.key() or b"")].append(int(msgspec.json.decode(record.value() or b"")["bidSize"]))

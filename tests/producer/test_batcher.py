@@ -53,7 +53,7 @@ def test_the_size_follows_the_rate(limits: BatchLimits, rate: float) -> None:
 
 
 def keep_in(batches: list[Sequence[Message]]) -> Callable[[Sequence[Message]], int]:
-    """A sender that keeps what it was given, and says that all of it left."""
+    """Return a sender that keeps what it was given, and says that all of it left."""
 
     def keep(batch: Sequence[Message]) -> int:
         batches.append(batch)

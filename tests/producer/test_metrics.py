@@ -19,7 +19,7 @@ from tests.support import wait_until
 
 
 def scrape(url: str, topic: str) -> dict[tuple[str, str], float]:
-    """Samples of a topic by name and the last label's value (partition, bucket or kind of error)."""
+    """Return samples of a topic by name and the last label's value (partition, bucket or kind of error)."""
     families = text_string_to_metric_families(httpx.get(url).text)
     samples = [sample for family in families for sample in family.samples]
     return {

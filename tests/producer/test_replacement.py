@@ -59,7 +59,7 @@ def test_messages_that_expire_are_reported_and_those_behind_them_arrive_in_order
 
 
 def reported(client: RedpandaClient) -> ProduceError | None:
-    """The error of a message, where there is one."""
+    """Return the error of a message, where there is one."""
     try:
         client.flush(0.2)
     except ProduceError as error:

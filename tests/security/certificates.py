@@ -48,7 +48,7 @@ class Authority:
         valid: timedelta = timedelta(days=1),
         password: str | None = None,
     ) -> Pair:
-        """A certificate for `address`; a negative `valid` makes one that has expired."""
+        """Return a certificate for `address`; a negative `valid` makes one that has expired."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]

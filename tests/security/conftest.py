@@ -38,12 +38,12 @@ class Secured:
     token_url: str
 
     def settings(self, listener: str, **values: Any) -> BrokerSettings:
-        """Settings for a listener. Failing requests end after five seconds."""
+        """Return settings for a listener. Failing requests end after five seconds."""
         wanted = {"brokers": self.broker.bootstrap_of(listener), "request_timeout_ms": 5000, **values}
         return BrokerSettings(**wanted)
 
     def scram(self, user: str, password: str = PASSWORD) -> BrokerSettings:
-        """Settings of a SCRAM user."""
+        """Return settings of a SCRAM user."""
         return self.settings(
             "SASL",
             security_protocol="SASL_PLAINTEXT",

@@ -133,7 +133,7 @@ def price(symbol: str = "BTC-USDT") -> Price:
 
 
 def read_one(settings: BrokerSettings, topic: str, group: str) -> object:
-    """The first message of a topic, or the refusal as the platform words it."""
+    """Return the first message of a topic, or the refusal as the platform words it."""
     consumer = Consumer(
         {
             **base_config(settings),

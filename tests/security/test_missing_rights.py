@@ -24,7 +24,7 @@ from tests.support import unique, wait_until
 
 @pytest.fixture
 def as_nobody(secured: Secured, monkeypatch: pytest.MonkeyPatch) -> BrokerSettings:
-    """A user that may do nothing, also for commands."""
+    """Return a user that may do nothing, also for commands."""
     settings = secured.scram("nobody")
     monkeypatch.setenv("REDPANDA_BROKERS", settings.brokers)
     monkeypatch.setenv("REDPANDA_SECURITY_PROTOCOL", "SASL_PLAINTEXT")
@@ -37,7 +37,7 @@ def as_nobody(secured: Secured, monkeypatch: pytest.MonkeyPatch) -> BrokerSettin
 
 @pytest.fixture
 def committed(secured: Secured, secured_topic: TopicFactory) -> tuple[str, str]:
-    """A group that nobody may see, and its topic."""
+    """Return a group that nobody may see, and its topic."""
     topic, group = secured_topic("hidden"), unique("group")
     consumer = Consumer({"bootstrap.servers": secured.broker.bootstrap, "group.id": group})
     consumer.commit(offsets=[TopicPartition(topic, 0, 0)], asynchronous=False)

@@ -22,7 +22,7 @@ Commit = Callable[[str, str, int], None]
 
 @pytest.fixture
 def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
-    """A webhook that the alerts go to."""
+    """Yield a webhook that the alerts go to."""
     with webhook() as running:
         monkeypatch.setenv("COINSTREAM_ALERTS", running.url)
         yield running

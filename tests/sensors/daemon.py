@@ -20,7 +20,7 @@ END_S = 30
 def daemon(
     home: Path, module: str, environment: Mapping[str, str], settings: str = "telemetry:\n  enabled: false\n"
 ) -> Iterator[dg.DagsterInstance]:
-    """The daemon for the block; gives its instance. What it started ends with it."""
+    """Run the daemon for the block and yield its instance. Processes that it starts end with it."""
     home.mkdir()
     (home / "dagster.yaml").write_text(settings)
     with (home.parent / "daemon.log").open("w") as log:

@@ -15,7 +15,7 @@ def test_old_runs_go_and_living_ones_stay(instance: dg.DagsterInstance) -> None:
 
     @dg.job
     def living() -> None:
-        """Runs for ever."""
+        """Run for ever."""
 
     kept = instance.create_run_for_job(living, status=dg.DagsterRunStatus.STARTED).run_id
     config = {"ops": {"delete_old_runs": {"config": {"keep_days": 0}}}}

@@ -28,13 +28,13 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
 
 @pytest.fixture(scope="module")
 def topic(broker: LocalBroker) -> TopicFactory:
-    """Creates topics on that broker."""
+    """Return a function that creates topics on that broker."""
     return topic_factory(broker.bootstrap)
 
 
 @pytest.fixture
 def daemon(tmp_path: Path, broker: LocalBroker, hook: Webhook) -> Iterator[dg.DagsterInstance]:
-    """The daemon, with the sensor's default to run; gives its instance."""
+    """Run the daemon with the sensor's default state and yield its instance."""
     environment = {
         "REDPANDA_BROKERS": broker.bootstrap,
         "COINSTREAM_ALERTS": hook.url,
@@ -46,7 +46,7 @@ def daemon(tmp_path: Path, broker: LocalBroker, hook: Webhook) -> Iterator[dg.Da
 
 
 def consume(broker: LocalBroker, group: str, topic: str, count: int) -> None:
-    """A consumer that handles `count` messages, commits, and stops."""
+    """Handle `count` messages, commit, and stop."""
     consumer = Consumer(
         {
             "bootstrap.servers": broker.bootstrap,

@@ -31,7 +31,7 @@ PATIENCE_S = 180.0
 def supervised(
     tmp_path: Path, brokers: BrokerSettings, exchange: SimulatedExchange
 ) -> Iterator[dg.DagsterInstance]:
-    """The daemon with the platform's own settings of the instance."""
+    """Yield the daemon with the platform's own settings of the instance."""
     config = tmp_path / "feeds.yaml"
     config.write_text(
         f"feeds:\n  {FEED}:\n    source: simulated\n    exchange: binance\n"
@@ -53,7 +53,7 @@ def supervised(
 
 
 def runs(instance: dg.DagsterInstance, *statuses: dg.DagsterRunStatus) -> list[dg.DagsterRun]:
-    """The feed's runs, oldest first."""
+    """Return the feed's runs, oldest first."""
     wanted = dg.RunsFilter(tags={SUPERVISED: FEED}, statuses=statuses)
     return list(reversed(instance.get_runs(wanted)))
 

@@ -46,7 +46,7 @@ def code(text: str) -> str:
 
 
 def pids(file: Path, count: int) -> list[psutil.Process]:
-    """The processes that wrote their ids, once there are `count`."""
+    """Return the processes that wrote their ids, once there are `count`."""
     wait_until(lambda: file.is_file() and file.read_text().count("\n") >= count, what=f"{count} processes")
     return [psutil.Process(int(pid)) for pid in file.read_text().split()]
 

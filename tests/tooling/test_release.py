@@ -80,7 +80,7 @@ def git(folder: Path, *words: str) -> str:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A repository with the files of this one."""
+    """Return a repository with the files of this one."""
     folder = tmp_path / "checkout"
     folder.mkdir()
     packed = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, check=True, capture_output=True).stdout

@@ -80,7 +80,7 @@ def partitions_of(admin: AdminClient, topic: str) -> dict[int, Any]:
 
 
 def has_settings(admin: AdminClient, topic: str, expected: dict[str, str]) -> bool:
-    """False also as long as the node that answers does not know the topic."""
+    """Return False also as long as the node that answers does not know the topic."""
     try:
         return settings_of(admin, topic, expected) == expected
     except KafkaException:
