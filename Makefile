@@ -10,7 +10,7 @@ UV_COMPILE := $(BIN)/python -m uv pip compile --quiet --universal --python-versi
 PYTEST = $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadgroup --no-loadscope-reorder
 CHECKED := platform assets sensors resources definitions.py tests scripts
 
-.PHONY: help up shell install test test-all lint format faults coverage hooks release audit docs bench lock clean
+.PHONY: help up shell install test fast-tests test-all lint format faults coverage hooks release audit docs bench lock clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -23,7 +23,11 @@ shell: $(VENV)/.runtime ## a shell in which `coinstream` is a command; leave it 
 
 install: $(VENV)/.dev ## the virtual environment with everything for development
 
-test: lint ## lint, types and the fast tests; ARGS="-k name" goes to pytest
+test: $(VENV)/.dev ## lint, types and the fast tests; ARGS="-k name" goes to pytest
+	@$(MAKE) --no-print-directory --jobs 2 lint fast-tests
+
+# Beside lint, which keeps one core busy while tests wait for brokers.
+fast-tests: $(VENV)/.dev
 	$(PYTEST) -m "not system" --durations 20 $(ARGS)
 
 test-all: $(VENV)/.ray ## the system tests, and properties at full depth; takes up to 25 minutes
