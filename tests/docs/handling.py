@@ -14,6 +14,7 @@ ELSEWHERE: Final[dict[str, str]] = {
     r"(\S+=\S+ )*coinstream up\b": "tests/orchestration/test_up.py starts, uses and stops it",
     r"(\S+=\S+ )*dagster dev": "what `coinstream up` runs; tests/orchestration",
     r"dagster definitions validate": "tests/orchestration/test_second_project.py",
+    r"coinstream sink run postgres": "tests/sinks/test_postgres.py, on a real server",
     r"coinstream broker (start|stop)": "tests/local_broker does; one runs for these pages already",
     r"coinstream bench \w": "measures for minutes; `make bench` runs it",
     r"FEEDS=live ": "needs the network of the real exchanges",

@@ -37,7 +37,7 @@ def test_every_message_is_a_line_once_also_over_two_runs(
 
 
 def test_an_unknown_sink_and_a_bad_target_are_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(SinkError, match=r"no sink 'csv'; there are: jsonl"):
+    with pytest.raises(SinkError, match=r"no sink 'csv'; there are: jsonl, parquet, postgres"):
         open_sink("csv", "x")
     with pytest.raises(SinkError, match=r"cannot open .*missing.*No such file"):
         open_sink("jsonl", str(tmp_path / "missing" / "x.jsonl"))

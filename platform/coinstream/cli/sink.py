@@ -61,7 +61,7 @@ def run(
 ) -> None:
     """Write messages until Ctrl-C; each at least once, in order per key."""
     sink = open_sink(name, target)
-    options = GroupOptions(offset_reset="latest" if latest else "earliest")
+    options = GroupOptions(offset_reset="latest" if latest else "earliest", batch_size=SINKS[name].batch_size)
     stop = threading.Event()
     with (
         stopping(stop),

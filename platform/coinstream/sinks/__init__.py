@@ -4,7 +4,18 @@ A sink is one class with `write` and `close`, registered under a name; `coinstre
 """
 
 from coinstream.sinks.base import SINKS, Sink, SinkEntry, open_sink, register_sink
+from coinstream.sinks.entries import PARQUET, POSTGRES
 from coinstream.sinks.jsonl import JSONL
 from coinstream.sinks.runner import run_sink
 
-__all__ = ["JSONL", "SINKS", "Sink", "SinkEntry", "open_sink", "register_sink", "run_sink"]
+__all__ = [
+    "JSONL",
+    "PARQUET",
+    "POSTGRES",
+    "SINKS",
+    "Sink",
+    "SinkEntry",
+    "open_sink",
+    "register_sink",
+    "run_sink",
+]

@@ -29,11 +29,17 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SinkEntry:
-    """A sink that can be run by name; `open` is given the target, e.g. a path or an address."""
+    """A sink that can be run by name.
+
+    Attributes:
+        open: is given the target, for example a path or an address.
+        batch_size: messages of one partition that `write` is given at most.
+    """
 
     name: str
     description: str
     open: Callable[[str], Sink]
+    batch_size: int = 1_000
 
 
 SINKS: Final[dict[str, SinkEntry]] = {}
