@@ -6,14 +6,12 @@ from collections.abc import Callable
 from typing import Final
 
 from coinstream.feeds.parsers.base import Frame, Gap, Parsed, Parser, account_for
-from coinstream.feeds.parsers.coinbase import CoinbaseParser
 from coinstream.feeds.parsers.coingecko import CoingeckoParser
 from coinstream.feeds.parsers.ftx import FtxParser
 from coinstream.feeds.parsers.lean import LeanParser
 
 __all__ = [
     "PARSERS",
-    "CoinbaseParser",
     "CoingeckoParser",
     "Frame",
     "Gap",
@@ -25,8 +23,6 @@ __all__ = [
 ]
 
 PARSERS: Final[dict[str, Callable[[], Parser]]] = {
-    "coinbase": CoinbaseParser,
-    "coinbaseexchange": lambda: CoinbaseParser("coinbaseexchange"),
     "coingecko": CoingeckoParser,
     "lean": LeanParser,
     "ftx": FtxParser,
@@ -35,7 +31,6 @@ PARSERS: Final[dict[str, Callable[[], Parser]]] = {
 """Parsers by exchange id (ccxt's names)."""
 
 HOSTS: Final[dict[str, str]] = {
-    "coinbase.com": "coinbase",
     "coingecko.com": "coingecko",
     "ftx.com": "ftx",
     "ftx.us": "ftxus",

@@ -1,0 +1,136 @@
+"""Connect to Coinbase: Advanced Trade, Exchange and International.
+
+Facts from "Coinbase Developer Platform" (https://docs.cdp.coinbase.com/): Advanced Trade takes one channel
+per request and closes silent connections, which `heartbeats` prevents; the Exchange takes many channels.
+International needs a signed subscription, so it is read from recordings only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from coinstream.feeds.exchanges.base import Channel, Connection, ExchangeAdapter, Limits, register_adapter
+from coinstream.feeds.exchanges.coinbase import instruments as names
+from coinstream.feeds.exchanges.coinbase.advanced import CoinbaseParser
+from coinstream.feeds.exchanges.coinbase.international import CoinbaseInternationalParser
+from coinstream.feeds.exchanges.replies import read_instruments
+from coinstream.feeds.exchanges.subscriptions import plan, redirected
+from coinstream.feeds.instruments import Instrument, InstrumentList
+from coinstream.feeds.parsers.base import Parser
+
+_ADVANCED: Final = {
+    **{"level1": "ticker", "price": "ticker", "trade": "market_trades", "book": "level2"},
+    "ohlcv": "candles",
+}
+_EXCHANGE: Final = {"level1": "ticker", "price": "ticker", "trade": "matches", "book": "level2_batch"}
+_INTERNATIONAL: Final = {
+    **{"level1": "LEVEL1", "price": "MATCH", "trade": "MATCH", "book": "LEVEL2"},
+    **{"ohlcv": "CANDLES_ONE_MINUTE", "derivativeticker": "RISK"},
+}
+
+
+@register_adapter
+class CoinbaseAdapter(ExchangeAdapter):
+    """Coinbase Advanced Trade; its parser also reads recordings of the Exchange."""
+
+    exchange = "coinbase"
+    hosts: ClassVar[tuple[str, ...]] = ("coinbase.com",)
+    channels: ClassVar[tuple[Channel, ...]] = (
+        Channel("ticker", ("level1", "price"), "recording"),
+        Channel("matches", ("trade", "price"), "recording"),
+        Channel("level2", ("level1", "book"), "recording"),
+        Channel("l2_data", ("level1", "book"), "documentation"),
+        Channel("market_trades", ("trade", "price"), "documentation"),
+        Channel("candles", ("ohlcv",), "documentation"),
+    )
+    limits = Limits(symbols_per_connection=60, symbols_per_request=60, requests_per_second=4)
+    instruments_urls: ClassVar[tuple[str, ...]] = (
+        "https://api.coinbase.com/api/v3/brokerage/market/products",
+    )
+
+    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> Parser:
+        """Return a parser of Advanced Trade and the Exchange."""
+        return CoinbaseParser(self.exchange, instruments, types)
+
+    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+        """Return the instruments of a list of products."""
+
+        def read(value: Any) -> Iterator[Instrument]:
+            entries = value["products"] if isinstance(value, dict) else value
+            found = (names.read(entry) for entry in entries)
+            return (instrument for instrument in found if instrument is not None)
+
+        return read_instruments(self.exchange, url, body, read)
+
+    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
+        """Return connections with one request per channel."""
+        url = redirected("wss://advanced-trade-ws.coinbase.com", self.ws)
+        channels = dict.fromkeys(channel for kind, channel in _ADVANCED.items() if kind in types)
+
+        def requests(batch: Sequence[Instrument]) -> list[bytes]:
+            ids = [instrument.id for instrument in batch]
+            wanted = [{"type": "subscribe", "channel": channel, "product_ids": ids} for channel in channels]
+            beats: dict[str, Any] = {"type": "subscribe", "channel": "heartbeats"}
+            return [msgspec.json.encode(request) for request in (*wanted, beats)] if wanted else []
+
+        return plan(url, instruments, self.limits, requests)
+
+
+@register_adapter
+class CoinbaseExchangeAdapter(CoinbaseAdapter):
+    """Coinbase Exchange, whose feed numbers its trades by one."""
+
+    exchange = "coinbaseexchange"
+    hosts = ()
+    channels = tuple(channel for channel in CoinbaseAdapter.channels if channel.evidence == "recording")
+    instruments_urls = ("https://api.exchange.coinbase.com/products",)
+
+    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
+        """Return connections with one request for all channels."""
+        url = redirected("wss://ws-feed.exchange.coinbase.com", self.ws)
+        channels = list(dict.fromkeys(channel for kind, channel in _EXCHANGE.items() if kind in types))
+
+        def requests(batch: Sequence[Instrument]) -> list[bytes]:
+            ids = [instrument.id for instrument in batch]
+            request = {"type": "subscribe", "product_ids": ids, "channels": [*channels, "heartbeat"]}
+            return [msgspec.json.encode(request)] if channels else []
+
+        return plan(url, instruments, self.limits, requests)
+
+
+@register_adapter
+class CoinbaseInternationalAdapter(CoinbaseAdapter):
+    """Coinbase International: perpetual contracts and spot in USDC."""
+
+    exchange = "coinbaseinternational"
+    hosts = ("international.coinbase.com",)
+    channels = (
+        Channel("LEVEL1", ("level1",), "documentation"),
+        Channel("LEVEL2", ("level1", "book"), "documentation"),
+        Channel("MATCH", ("trade", "price"), "documentation"),
+        Channel("FUNDING", ("derivativeticker",), "documentation"),
+        Channel("RISK", ("derivativeticker",), "documentation"),
+        Channel("CANDLES_ONE_MINUTE", ("ohlcv",), "documentation"),
+    )
+    instruments_urls = ("https://api.international.coinbase.com/api/v1/instruments",)
+
+    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> Parser:
+        """Return a parser of International."""
+        return CoinbaseInternationalParser(self.exchange, instruments, types)
+
+    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
+        """Return connections whose requests the exchange takes once they are signed."""
+        url = redirected("wss://ws-md.international.coinbase.com", self.ws)
+        channels = dict.fromkeys(channel for kind, channel in _INTERNATIONAL.items() if kind in types)
+        if "derivativeticker" in types:
+            channels["FUNDING"] = None
+
+        def requests(batch: Sequence[Instrument]) -> list[bytes]:
+            ids = [instrument.id for instrument in batch]
+            request = {"type": "SUBSCRIBE", "product_ids": ids, "channels": list(channels)}
+            return [msgspec.json.encode(request)] if channels else []
+
+        return plan(url, instruments, self.limits, requests)
