@@ -25,7 +25,7 @@ PARTITIONS: Final = dg.StaticPartitionsDefinition(sorted(FEEDS))
 
 
 def exchange_key(exchange: str) -> dg.AssetKey:
-    """The external asset of an exchange."""
+    """Return the external asset of an exchange."""
     return dg.AssetKey(["exchanges", exchange])
 
 
@@ -75,7 +75,7 @@ class FeedConfig(dg.Config):
     )
 
     def options(self) -> Options:
-        """What the feed is asked for."""
+        """Return the options of the feed: its speed, and whether it loops."""
         return Options(speed=self.speed or None, loop=self.loop)
 
 
@@ -147,7 +147,7 @@ def _observe_exchange(context: dg.AssetExecutionContext, report: FeedReport) -> 
 
 
 def _observation(topic: str, feed: str, delivered: Counts, ends: Counts) -> dg.AssetObservation:
-    """What a run of a feed brought to one topic; shown on the topic's page."""
+    """Return what a run of a feed brought to one topic; shown on the topic's page."""
     here = {place: count for place, count in delivered.items() if place[0] == topic}
     return dg.AssetObservation(
         topic_key(topic),

@@ -30,19 +30,19 @@ COMPACTION_KEY: Final = dg.AssetKey(["tables", "compaction"])
 
 
 def table_key(name: str) -> dg.AssetKey:
-    """The asset of a table."""
+    """Return the asset of a table."""
     return dg.AssetKey(["tables", name])
 
 
 def topics_of(spec: TableSpec) -> list[str]:
-    """The topics that land in a table."""
+    """Return the topics that land in a table."""
     return [
         name for name in SPECS if not name.endswith(DEAD_LETTER_SUFFIX) and type_for_topic(name) is spec.kind
     ]
 
 
 def hour_of(moment: datetime) -> str:
-    """The partition of a time."""
+    """Return the partition of a time."""
     return f"{moment.astimezone(UTC):%Y-%m-%d-%H:00}"
 
 
@@ -113,7 +113,7 @@ def _table(spec: TableSpec) -> dg.AssetsDefinition:
 
 
 def _hours_again(context: dg.AssetExecutionContext, config: LandingConfig) -> dg.TimeWindow | None:
-    """The hours that the run looks through again; none when it was launched without a partition."""
+    """Return the hours that the run looks through again; none when it was launched without a partition."""
     if not (context.has_partition_key or context.has_partition_key_range):
         return None
     window = context.partition_time_window
@@ -277,7 +277,7 @@ compact_tables = dg.define_asset_job(
     tags={"system": "lake"},
 )
 def landing_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    """A run for the hour that is under way; it lands what is new and looks nothing through again."""
+    """Return a run for the hour that is under way; it lands what is new and looks nothing through again."""
     ops = {table.op.name: {"config": {"again": False}} for table in TABLES}
     hour = hour_of(context.scheduled_execution_time)
     return dg.RunRequest(partition_key=hour, run_config={"ops": ops})

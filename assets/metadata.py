@@ -61,7 +61,7 @@ MEANINGS: Final = _ON_THE_WIRE | _IN_PYTHON | _IN_TABLES
 
 
 def columns(kind: MessageType) -> dg.TableSchema:
-    """The fields of a message, as they stand on the wire."""
+    """Return the fields of a message, as they stand on the wire."""
     hints = get_type_hints(kind.cls)
     return dg.TableSchema(
         [
@@ -77,7 +77,7 @@ def columns(kind: MessageType) -> dg.TableSchema:
 
 
 def settings_table(settings: Mapping[str, str]) -> dg.TableMetadataValue:
-    """Settings by name."""
+    """Return the settings by name."""
     records = [dg.TableRecord({"setting": name, "value": value}) for name, value in settings.items()]
     return dg.MetadataValue.table(
         records, schema=dg.TableSchema([dg.TableColumn("setting"), dg.TableColumn("value")])
@@ -90,7 +90,7 @@ _PLAN_SCHEMA: Final = dg.TableSchema(
 
 
 def plan_table(topic: TopicPlan) -> dg.TableMetadataValue:
-    """What would be done to a topic, setting by setting."""
+    """Return what would be done to a topic, setting by setting."""
     records = [
         dg.TableRecord(
             {

@@ -75,7 +75,7 @@ def results(report: TopicReport) -> dict[str, tuple[bool, str]]:
 
 
 def severity(report: TopicReport) -> dg.AssetCheckSeverity:
-    """A topic without a leader is an error; lag is a warning: messages are late, not lost."""
+    """Report a topic without a leader as an error, and lag as a warning: messages are late, not lost."""
     return dg.AssetCheckSeverity.ERROR if report.leaderless else dg.AssetCheckSeverity.WARN
 
 

@@ -23,7 +23,7 @@ SPECS: Final = {spec.name: spec for spec in catalogue(HomeSettings().exchange_to
 
 
 def topic_key(topic: str) -> dg.AssetKey:
-    """The asset of a topic."""
+    """Return the asset of a topic."""
     return dg.AssetKey(["topics", topic])
 
 
@@ -33,7 +33,7 @@ def is_supporting(topic: str) -> bool:
 
 
 def group_of(kind: MessageType | None, otherwise: str) -> str:
-    """The group of the topic or the table of a kind of message.
+    """Return the group of the topic or the table of a kind of message.
 
     Candles are built from tables, and land in one: a group of their own keeps the circle out of the lineage.
     """

@@ -35,7 +35,7 @@ class AdminResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         return require_broker(configured, HomeSettings())
 
     def admin_client(self) -> AdminClient:
-        """A client for administrative requests.
+        """Return a client for administrative requests.
 
         Raises:
             BrokerError: as `settings`.

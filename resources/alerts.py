@@ -25,5 +25,5 @@ class AlertsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         return AlertChannels().send(alert)
 
     def page(self, path: str) -> str:
-        """The address of a page of the web UI."""
+        """Return the address of a page of the web UI."""
         return f"{self.ui_url.rstrip('/')}/{path.lstrip('/')}"

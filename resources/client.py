@@ -24,7 +24,7 @@ class RedpandaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     )
 
     def producer_settings(self) -> ProducerSettings:
-        """The configured producer settings.
+        """Return the configured producer settings.
 
         Raises:
             SettingsError: a value is out of its range.
@@ -32,7 +32,7 @@ class RedpandaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         return ProducerSettings(**settings_values(self.producer))
 
     def consumer_settings(self) -> ConsumerSettings:
-        """The configured consumer settings.
+        """Return the configured consumer settings.
 
         Raises:
             SettingsError: a value is out of its range.
@@ -40,7 +40,7 @@ class RedpandaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         return ConsumerSettings(**settings_values(self.consumer))
 
     def open(self) -> RedpandaClient:
-        """A client for a `with` block; leaving the block flushes, and raises if a message remains.
+        """Return a client for a `with` block; leaving the block flushes, and raises if a message remains.
 
         Raises:
             BrokerError: no broker is configured and the local one does not run.

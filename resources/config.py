@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings
 
 
 def config_of(settings: type[BaseSettings]) -> type[dg.Config]:
-    """A Dagster configuration with the fields of a settings class.
+    """Return a Dagster configuration with the fields of a settings class.
 
     A default is what the settings give in this process, the environment included. Ranges are
     checked by the settings themselves, when `settings_from` makes them.
@@ -28,7 +28,7 @@ def config_of(settings: type[BaseSettings]) -> type[dg.Config]:
 
 
 def settings_values(config: dg.Config) -> Mapping[str, Any]:
-    """The configured values, as the settings class takes them."""
+    """Return the configured values, as the settings class takes them."""
     return {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in config.model_dump().items()

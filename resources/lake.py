@@ -30,7 +30,7 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     )
 
     def open(self) -> Lake:
-        """The lake; its catalogue is opened on first use.
+        """Return the lake; its catalogue is opened on first use.
 
         Raises:
             SettingsError: a value is out of its range.

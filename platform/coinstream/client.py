@@ -115,7 +115,7 @@ class RedpandaClient:
         return self.produce(topic, messages)
 
     def batcher(self, topic: str, limits: BatchLimits | None = None) -> Batcher:
-        """Collects messages that come one by one into batches for a topic.
+        """Return a batcher that collects single messages for a topic.
 
         Without `limits` the topic's own: at most 1,000 messages and 10 ms for level1, and so on. Close it, or
         leave its `with` block, before the client.
@@ -123,7 +123,7 @@ class RedpandaClient:
         return Batcher(topic, lambda batch: self.produce(topic, batch), limits or limits_for(topic))
 
     def get_producer(self, topic: str = "") -> PooledProducer:
-        """The next producer of the pool, round-robin: for records whose order is nobody's.
+        """Return the next producer of the pool, round-robin, for records without an order.
 
         What has a key goes through `publish` or `send`, which keep a key on its producer.
         """
@@ -164,7 +164,7 @@ class RedpandaClient:
     def create_consumer_group(
         self, group: str, topics: Sequence[str], handler: AnyHandler, options: GroupOptions | None = None
     ) -> ConsumerGroupManager:
-        """A member of a consumer group; it begins with `start`, or as a context.
+        """Return a member of a consumer group; it begins with `start`, or as a context.
 
         The handler takes a `ConsumedMessage`, or with `GroupOptions(batch=True)` a list of them, and may be
         asynchronous. Dead letters are sent through this client: close it after the group.
@@ -193,7 +193,7 @@ class RedpandaClient:
         return manager.report()
 
     def transaction(self, transactional_id: str) -> AbstractContextManager[Transaction]:
-        """A block whose messages, over any topics, are all written or none.
+        """Return a context whose messages, over any topics, are all written or none.
 
         It commits at the end of the block and is undone when the block raises. The id is the caller's: the
         same after a restart, and nobody else's at the same time, as whoever took it last fences the others.
@@ -232,7 +232,7 @@ class RedpandaClient:
         return self._times.held
 
     def route_message(self, data: Message | Mapping[str, Any], data_type: str | None = None) -> str:
-        """The topic of a message or of wire fields, whose type may be named.
+        """Return the topic of a message or of wire fields, whose type may be named.
 
         Raises:
             UnroutableError: the fields fit no type. Names the fields seen.

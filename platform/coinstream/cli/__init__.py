@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _half_typed() -> list[str]:
-    """The words so far when it is a shell that asks, for completion: bash, then zsh, fish and PowerShell."""
+    """Return the words typed so far, if a shell asks for completion: bash, zsh, fish or PowerShell."""
     return (os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")).split()[1:]
 
 
@@ -82,7 +82,7 @@ def _command_in(words: Collection[str]) -> str | None:
 
 
 def root_app(words: Collection[str] = ()) -> typer.Typer:
-    """The whole command line; only the first command named in `words` is imported, `*` imports all."""
+    """Return the whole command line; only the first command named in `words` is imported, `*` imports all."""
     root = typer.Typer(
         help="Crypto market data on Redpanda: feeds, topics, lag, health, tables.",
         epilog=_EXAMPLES,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def feed_names(incomplete: str) -> list[str]:
-    """Feeds of `feeds.yaml`."""
+    """Return the feeds of `feeds.yaml`."""
     from coinstream.feeds.registry import entries
 
     return _starting(incomplete, list(entries()))

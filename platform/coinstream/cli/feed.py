@@ -127,7 +127,7 @@ def _speed(text: str) -> float | None:
 
 
 def _teller(tell: Tell, duration_s: float | None, limit: int | None) -> Callable[[Progress], None]:
-    """A run ends with whichever bound comes first; that one tells the time left."""
+    """Return a callback that shows progress towards the bound that is reached first."""
 
     def on_progress(now: Progress) -> None:
         note = "  ".join(f"{kind} {count:,}" for kind, count in now.by_type.items())

@@ -42,7 +42,7 @@ def cell(content: object) -> Text:
 
 @contextmanager
 def broker() -> Iterator[BrokerSettings]:
-    """The configured broker, else this machine's local one, started for as long as the command runs."""
+    """Yield the configured broker, else this machine's local one, started for as long as the command runs."""
     from coinstream.brokers import open_broker
 
     with open_broker(BrokerSettings(), HomeSettings()) as settings:

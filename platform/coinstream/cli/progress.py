@@ -72,7 +72,7 @@ class _Clock:
         return "  ".join([*parts, *filter(None, [note])])
 
     def lines(self) -> Tell:
-        """The same as a line, when the last one is long enough ago."""
+        """Return the progress as a line, if the last one is old enough."""
         next_at = self._started + LINE_EVERY_S
 
         def tell(done: float, total: float | None, count: int | None = None, note: str = "") -> None:

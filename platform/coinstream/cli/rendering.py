@@ -35,7 +35,7 @@ _STYLES: Final = {
 
 
 def asked_broker() -> BrokerSettings:
-    """The broker that is configured or runs on this machine; none is started, and waits are short.
+    """Return the broker that is configured or runs on this machine; none is started, and waits are short.
 
     Raises:
         BrokerError: there is none.
@@ -67,7 +67,7 @@ def duration(seconds: float | None) -> str:
 
 
 def per_second(rate: float | None) -> str:
-    """A trend with its sign; `-` while it is unknown."""
+    """Return a trend with its sign; `-` while it is unknown."""
     return "-" if rate is None else f"{rate:+,.1f}/s" if rate else "0/s"
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def stopping(stop: threading.Event) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM sets `stop`; a second one breaks off."""
+    """Set `stop` at the first Ctrl-C or SIGTERM; let the second one interrupt."""
     kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def ask(number: int, _: object) -> None:

@@ -60,7 +60,7 @@ def top(
 
 
 def render(shown: Snapshot, *, every: bool) -> RenderableType:
-    """The view."""
+    """Return the rendered view."""
     at = datetime.fromtimestamp(shown.at).astimezone().strftime("%H:%M:%S")
     head = Text.from_markup(f"[bold]coinstream[/]  {at}  {styled(shown.status)}")
     return Group(

@@ -137,7 +137,7 @@ def _render(wanted: Plan) -> None:
 
 
 def _grouped(warnings: Sequence[str]) -> dict[str, list[str]]:
-    """The topics that share a warning: a small cluster lowers all of them alike."""
+    """Return the topics that share a warning: a small cluster lowers all of them alike."""
     groups: dict[str, list[str]] = {}
     for warning in warnings:
         name, _, text = warning.partition(": ")

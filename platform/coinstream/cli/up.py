@@ -112,7 +112,7 @@ def _fill_tables(web: DagsterClient, say: Callable[[str], None]) -> None:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """The first signal ends the block; later ones cannot disturb what is then being stopped."""
+    """End the block at the first signal, and ignore later ones while it stops."""
 
     def stop(number: int, frame: object) -> None:
         for each in _SIGNALS:

@@ -67,7 +67,7 @@ class DataDocs:
             ) from error
 
     def page(self, name: str, run: str) -> Path | None:
-        """The page of a landing, or the newest page of the type; None before the first landing."""
+        """Return the page of a landing, or the newest page of the type; None before the first landing."""
         folder = self.site / "validations" / name
         pages = sorted(folder.glob(f"{run}/*/*.html")) or sorted(
             folder.glob("*/*/*.html"), key=lambda page: page.parent.name
@@ -75,7 +75,7 @@ class DataDocs:
         return pages[-1] if pages else None
 
     def address(self, page: Path) -> str | None:
-        """The page's URL where the pages are served."""
+        """Return the page's URL where the pages are served."""
         base = self._settings.docs_url
         return f"{base.rstrip('/')}/{page.relative_to(self.site).as_posix()}" if base else None
 

@@ -55,7 +55,7 @@ class Extremes:
 
 
 def rule_columns(rule: Rule) -> list[str]:
-    """The columns of the evidence that a rule looks at."""
+    """Return the columns of the evidence that a rule looks at."""
     return [
         str(rule.arguments[name]) for name in ("column", "column_A", "column_B") if name in rule.arguments
     ]
@@ -73,7 +73,7 @@ def is_decided_by_extremes(rule: Rule) -> bool:
 
 
 def extremes_of(frame: pd.DataFrame, rules: Iterable[Rule]) -> dict[str, Extremes]:
-    """What each rule finds at its extremes, by the rule's name.
+    """Return what each rule finds at its extremes, by the rule's name.
 
     Without the rules that pass over every row, and those whose columns are missing, which Great Expectations
     says.
@@ -108,7 +108,7 @@ def _extremes(measured: Numbers) -> Extremes | None:
 
 
 def _measured(rule: Rule, frame: pd.DataFrame) -> Numbers:
-    """A number for each row, of which one end offends first; NaN where the rule passes over the row."""
+    """Return a number per row whose extremes violate first; NaN where the rule does not apply."""
     arguments: Mapping[str, Any] = rule.arguments
     if rule.name == ROW_COUNT:
         return np.ones(len(frame))

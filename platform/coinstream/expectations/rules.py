@@ -41,7 +41,7 @@ class Rule:
     refuses_rows: bool = False
 
     def expectation(self) -> Expectation:
-        """The rule as Great Expectations knows it."""
+        """Return the rule as Great Expectations knows it."""
         import great_expectations.expectations as gxe
 
         build: Callable[..., Expectation] = getattr(gxe, self.kind)
@@ -49,7 +49,7 @@ class Rule:
 
 
 def rules_for(name: str, settings: LakeSettings | None = None) -> tuple[Rule, ...]:
-    """The rules of a message type; of a type without rules of its own those that hold of every message."""
+    """Return the rules of a message type, which are the common ones if it has no others."""
     chosen = settings or LakeSettings()
     own = _OWN.get(name)
     return (*_every_message(chosen), *(own(chosen) if own else ()), *_ADDED.get(name, {}).values())

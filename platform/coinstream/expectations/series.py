@@ -123,7 +123,7 @@ def _previous(value: pl.Expr, *, all_trusted: bool) -> pl.Expr:
 
 
 def _series_number(frame: pl.DataFrame, key: Sequence[str]) -> pl.Series:
-    """A number for each row that is the same within a series; comparing numbers is cheaper than texts."""
+    """Return a number per row that identifies its series; numbers compare faster than texts."""
     number = pl.zeros(frame.height, pl.UInt64, eager=True)
     for name in key:
         codes = frame[name].fill_null("").cast(pl.Categorical).to_physical().cast(pl.UInt64)

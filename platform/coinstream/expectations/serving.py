@@ -30,7 +30,7 @@ class _Pages(SimpleHTTPRequestHandler):
 
 @contextmanager
 def serve(folder: Path, host: str, port: int) -> Iterator[ThreadingHTTPServer]:
-    """A server of the folder's files, bound and not yet serving.
+    """Return a server of the folder's files, bound and not yet serving.
 
     Raises:
         LakeError: the address is taken or no one's.

@@ -36,7 +36,7 @@ _ONE_AT_A_TIME: Final = threading.Lock()
 
 
 def suite_of(name: str, rules: Sequence[Rule]) -> ExpectationSuite:
-    """The rules as a suite of Great Expectations."""
+    """Return the rules as a suite of Great Expectations."""
     gx = quiet_great_expectations()
     suite: ExpectationSuite = gx.ExpectationSuite(
         name=name, expectations=[rule.expectation() for rule in rules]
@@ -45,7 +45,7 @@ def suite_of(name: str, rules: Sequence[Rule]) -> ExpectationSuite:
 
 
 def quiet_great_expectations() -> Any:
-    """The library, imported when it is needed (it takes seconds), without usage statistics."""
+    """Return the library, imported when it is needed (it takes seconds), without usage statistics."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     import great_expectations as gx
 
@@ -65,7 +65,7 @@ class SuiteValidator:
             self._definition = _ephemeral(name)
 
     def validate(self, frame: pd.DataFrame) -> list[CheckResult]:
-        """What each rule finds in the frame; `rows` are the offenders' positions.
+        """Return what each rule finds in the frame; `rows` are the offenders' positions.
 
         Raises:
             LakeError: an expectation could not be asked, for example because a column is missing.
@@ -76,7 +76,7 @@ class SuiteValidator:
         return [_check_result(rule, found.get(rule.name), len(frame)) for rule in self.rules]
 
     def _doubtful(self, frame: pd.DataFrame) -> list[Rule]:
-        """The rules that do not hold for every row."""
+        """Return the rules that do not hold for every row."""
         found = extremes_of(frame, self._by_extremes)
         asked = [rule for rule in self._by_extremes if not self._is_known_to_hold(rule, found)]
         if not asked:

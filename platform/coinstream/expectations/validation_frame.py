@@ -57,7 +57,7 @@ class ValidationFrameBuilder:
         self._series = Series(spec, settings)
 
     def build(self, batch: Batch, ingested: datetime) -> pd.DataFrame:
-        """The evidence on a batch."""
+        """Return the evidence on a batch."""
         import pandas as pd
 
         spec, rows = self._spec, batch.rows
@@ -95,7 +95,7 @@ class ValidationFrameBuilder:
 
 
 def _value(numbers: dict[str, Numbers], rows: pa.Table) -> Numbers:
-    """The number of a message whose jumps are looked for."""
+    """Return the number of a message whose jumps are looked for."""
     if "best_bid" in numbers:
         middle: Numbers = (numbers["best_bid"] + numbers["best_ask"]) / 2
         return middle
@@ -142,7 +142,7 @@ def _category(texts: pa.ChunkedArray | pa.Array) -> Any:
 
 
 def _missing(batch: Batch) -> pa.Array:
-    """The first required field that a readable message lacks; a time in a wrong form is not missing."""
+    """Return the first required field that a readable message lacks; a malformed time counts as present."""
     missing = pa.nulls(len(batch), pa.string())
     readable = pc.is_null(batch.fault)
     for column in batch.spec.columns:

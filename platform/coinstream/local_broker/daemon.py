@@ -30,7 +30,7 @@ _STOP_S: Final = 40.0
 
 
 def owner_log(home: Path) -> Path:
-    """What the owner of a detached broker has to say; the nodes have logs of their own."""
+    """Return the log of a detached broker's owner; the nodes have logs of their own."""
     return home / "owner.log"
 
 

@@ -22,7 +22,7 @@ class _Rule:
     """`{data}` stands for the data folder, `{addresses}` for the node's listeners."""
 
     def told(self, plan: NodePlan) -> str:
-        """The reason, of this node."""
+        """Return the reason, of this node."""
         addresses = ", ".join(plan.address(name) for name in plan.ports)
         return self.reason.format(data=plan.data, addresses=addresses)
 
@@ -64,7 +64,7 @@ _RULES = (
 
 
 def why_it_died(plan: NodePlan) -> str:
-    """The likely reason, and what to do; the last error of the log if no rule knows it."""
+    """Return the likely reason, and what to do; the last error of the log if no rule knows it."""
     # A log on the disk that is full could not always be told of it.
     if plan.folder.is_dir() and shutil.disk_usage(plan.folder).free < _FULL_BYTES:
         return _NO_SPACE.told(plan)
@@ -72,7 +72,7 @@ def why_it_died(plan: NodePlan) -> str:
 
 
 def reason_in(text: str, plan: NodePlan) -> str:
-    """The same from the output of one of Kafka's programs for this node."""
+    """Return the same from the output of one of Kafka's programs for this node."""
     for rule in _RULES:
         if re.search(rule.pattern, text):
             return rule.told(plan)

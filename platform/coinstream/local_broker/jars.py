@@ -42,13 +42,13 @@ class LockedJar:
 
 
 def jar_cache() -> Path:
-    """The folder of the jars. All homes of a user share it; `XDG_CACHE_HOME` moves it."""
+    """Return the folder of the jars. All homes of a user share it; `XDG_CACHE_HOME` moves it."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "coinstream" / "jars"
 
 
 def read_lock() -> tuple[LockedJar, ...]:
-    """The locked jars, in the order of the class path."""
+    """Return the locked jars, in the order of the class path."""
     text = resources.files(__package__).joinpath(LOCK_NAME).read_text(encoding="utf-8")
     lines = (line.split() for line in text.splitlines() if line and not line.startswith("#"))
     return tuple(LockedJar(coordinate, sha256) for coordinate, sha256 in lines)
@@ -59,7 +59,7 @@ def classpath(
     progress: Progress = show_fetching,
     lock: Sequence[LockedJar] | None = None,
 ) -> list[Path]:
-    """The jars of the lock on this machine, each with the right SHA-256. Fetches what is missing.
+    """Return the jars of the lock on this machine, each with the right SHA-256. Fetches what is missing.
 
     Hashing all jars takes a tenth of a second, so it is done each time instead of being remembered.
 
@@ -74,7 +74,7 @@ def classpath(
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

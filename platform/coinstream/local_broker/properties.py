@@ -67,7 +67,7 @@ def server_properties(
     listeners: Sequence[Listener] = (),
     extra: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """The properties of `plan` as a member of `cluster`. `extra` has the last word."""
+    """Return the properties of `plan` as a member of `cluster`. `extra` has the last word."""
     return {
         "process.roles": "broker,controller",
         "node.id": str(plan.node_id),
@@ -80,7 +80,7 @@ def server_properties(
 
 
 def listener_names(listeners: Sequence[Listener]) -> list[str]:
-    """The listeners that need a port, in the order in which ports are given out."""
+    """Return the listeners that need a port, in the order in which ports are given out."""
     return [CLIENT_LISTENER, *(listener.name for listener in listeners), _CONTROLLER_LISTENER]
 
 

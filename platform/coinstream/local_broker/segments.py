@@ -38,7 +38,7 @@ class Damage:
 
 
 def find_damage(data: Path) -> Damage | None:
-    """The first damage for which Kafka would throw acknowledged messages away; None when there is none.
+    """Return the first damage for which Kafka would discard acknowledged messages, or None.
 
     Looks at the metadata and at the last segment of each partition: the others were flushed long ago.
     """

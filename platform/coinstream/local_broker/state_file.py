@@ -23,11 +23,11 @@ class ProcessIdentity(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, process: psutil.Process) -> Self:
-        """The identity of a process that runs now."""
+        """Return the identity of a process that runs now."""
         return cls(process.pid, process.create_time())
 
     def find(self) -> psutil.Process | None:
-        """The process, if this very one still runs."""
+        """Return the process, if this very one still runs."""
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.created) < _SAME_TIME_S
@@ -69,7 +69,7 @@ def write_running(folder: Path, running: RunningBroker) -> None:
 
 
 def read_running(folder: Path) -> RunningBroker | None:
-    """What the file says, whether or not it is still so; None if there is no file that can be read as one."""
+    """Return what the file says, even if it is outdated; None if there is no readable file."""
     try:
         return msgspec.json.decode(state_file(folder).read_bytes(), type=RunningBroker)
     except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
@@ -78,7 +78,7 @@ def read_running(folder: Path) -> RunningBroker | None:
 
 
 def running_broker(folder: Path) -> RunningBroker | None:
-    """The broker that runs on this folder now, or None: a file left by a dead owner does not count."""
+    """Return the broker that runs on this folder now, or None: a file left by a dead owner does not count."""
     running = read_running(folder)
     return running if running is not None and running.owner.find() is not None else None
 

@@ -41,7 +41,7 @@ class BrokerStatus:
 
 
 def broker_status(home: Path) -> BrokerStatus:
-    """What runs in this home now. A state that a dead owner left does not count."""
+    """Return what runs in this home now. A state that a dead owner left does not count."""
     size = _size(home)
     running = running_broker(home)
     if running is None:

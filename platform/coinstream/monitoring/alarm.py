@@ -71,7 +71,7 @@ class Alarm:
 
     @classmethod
     def load(cls, dumped: dict[str, Any]) -> Alarm:
-        """What `dump` wrote.
+        """Return what `dump` wrote.
 
         Raises:
             TypeError, KeyError: it is something else.

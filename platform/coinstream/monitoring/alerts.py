@@ -70,7 +70,7 @@ class Alert:
 
     @classmethod
     def load(cls, dumped: dict[str, Any]) -> Alert:
-        """What `dump` wrote.
+        """Return what `dump` wrote.
 
         Raises:
             TypeError, KeyError, ValueError: it is something else.
@@ -119,7 +119,7 @@ class AlertChannels:
 
 
 def describe(alerts: Sequence[Alert]) -> str:
-    """The titles, for a log line."""
+    """Return the titles, for a log line."""
     return "; ".join(alert.title for alert in alerts)
 
 

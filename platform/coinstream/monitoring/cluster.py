@@ -189,7 +189,7 @@ class ClusterReader:
         return found
 
     def _ask(self, doing: str, call: Callable[[], Future[Any]]) -> Any:
-        """The answer; while a coordinator loads or moves it is asked again, within the request timeout."""
+        """Return the answer; ask again within the request timeout while a coordinator loads or moves."""
         deadline = time.monotonic() + self._timeout
         while True:
             try:

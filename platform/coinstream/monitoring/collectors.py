@@ -47,7 +47,7 @@ class WeightedHistogram:
             cells[-1] += value * count
 
     def collect(self) -> Iterable[Metric]:
-        """The family as the registry exports it."""
+        """Yield the family as the registry exports it."""
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
         with self._lock:
             snapshot = {key: list(cells) for key, cells in self._cells.items()}
@@ -57,7 +57,7 @@ class WeightedHistogram:
         yield family
 
     def describe(self) -> Iterable[Metric]:
-        """The family without values: lets the registry refuse a second one of the same name."""
+        """Return the family without values: lets the registry refuse a second one of the same name."""
         return [HistogramMetricFamily(self._name, self._documentation, labels=self._labels)]
 
 
@@ -81,7 +81,7 @@ class SnapshotGauge:
             self._series[source] = checked
 
     def collect(self) -> Iterable[Metric]:
-        """The family as the registry exports it."""
+        """Yield the family as the registry exports it."""
         family = GaugeMetricFamily(self._name, self._documentation, labels=self._labels)
         with self._lock:
             merged = {key: value for series in self._series.values() for key, value in series.items()}
@@ -90,7 +90,7 @@ class SnapshotGauge:
         yield family
 
     def describe(self) -> Iterable[Metric]:
-        """The family without values: lets the registry refuse a second one of the same name."""
+        """Return the family without values: lets the registry refuse a second one of the same name."""
         return [GaugeMetricFamily(self._name, self._documentation, labels=self._labels)]
 
 

@@ -29,7 +29,7 @@ class CommittedReader:
         self._consumers: OrderedDict[str, Consumer] = OrderedDict()
 
     def read(self, group: str, places: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """The committed offsets among these partitions; those without a commit are left out.
+        """Return the committed offsets among these partitions; those without a commit are left out.
 
         Raises:
             BrokerError, AuthenticationError: the cluster cannot be asked.

@@ -135,7 +135,7 @@ class GroupLag:
         return sorted({part.topic for part in self.partitions})
 
     def of_topic(self, topic: str) -> tuple[PartitionLag, ...]:
-        """The partitions of one topic."""
+        """Return the partitions of one topic."""
         return tuple(part for part in self.partitions if part.topic == topic)
 
 
@@ -163,7 +163,7 @@ class LagMonitor:
         self._growth = WatermarkHistory()
 
     def measure(self, group: str, topics: Iterable[str] = ()) -> GroupLag:
-        """The lag of a group on every topic it committed for or holds, and on those named.
+        """Return the lag of a group on every topic it committed for or holds, and on those named.
 
         Raises:
             GroupNotFoundError: there is no such group (and no topics were named).
@@ -198,7 +198,7 @@ class LagMonitor:
             self.cluster.require_topic_rights(missing or [spec.name for spec in market_topics()])
 
     def measure_all(self) -> list[GroupLag]:
-        """The lag of every group that has committed or has members.
+        """Return the lag of every group that has committed or has members.
 
         Raises:
             BrokerError, AuthenticationError: the cluster cannot be asked.
@@ -312,7 +312,7 @@ class LagMonitor:
 
 
 def _partitions(metadata: ClusterMetadata) -> dict[str, list[int]]:
-    """The partitions of every topic but the broker's own."""
+    """Return the partitions of every topic but the broker's own."""
     return {
         name: list(topic.partitions) for name, topic in metadata.topics.items() if not name.startswith("__")
     }

@@ -52,7 +52,7 @@ def read_overview(brokers: BrokerSettings, timeout_s: float) -> Overview:
 
 
 def parse_overview(told: Mapping[str, Any]) -> Overview:
-    """An answer of any release."""
+    """Parse the answer of any release."""
     healthy = told.get("is_healthy")
     return Overview(
         is_healthy=healthy if isinstance(healthy, bool) else None,

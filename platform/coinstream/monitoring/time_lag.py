@@ -46,7 +46,7 @@ class TimeLagReader:
         self._known: dict[tuple[TopicPartition, int], OldestRecord] = {}
 
     def oldest(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, OldestRecord]:
-        """The first message at or after each offset. Those not reached in time are left out."""
+        """Return the first message at or after each offset. Those not reached in time are left out."""
         with self._lock:
             found = {
                 place: self._known[place, offset]

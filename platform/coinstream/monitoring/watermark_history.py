@@ -46,7 +46,7 @@ class WatermarkHistory:
         return low_at + (high_at - low_at) * (offset + 1 - low) / (high - low)
 
     def rate(self, place: TopicPartition) -> float | None:
-        """Records appended a second between the last two sights; None before the second."""
+        """Return records appended a second between the last two sights; None before the second."""
         ends = self._ends.get(place, deque())
         if len(ends) < 2:
             return None

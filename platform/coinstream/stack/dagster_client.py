@@ -89,7 +89,7 @@ class DagsterClient:
             raise DagsterClientError(f"the run ended with {status}; see {page}")
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
-        """The data that answers a GraphQL query.
+        """Return the data that answers a GraphQL query.
 
         Raises:
             DagsterClientError: the query is refused, or the server does not answer.

@@ -22,7 +22,7 @@ _ATTEMPTS: Final = 200
 
 
 def code_root() -> Path:
-    """The folder of `definitions.py`: the clone that this package was installed from, or the current one.
+    """Return the folder of `definitions.py`: the clone of this installation, or the current folder.
 
     Raises:
         PlatformError: neither holds a code location.
@@ -73,7 +73,7 @@ class InstancePaths:
             self.workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
 
     def environment(self) -> Mapping[str, str]:
-        """What the processes are given besides this process's environment."""
+        """Return what the processes are given besides this process's environment."""
         paths = [str(self.root / "platform"), str(self.root), os.environ.get("PYTHONPATH", "")]
         served = {"COINSTREAM_LAKE_DOCS_URL": self.docs_url} if self.docs_url else {}
         return (
@@ -135,7 +135,7 @@ def instance_paths() -> InstancePaths:
 
 
 def first_free_port(wanted: int) -> int:
-    """The port, or the next one that is free; 0 takes any.
+    """Return the port, or the next one that is free; 0 takes any.
 
     Raises:
         PlatformError: none of the next two hundred is free.

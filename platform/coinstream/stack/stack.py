@@ -42,7 +42,7 @@ class Stack:
 
     @contextmanager
     def running(self, web_port: int) -> Iterator[DagsterClient]:
-        """The platform for the length of the block; on leaving everything is stopped.
+        """Yield the platform for the length of the block; on leaving everything is stopped.
 
         Raises:
             PlatformError, LocalBrokerError: a process cannot be started. Names its log.

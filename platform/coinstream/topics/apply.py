@@ -52,7 +52,7 @@ class Provisioner:
         self._timeout = brokers.request_timeout_ms / 1000
 
     def plan(self, specs: Iterable[TopicSpec]) -> Plan:
-        """The difference between the specs and the cluster. Changes nothing.
+        """Return the difference between the specs and the cluster. Changes nothing.
 
         Raises:
             BrokerError: the cluster cannot be asked.
@@ -205,7 +205,7 @@ class Provisioner:
     def _described(
         self, metadata: ClusterMetadata, names: Sequence[str], *, is_last: bool
     ) -> dict[str, ActualTopic]:
-        """The topics that the node asked knows; all of them, or an error, in the last round."""
+        """Return the topics that the node asked knows; all of them, or an error, in the last round."""
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
         found = {}
         for resource, future in self._admin.describe_configs(

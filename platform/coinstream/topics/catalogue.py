@@ -46,7 +46,7 @@ class TopicSpec(BaseModel):
         return name
 
     def config(self) -> dict[str, str]:
-        """The topic's settings as the Kafka protocol names them."""
+        """Return the topic's settings as the Kafka protocol names them."""
         wanted = {
             "cleanup.policy": self.cleanup_policy,
             "compression.type": self.compression_type,
@@ -179,7 +179,7 @@ FEED_DEAD_LETTERS: Final = TopicSpec(
 
 
 def exchange_topic(spec: TopicSpec, exchange: str) -> TopicSpec:
-    """The topic of one exchange: half the partitions, 1.5 times the retention, the rest the same."""
+    """Return the topic of one exchange: half the partitions, 1.5 times the retention, the rest the same."""
     return spec.model_validate(
         spec.model_dump()
         | {
@@ -213,7 +213,7 @@ def catalogue(exchanges: Iterable[str] = (), *, dead_letters: bool = True) -> li
 
 
 def fit_to_cluster(spec: TopicSpec, brokers: int) -> tuple[TopicSpec, str | None]:
-    """The spec as a cluster of that many brokers can hold it, and the warning that says what was lowered.
+    """Return the spec as that many brokers can hold it, and a warning that names what was lowered.
 
     The replication factor stays odd (Redpanda accepts no even one), and the minimum of in-sync
     replicas leaves one broker to spare where there are three.
