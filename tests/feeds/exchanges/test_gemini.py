@@ -15,6 +15,7 @@ from coinstream.feeds.recordings import read
 from coinstream.messages import DerivativeTicker, Level1, Ohlcv, Price, Trade
 from tests.feeds.exchanges.recorded import (
     EXCERPTS,
+    instruments_in,
     instruments_of,
     named,
     parse,
@@ -164,6 +165,14 @@ def test_names_come_from_the_details_of_each_market() -> None:
     assert {name: known.get(name).symbol for name in pairs} == pairs  # type: ignore[union-attr]
     urls = GeminiAdapter().instrument_urls(("BTC/RLUSD", "BTC/GUSD:GUSD"))
     assert [url.rpartition("/")[2] for url in urls] == ["btcrlusd", "btcgusdperp"]
+
+
+def test_a_newer_quote_currency_is_split_from_a_listed_currency() -> None:
+    parser = GeminiAdapter().parser(instruments_in(GeminiAdapter(), EXCERPTS / "gemini.gz"))
+    names = {"linkrlusd": "LINK/RLUSD", "BTCGUSDPERP": "BTC/GUSD:GUSD", "alcxusdt": "ALCX/USDT"}
+    for name, symbol in names.items():
+        trade = parse(parser, {"E": 1783981140085684200, "s": name, "t": 5, "p": "2", "q": "3", "m": False})
+        assert [message.symbol for message in trade.messages if isinstance(message, Trade)] == [symbol]
 
 
 @pytest.mark.parametrize(

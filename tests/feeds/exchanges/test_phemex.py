@@ -164,6 +164,18 @@ def test_names_and_kinds_of_products() -> None:
     assert (found.symbol, found.contract_size, found.inverse) == ("BTC/USDT:USDT", 1, False)
 
 
+def test_names_differ_by_case_and_new_ones_say_their_market() -> None:
+    found = parser()
+    names = {"sOLUSDT": "OL/USDT", "SOLUSDT": "SOL/USDT:USDT", "sSOLUSDC": "SOL/USDC"}
+    for name, symbol in names.items():
+        row = [NS, "Buy", 100000000, 100000000] if name[0] == "s" else [NS, "Buy", "1", "1"]
+        field = "trades" if name[0] == "s" else "trades_p"
+        trade = parse(found, trades(name, row, field=field)).messages[0]
+        assert isinstance(trade, Trade)
+        assert (trade.symbol, trade.trade_price, trade.size) == (symbol, 1, 1)
+    assert parse(found, trades("u100SHIBUSD", [NS, "Buy", 1, 1])).rejected == (Reason.UNKNOWN_SYMBOL,)
+
+
 @pytest.mark.parametrize(
     ("frame", "reason"),
     [

@@ -19,10 +19,13 @@ from coinstream.feeds.exchanges.parsing import (
 )
 from coinstream.feeds.exchanges.replies import path_after
 from coinstream.feeds.feed_stats import Reason
-from coinstream.feeds.instruments import Instrument, InstrumentList
+from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
 from coinstream.feeds.parsers.base import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
 
 _ACKNOWLEDGEMENTS: Final = frozenset({"subscribed", "unsubscribed", "subscription_ack"})
+_PERPETUAL: Final = "PERP"
+_NEWER_QUOTES: Final = frozenset({"RLUSD", "USDT", "USDC"})
+"""Quote currencies that the packaged instrument list, of 2021, does not have yet."""
 _NEWS: Final = ("auction", "block_trade", "funding_amount")
 _TAKER: Final[dict[str, Literal["buy", "sell"]]] = {"buy": "buy", "sell": "sell", "ask": "buy", "bid": "sell"}
 """Side of the taker, by the taker's own word (v2) or by the side of the maker (v1)."""
@@ -41,6 +44,21 @@ class GeminiParser(ExchangeParser):
         """See `ExchangeParser.renew`."""
         super().renew()
         self._sequence = None
+
+    def unlisted(self, name: str) -> Instrument | None:
+        """See `ExchangeParser.unlisted`: the one split into a listed currency and a quote currency."""
+        joined = name.upper()
+        pair = joined.removesuffix(_PERPETUAL)
+        bases = {instrument.base for instrument in self.instruments}
+        splits = [
+            (pair.removesuffix(quote), quote)
+            for quote in self.instruments.quotes | _NEWER_QUOTES
+            if pair.endswith(quote) and pair.removesuffix(quote) in bases
+        ]
+        if len(splits) != 1:
+            return None if splits else super().unlisted(name)
+        base, quote = splits[0]
+        return spot(joined, base, quote) if pair == joined else derivative(joined, base, quote, quote)
 
     def on_json(self, value: Any, frame: Frame, received: datetime) -> Parsed:
         """See `ExchangeParser.on_json`."""

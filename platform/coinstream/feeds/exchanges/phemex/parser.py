@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, NamedTuple
 from coinstream.feeds.exchanges.parsing import (
     ExchangeParser,
     Found,
+    UnknownSymbolError,
     ascending,
     each,
     moment,
@@ -18,10 +19,11 @@ from coinstream.feeds.exchanges.parsing import (
     signed,
 )
 from coinstream.feeds.feed_stats import Reason
-from coinstream.feeds.instruments import Instrument, InstrumentList
+from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
 from coinstream.feeds.parsers.base import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, rejected
 
 _SIDES: Final[dict[str, Literal["buy", "sell"]]] = {"Buy": "buy", "Sell": "sell"}
+_STABLE: Final = ("USDT", "USDC")
 _RATIO: Final = 100_000_000
 _PERIODS: Final = {
     **{60: "1m", 300: "5m", 900: "15m", 1800: "30m", 3600: "1h", 14_400: "4h", 86_400: "1d"},
@@ -55,6 +57,25 @@ class PhemexParser(ExchangeParser):
         super().__init__(exchange, instruments, types)
         self._newest: dict[str, int] = {}
         self._columns: tuple[str, ...] = _COLUMNS
+
+    def instrument(self, name: str) -> Instrument:
+        """See `ExchangeParser.instrument`; `sOLUSDT` is spot OL/USDT, `SOLUSDT` a contract."""
+        found = self.instruments.get(name)
+        if found is None or found.id != name:
+            found = self.unlisted(name)
+            if found is None:
+                raise UnknownSymbolError(f"{name!r} is not in the instrument list of {self.exchange}")
+            self.instruments.add([found])
+        return found
+
+    def unlisted(self, name: str) -> Instrument | None:
+        """See `ExchangeParser.unlisted`: spot markets and contracts that are quoted in USDT or USDC."""
+        pair = name.removeprefix("s")
+        quote = next((quote for quote in _STABLE if pair.endswith(quote) and pair != quote), None)
+        if quote is None:
+            return None
+        base = pair.removesuffix(quote)
+        return derivative(name, base, quote, quote) if pair == name else spot(name, base, quote)
 
     def on_json(self, value: Any, frame: Frame, received: datetime) -> Parsed:
         """See `ExchangeParser.on_json`."""
