@@ -1,4 +1,4 @@
-"""What all benches share: a broker, topics of their own, interleaved repetitions, medians, machine facts."""
+"""Share between benches: a broker, topics, repetitions in turns, medians, facts of the machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import confluent_kafka
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -26,13 +26,18 @@ from coinstream.local_broker import LocalBroker
 from coinstream.messages import Level1
 from coinstream.settings import BrokerSettings
 
+T = TypeVar("T")
+
 Repetition = Callable[[], float]
-"""Does the work once and gives a figure, e.g. messages per second."""
+"""Does the work once and returns a figure, for example messages per second."""
+
+RAW: Final = "raw"
+"""The bare client in the names of figures; ratios without a name compare with it."""
 
 
 @contextmanager
 def bench_broker(nodes: Literal[1, 3] = 1) -> Iterator[BrokerSettings]:
-    """The cluster of REDPANDA_BROKERS, else a local broker with a throw-away folder for the block."""
+    """Use the cluster of REDPANDA_BROKERS, else a local broker with a temporary folder."""
     configured = BrokerSettings()
     if configured.brokers:
         yield configured
@@ -46,7 +51,7 @@ def bench_broker(nodes: Literal[1, 3] = 1) -> Iterator[BrokerSettings]:
 
 @contextmanager
 def bench_topic(brokers: BrokerSettings, prefix: str, partitions: int, **config: str) -> Iterator[str]:
-    """A topic of the bench's own, deleted at the end."""
+    """Create a topic for the block and delete it at the end."""
     name = f"{prefix}-{uuid.uuid4().hex[:8]}"
     admin = admin_client(brokers)
     admin.create_topics([NewTopic(name, partitions, -1, config=config)])[name].result(30)
@@ -67,12 +72,38 @@ def _wait_for_leaders(admin: AdminClient, topic: str, partitions: int) -> None:
     raise TimeoutError(f"topic {topic} has no leaders")
 
 
-def interleaved(repetitions: int, candidates: Mapping[str, Repetition]) -> dict[str, list[float]]:
-    """Run the candidates in turns, so that a change of the machine's load meets all of them.
+class Cost(NamedTuple):
+    """The cost of some messages: processor time of the process, and time on the clock."""
 
-    The order alternates, and one unmeasured round comes first.
+    messages: int
+    cpu_s: float
+    seconds: float
+
+    @property
+    def cpu_us(self) -> float:
+        """Processor time per message, in microseconds."""
+        return self.cpu_s / self.messages * 1e6
+
+    @property
+    def rate(self) -> float:
+        """Messages per second."""
+        return self.messages / self.seconds
+
+
+def measure(messages: int, work: Callable[[], object]) -> Cost:
+    """Run the work and return its cost; processor time is that of all threads of this process."""
+    gc.collect()
+    cpu, clock = time.process_time(), time.perf_counter()
+    work()
+    return Cost(messages, time.process_time() - cpu, time.perf_counter() - clock)
+
+
+def interleaved(repetitions: int, candidates: Mapping[str, Callable[[], T]]) -> dict[str, list[T]]:
+    """Run the candidates in turns, so that a change of the machine's load affects all of them.
+
+    The order alternates, and the first round is not measured.
     """
-    figures: dict[str, list[float]] = {name: [] for name in candidates}
+    figures: dict[str, list[T]] = {name: [] for name in candidates}
     names = list(candidates)
     for turn in range(repetitions + 1):
         for name in names if turn % 2 else reversed(names):
@@ -84,7 +115,7 @@ def interleaved(repetitions: int, candidates: Mapping[str, Repetition]) -> dict[
 
 
 def compare(ours: Sequence[float], raw: Sequence[float]) -> dict[str, Any]:
-    """Medians, and the median of the ratios turn by turn (which load that lasts does not disturb)."""
+    """Return the medians of rates, and the median of the ratios of each turn."""
     ratios = [mine / bare for mine, bare in zip(ours, raw, strict=True)]
     return {
         "messages_per_second": round(statistics.median(ours)),
@@ -94,8 +125,26 @@ def compare(ours: Sequence[float], raw: Sequence[float]) -> dict[str, Any]:
     }
 
 
+def compare_costs(ours: Sequence[Cost], other: Sequence[Cost], name: str) -> dict[str, Any]:
+    """Return rate and processor time of another client, and the ratios of ours to it.
+
+    Args:
+        ours: the costs of ours, one per turn.
+        other: the costs of the other client in the same turns.
+        name: a prefix for the figures of the other client.
+    """
+    pairs = list(zip(ours, other, strict=True))
+    short = "" if name == RAW else f"{name}_"
+    return {
+        f"{name}_messages_per_second": round(statistics.median(cost.rate for cost in other)),
+        f"{name}_cpu_us_per_message": round(statistics.median(cost.cpu_us for cost in other), 2),
+        f"{short}ratio": round(statistics.median(mine.rate / cost.rate for mine, cost in pairs), 3),
+        f"{short}cpu_ratio": round(statistics.median(cost.cpu_us / mine.cpu_us for mine, cost in pairs), 3),
+    }
+
+
 def machine() -> dict[str, Any]:
-    """What a figure was measured on."""
+    """Return facts of the machine on which a figure was measured."""
     return {
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "load_1m": round(os.getloadavg()[0], 1),
@@ -107,7 +156,7 @@ def machine() -> dict[str, Any]:
 
 
 def quotes(exchange: str, count: int, symbols: int = 200, seed: int = 7) -> list[Level1]:
-    """Book tops as an exchange gives them: prices of two to eight decimals, times a millisecond apart."""
+    """Return book tops like an exchange's: prices of two to eight decimals, times a millisecond apart."""
     dice = random.Random(seed)
     markets = [(f"COIN{n}/USDT", 10 ** dice.uniform(-4, 5), dice.choice((2, 4, 8))) for n in range(symbols)]
     start = datetime.now(UTC).replace(microsecond=0) - timedelta(milliseconds=count)

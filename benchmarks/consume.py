@@ -11,12 +11,13 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections.abc import Callable
 from statistics import median
 from typing import Any
 
 from confluent_kafka import Consumer
 
-from benchmarks.common import bench_broker, bench_topic, compare, interleaved, machine, quotes
+from benchmarks.common import RAW, Cost, bench_broker, bench_topic, compare, interleaved, machine, quotes
 from benchmarks.peers import PEERS, Peer, environment
 from coinstream.client import RedpandaClient
 from coinstream.consumer import ConsumedMessage, GroupOptions
@@ -48,22 +49,25 @@ def run(
     python = environment() if peers else None
     with bench_broker() as brokers, bench_topic(brokers, f"{LEVEL1.topic}-bench", partitions) as topic:
         fill(brokers, topic, messages)
-        candidates = {
+        batches = GroupOptions(batch=True, batch_size=batch_size)
+        candidates: dict[str, Callable[[], Cost]] = {
             "ours": lambda: ours(brokers, topic, messages, GroupOptions()),
-            "batches": lambda: ours(
-                brokers, topic, messages, GroupOptions(batch=True, batch_size=batch_size)
-            ),
-            "raw": lambda: raw(brokers, topic, messages, 10_000),
+            "batches": lambda: ours(brokers, topic, messages, batches),
+            RAW: lambda: raw(brokers, topic, messages, 10_000),
             "tuned": lambda: raw(brokers, topic, messages, CONSUME_BATCH),
         }
         running = {name: Peer(name, python) for name in PEERS} if python else {}
         for name, peer in running.items():
             candidates[name] = _measured(peer, brokers, topic, messages)
-        figures = interleaved(repetitions, candidates)
-    result = compare(figures["ours"], figures["raw"])
-    batches = compare(figures["batches"], figures["raw"])
+        costs = interleaved(repetitions, candidates)
+    figures = {name: [cost.rate for cost in found] for name, found in costs.items()}
+    result = compare(figures["ours"], figures[RAW])
+    for name, prefix in (("ours", ""), (RAW, "raw_")):
+        result[f"{prefix}cpu_us_per_message"] = round(median(cost.cpu_us for cost in costs[name]), 2)
     result["against_small_calls"] = compare(figures["ours"], figures["tuned"])
-    result["batch_handler"] = {name: batches[name] for name in ("messages_per_second", "ratio", "ratios")}
+    in_batches = compare(figures["batches"], figures[RAW])
+    result["batch_handler"] = {name: in_batches[name] for name in ("messages_per_second", "ratio", "ratios")}
+    result["batch_handler"]["cpu_us_per_message"] = round(median(c.cpu_us for c in costs["batches"]), 2)
     if running:
         result["peers"] = {
             name: {"messages_per_second": round(median(figures[name])), "version": peer.version}
@@ -77,8 +81,9 @@ def run(
     return result | {"messages": messages, "machine": machine()}
 
 
-def _measured(peer: Peer, brokers: BrokerSettings, topic: str, messages: int) -> Any:
-    return lambda: peer.rate("consume", brokers, topic, messages)
+def _measured(peer: Peer, brokers: BrokerSettings, topic: str, messages: int) -> Callable[[], Cost]:
+    # Processor time of another process is not measured here.
+    return lambda: Cost(messages, 0.0, messages / peer.rate("consume", brokers, topic, messages))
 
 
 def fill(brokers: BrokerSettings, topic: str, messages: int) -> None:
@@ -97,9 +102,9 @@ class Tally:
         self._messages = messages
         self._seen = 0
         self.done = threading.Event()
-        self.started = 0.0
-        self.ended = 0.0
+        self.started = self.cpu_started = 0.0
         self.crossed = 0
+        self.cost = Cost(messages, 0.0, 0.0)
 
     def one(self, received: ConsumedMessage) -> None:
         message = received.message
@@ -108,13 +113,13 @@ class Tally:
         # A counter of the itertools kind is safe among threads without a lock.
         left = next(self._left)
         if not self.started:
-            self.started = time.perf_counter()
+            self.start()
         if not left:
             self.end()
 
     def many(self, batch: list[ConsumedMessage]) -> None:
         if not self.started:
-            self.started = time.perf_counter()
+            self.start()
         for received in batch:
             message = received.message
             assert isinstance(message, Level1)
@@ -125,13 +130,17 @@ class Tally:
             if self._seen == self._messages:
                 self.end()
 
+    def start(self) -> None:
+        self.started, self.cpu_started = time.perf_counter(), time.process_time()
+
     def end(self) -> None:
-        self.ended = time.perf_counter()
+        cpu_s, seconds = time.process_time() - self.cpu_started, time.perf_counter() - self.started
+        self.cost = Cost(self._messages, cpu_s, seconds)
         self.done.set()
 
 
-def ours(brokers: BrokerSettings, topic: str, messages: int, options: GroupOptions) -> float:
-    """Messages per second through a consumer group with a typed handler."""
+def ours(brokers: BrokerSettings, topic: str, messages: int, options: GroupOptions) -> Cost:
+    """Measure a consumer group with a typed handler, from the first message to the last."""
     tally = Tally(messages)
     handler = tally.many if options.batch else tally.one
     with RedpandaClient(brokers, consumer=SETTINGS) as client:
@@ -139,20 +148,20 @@ def ours(brokers: BrokerSettings, topic: str, messages: int, options: GroupOptio
         with client.create_consumer_group(group, [topic], handler, options) as manager:
             while not tally.done.wait(1):
                 manager.raise_error()
-    return messages / (tally.ended - tally.started)
+    return tally.cost
 
 
-def raw(brokers: BrokerSettings, topic: str, messages: int, at_once: int) -> float:
-    """The same settings, and nothing is done with what comes, `at_once` messages a call."""
+def raw(brokers: BrokerSettings, topic: str, messages: int, at_once: int) -> Cost:
+    """Measure a bare consumer that does nothing with its messages, `at_once` messages per call."""
     consumer = Consumer(reader_config(brokers, SETTINGS, f"bench-{time.time_ns()}"))
     consumer.subscribe([topic])
     try:
-        seen, started = 0, 0.0
+        seen, started, cpu = 0, 0.0, 0.0
         while seen < messages:
             batch = consumer.consume(at_once, 0.1)
             if batch and not started:
-                started = time.perf_counter()
+                started, cpu = time.perf_counter(), time.process_time()
             seen += len(batch)
-        return messages / (time.perf_counter() - started)
+        return Cost(messages, time.process_time() - cpu, time.perf_counter() - started)
     finally:
         consumer.close()

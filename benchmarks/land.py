@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks.common import Repetition, bench_broker, bench_topic, compare, interleaved, machine, quotes
+from benchmarks.produce import wait_and_produce
 from coinstream.expectations.validator import ExpectationValidator
 from coinstream.kafka import CONSUME_BATCH
 from coinstream.lake.landing import land
@@ -104,12 +105,7 @@ def fill(brokers: BrokerSettings, topic: str, messages: int) -> None:
             quote, timestamp=quote.timestamp + later, last_updated=quote.last_updated + later
         )
         value, key = encoder.encode(moved)[0], quote.symbol.encode()
-        while True:
-            try:
-                producer.produce(topic, value, key)
-                break
-            except BufferError:
-                producer.poll(0.05)
+        wait_and_produce(producer, topic, value, key)
     producer.flush()
 
 
@@ -136,7 +132,7 @@ def raw(brokers: BrokerSettings, settings: LakeSettings, topic: str, messages: i
     consumer.assign([TopicPartition(topic, part, 0) for part in parts])
     read, gathered, files = 0, [], itertools.count()
     while read < messages:
-        values = [message.value() for message in consumer.consume(CONSUME_BATCH, 0.1)]
+        values = [message.value() or b"" for message in consumer.consume(CONSUME_BATCH, 0.1)]
         read += len(values)
         gathered += values
         if len(gathered) >= settings.batch_rows or read >= messages:

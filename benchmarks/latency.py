@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from typing import Any
 from confluent_kafka import Consumer, Producer
 
 from benchmarks.common import bench_broker, bench_topic, interleaved, machine
+from benchmarks.produce import wait_and_produce
 from coinstream.client import RedpandaClient
 from coinstream.consumer import ConsumedMessage, GroupOptions
 from coinstream.consumer.config import reader_config
@@ -59,7 +61,10 @@ def run(
 
         def turn(who: str) -> Callable[[], float]:
             def go() -> float:
-                found[who].append(_turn(brokers, who, rate, seconds, warmup))
+                before = _children_cpu_s()
+                figures = _turn(brokers, who, rate, seconds, warmup)
+                figures["cpu_us"] = (_children_cpu_s() - before) / (rate * (seconds + warmup)) * 1e6
+                found[who].append(figures)
                 return found[who][-1]["p99"]
 
             return go
@@ -76,11 +81,19 @@ def run(
         "p99_ms": round(_median(ours, "p99"), 2),
         "raw_p50_ms": round(_median(raw, "p50"), 2),
         "raw_p99_ms": round(_median(raw, "p99"), 2),
+        "cpu_us_per_message": round(_median(ours, "cpu_us"), 2),
+        "raw_cpu_us_per_message": round(_median(raw, "cpu_us"), 2),
         "ratio": round(statistics.median(ratios), 3),
         "ratios": [round(ratio, 3) for ratio in ratios],
         "rate": rate,
         "machine": machine(),
     }
+
+
+def _children_cpu_s() -> float:
+    """Return the processor time of all children that have ended, in seconds."""
+    spent = os.times()
+    return spent.children_user + spent.children_system
 
 
 def _median(turns: Sequence[dict[str, float]], figure: str) -> float:
@@ -201,18 +214,9 @@ def raw_produce(brokers: BrokerSettings, topic: str, rate: int, count: int) -> N
     keys = [b"COIN%d/USDT" % number for number in range(SYMBOLS)]
     for due, numbers in _ticks(rate, count):
         for n in numbers:
-            _produce(producer, topic, _bare_value(due, n), keys[n % SYMBOLS])
+            wait_and_produce(producer, topic, _bare_value(due, n), keys[n % SYMBOLS])
         producer.poll(0)
     producer.flush(60)
-
-
-def _produce(producer: Producer, topic: str, value: bytes, key: bytes) -> None:
-    while True:
-        try:
-            producer.produce(topic, value, key, -1)
-            return
-        except BufferError:
-            producer.poll(0.01)
 
 
 def ours_consume(brokers: BrokerSettings, topic: str, samples: Samples) -> None:

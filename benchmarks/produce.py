@@ -1,34 +1,52 @@
-"""Typed messages -> route -> write -> acknowledged, beside a bare Producer that sends bytes made beforehand.
+"""Produce typed messages: route, encode, send, acknowledged; compare with bare producers in the same run.
 
-The bare client has the same settings (profile, acks, compression, idempotence) and does what a hand-written
-loop does: no callback, a poll every 500 messages, one flush.
+Every client has the same settings: profile, acks, compression, idempotence. The bare producers do what a loop
+written by hand does: no callback, a poll every 500 messages, one flush. They differ in what they send:
+
+- `raw`: payloads that were encoded before the clock started. This is the limit.
+- `typed_by_hand`: the same typed messages, encoded with msgspec in the loop.
+- `same_wire`: the same with the platform's wire contract: checked values, rounded prices, milliseconds.
 """
 
 from __future__ import annotations
 
 import itertools
-import time
-from collections.abc import Sequence
+import statistics
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import msgspec
 from confluent_kafka import Producer
 
-from benchmarks.common import bench_broker, bench_topic, compare, interleaved, machine, quotes
+from benchmarks.common import (
+    RAW,
+    Cost,
+    bench_broker,
+    bench_topic,
+    compare_costs,
+    interleaved,
+    machine,
+    measure,
+    quotes,
+)
 from coinstream.client import RedpandaClient
 from coinstream.messages import LEVEL1, Level1
 from coinstream.producer.config import Profile, producer_config, profile_chooser
-from coinstream.routing import Router, record_time_ms
-from coinstream.serialization import Encoder
+from coinstream.producer.produce_loop import produce_when_room
+from coinstream.routing import MessageRouter, record_time_ms
+from coinstream.serialization import MessageSerializer
 from coinstream.settings import BrokerSettings, ProducerSettings
 
 PREPARED = 50_000
+WARM_UP = 1000
+POLL_EVERY = 500
 Record = tuple[str, bytes, bytes, int]
 
 
 def run(
     messages: int = 500_000, repetitions: int = 5, partitions: int = 48, profile: str = "throughput"
 ) -> dict[str, Any]:
-    """Rates of both clients in the same run, in turns.
+    """Measure all clients in the same run, in turns.
 
     Args:
         messages: sent by each client in each turn.
@@ -39,43 +57,49 @@ def run(
     patterns = ("*",) if profile == "throughput" else ()
     settings = ProducerSettings(throughput_topics=patterns)
     with bench_broker() as brokers, bench_topic(brokers, f"{LEVEL1.topic}-bench", partitions) as topic:
-        exchange = topic.removeprefix(f"{LEVEL1.topic}-")
-        prepared = quotes(exchange, min(PREPARED, messages))
+        prepared = quotes(topic.removeprefix(f"{LEVEL1.topic}-"), min(PREPARED, messages))
         chosen = profile_chooser(settings)(topic)
         figures = interleaved(
             repetitions,
             {
                 "ours": lambda: ours(brokers, settings, prepared, messages),
-                "raw": lambda: raw(brokers, settings, chosen, encode_all(topic, prepared), messages),
+                RAW: lambda: raw(brokers, settings, chosen, encode_all(topic, prepared), messages),
+                "typed_by_hand": lambda: typed_by_hand(brokers, settings, chosen, topic, prepared, messages),
+                "same_wire": lambda: same_wire(brokers, settings, chosen, topic, prepared, messages),
             },
         )
-    return compare(figures["ours"], figures["raw"]) | {
-        "messages": messages,
-        "profile": profile,
-        "machine": machine(),
+    mine = figures.pop("ours")
+    result: dict[str, Any] = {
+        "messages_per_second": round(statistics.median(cost.rate for cost in mine)),
+        "cpu_us_per_message": round(statistics.median(cost.cpu_us for cost in mine), 2),
     }
+    for name, costs in figures.items():
+        result |= compare_costs(mine, costs, name)
+    return result | {"messages": messages, "profile": profile, "machine": machine()}
 
 
 def ours(
     brokers: BrokerSettings, settings: ProducerSettings, prepared: Sequence[Level1], messages: int
-) -> float:
-    """Messages per second from the first `publish` to the last acknowledgement, through the platform."""
+) -> Cost:
+    """Measure `RedpandaClient.publish`, from the first call to the last acknowledgement."""
     with RedpandaClient(brokers, settings) as client:
-        client.publish(prepared[:1000])
+        client.publish(prepared[:WARM_UP])
         client.flush()
-        started = time.perf_counter()
-        client.publish(itertools.islice(itertools.cycle(prepared), messages))
-        client.flush()
-        seconds = time.perf_counter() - started
+
+        def work() -> None:
+            client.publish(itertools.islice(itertools.cycle(prepared), messages))
+            client.flush()
+
+        cost = measure(messages, work)
         delivered = sum(client.delivered.values())
-    if delivered != messages + len(prepared[:1000]):
+    if delivered != messages + len(prepared[:WARM_UP]):
         raise AssertionError(f"{delivered} of {messages} messages were acknowledged")
-    return messages / seconds
+    return cost
 
 
 def encode_all(topic: str, prepared: Sequence[Level1]) -> list[Record]:
-    """The records that the platform would send."""
-    encoder, router = Encoder(), Router([topic])
+    """Return the records that the platform would send."""
+    encoder, router = MessageSerializer(), MessageRouter([topic])
     return [
         (
             router.route(message).topic,
@@ -93,31 +117,94 @@ def raw(
     profile: Profile,
     records: Sequence[Record],
     messages: int,
-) -> float:
-    """The same with a bare client."""
-    config = producer_config(brokers, settings, profile, "bare") | {
-        "enable.idempotence": True,
-        "statistics.interval.ms": 0,
-    }
-    producer = Producer(config)
-    send(producer, records[:1000])
+) -> Cost:
+    """Measure a bare producer with payloads that are encoded already."""
+    producer = bare_producer(brokers, settings, profile)
+    return _bare(producer, records, messages, lambda some: send(producer, some))
+
+
+def typed_by_hand(
+    brokers: BrokerSettings,
+    settings: ProducerSettings,
+    profile: Profile,
+    topic: str,
+    prepared: Sequence[Level1],
+    messages: int,
+) -> Cost:
+    """Measure a bare producer with typed messages that the loop encodes with msgspec."""
+    producer = bare_producer(brokers, settings, profile)
+    topics = {prepared[0].exchange_id: topic}
+    encode = msgspec.json.Encoder().encode
+    return _bare(producer, prepared, messages, lambda some: send_typed(producer, topics, some, encode))
+
+
+def same_wire(
+    brokers: BrokerSettings,
+    settings: ProducerSettings,
+    profile: Profile,
+    topic: str,
+    prepared: Sequence[Level1],
+    messages: int,
+) -> Cost:
+    """Measure a bare producer with typed messages that the loop encodes as the platform does."""
+    producer = bare_producer(brokers, settings, profile)
+    topics = {prepared[0].exchange_id: topic}
+    encode = MessageSerializer().writer(Level1)
+    return _bare(producer, prepared, messages, lambda some: send_typed(producer, topics, some, encode))
+
+
+def bare_producer(brokers: BrokerSettings, settings: ProducerSettings, profile: Profile) -> Producer:
+    """Return a producer as one would configure it by hand."""
+    config = producer_config(brokers, settings, profile, "bare")
+    return Producer(config | {"enable.idempotence": True, "statistics.interval.ms": 0})
+
+
+def _bare(
+    producer: Producer, items: Sequence[Any], messages: int, send_all: Callable[[Iterable[Any]], None]
+) -> Cost:
+    send_all(items[:WARM_UP])
     producer.flush()
-    started = time.perf_counter()
-    send(producer, itertools.islice(itertools.cycle(records), messages))
-    if left := producer.flush(120):
-        raise AssertionError(f"{left} messages of the bare client were not acknowledged")
-    return messages / (time.perf_counter() - started)
+
+    def work() -> None:
+        send_all(itertools.islice(itertools.cycle(items), messages))
+        if left := producer.flush(120):
+            raise AssertionError(f"{left} messages of the bare client were not acknowledged")
+
+    return measure(messages, work)
 
 
-def send(producer: Producer, records: Any) -> None:
-    """What a hand-written loop does."""
+def send(producer: Producer, records: Iterable[Record]) -> None:
+    """Send encoded records as a loop written by hand does."""
     produce, poll = producer.produce, producer.poll
     for number, (topic, value, key, at_ms) in enumerate(records):
-        while True:
-            try:
-                produce(topic, value, key, -1, None, None, at_ms)
-                break
-            except BufferError:
-                poll(0.01)
-        if not number % 500:
+        try:
+            produce(topic, value, key, -1, None, None, at_ms)
+        except BufferError:
+            wait_and_produce(producer, topic, value, key, at_ms)
+        if not number % POLL_EVERY:
             poll(0)
+
+
+def send_typed(
+    producer: Producer,
+    topics: dict[str, str],
+    messages: Iterable[Level1],
+    encode: Callable[[Level1], bytes],
+) -> None:
+    """Send typed messages as a loop written by hand does."""
+    produce, poll = producer.produce, producer.poll
+    for number, message in enumerate(messages):
+        topic, key = topics[message.exchange_id], message.symbol.encode()
+        at_ms = int(message.last_updated.timestamp() * 1000)
+        value = encode(message)
+        try:
+            produce(topic, value, key, -1, None, None, at_ms)
+        except BufferError:
+            wait_and_produce(producer, topic, value, key, at_ms)
+        if not number % POLL_EVERY:
+            poll(0)
+
+
+def wait_and_produce(producer: Producer, topic: str, value: bytes, key: bytes | None, at_ms: int = 0) -> None:
+    """Produce one record as soon as the buffer has room."""
+    produce_when_room(lambda: producer.produce(topic, value, key, timestamp=at_ms), producer.poll)

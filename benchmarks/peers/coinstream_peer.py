@@ -21,11 +21,11 @@ def send_all(job: Job) -> float:
     )
     read = msgspec.json.Decoder(Level1).decode
     quotes = [read(line) for line in Path(job.quotes).read_bytes().splitlines()]
-    return produce.ours(BrokerSettings(brokers=job.bootstrap), settings, quotes, job.messages)
+    return produce.ours(BrokerSettings(brokers=job.bootstrap), settings, quotes, job.messages).rate
 
 
 def read_all(job: Job) -> float:
-    return consume.ours(BrokerSettings(brokers=job.bootstrap), job.topic, job.messages, GroupOptions())
+    return consume.ours(BrokerSettings(brokers=job.bootstrap), job.topic, job.messages, GroupOptions()).rate
 
 
 def land_all(job: Job) -> float:

@@ -1,15 +1,18 @@
-"""Every bench runs from end to end. What it measures is nobody's business here: tests never assert times."""
+"""Every bench runs from end to end and reports its figures. Tests never assert times."""
 
 from __future__ import annotations
 
+import json
+import os
 import xml.etree.ElementTree as ET
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from coinstream.cli.bench import BENCHES
+from coinstream.cli.bench import BENCHES, app
 from coinstream.errors import CoinstreamError
 from coinstream.local_broker import LocalBroker
 
@@ -19,6 +22,13 @@ TINY: dict[str, dict[str, Any]] = {
     "consume": {"messages": 2000, "repetitions": 1, "partitions": 2, "peers": False},
     "soak": {"messages": 2000, "partitions": 2},
 }
+KEYS = {
+    "produce": {"ratio", "cpu_ratio", "typed_by_hand_ratio", "same_wire_ratio", "same_wire_cpu_ratio"},
+    "latency": {"p50_ms", "p99_ms", "raw_p99_ms", "raw_cpu_us_per_message"},
+    "consume": {"ratio", "raw_cpu_us_per_message"},
+    "soak": {"growth"},
+}
+"""Figures that a report of these benches is read for."""
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +41,9 @@ def _on_the_broker_of_the_tests(broker: LocalBroker, monkeypatch: pytest.MonkeyP
 def test_a_bench_runs_to_its_end(name: str) -> None:
     result = import_module(BENCHES[name][0]).run(**TINY[name])
     assert result["messages_per_second"] > 0
+    assert result["cpu_us_per_message"] > 0
     assert result["machine"]["cores"] >= 1
+    assert result.keys() >= KEYS[name]
     if name != "soak":
         assert result["raw_messages_per_second"] > 0
         assert result["ratio"] > 0
@@ -54,3 +66,34 @@ def test_the_peers_bench_compares_with_the_bare_client_and_draws_a_chart(tmp_pat
 def test_a_peer_that_is_none_is_named() -> None:
     with pytest.raises(CoinstreamError, match="kafkajs: there are confluent, quixstreams"):
         import_module(BENCHES["peers"][0]).run(only="kafkajs")
+
+
+def test_the_scale_bench_compares_with_typed_work_by_hand() -> None:
+    result = import_module(BENCHES["scale"][0]).run(
+        messages=500, repetitions=1, partitions="2", exchanges="1,2", symbols="10", members="", shards=""
+    )
+    assert result["exchanges"].keys() == {1, 2}
+    for found in (result["partitions"][2], *result["exchanges"].values(), result["symbols"][10]):
+        assert found["cpu_us_per_message"] > 0
+        assert found["raw_cpu_us_per_message"] > 0
+        assert found["typed_by_hand_cpu_us_per_message"] > 0
+    assert result["topics_growth"] > 0
+
+
+def test_a_loaded_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (1000.0, 1000.0, 1000.0))
+    found = CliRunner().invoke(app, ["soak", "--messages", "2000"])
+    assert isinstance(found.exception, CoinstreamError)
+    assert "1000.0" in str(found.exception)
+    assert "--anyway" in str(found.exception)
+
+
+def test_a_loaded_machine_is_measured_all_the_same_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (1000.0, 1000.0, 1000.0))
+    words = ["soak", "--anyway", "--json", "--messages", "2000", "--partitions", "2"]
+    found = CliRunner().invoke(app, words, catch_exceptions=False)
+    result = json.loads(found.stdout)
+    assert result["messages"] == 2000
+    assert result["load_before"] == 1000.0
+    assert result["other_cores_busy"] >= 0
+    assert "load average 1000.0" in found.stderr

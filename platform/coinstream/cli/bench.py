@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -30,6 +32,9 @@ BENCHES: Final[dict[str, tuple[str, str]]] = {
 
 ALL: Final = "all"
 
+LOAD_PER_CORE: Final = 0.75
+"""Load average per core above which a bench is refused."""
+
 _CHECKOUT: Final = Path(__file__).resolve().parents[3]
 
 _EXAMPLES: Final = """
@@ -48,29 +53,69 @@ def bench(
     context: typer.Context,
     name: Annotated[str | None, typer.Argument(help="The bench, or `all`; none: a list.")] = None,
     json: AsJson = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Measure also while other work loads the machine.")
+    ] = False,
 ) -> None:
     """Run a bench. Its own options follow its name, e.g. `coinstream bench produce --messages 1000000`.
 
-    A local broker is started for it unless REDPANDA_BROKERS names a cluster.
+    A local broker is started for it unless REDPANDA_BROKERS names a cluster. It refuses to run
+    while the load average is above 0.75 per core, since other work changes the figures; see `--anyway`.
     """
     if name is None:
         _list(json)
         return
     if name == ALL:
-        _all(context.args, json)
+        if context.args:
+            raise typer.BadParameter(f"`bench {ALL}` takes no options; got {' '.join(context.args)}")
+        _check_load(anyway)
+        _all(json)
         return
     run = _load(name)
-    result = run(**_options(name, run, context.args))
+    options = _options(name, run, context.args)
+    _check_load(anyway)
+    result = _measured(lambda: run(**options))
     print_json(result) if json else _render(name, result)
 
 
-def _all(words: list[str], json: bool) -> None:
-    if words:
-        raise typer.BadParameter(f"`bench {ALL}` takes no options; got {' '.join(words)}")
+def _check_load(anyway: bool) -> None:
+    """Print the load average.
+
+    Raises:
+        CoinstreamError: other work loads the machine, and `--anyway` was not given.
+    """
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    progress_console.print(f"load average {load:.1f} on {cores} cores")
+    if load > LOAD_PER_CORE * cores and not anyway:
+        raise CoinstreamError(
+            f"the load average is {load:.1f} on {cores} cores; above {LOAD_PER_CORE * cores:g} the figures "
+            "are not comparable. Wait until other work has ended (an earlier bench counts for a minute), "
+            "or measure with --anyway."
+        )
+
+
+def _measured(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Run a bench and add what other processes took of the machine meanwhile."""
+    load, others, clock = os.getloadavg()[0], _others_cpu_s(), time.monotonic()
+    result = run()
+    busy = max(_others_cpu_s() - others, 0.0) / (time.monotonic() - clock)
+    return result | {"load_before": round(load, 1), "other_cores_busy": round(busy, 2)}
+
+
+def _others_cpu_s() -> float:
+    """Return the processor time of all processes but this one and its ended children, in seconds."""
+    import psutil
+
+    total, own = psutil.cpu_times(), os.times()
+    mine = own.user + own.system + own.children_user + own.children_system
+    return float(total.user + total.system - mine)
+
+
+def _all(json: bool) -> None:
     results = {}
     for name in BENCHES:
         progress_console.print(f"bench {name} …")
-        results[name] = _load(name)()
+        results[name] = _measured(_load(name))
         if not json:
             _render(name, results[name])
     if json:
