@@ -30,8 +30,8 @@ from confluent_kafka import Producer
 
 from benchmarks.common import bench_broker, bench_topic, compare, interleaved, machine
 from coinstream.client import RedpandaClient
+from coinstream.feeds.exchanges.discovery import adapters
 from coinstream.feeds.live import CcxtFeed, DirectFeed
-from coinstream.feeds.live.dialects import new_dialect
 from coinstream.feeds.runner import FeedReport, run_feed
 from coinstream.feeds.simulated.binance import book_ticker
 from coinstream.feeds.simulated.clients import ccxt_options
@@ -175,11 +175,10 @@ def feed_rate(
 ) -> FeedReport:
     """A run of the direct feed. Every quote received must have been acknowledged."""
     base = f"{address}/{EXCHANGE}"
-    feed = DirectFeed(
-        new_dialect(EXCHANGE, ("level1",), base.replace("http", "ws", 1), base), symbols, "bench"
-    )
+    adapter = adapters()[EXCHANGE](base.replace("http", "ws", 1), base)
     # The bench's topic is that of an exchange of this name.
-    feed.exchange = feed._parser.exchange = exchange
+    adapter.exchange = exchange  # type: ignore[misc]
+    feed = DirectFeed(adapter, symbols, "bench", ("level1",))
     with RedpandaClient(brokers, settings) as client:
         report = run_feed(feed, client, duration_s=seconds, limit=limit)
         delivered = sum(client.delivered.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sqlite3
@@ -114,10 +115,15 @@ def test_a_message_type_an_exchange_and_a_sink_are_one_file_each(
 
 
 class Venue(BaseHTTPRequestHandler):
-    """Bitvavo's REST: its clock."""
+    """Bitvavo's REST: its clock and its markets."""
 
     def do_GET(self) -> None:
-        body = json.dumps({"time": int(time.time() * 1000)}).encode()
+        markets = [
+            {"market": name, "base": name[:3], "quote": name[4:], "status": "trading"}
+            for name in ("BTC-USDC", "ETH-EUR")
+        ]
+        told = {"time": int(time.time() * 1000)} if self.path.endswith("/time") else markets
+        body = json.dumps(told).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -135,8 +141,8 @@ def quote(connection: ServerConnection) -> None:
     }
     connection.send(SUBSCRIBED)
     with suppress(ConnectionClosed):
-        while True:
-            connection.send(ticker("BTC-USDC", "75000.1", "75000.5"))
+        for number in itertools.count():
+            connection.send(ticker("BTC-USDC", f"{75000 + number}.1", f"{75000 + number}.5"))
             time.sleep(0.01)
 
 

@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from coinstream.feeds import Feed
+from coinstream.feeds.exchanges.discovery import adapters
 from coinstream.feeds.live import DirectFeed, Timeouts
-from coinstream.feeds.live.dialects import new_dialect
 from coinstream.feeds.simulated import SimulatedExchange
 from coinstream.messages import Level1, Message, Price
 from tests.support import wait_until
@@ -33,8 +33,8 @@ def direct(
     timeouts: Timeouts = IMPATIENT,
 ) -> DirectFeed:
     """Return the direct feed of a simulated exchange."""
-    dialect = new_dialect(venue, types, exchange.ws_url(venue), exchange.http_url(venue))
-    return DirectFeed(dialect, symbols, f"{venue}-test", timeouts)
+    adapter = adapters()[venue](exchange.ws_url(venue), exchange.http_url(venue))
+    return DirectFeed(adapter, symbols, f"{venue}-test", types, timeouts)
 
 
 class Running:

@@ -73,7 +73,7 @@ feeds:
 KRAKEN = "feeds:\n  a:\n    source: direct\n    exchange: kraken\n"
 GECKO = "feeds:\n  a:\n    source: coingecko\n"
 FAULTS = [
-    (KRAKEN.replace("kraken", "bitfoo") + "    symbols: [A/B]\n", 4, "a.exchange: the direct path knows"),
+    (KRAKEN.replace("kraken", "bitfoo") + "    symbols: [A/B]\n", 4, "a.exchange: unknown exchange 'bitfoo'"),
     (KRAKEN + "    symbols:\n      - A/B\n      - A-B\n", 7, "a.symbols.1: String should match"),
     (KRAKEN + "    symbols: []\n", 5, "a.symbols: Tuple should have at least 1"),
     (KRAKEN, 2, "a.symbols: Field required"),

@@ -14,6 +14,7 @@ import pytest
 
 from coinstream.errors import FeedError
 from coinstream.feeds import Reason
+from coinstream.feeds.exchanges.base import ExchangeAdapter
 from coinstream.feeds.feed_stats import Anomaly
 from coinstream.feeds.live import CoingeckoFeed, Timeouts
 from coinstream.feeds.live.base import Inbox, LiveFeed
@@ -24,6 +25,12 @@ from tests.support import wait_until
 
 BTC, ETH = "BTC/USDT", "ETH/USDT"
 BOTH = (BTC, ETH)
+
+
+@pytest.fixture(params=["picows", "websockets"], autouse=True)
+def client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run each test over both websocket clients."""
+    monkeypatch.setattr(ExchangeAdapter, "compression", request.param == "websockets")
 
 
 @pytest.fixture

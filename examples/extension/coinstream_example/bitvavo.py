@@ -4,114 +4,75 @@ Facts from the exchange's API documentation ("Ticker 24h", "Markets", "Time"): t
 list; of each market it tells best bid and ask with their sizes, the last price and the time in milliseconds.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
 
 import httpx
 import msgspec
 
+from coinstream.feeds.exchanges.base import Channel, Connection, ExchangeAdapter, register_adapter
+from coinstream.feeds.exchanges.parsing import ExchangeParser, Found, each, moment, number
+from coinstream.feeds.exchanges.replies import read_instruments
 from coinstream.feeds.feed_stats import Reason
-from coinstream.feeds.live.dialects import register_dialect
-from coinstream.feeds.parsers import Frame, Gap, Parsed, register_parser
-from coinstream.feeds.parsers.base import (
-    ACKNOWLEDGED,
-    Number,
-    fault,
-    from_ms,
-    from_ns,
-    read,
-    rejected,
-    trade_price,
-)
-from coinstream.messages import Level1, Message
+from coinstream.feeds.instruments import Instrument, InstrumentList, spot
+from coinstream.feeds.parsers.base import ACKNOWLEDGED, Frame, Parsed, rejected
+
+WS, REST = "wss://ws.bitvavo.com/v2", "https://api.bitvavo.com/v2"
 
 
-class _Ticker(msgspec.Struct, rename="camel"):
-    market: str
-    bid: Number
-    bid_size: Number
-    ask: Number
-    ask_size: Number
-    last: Number
-    timestamp: int
-
-
-class _Frame(msgspec.Struct):
-    event: str = ""
-    data: list[_Ticker] = []
-
-
-_decoder = msgspec.json.Decoder(_Frame, strict=False)
-
-
-class BitvavoParser:
+class BitvavoParser(ExchangeParser):
     """Frames of `ticker24h` to Level1 and, where the price is in dollars, Price."""
 
-    exchange = "bitvavo"
+    def unlisted(self, name: str) -> Instrument | None:
+        """Return the market of a name: the dash says what is base and what is quote."""
+        base, dash, quote = name.partition("-")
+        return spot(name, base, quote) if dash else None
 
-    def parse(self, frame: Frame) -> Parsed:
-        """See `Parser.parse`."""
-        try:
-            body = read(_decoder, frame.payload)
-        except msgspec.DecodeError as error:
-            return fault(error)
-        if body.event == "subscribed":
+    def on_json(self, value: Any, frame: Frame, received: datetime) -> Parsed:
+        """See `ExchangeParser.on_json`."""
+        if value["event"] == "subscribed":
             return ACKNOWLEDGED
-        if body.event != "ticker24h":
-            return rejected(Reason.UNKNOWN, f"event {body.event!r}")
-        made = [item for ticker in body.data for item in self._items(ticker, frame)]
-        messages = [item for item in made if isinstance(item, Message)]
-        return Parsed(messages, tuple(item for item in made if isinstance(item, Reason)))
+        if value["event"] != "ticker24h":
+            return rejected(Reason.UNKNOWN, f"event {value['event']!r}")
+        return each(value["data"], lambda told: self._ticker(told, received))
 
-    def _items(self, told: _Ticker, frame: Frame) -> Iterator[Message | Reason]:
-        symbol, at = told.market.replace("-", "/"), from_ms(told.timestamp)
-        received = from_ns(frame.received_ns)
-        if told.bid and told.ask:
-            yield Level1(
-                self.exchange, symbol, told.bid, told.ask, told.bid_size, told.ask_size, at, received
-            )
-        else:
-            yield Reason.ONE_SIDED
-        yield trade_price(self.exchange, symbol, told.last, at)
+    def _ticker(self, told: Any, received: datetime) -> Found:
+        market, at = self.instrument(told["market"]), moment(told["timestamp"])
+        quote = (number(told[name]) for name in ("bid", "ask", "bidSize", "askSize"))
+        yield self.state.quote(market, *quote, at, received)
+        yield self.state.ticker(market, number(told["last"]), at, received)
 
 
-class BitvavoDialect:
-    """What `source: direct` must know: where to connect, how to subscribe, what to ask over REST."""
+@register_adapter
+class BitvavoAdapter(ExchangeAdapter):
+    """What a feed must know: where to connect, how to subscribe, what to ask over REST."""
 
     exchange = "bitvavo"
+    hosts = ("bitvavo.com",)
+    channels = (Channel("ticker24h", ("level1", "price"), "documentation"),)
+    instruments_urls = (f"{REST}/markets",)
 
-    def __init__(self, types: Sequence[str], ws: str | None = None, rest: str | None = None) -> None:
-        self.ws_url = ws or "wss://ws.bitvavo.com/v2"
-        self._rest = rest or "https://api.bitvavo.com/v2"
+    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> BitvavoParser:
+        """See `ExchangeAdapter.parser`."""
+        return BitvavoParser(self.exchange, instruments, types)
 
-    def parser(self) -> BitvavoParser:
-        """See `Dialect.parser`."""
-        return BitvavoParser()
+    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
+        """See `ExchangeAdapter.connections`."""
+        channel = {"name": "ticker24h", "markets": [instrument.id for instrument in instruments]}
+        request = msgspec.json.encode({"action": "subscribe", "channels": [channel]})
+        return [Connection(self.ws or WS, (request,), tuple(market.symbol for market in instruments))]
 
-    def subscribe(self, symbols: Sequence[str]) -> Iterator[bytes]:
-        """See `Dialect.subscribe`."""
-        yield self._request("subscribe", symbols)
+    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+        """See `ExchangeAdapter.parse_instruments`."""
+        return read_instruments(
+            *(self.exchange, url, body),
+            lambda rows: (
+                spot(row["market"], row["base"], row["quote"], active=row["status"] == "trading")
+                for row in rows
+            ),
+        )
 
-    def unsubscribe(self, symbols: Sequence[str]) -> Iterator[bytes]:
-        """See `Dialect.unsubscribe`."""
-        yield self._request("unsubscribe", symbols)
-
-    def _request(self, action: str, symbols: Sequence[str]) -> bytes:
-        channel = {"name": "ticker24h", "markets": [symbol.replace("/", "-") for symbol in symbols]}
-        return msgspec.json.encode({"action": action, "channels": [channel]})
-
-    async def recover(self, http: httpx.AsyncClient, gap: Gap) -> list[Message]:
-        """See `Dialect.recover`: tickers are not numbered, each one replaces the one before."""
-        return []
-
-    async def is_listed(self, http: httpx.AsyncClient, symbol: str) -> bool:
-        """See `Dialect.is_listed`."""
-        reply = await http.get(f"{self._rest}/markets", params={"market": symbol.replace("/", "-")})
-        return bool(reply.is_success and reply.json().get("status") == "trading")
-
-    async def clock_ms(self, http: httpx.AsyncClient) -> float:
-        """See `Dialect.clock_ms`."""
-        return float((await http.get(f"{self._rest}/time")).raise_for_status().json()["time"])
-
-
-register_parser("bitvavo", BitvavoParser, "bitvavo.com")
-register_dialect("bitvavo", BitvavoDialect)
+    async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
+        """See `ExchangeAdapter.clock_ms`."""
+        return float((await http.get(f"{self.rest or REST}/time")).raise_for_status().json()["time"])

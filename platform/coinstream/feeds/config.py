@@ -6,20 +6,41 @@ import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 import yaml
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from coinstream.errors import SettingsError
+from coinstream.feeds.exchanges.discovery import adapters
 from coinstream.feeds.live.base import Timeouts
-from coinstream.feeds.live.dialects import DIALECTS
 from coinstream.sharding import Shard
+from coinstream.suggestions import did_you_mean
+
+
+def normalized(symbol: str) -> str:
+    """Return a symbol in upper case, as every exchange's unified symbols are."""
+    return symbol.upper()
+
 
 USER_FILE: Final = "COINSTREAM_FEEDS"
 """The environment variable that names the user's file."""
 
-Symbol = Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s:]+(:[^/\s]+)?$")]
+Symbol = Annotated[
+    str,
+    AfterValidator(normalized),
+    Field(pattern=r"^[^/\s]+/[^/\s:]+(:[^/\s]+)?$"),
+]
+MessageName = Literal["level1", "price", "ohlcv", "trade", "book", "derivativeticker", "liquidation"]
 Shards = Annotated[int, Field(ge=1, le=1000)]
 """In how many parts a feed runs, each a feed of its own with some of the symbols."""
 
@@ -43,12 +64,12 @@ class ReplaySpec(_Feed):
 
 
 class DirectSpec(_Feed):
-    """An exchange over this package's own parsers."""
+    """An exchange over its adapter."""
 
     source: Literal["direct"]
     exchange: str
     symbols: Annotated[tuple[Symbol, ...], Field(min_length=1)]
-    types: Annotated[tuple[Literal["level1", "price"], ...], Field(min_length=1)] = ("level1", "price")
+    types: Annotated[tuple[MessageName, ...], Field(min_length=1)] = ("level1", "price")
     ws_url: str | None = None
     rest_url: str | None = None
     shards: Shards = 1
@@ -57,9 +78,20 @@ class DirectSpec(_Feed):
     @field_validator("exchange")
     @classmethod
     def _known(cls, value: str) -> str:
-        if value not in DIALECTS:
-            raise ValueError(f"the direct path knows {', '.join(sorted(DIALECTS))}; use source: ccxt")
+        known = adapters()
+        if value not in known:
+            raise ValueError(f"unknown exchange {value!r}; {did_you_mean(value, known)} Or use source: ccxt")
         return value
+
+    @model_validator(mode="after")
+    def _has_types(self) -> Self:
+        channels = adapters()[self.exchange].channels
+        known = {kind for channel in channels for kind in channel.types}
+        if strange := set(self.types) - known:
+            raise ValueError(
+                f"{self.exchange} has no {', '.join(sorted(strange))}; it has {', '.join(sorted(known))}"
+            )
+        return self
 
 
 class CcxtSpec(_Feed):

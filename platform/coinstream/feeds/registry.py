@@ -167,11 +167,11 @@ def _open(name: str, spec: FeedSpec, options: Options) -> Feed:
         case SimulatedSpec():
             return _simulated(name, spec, options)
         case DirectSpec():
+            from coinstream.feeds.exchanges.discovery import adapters
             from coinstream.feeds.live import DirectFeed
-            from coinstream.feeds.live.dialects import new_dialect
 
-            dialect = new_dialect(spec.exchange, spec.types, spec.ws_url, spec.rest_url)
-            return DirectFeed(dialect, spec.symbols, name, spec.timeouts)
+            adapter = adapters()[spec.exchange](spec.ws_url, spec.rest_url)
+            return DirectFeed(adapter, spec.symbols, name, spec.types, spec.timeouts)
         case CcxtSpec():
             from coinstream.feeds.live import CcxtFeed
 

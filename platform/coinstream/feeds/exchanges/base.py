@@ -93,6 +93,8 @@ class ExchangeAdapter(ABC):
         limits: see `Limits`.
         instruments_urls: REST addresses whose replies list the instruments.
         instruments_paths: parts of further such addresses, which recordings hold.
+        heartbeat: see `Heartbeat`.
+        compression: whether the exchange compresses frames with permessage-deflate.
 
     Args:
         ws: replaces the websocket address (scheme, host, port), for the replay server and tests.
@@ -106,6 +108,7 @@ class ExchangeAdapter(ABC):
     instruments_urls: ClassVar[tuple[str, ...]] = ()
     instruments_paths: ClassVar[tuple[str, ...]] = ()
     heartbeat: ClassVar[Heartbeat | None] = None
+    compression: ClassVar[bool] = False
 
     def __init__(self, ws: str | None = None, rest: str | None = None) -> None:
         self.ws = ws.rstrip("/") if ws else None

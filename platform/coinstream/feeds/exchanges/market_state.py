@@ -230,6 +230,10 @@ class MarketState:
             found.depth = depth
         return found
 
+    def unsynced(self) -> list[str]:
+        """Return the symbols of books that wait for a snapshot."""
+        return list(dict.fromkeys(symbol for (_, symbol), book in self._books.items() if not book.is_synced))
+
     def book_snapshot(
         self,
         channel: str,

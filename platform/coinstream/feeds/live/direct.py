@@ -1,4 +1,4 @@
-"""The direct path: websocket frames through this package's parsers, without a client library between."""
+"""The direct path: an exchange over its adapter, without a client library between."""
 
 from __future__ import annotations
 
@@ -7,209 +7,163 @@ import logging
 import time
 from collections.abc import Sequence
 from typing import Final
+from urllib.parse import urlsplit
 
 import httpx
-import msgspec
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, WebSocketException
 
 from coinstream.errors import FeedError
+from coinstream.feeds.exchanges.base import ExchangeAdapter
 from coinstream.feeds.feed_stats import Anomaly
-from coinstream.feeds.live.base import Backoff, Inbox, LiveFeed, Timeouts, together
-from coinstream.feeds.live.dialects import Dialect, clock_ahead_ms
-from coinstream.feeds.parsers import Frame, Gap, Parsed, account_for
+from coinstream.feeds.instrument_lists import packaged
+from coinstream.feeds.instruments import Instrument, InstrumentList
+from coinstream.feeds.live.base import Inbox, LiveFeed, Timeouts, together
+from coinstream.feeds.live.connection import REST_ERRORS, FeedConnection, Link
+from coinstream.suggestions import did_you_mean
 
 log = logging.getLogger(__name__)
 
-_LIMITED: Final = (418, 429)
-_QUEUE: Final = (2048, 512)
-_OPEN_S: Final = 10.0
 _HTTP_S: Final = 10.0
-_BETWEEN_REQUESTS_S: Final = 0.25
-"""Binance takes five requests a second on a connection."""
-_MOST_RECOVERIES: Final = 4
-_LOOK_S: Final = 0.25
-_REST_ERRORS: Final = (httpx.HTTPError, msgspec.DecodeError, KeyError, TypeError, ValueError)
+_CLOCK_SAMPLES: Final = 3
+_LISTED_FOR_S: Final = 1.0
 
 
 class DirectFeed(LiveFeed):
-    """Quotes and prices of one exchange over one connection.
+    """Messages of one exchange over as many connections as its symbols need.
 
     Args:
-        dialect: of the exchange.
+        adapter: of the exchange.
         symbols: unified symbols.
         name: of the feed.
+        types: message types wanted.
         timeouts: see `Timeouts`.
     """
 
     def __init__(
-        self, dialect: Dialect, symbols: Sequence[str], name: str, timeouts: Timeouts | None = None
+        self,
+        adapter: ExchangeAdapter,
+        symbols: Sequence[str],
+        name: str,
+        types: Sequence[str] = ("level1", "price"),
+        timeouts: Timeouts | None = None,
     ) -> None:
-        super().__init__(name, dialect.exchange, timeouts)
+        super().__init__(name, adapter.exchange, timeouts)
         if not symbols:
             raise FeedError(f"feed {name}: no symbols")
-        self._dialect = dialect
-        self._symbols = list(symbols)
-        self._parser = dialect.parser()
-        self._seen: dict[str, float] = {}
-        self._vanished: set[str] = set()
-        self._data = 0
-        self._recoveries: dict[str, asyncio.Task[None]] = {}
+        known = {kind for channel in adapter.channels for kind in channel.types}
+        if strange := set(types) - known:
+            raise FeedError(
+                f"feed {name}: {adapter.exchange} has no {', '.join(sorted(strange))}; "
+                f"it has {', '.join(sorted(known))}"
+            )
+        self._adapter = adapter
+        self._symbols = list(dict.fromkeys(symbols))
+        self._types = frozenset(types)
+        self._listed: tuple[float, InstrumentList] | None = None
+        self._lists = asyncio.Lock()
 
     async def run(self, inbox: Inbox) -> None:
         """See `LiveFeed.run`."""
         async with httpx.AsyncClient(timeout=_HTTP_S) as http:
-            await together(
-                asyncio.create_task(self._connections(inbox, http)), asyncio.create_task(self._clock(http))
+            instruments = await self._instruments(http)
+            chosen = self._chosen(instruments)
+            link = Link(
+                name=self.name,
+                adapter=self._adapter,
+                plan=lambda: self._adapter.connections(chosen, self._types),
+                types=self._types,
+                timeouts=self.timeouts,
+                stats=self.stats,
+                http=http,
+                inbox=inbox,
+                is_listed=lambda symbol: asyncio.ensure_future(self._is_listed(http, symbol)),
             )
+            await self._adapter.prepare(http)
+            by_symbol = {instrument.symbol: instrument for instrument in chosen}
+            works = [
+                FeedConnection(
+                    link,
+                    index,
+                    self._adapter.parser(instruments, self._types),
+                    {symbol: by_symbol[symbol] for symbol in planned.symbols if symbol in by_symbol},
+                ).run()
+                for index, planned in enumerate(link.plan())
+            ]
+            await together(*(asyncio.create_task(work) for work in [*works, self._clock(http)]))
 
-    async def _connections(self, inbox: Inbox, http: httpx.AsyncClient) -> None:
-        backoff, connected_before, last_alive = Backoff(self.timeouts), False, time.monotonic()
-        while True:
-            pause_s, error = 0.0, "closed by the exchange"
-            data_before = self._data
-            try:
-                async with connect(
-                    self._dialect.ws_url,
-                    open_timeout=_OPEN_S,
-                    close_timeout=1.0,
-                    max_queue=_QUEUE,
-                    compression=None,
-                ) as connection:
-                    if connected_before:
-                        self.stats.flags[Anomaly.RECONNECT] += 1
-                    connected_before = True
-                    await self._converse(connection, inbox, http)
-            except InvalidStatus as refused:
-                error = f"HTTP {refused.response.status_code}"
-                if refused.response.status_code in _LIMITED:
-                    self.stats.flags[Anomaly.RATE_LIMITED] += 1
-                    pause_s = _retry_after_s(refused.response.headers.get("Retry-After"))
-            except (OSError, TimeoutError, WebSocketException, InvalidHandshake) as failure:
-                error = str(failure) or type(failure).__name__
-            now = time.monotonic()
-            if self._data > data_before:
-                backoff.reset()
-                last_alive = now
-            elif now - last_alive > self.timeouts.give_up_after_s:
-                raise FeedError(
-                    f"feed {self.name}: no data from {self._dialect.ws_url} for "
-                    f"{self.timeouts.give_up_after_s:g} s; last: {error}"
-                )
-            wait_s = max(pause_s, backoff.next_s())
-            self.stats.trouble = error
-            log.warning("feed %s: connection lost (%s); again in %.1f s", self.name, error, wait_s)
-            await asyncio.sleep(wait_s)
+    # Instruments
 
-    async def _converse(self, connection: ClientConnection, inbox: Inbox, http: httpx.AsyncClient) -> None:
-        renew = getattr(self._parser, "renew", None)
-        if renew is not None:
-            renew()
-        self._vanished.clear()
-        self._seen = dict.fromkeys(self._symbols, time.monotonic())
-        await together(
-            asyncio.create_task(self._read(connection, inbox, http)),
-            asyncio.create_task(self._watch(connection, http)),
-            asyncio.create_task(self._ask(connection, self._symbols)),
-        )
-
-    async def _ask(self, connection: ClientConnection, symbols: Sequence[str]) -> None:
-        for request in self._dialect.subscribe(symbols):
-            await connection.send(request, text=True)
-            await asyncio.sleep(_BETWEEN_REQUESTS_S)
-        await connection.wait_closed()
-
-    async def _read(self, connection: ClientConnection, inbox: Inbox, http: httpx.AsyncClient) -> None:
-        parse, stats, seen, exchange = self._parser.parse, self.stats, self._seen, self.exchange
-        receive, now_ns = connection.recv, time.time_ns
-        while True:
-            try:
-                payload = await receive(decode=False)
-            except ConnectionClosed:
-                return
-            frame = Frame(now_ns(), payload)
-            parsed = parse(frame)
-            account_for(parsed, frame, exchange, stats)
-            if parsed.messages:
-                self._data += 1
-                stats.trouble = None
-                seen[parsed.messages[0].symbol] = time.monotonic()  # type: ignore[attr-defined]
-                inbox.put(parsed.messages)
-            if parsed.gap is not None:
-                self._mend(parsed, inbox, http)
-            if inbox.is_full:
-                await inbox.free()
-
-    # Holes
-
-    def _mend(self, parsed: Parsed, inbox: Inbox, http: httpx.AsyncClient) -> None:
-        gap = parsed.gap
-        assert gap is not None
-        running = self._recoveries.get(gap.symbol)
-        if (running is not None and not running.done()) or len(self._recoveries) >= _MOST_RECOVERIES:
-            self.stats.flags[Anomaly.UNRECOVERED] += 1
-            return
-        task = asyncio.create_task(self._recover(gap, inbox, http))
-        self._recoveries[gap.symbol] = task
-        task.add_done_callback(lambda _: self._recoveries.pop(gap.symbol, None))
-
-    async def _recover(self, gap: Gap, inbox: Inbox, http: httpx.AsyncClient) -> None:
+    async def _instruments(self, http: httpx.AsyncClient) -> InstrumentList:
+        """Return the instruments of the exchange, those of the package where it does not tell."""
+        known = packaged(self.exchange)
         try:
-            found = await self._dialect.recover(http, gap)
-        except _REST_ERRORS as error:
-            log.warning("feed %s: could not recover %s: %s", self.name, gap, error)
-            found = []
-        self.stats.flags[Anomaly.RECOVERED if found else Anomaly.UNRECOVERED] += 1
-        inbox.put(found)
+            known.add(await self._request_list(http))
+        except REST_ERRORS as error:
+            log.warning(
+                "feed %s: cannot request the instruments of %s (%s); using the packaged list",
+                *(self.name, self.exchange, str(error) or type(error).__name__),
+            )
+        return known
 
-    # Silence
+    async def _request_list(self, http: httpx.AsyncClient) -> InstrumentList:
+        found = InstrumentList()
+        for known in self._adapter.instrument_urls(self._symbols):
+            url = self._rest_url(known)
+            reply = (await http.get(url)).raise_for_status()
+            found.add(self._adapter.parse_instruments(url, reply.content))
+        return found
 
-    async def _watch(self, connection: ClientConnection, http: httpx.AsyncClient) -> None:
-        """Looks are counted, not the clock: while the taker publishes for long nobody can hear anything."""
-        silent_looks, data_before = 0, self._data
-        while True:
-            await asyncio.sleep(_LOOK_S)
-            silent_looks = silent_looks + 1 if self._data == data_before else 0
-            data_before = self._data
-            if silent_looks * _LOOK_S >= self.timeouts.frozen_after_s:
-                self.stats.flags[Anomaly.FROZEN] += 1
-                log.warning("feed %s: no data for %g s", self.name, self.timeouts.frozen_after_s)
-                return
-            if silent_looks == 0:
-                await self._look_into_silence(connection, http)
+    def _rest_url(self, url: str) -> str:
+        """Return an address of the exchange, at the REST address that replaces its own where one is given."""
+        parts = urlsplit(url)
+        query = f"?{parts.query}" if parts.query else ""
+        return f"{self._adapter.rest}{parts.path}{query}" if self._adapter.rest else url
 
-    async def _look_into_silence(self, connection: ClientConnection, http: httpx.AsyncClient) -> None:
-        now = time.monotonic()
-        for symbol, heard in list(self._seen.items()):
-            if symbol in self._vanished or now - heard < self.timeouts.silent_after_s:
-                continue
-            self._seen[symbol] = now
-            try:
-                is_listed = await self._dialect.is_listed(http, symbol)
-            except _REST_ERRORS as error:
-                log.warning("feed %s: cannot tell whether %s is listed: %s", self.name, symbol, error)
-                continue
-            if not is_listed:
-                self._vanished.add(symbol)
-                self.stats.flags[Anomaly.VANISHED] += 1
-                log.warning("feed %s: %s is no longer listed at %s", self.name, symbol, self.exchange)
-            requests = [*self._dialect.unsubscribe([symbol])]
-            if is_listed:
-                requests += self._dialect.subscribe([symbol])
-            for request in requests:
-                await connection.send(request, text=True)
+    def _chosen(self, instruments: InstrumentList) -> list[Instrument]:
+        found = {symbol: instruments.of_symbol(symbol) for symbol in self._symbols}
+        missing = [symbol for symbol, instrument in found.items() if instrument is None]
+        chosen = [instrument for instrument in found.values() if instrument is not None]
+        if not chosen:
+            symbols = [instrument.symbol for instrument in instruments]
+            raise FeedError(
+                f"feed {self.name}: {self.exchange} does not list {missing[0]}; "
+                f"{did_you_mean(missing[0], symbols) if symbols else 'its list is not at hand'}"
+            )
+        derivative = next((symbol for symbol in missing if ":" in symbol), None)
+        if derivative is not None and instruments.is_spot:
+            raise FeedError(
+                f"feed {self.name}: {derivative} is a derivative; {self.exchange} is a spot market"
+            )
+        for symbol in missing:
+            self.stats.flags[Anomaly.VANISHED] += 1
+            log.warning("feed %s: %s is not listed at %s", self.name, symbol, self.exchange)
+        return chosen
+
+    async def _is_listed(self, http: httpx.AsyncClient, symbol: str) -> bool:
+        async with self._lists:
+            now = time.monotonic()
+            if self._listed is None or now - self._listed[0] > _LISTED_FOR_S:
+                self._listed = (now, await self._request_list(http))
+            found = self._listed[1].of_symbol(symbol)
+        return found is not None and found.active
+
+    # The clock
 
     async def _clock(self, http: httpx.AsyncClient) -> None:
         while True:
             try:
-                self.stats.clock_ahead_ms = round(await clock_ahead_ms(self._dialect, http), 1)
-            except _REST_ERRORS as error:
+                self.stats.clock_ahead_ms = await self._ahead_ms(http)
+            except REST_ERRORS as error:
                 log.info("feed %s: the exchange's clock cannot be asked: %s", self.name, error)
             await asyncio.sleep(self.timeouts.clock_every_s)
 
-
-def _retry_after_s(text: str | None) -> float:
-    try:
-        return min(float(text or 0), 300.0)
-    except ValueError:
-        return 0.0
+    async def _ahead_ms(self, http: httpx.AsyncClient) -> float | None:
+        """Return how far the exchange's clock is ahead, by the sample with the shortest round trip."""
+        samples = []
+        for _ in range(_CLOCK_SAMPLES):
+            before = time.time()
+            told = await self._adapter.clock_ms(http)
+            after = time.time()
+            if told is None:
+                return None
+            samples.append((after - before, told - (before + after) / 2 * 1000))
+        return round(min(samples)[1], 1)

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from coinstream.feeds.base import Feed
+from coinstream.feeds.exchanges.discovery import adapters
 from coinstream.feeds.live.base import Timeouts
-from coinstream.feeds.live.dialects import new_dialect
 from coinstream.feeds.live.direct import DirectFeed
 from coinstream.feeds.simulated.exchange import SimulatedExchange
 from coinstream.feeds.simulated.market import Recorded
@@ -59,5 +59,5 @@ class SimulatedFeed:
 
     def _connect(self, url: str) -> DirectFeed:
         base = f"{url.rstrip('/')}/{self.exchange}"
-        dialect = new_dialect(self.exchange, self._types, base.replace("http", "ws", 1), base)
-        return DirectFeed(dialect, self._symbols, self.name, self._timeouts)
+        adapter = adapters()[self.exchange](base.replace("http", "ws", 1), base)
+        return DirectFeed(adapter, self._symbols, self.name, self._types, self._timeouts)

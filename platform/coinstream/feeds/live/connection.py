@@ -1,0 +1,305 @@
+"""Keep one connection of a live feed: subscribe, parse, recover from gaps, reconnect."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import httpx
+import msgspec
+
+from coinstream.errors import FeedError
+from coinstream.feeds.exchanges.base import Connection, ExchangeAdapter
+from coinstream.feeds.exchanges.parsing import ExchangeParser
+from coinstream.feeds.feed_stats import Anomaly, FeedStats
+from coinstream.feeds.instruments import Instrument
+from coinstream.feeds.live.base import Backoff, Inbox, Timeouts, together
+from coinstream.feeds.live.sockets import Socket, SocketError, open_socket
+from coinstream.feeds.parsers.base import Frame, Gap, Parser, account_for, parse_each
+from coinstream.messages import Message
+
+log = logging.getLogger(__name__)
+
+REST_ERRORS: Final = (httpx.HTTPError, msgspec.DecodeError, FeedError, KeyError, TypeError, ValueError)
+"""What a REST request raises that failed or was answered with something else."""
+_LIMITED: Final = (418, 429)
+_LOOK_S: Final = 0.25
+_MAX_RECOVERIES: Final = 4
+_SNAPSHOT_RETRY_S: Final = 2.0
+
+
+@dataclass(frozen=True)
+class Link:
+    """What the connections of a feed share.
+
+    Attributes:
+        plan: returns the connections to open. It is asked again for each attempt, since an address may
+            hold a token that expires.
+        is_listed: asks whether the exchange still lists a symbol.
+    """
+
+    name: str
+    adapter: ExchangeAdapter
+    plan: Callable[[], list[Connection]]
+    types: frozenset[str]
+    timeouts: Timeouts
+    stats: FeedStats
+    http: httpx.AsyncClient
+    inbox: Inbox
+    is_listed: Callable[[str], asyncio.Future[bool]]
+
+
+class FeedConnection:
+    """One connection: opened again whenever it breaks, until it is cancelled.
+
+    Args:
+        link: what the connections share.
+        index: position in what `Link.plan` returns.
+        parser: keeps the state of this connection's symbols.
+        instruments: of this connection, by symbol.
+    """
+
+    def __init__(self, link: Link, index: int, parser: Parser, instruments: dict[str, Instrument]) -> None:
+        self._link, self._index, self._parser, self._instruments = link, index, parser, instruments
+        self._seen: dict[str, float] = {}
+        self._vanished: set[str] = set()
+        self._asked: dict[str, float] = {}
+        self._resync: set[str] = set()
+        self._data = 0
+        self._recoveries: dict[str, asyncio.Task[None]] = {}
+        self._held: asyncio.Task[None] | None = None
+        self._socket: Socket | None = None
+        answers = type(link.adapter).answer is not ExchangeAdapter.answer
+        self._answer = link.adapter.answer if answers else None
+        self._pongs: list[bytes] = []
+        many = getattr(parser, "parse_many", None)
+        self._parse_many = many or (lambda *batch: parse_each(parser, *batch))
+
+    async def run(self) -> None:
+        """Keep the connection.
+
+        Raises:
+            FeedError: no data for `Timeouts.give_up_after_s`.
+        """
+        link = self._link
+        backoff, connected_before, last_alive = Backoff(link.timeouts), False, time.monotonic()
+        url = ""
+        while True:
+            pause_s, error, data_before = 0.0, "closed by the exchange", self._data
+            try:
+                await link.adapter.prepare(link.http)
+                planned = link.plan()[self._index]
+                url = planned.url
+                socket = await open_socket(
+                    url, planned.headers, self._on_frames, compressed=link.adapter.compression
+                )
+                if connected_before:
+                    link.stats.flags[Anomaly.RECONNECT] += 1
+                connected_before = True
+                await self._converse(socket, planned)
+            except SocketError as failure:
+                error = str(failure)
+                if failure.status in _LIMITED:
+                    link.stats.flags[Anomaly.RATE_LIMITED] += 1
+                    pause_s = _retry_after_s(failure.retry_after)
+            except REST_ERRORS as failure:
+                error = f"{type(failure).__name__}: {failure}"
+            now = time.monotonic()
+            if self._data > data_before:
+                backoff.reset()
+                last_alive = now
+            elif now - last_alive > link.timeouts.give_up_after_s:
+                raise FeedError(
+                    f"feed {link.name}: no data from {url or link.adapter.exchange} for "
+                    f"{link.timeouts.give_up_after_s:g} s; last: {error}"
+                )
+            wait_s = max(pause_s, backoff.next_s())
+            link.stats.trouble = error
+            log.warning("feed %s: connection lost (%s); retry in %.1f s", link.name, error, wait_s)
+            await asyncio.sleep(wait_s)
+
+    async def _converse(self, socket: Socket, planned: Connection) -> None:
+        if isinstance(self._parser, ExchangeParser):
+            self._parser.renew()
+            self._parser.opened(planned.url)
+        self._socket = socket
+        self._vanished.clear()
+        self._asked.clear()
+        self._resync.clear()
+        self._seen = dict.fromkeys(self._instruments, time.monotonic())
+        works = [
+            self._closed(socket),
+            self._watch(socket),
+            self._subscribe(socket, planned.requests),
+            self._snapshots(socket),
+        ]
+        if self._link.adapter.heartbeat is not None:
+            works.append(self._beat(socket))
+        try:
+            await together(*(asyncio.create_task(work) for work in works))
+        finally:
+            self._socket = None
+            await socket.close()
+
+    async def _closed(self, socket: Socket) -> None:
+        await socket.wait_closed()
+
+    async def _subscribe(self, socket: Socket, requests: Sequence[bytes]) -> None:
+        for request in requests:
+            await socket.send(request)
+            await asyncio.sleep(1 / self._link.adapter.limits.requests_per_second)
+        await asyncio.Event().wait()
+
+    async def _beat(self, socket: Socket) -> None:
+        heartbeat = self._link.adapter.heartbeat
+        assert heartbeat is not None
+        while True:
+            await asyncio.sleep(heartbeat.every_s)
+            await socket.send(heartbeat.payload)
+
+    # Frames
+
+    def _on_frames(self, payloads: Sequence[bytes]) -> None:
+        link, received_ns = self._link, time.time_ns()
+        if self._answer is not None:
+            for payload in payloads:
+                pong = self._answer(Frame(received_ns, payload))
+                if pong is not None:
+                    self._pongs.append(pong)
+        messages, gaps = self._parse_many(payloads, received_ns, link.stats)
+        if messages:
+            self._data += len(messages)
+            link.stats.trouble = None
+            now, seen = time.monotonic(), self._seen
+            for message in messages:
+                seen[message.symbol] = now  # type: ignore[union-attr]
+            link.inbox.put(messages)
+        for gap in gaps:
+            self._recover_from(gap)
+        if (link.inbox.is_full or self._pongs) and (self._held is None or self._held.done()):
+            self._held = asyncio.ensure_future(self._hold())
+
+    async def _hold(self) -> None:
+        """Answer the exchange, and read nothing while the inbox is full."""
+        socket = self._socket
+        if socket is None:
+            return
+        pongs, self._pongs = self._pongs, []
+        for pong in pongs:
+            await socket.send(pong)
+        if self._link.inbox.is_full:
+            socket.pause()
+            await self._link.inbox.free()
+            socket.resume()
+
+    # Gaps and snapshots
+
+    def _recover_from(self, gap: Gap) -> None:
+        self._resync.add(gap.symbol)
+        running = self._recoveries.get(gap.symbol)
+        if (running is not None and not running.done()) or len(self._recoveries) >= _MAX_RECOVERIES:
+            self._link.stats.flags[Anomaly.UNRECOVERED] += 1
+            return
+        task = asyncio.ensure_future(self._recover(gap))
+        self._recoveries[gap.symbol] = task
+        task.add_done_callback(lambda _: self._recoveries.pop(gap.symbol, None))
+
+    async def _recover(self, gap: Gap) -> None:
+        link, found = self._link, list[Message]()
+        if gap.first >= 0 and link.types & {"price", "trade"}:
+            try:
+                found = await link.adapter.recover(link.http, gap)
+            except REST_ERRORS as error:
+                log.warning("feed %s: cannot recover %s: %s", link.name, gap, error)
+        found = [message for message in found if type(message).__name__.lower() in link.types]
+        link.stats.flags[Anomaly.RECOVERED if found else Anomaly.UNRECOVERED] += 1
+        link.inbox.put(found)
+
+    async def _snapshots(self, socket: Socket) -> None:
+        """Request the snapshot of each book that waits for one, one after the other."""
+        parser, adapter = self._parser, self._link.adapter
+        if not isinstance(parser, ExchangeParser):
+            await asyncio.Event().wait()
+            return
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            now = time.monotonic()
+            for symbol in parser.state.unsynced():
+                instrument = self._instruments.get(symbol)
+                if (
+                    instrument is None
+                    or now - self._asked.get(symbol, -_SNAPSHOT_RETRY_S) < _SNAPSHOT_RETRY_S
+                ):
+                    continue
+                self._asked[symbol] = now
+                await self._snapshot(socket, instrument, parser)
+                await asyncio.sleep(1 / adapter.limits.requests_per_second)
+
+    async def _snapshot(self, socket: Socket, instrument: Instrument, parser: ExchangeParser) -> None:
+        link = self._link
+        try:
+            frame = await link.adapter.snapshot(link.http, instrument)
+        except REST_ERRORS as error:
+            log.warning("feed %s: no snapshot of %s: %s", link.name, instrument.symbol, error)
+            return
+        if frame is not None:
+            parsed = parser.parse(frame)
+            account_for(parsed, frame, parser.exchange, link.stats)
+            link.inbox.put(parsed.messages)
+        elif instrument.symbol in self._resync:
+            # The stream itself sends the snapshot: ask for it again, or connect again.
+            self._resync.discard(instrument.symbol)
+            requests = link.adapter.resync(instrument)
+            if not requests:
+                raise SocketError(f"the book of {instrument.symbol} has a gap")
+            for request in requests:
+                await socket.send(request)
+
+    # Silence
+
+    async def _watch(self, socket: Socket) -> None:
+        """Count looks, not the clock: while the taker publishes for long no frame is read."""
+        silent_looks, data_before, timeouts = 0, self._data, self._link.timeouts
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            silent_looks = silent_looks + 1 if self._data == data_before else 0
+            data_before = self._data
+            if silent_looks * _LOOK_S >= timeouts.frozen_after_s:
+                self._link.stats.flags[Anomaly.FROZEN] += 1
+                log.warning("feed %s: no data for %g s", self._link.name, timeouts.frozen_after_s)
+                return
+            if silent_looks == 0:
+                await self._look_into_silence(socket)
+
+    async def _look_into_silence(self, socket: Socket) -> None:
+        link, now = self._link, time.monotonic()
+        for symbol, heard in list(self._seen.items()):
+            if symbol in self._vanished or now - heard < link.timeouts.silent_after_s:
+                continue
+            self._seen[symbol] = now
+            try:
+                is_listed = await link.is_listed(symbol)
+            except REST_ERRORS as error:
+                log.warning("feed %s: cannot tell whether %s is listed: %s", link.name, symbol, error)
+                continue
+            if not is_listed:
+                self._vanished.add(symbol)
+                link.stats.flags[Anomaly.VANISHED] += 1
+                log.warning(
+                    "feed %s: %s is not listed at %s any more", link.name, symbol, link.adapter.exchange
+                )
+            elif symbol in self._instruments:
+                for again in link.adapter.connections([self._instruments[symbol]], link.types)[:1]:
+                    for request in again.requests:
+                        await socket.send(request)
+
+
+def _retry_after_s(text: str | None) -> float:
+    try:
+        return min(float(text or 0), 300.0)
+    except ValueError:
+        return 0.0
