@@ -17,24 +17,10 @@ Kind = Literal["spot", "swap", "future", "option", "index", "other"]
 """What an instrument is. `swap` is a perpetual contract; `other` covers combos and strategies."""
 
 DOLLARS: Final = frozenset(
-    {
-        *(
-            "USD",
-            "USDT",
-            "USDC",
-            "FDUSD",
-            "BUSD",
-            "TUSD",
-            "DAI",
-            "USDP",
-            "PAX",
-            "GUSD",
-            "PYUSD",
-            "USDE",
-            "USD1",
-        ),
-        *("RLUSD", "HUSD", "USDG"),
-    }
+    (
+        *("USD", "USDT", "USDC", "FDUSD", "BUSD", "TUSD", "DAI", "USDP", "PAX", "GUSD", "PYUSD", "USDE"),
+        *("USD1", "RLUSD", "HUSD", "USDG"),
+    )
 )
 """Quote currencies that are the US dollar or pegged to it: a trade in them has a `usdPrice`."""
 

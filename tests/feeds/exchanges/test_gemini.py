@@ -159,6 +159,12 @@ def test_streams_are_read_as_their_reference_says() -> None:
     assert (quote.best_bid, quote.best_ask, quote.bid_size, quote.ask_size) == (8, 12, 1, 2)
 
 
+def test_frames_of_binance_are_foreign() -> None:
+    update = b'{"e":"depthUpdate","E":%d,"s":"BTCUSDT","U":1,"u":2,"b":[],"a":[]}'
+    assert GeminiAdapter.is_foreign(update % 1723161254087)
+    assert not GeminiAdapter.is_foreign(update % 1783981199886103600)
+
+
 def test_names_come_from_the_details_of_each_market() -> None:
     known = instruments_of(GeminiAdapter(), "GEMINI")
     pairs = {"PAXGUSD": "PAXG/USD", "BTCGUSD": "BTC/GUSD", "GUSDUSD": "GUSD/USD", "paxgusd": "PAXG/USD"}

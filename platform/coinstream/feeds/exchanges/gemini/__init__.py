@@ -15,6 +15,7 @@ a session of 2021-06-24.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Final
 
@@ -34,6 +35,7 @@ from coinstream.feeds.instruments import Instrument, InstrumentList, derivative,
 
 WS: Final = "wss://api.gemini.com"
 REST: Final = "https://api.gemini.com"
+_BINANCE: Final = re.compile(rb'"E": ?\d{13}\b')
 
 
 @register_adapter
@@ -66,6 +68,11 @@ class GeminiAdapter(ExchangeAdapter):
         ]
         url = redirected(f"{WS}/v2/marketdata", self.ws)
         return plan(url, instruments, self.limits, lambda batch: _requests(names, batch))
+
+    @classmethod
+    def is_foreign(cls, payload: bytes) -> bool:
+        """Return whether Binance sent a frame: its times are in milliseconds, Gemini's in nanoseconds."""
+        return _BINANCE.search(payload) is not None
 
     def instrument_urls(self, symbols: Sequence[str]) -> tuple[str, ...]:
         """Return the address of each market's details; the full list does not tell the currencies."""
