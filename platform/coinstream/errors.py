@@ -101,5 +101,9 @@ class NonRetryableError(CoinstreamError):
     """A handler raises this to send a message to the dead letters at once, without retries."""
 
 
+class StopGroupError(CoinstreamError):
+    """A handler raises this to stop its group: what it was given is handled again after a restart."""
+
+
 class SinkError(CoinstreamError):
     """A sink is not known, or its target cannot be opened."""

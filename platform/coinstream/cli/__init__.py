@@ -28,6 +28,7 @@ GROUPS: Final[dict[str, str]] = {
     "top": "A live view of topics, rates, lag, latency and health.",
     "metrics": "Serve Prometheus metrics.",
     "dlq": "List, show and replay dead letters.",
+    "groups": "Reset the offsets of consumer groups.",
     "replay": "Send a range of a topic again.",
     "sink": "Write topics to files and elsewhere.",
     "lake": "Land topics in tables and query them.",

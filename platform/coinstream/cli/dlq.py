@@ -14,6 +14,7 @@ from coinstream.cli.completion import topic_names
 from coinstream.cli.output import AsJson, broker, cell, console, print_json
 from coinstream.cli.progress import progress
 from coinstream.dlq.queue import MAX_REPLAYS, DeadLetterEntry, DeadLetterFilter, DeadLetterQueue
+from coinstream.dlq.topics import topics_with_dead_letters
 from coinstream.errors import CoinstreamError
 from coinstream.text import format_timestamp, printable, readable
 
@@ -21,6 +22,8 @@ app = typer.Typer(help="List, show and replay dead letters.", no_args_is_help=Tr
 
 _EXAMPLES = """
 Examples:
+
+coinstream dlq list
 
 coinstream dlq list crypto-level1 --error DecodeError
 
@@ -51,7 +54,10 @@ _UNKNOWN = "-"
 
 @app.command("list", epilog=_EXAMPLES)
 def show_list(
-    topic: Topic,
+    topic: Annotated[
+        str | None,
+        typer.Argument(help="The topic whose messages failed. Default: all.", autocompletion=topic_names),
+    ] = None,
     error: Error = None,
     key: Key = None,
     since: Since = None,
@@ -60,8 +66,11 @@ def show_list(
     limit: Annotated[int, typer.Option("--limit", help="Most entries to print; all are counted.")] = 50,
     json: AsJson = False,
 ) -> None:
-    """List dead letters, and count them by error."""
+    """List dead letters, and count them by error. Without a topic: one line per topic that has any."""
     wanted = _filter(error, key, since, until, partition, None)
+    if topic is None:
+        _list_topics(wanted, as_json=json)
+        return
     errors: Counter[str] = Counter()
     with broker() as settings:
         found = _counted(DeadLetterQueue(settings, topic).read(wanted), errors)
@@ -212,6 +221,36 @@ def _entry(text: str | None) -> tuple[int, int] | None:
     if not (text.isascii() and partition.isdecimal() and offset.isdecimal()):
         raise typer.BadParameter(f'invalid entry "{text}"; expected PARTITION:OFFSET', param_hint="--entry")
     return int(partition), int(offset)
+
+
+def _list_topics(wanted: DeadLetterFilter, *, as_json: bool) -> None:
+    found: list[dict[str, Any]] = []
+    with broker() as settings:
+        for topic in topics_with_dead_letters(settings):
+            errors: Counter[str] = Counter()
+            newest_ms, replayed = -1, 0
+            for entry in _counted(DeadLetterQueue(settings, topic).read(wanted), errors):
+                newest_ms = max(newest_ms, entry.failed_ms)
+                replayed += entry.is_replayed
+            row: dict[str, Any] = {
+                "topic": topic,
+                "total": errors.total(),
+                "replayed": replayed,
+                "by_error": errors,
+            }
+            found.append(row | {"newest": format_timestamp(newest_ms)})
+    if as_json:
+        print_json({"topics": found})
+        return
+    table = Table("topic", "dead letters", "replayed", "newest", "by error", box=None)
+    for row in (row for row in found if row["total"]):
+        most = sorted(row["by_error"].items(), key=lambda pair: -pair[1])[:3]
+        by_error = ", ".join(f"{count:,} {name}" for name, count in most)
+        numbers = (f"{row[name]:,}" for name in ("total", "replayed"))
+        table.add_row(cell(row["topic"]), *numbers, cell(row["newest"] or _UNKNOWN), cell(by_error))
+    total = sum(row["total"] for row in found)
+    console.print(table)
+    console.print(f"{total:,} dead letter(s) in {len(found)} dead-letter topic(s).")
 
 
 def _counted(entries: Iterator[DeadLetterEntry], errors: Counter[str]) -> Iterator[DeadLetterEntry]:

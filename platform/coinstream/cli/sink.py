@@ -82,8 +82,11 @@ def run(
             on_progress=lambda count: tell(float(count), None),
         )
     if json:
-        print_json({"written": report.handled, "dead_letters": report.dead_letters})
-    else:
+        print_json({"written": report.handled, "dead_letters": report.dead_letters, "gaps": report.gaps})
+        return
+    # The target is not printed: it may hold a password.
+    console.print(f"{report.handled:,} messages written to {name}, {report.dead_letters:,} dead letters")
+    for gap in report.gaps:
         console.print(
-            f"{report.handled:,} messages written to {target}, {report.dead_letters:,} dead letters"
+            f"{gap.topic}[{gap.partition}] offsets {gap.first} to {gap.last}: {gap.reason}", markup=False
         )

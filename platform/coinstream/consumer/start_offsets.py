@@ -92,6 +92,7 @@ class StartOffsets:
         self._reset = reset
         self._admin: AdminClient | None = None
         self._topic_ids: dict[str, str] = {}
+        self._counts: dict[str, int] = {}
         self._partitions: dict[str, int] = {}
         self.gaps: list[OffsetGap] = []
 
@@ -106,7 +107,7 @@ class StartOffsets:
         committed = committed_offsets(self._group, consumer, partitions)
         topics = {part.topic for part in partitions}
         created_again = self._created_again(self.topic_ids(topics))
-        self._learn_partitions(consumer, committed)
+        self._learn_partitions(consumer, topics)
         starts = [self._start(part, created_again) for part in committed]
         self._resolve_ends(consumer, [start for start in starts if start.offset == OFFSET_END])
         return starts
@@ -125,10 +126,12 @@ class StartOffsets:
         answers = self._admin.describe_topics(TopicCollection(wanted), request_timeout=ADMIN_TIMEOUT_S)
         for topic, answer in answers.items():
             try:
-                topic_id = str(answer.result().topic_id)
+                described = answer.result()
             except KafkaException as failed:
                 log.debug("group %s: the id of %s is not known: %s", self._group, topic, failed)
                 continue
+            self._counts[topic] = len(described.partitions)
+            topic_id = str(described.topic_id)
             # A broker without topic ids answers with zeros, which are As in base64.
             if topic_id.strip("A="):
                 found[topic] = topic_id
@@ -191,13 +194,13 @@ class StartOffsets:
         for start in starts:
             start.offset = ends.get((start.topic, start.partition), OFFSET_END)
 
-    def _learn_partitions(self, consumer: Consumer, committed: list[TopicPartition]) -> None:
+    def _learn_partitions(self, consumer: Consumer, topics: set[str]) -> None:
         """Find how many partitions each topic had when the group began to read it."""
-        for topic in {part.topic for part in committed} - self._partitions.keys():
-            try:
-                count = len(consumer.list_topics(topic, timeout=ADMIN_TIMEOUT_S).topics[topic].partitions)
-            except KafkaException as failed:
-                log.warning("group %s: %s cannot be described: %s", self._group, topic, failed.args[0])
+        for topic in topics - self._partitions.keys():
+            # Not from `consumer.list_topics`: within a rebalance callback it ends the process (an assertion).
+            count = self._counts.get(topic)
+            if count is None:
+                log.warning("group %s: the partitions of %s are not known", self._group, topic)
                 continue
             everywhere = committed_offsets(
                 self._group, consumer, [TopicPartition(topic, number) for number in range(count)]

@@ -20,7 +20,7 @@ from coinstream.consumer.retry import RetrySchedule
 from coinstream.consumer.scheduler import Backlog
 from coinstream.dlq.entry import to_dead_letter
 from coinstream.dlq.publisher import DeadLetterPublisher
-from coinstream.errors import ConsumeError, NonRetryableError
+from coinstream.errors import ConsumeError, NonRetryableError, SinkError, StopGroupError
 from coinstream.records import offset_of
 
 log = logging.getLogger("coinstream.consumer")
@@ -114,6 +114,7 @@ class Worker:
 
         Raises:
             ConsumeError: a message cannot be handled and there is no dead-letter queue for it.
+            StopGroupError: the handler stops the group.
         """
         if not state.batch:
             if state.pending > MAX_PENDING_DEAD_LETTERS:
@@ -122,6 +123,9 @@ class Worker:
         before = state.done
         try:
             self._call.run(state)
+        except StopGroupError:
+            self._metrics.handled(state, before)
+            raise
         except Exception as error:  # noqa: BLE001 - a handler may raise anything: it is counted and retried
             self._metrics.handled(state, before)
             return self._failed(state, error)
@@ -152,6 +156,12 @@ class Worker:
         if delay is not None:
             self._metrics.error(state, "HANDLER")
             return delay
+        if isinstance(error, SinkError):
+            # The target is away. Its messages are good, so none of them is a dead letter.
+            raise StopGroupError(
+                f"group {self._group} stops at {state.name} offset {failed.offset} after {state.failures} "
+                f"attempt(s): {error}. Nothing was lost; start it again."
+            )
         if self._is_batch(state):
             # Which message is at fault shows when each is tried alone.
             state.one_by_one = True

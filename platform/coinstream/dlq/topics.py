@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from confluent_kafka import KafkaException
+
 from coinstream.errors import TopicError
+from coinstream.kafka import admin_client, broker_error
 from coinstream.settings import BrokerSettings
 from coinstream.topics.apply import Provisioner
 from coinstream.topics.catalogue import (
@@ -35,6 +38,22 @@ REPLAY_LOG: Final = TopicSpec(
 def dlq_topic(topic: str) -> str:
     """Return the name of the dead-letter topic of a topic."""
     return topic + DEAD_LETTER_SUFFIX
+
+
+def topics_with_dead_letters(brokers: BrokerSettings) -> list[str]:
+    """Return the topics that have a dead-letter topic.
+
+    Raises:
+        BrokerError: the cluster does not answer.
+    """
+    admin = admin_client(brokers)
+    try:
+        found = admin.list_topics(timeout=brokers.request_timeout_ms / 1000).topics
+    except KafkaException as failed:
+        raise broker_error(failed.args[0], "listing topics", brokers.brokers) from None
+    return sorted(
+        name.removesuffix(DEAD_LETTER_SUFFIX) for name in found if name.endswith(DEAD_LETTER_SUFFIX)
+    )
 
 
 def ensure_dlq_topic(topic: str, brokers: BrokerSettings) -> None:
