@@ -133,6 +133,7 @@ def test_a_topic_created_again_is_read_from_its_start(
         admin.delete_topics([name])[name].result(30)
         wait_until(lambda: name not in admin.list_topics(timeout=10).topics, what="the topic is gone")
         admin.create_topics([NewTopic(name, 1, config={"retention.ms": "-1"})])[name].result(30)
+        wait_until(lambda: name in admin.list_topics(timeout=10).topics, what="the topic is there")
         with RedpandaClient(broker_settings) as another:
             # As many as before: the old position is a legal one in the new topic.
             another.produce(name, [quote(100 + number, f"S{number % 20}/USDT") for number in range(15)])

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from coinstream.client import RedpandaClient
-from coinstream.consumer import GroupOptions
-from coinstream.errors import SinkError
+from coinstream.consumer import ConsumedMessage, GroupOptions
+from coinstream.errors import SinkError, StopGroupError
 from coinstream.messages import Level1
 from coinstream.settings import BrokerSettings
 from coinstream.sinks import open_sink, run_sink
@@ -41,3 +43,26 @@ def test_an_unknown_sink_and_a_bad_target_are_one_clear_error(tmp_path: Path) ->
         open_sink("csv", "x")
     with pytest.raises(SinkError, match=r"cannot open .*missing.*No such file"):
         open_sink("jsonl", str(tmp_path / "missing" / "x.jsonl"))
+
+
+class Unreachable:
+    """A sink whose target is away."""
+
+    def write(self, messages: Sequence[ConsumedMessage]) -> None:
+        raise SinkError("the database does not answer")
+
+    def close(self) -> None: ...
+
+
+def test_a_target_that_stays_away_stops_the_group_and_makes_no_dead_letters(
+    broker_settings: BrokerSettings, topic: TopicFactory
+) -> None:
+    name, group = topic("crypto-level1"), unique("sink")
+    options = GroupOptions(offset_reset="earliest", retries=2, retry_backoff_ms=1)
+    with RedpandaClient(broker_settings) as client:
+        client.produce(name, [Level1("binance", "BTC/USDT", 1.0, 2.0, 1.0, 1.0, NOW, NOW)] * 5)
+        client.flush()
+        with pytest.raises(StopGroupError, match=r"does not answer.*Nothing was lost"):
+            run_sink(Unreachable(), client, [name], group=group, options=options, idle_s=5)
+    admin = AdminClient({"bootstrap.servers": broker_settings.brokers})
+    assert f"{name}.dlq" not in admin.list_topics(timeout=10).topics

@@ -60,6 +60,7 @@ def test_a_topic_that_was_created_again_is_refused_and_not_skipped(
     admin.delete_topics([name])[name].result(30)
     wait_until(lambda: name not in admin.list_topics(timeout=10).topics, what="the topic is gone")
     admin.create_topics([NewTopic(name, num_partitions=1, config={"retention.ms": "-1"})])[name].result(30)
+    wait_until(lambda: name in admin.list_topics(timeout=10).topics, what="the topic is there")
     publish(broker_settings, name, quotes(500, 5))
     report = drain(broker_settings, name, unique("sink"), "parquet", str(tmp_path))
     assert (report.handled, report.dead_letters) == (0, 5)

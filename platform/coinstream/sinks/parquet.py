@@ -21,7 +21,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from coinstream.consumer import ConsumedMessage
-from coinstream.errors import SinkError, StopGroupError
+from coinstream.errors import NonRetryableError, SinkError
 from coinstream.messages import MessageType, type_of
 from coinstream.records import timestamp_ms_of
 from coinstream.sinks.columns import columns_of
@@ -69,7 +69,7 @@ class ParquetSink:
 
         Raises:
             SinkError: the store does not take a file; the batch is tried again.
-            StopGroupError: the files already hold another message of this topic, partition and offset,
+            NonRetryableError: the files already hold another message of this topic, partition and offset,
                 because the topic was created again.
         """
         with self._lock:
@@ -105,7 +105,7 @@ class ParquetSink:
                 times.update(zip(*(column.to_pylist() for column in stored.columns), strict=True))
         for consumed in again:
             if times.get(consumed.offset, (now := timestamp_ms_of(consumed.record))) != now:
-                raise StopGroupError(
+                raise NonRetryableError(
                     f"{folder} holds another message of {consumed.topic}[{consumed.partition}] offset "
                     f"{consumed.offset}: the topic was created again. Write it to another folder"
                 )

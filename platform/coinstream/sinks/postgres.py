@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from coinstream.consumer import ConsumedMessage
-from coinstream.errors import NonRetryableError, SinkError, StopGroupError
+from coinstream.errors import NonRetryableError, SinkError
 from coinstream.messages import MessageType, type_of
 from coinstream.records import timestamp_ms_of
 from coinstream.sinks.columns import columns_of
@@ -75,9 +75,8 @@ class PostgresSink:
 
         Raises:
             SinkError: the database does not answer; the batch is tried again.
-            NonRetryableError: the database refuses the values.
-            StopGroupError: the database already holds another message of this topic, partition and offset,
-                because the topic was created again.
+            NonRetryableError: the database refuses the values, or already holds another message of this
+                topic, partition and offset, because the topic was created again.
         """
         if not messages:
             return
@@ -173,7 +172,7 @@ class PostgresSink:
         )
         row = cursor.fetchone()
         if row is not None and row[0] != timestamp_ms_of(consumed.record):
-            raise StopGroupError(
+            raise NonRetryableError(
                 f"table {kind.name} holds another message of {consumed.topic}[{consumed.partition}] offset "
                 f"{consumed.offset}: the topic was created again. Write it to another database, or delete "
                 f"its rows from {kind.name} and {OFFSETS_TABLE}"
