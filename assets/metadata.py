@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Mapping
-from typing import Final, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
 import dagster as dg
 import msgspec
@@ -30,10 +31,26 @@ _ON_THE_WIRE: Final = {
     "btcDominance": "Bitcoin's part of the market capitalization, in per cent.",
     "ethDominance": "Ether's part of the market capitalization, in per cent.",
     "activeCryptocurrencies": "How many currencies the source counts.",
-    "bestBid": "Highest price that somebody pays.",
-    "bestAsk": "Lowest price that somebody sells at.",
+    "bestBid": "Best bid price.",
+    "bestAsk": "Best ask price.",
     "bidSize": "Quantity at the best bid, in the base currency.",
     "askSize": "Quantity at the best ask, in the base currency.",
+    "tradeId": "The exchange's id of the trade.",
+    "tradePrice": "Price of the trade, in the quote currency.",
+    "size": "Quantity, in the base currency.",
+    "side": "Side of the taker, or of the liquidation order: buy or sell.",
+    "bids": "Bid levels as [price, size], best first.",
+    "asks": "Ask levels as [price, size], best first.",
+    "depth": "Largest number of levels per side.",
+    "sequence": "The exchange's sequence number of the book.",
+    "markPrice": "Mark price, in the quote currency.",
+    "indexPrice": "Index price, in the quote currency.",
+    "lastPrice": "Price of the last trade, in the quote currency.",
+    "fundingRate": "Funding rate of the present interval, as a fraction.",
+    "nextFundingTime": "Time of the next funding payment.",
+    "openInterest": "Open interest, in the base currency.",
+    "orderId": "The exchange's id of the liquidation order.",
+    "liquidationPrice": "Price of the liquidation order, in the quote currency.",
     "timestamp": "When it was so, by the exchange's clock.",
     "lastUpdated": "When the source or the platform last saw it so; the time of the record.",
 }
@@ -60,6 +77,13 @@ MEANINGS: Final = _ON_THE_WIRE | _IN_PYTHON | _IN_TABLES
 """What the fields of messages and the columns of tables hold."""
 
 
+def _type_name(hint: Any) -> str:
+    """Return the name of a field's type without its `None`."""
+    is_union = get_origin(hint) in (Union, UnionType)
+    parts = [part for part in get_args(hint) if part is not NoneType] if is_union else [hint]
+    return " | ".join(str(getattr(part, "__name__", part)) for part in parts)
+
+
 def columns(kind: MessageType) -> dg.TableSchema:
     """Return the fields of a message, as they stand on the wire."""
     hints = get_type_hints(kind.cls)
@@ -68,7 +92,7 @@ def columns(kind: MessageType) -> dg.TableSchema:
             dg.TableColumn(
                 field.encode_name,
                 description=MEANINGS.get(field.encode_name),
-                type=str(getattr(hints[field.name], "__name__", hints[field.name])).removesuffix(" | None"),
+                type=_type_name(hints[field.name]),
                 constraints=dg.TableColumnConstraints(nullable=not field.required),
             )
             for field in msgspec.structs.fields(kind.cls)

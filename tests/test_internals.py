@@ -20,6 +20,7 @@ DAGSTER: Final[dict[str, set[str]]] = {
         "dagster._core.storage.event_log.schema.SqlEventLogStorageTable",
         "dagster._core.storage.event_log.sql_event_log.SqlEventLogStorage",
     },
+    "sensors/feeds.py": {"dagster._core.storage.tags.GRPC_INFO_TAG"},
     "sensors/failures.py": {
         "dagster._core.scheduler.instigation.InstigatorState",
         "dagster._core.scheduler.instigation.TickStatus",

@@ -121,7 +121,7 @@ def test_a_run_has_what_it_needs(run_of_a_feed: dict[str, Any]) -> None:
 
 def test_no_state_lies_in_a_pod() -> None:
     lake = SECRETS["coinstream-lake"]["stringData"]
-    assert {"COINSTREAM_LAKE_CATALOGUE_URI", "COINSTREAM_LAKE_WAREHOUSE"} <= lake.keys()
+    assert {"COINSTREAM_LAKE_CATALOG_URI", "COINSTREAM_LAKE_WAREHOUSE"} <= lake.keys()
     assert "://" in lake["COINSTREAM_LAKE_WAREHOUSE"]
 
 

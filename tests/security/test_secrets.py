@@ -33,7 +33,7 @@ def test_settings_hide_them(settings: BrokerSettings) -> None:
 
 
 def test_settings_of_lake_and_alerts_hide_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COINSTREAM_LAKE_CATALOGUE_URI", f"postgresql://lake:{SECRET}@host/lake")
+    monkeypatch.setenv("COINSTREAM_LAKE_CATALOG_URI", f"postgresql://lake:{SECRET}@host/lake")
     monkeypatch.setenv("COINSTREAM_LAKE_PROPERTIES", json.dumps({"s3.secret-access-key": SECRET}))
     monkeypatch.setenv("COINSTREAM_ALERTS", f"json://user:{SECRET}@host/hook")
     for settings in (LakeSettings(), AlertSettings()):
