@@ -73,9 +73,11 @@ class TestNames:
         trade: Any = parse(parser(), v2("trade", name, row, kind=kind)).messages[0]
         assert (trade.symbol, trade.size) == (symbol, 2)
 
-    def test_a_spot_name_of_two_splits_is_unknown(self) -> None:
+    def test_a_spot_name_is_split_by_the_quote_currencies_of_spot(self) -> None:
         row = {"ts": MS, "price": "5", "size": "2", "side": "sell", "tradeId": "1"}
-        assert parse(parser(), v2("trade", "XYZWUSDT", row)).rejected == (Reason.UNKNOWN_SYMBOL,)
+        trade: Any = parse(parser(), v2("trade", "RENDERUSDT", row)).messages[0]
+        assert trade.symbol == "RENDER/USDT"
+        assert parse(parser(), v2("trade", "ARBUSD", row)).rejected == (Reason.UNKNOWN_SYMBOL,)
 
 
 class TestFrames:

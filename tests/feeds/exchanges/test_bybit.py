@@ -99,7 +99,7 @@ class TestCategories:
         frame = {"topic": "orderbook.50.BTCUSDT", "type": "snapshot", "ts": 1672304484978, "data": data}
         found = parse(parser(), frame)
         assert found.rejected == (Reason.UNKNOWN_SYMBOL,)
-        assert "spot, linear" in found.detail
+        assert "BTC/USDT, BTC/USDT:USDT" in found.detail
 
     @pytest.mark.parametrize(
         ("more", "symbol"), [({"L": "PlusTick"}, "BTC/USDT:USDT"), ({}, "BTC/USDT")], ids=["linear", "spot"]
@@ -112,8 +112,18 @@ class TestCategories:
         frame = {"topic": "orderbook.1.BTCUSDT", "type": "snapshot", "ts": 1672304484978, "data": data}
         assert only(parse(read, frame)).symbol == symbol
 
-    def test_a_spot_name_that_is_not_listed_is_unknown(self) -> None:
+    def test_a_spot_name_is_split_by_the_quote_currencies_of_spot(self) -> None:
+        found: Any = parse(parser("spot"), trade("PAXGUSDT")).messages[0]
+        assert found.symbol == "PAXG/USDT"
         assert parse(parser("spot"), trade("OMGUSD")).rejected == (Reason.UNKNOWN_SYMBOL,)
+
+    def test_a_liquidation_tells_that_a_session_is_of_derivatives(self) -> None:
+        read = parser()
+        old = {"symbol": "ETHUSD", "side": "Sell", "price": "3384.15", "qty": "3655", "time": 1631608881954}
+        assert only(parse(read, {"topic": "liquidation.ETHUSD", "data": old})).symbol == "ETH/USD:ETH"
+        new = old | {"symbol": "GALAUSDT", "size": "1637", "updatedTime": 1673251091822}
+        found = only(parse(read, {"topic": "liquidation.GALAUSDT", "data": new, "type": "snapshot"}))
+        assert found.symbol == "GALA/USDT:USDT"
 
 
 class TestV5:

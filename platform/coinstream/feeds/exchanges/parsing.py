@@ -194,6 +194,8 @@ def each(rows: Iterable[Any], read: Callable[[Any], Found]) -> Parsed:
         except _BAD as error:
             reasons.append(Reason.BAD_VALUE)
             details.append(describe(error))
+    if not (messages or reasons):
+        reasons.append(Reason.STATUS)  # a frame without entries
     return Parsed(tuple(messages), tuple(reasons), "; ".join(details[:5]), gap)
 
 

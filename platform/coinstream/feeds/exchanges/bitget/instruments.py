@@ -10,10 +10,12 @@ import re
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from coinstream.feeds.instrument_lists import split_uniquely
-from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
+from coinstream.feeds.exchanges.joined_names import split_by_quotes
+from coinstream.feeds.instruments import Instrument, derivative, spot
 from coinstream.feeds.parsers.base import from_ms
 
+_QUOTES: Final = ("USDT", "USDC", "BTC", "ETH", "EUR", "BRL", "BGB")
+"""Quote currencies of spot."""
 _ENDINGS: Final = (("USDT", "USDT"), ("PERP", "USDC"), ("USD", "USD"))
 """Ends of the names of futures, with the quote currency that each stands for."""
 _DELIVERY: Final = re.compile(r"(\w+?)_(?:[A-Z]MCBL_)?(\d{6})")
@@ -35,14 +37,14 @@ def read(url: str, entry: Any) -> Instrument:
     return derivative(f"mix.{name}_{day}" if day else f"mix.{name}", base, quote, settle, expiry=expiry)
 
 
-def unlisted(market: str, name: str, known: InstrumentList) -> Instrument | None:
+def unlisted(market: str, name: str) -> Instrument | None:
     """Return the instrument of a name that is not listed, where the name leaves no doubt.
 
-    A line of futures has one quote currency, which ends the name. A spot name is split only where one
-    split is possible.
+    A line of futures has one quote currency, which ends the name. Spot has the quote currencies of
+    `_QUOTES`, of which none ends in another one.
     """
     if market == "spot":
-        parts = split_uniquely(name, known)
+        parts = split_by_quotes(name, _QUOTES)
         return spot(f"spot.{name}", *parts) if parts else None
     found = _DELIVERY.fullmatch(name)
     contract, expiry = (found[1], _day(found[2])) if found else (name, None)

@@ -96,7 +96,7 @@ class BitgetParser(ExchangeParser):
         """
         found = self.instruments.get(f"{market}.{name}")
         if found is None:
-            found = names.unlisted(market, name, self.instruments)
+            found = names.unlisted(market, name)
             if found is None:
                 raise UnknownSymbolError(f"{name!r} is not in the {market} instruments of {self.exchange}")
             self.instruments.add([found])

@@ -12,12 +12,15 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
+from coinstream.feeds.exchanges.joined_names import split_by_quotes
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
 from coinstream.feeds.parsers.base import from_ms
 
 CATEGORIES: Final = ("spot", "linear", "inverse", "option")
 MONTH_CODES: Final = "FGHJKMNQUVXZ"
 """Letters of the months of futures contracts, January first."""
+_QUOTES: Final = ("USDT", "USDC", "BTC", "ETH", "DAI", "EUR", "BRZ", "BRL", "PLN", "TRY", "USDE", "MNT")
+"""Quote currencies of spot."""
 _OPTION: Final = re.compile(r"([A-Z0-9]+)-(\d{1,2}[A-Z]{3}\d{2})-([0-9.]+)-([CP])(?:-(USDT|USDC))?")
 _DATED: Final = re.compile(r"([A-Z0-9]+?)(USDT)?-(\d{1,2}[A-Z]{3}\d{2})")
 _CODED: Final = re.compile(r"([A-Z0-9]+)USD([FGHJKMNQUVXZ])(\d{2})")
@@ -65,15 +68,21 @@ def read(url: str, entry: Any) -> Instrument | None:
 def found_in(known: InstrumentList, name: str, category: str) -> Instrument | None:
     """Return the instrument of a name in a category, from the list or from the name itself.
 
-    The name of a contract tells its currencies, since each category has few quote currencies. A spot name
-    does not.
+    A name tells its currencies, since each category has few quote currencies, of which none ends in
+    another one.
     """
     found = known.get(f"{category}.{name}")
-    if found is None and (category != "spot" and name):
+    if found is None and name:
         found = _derived(name, category)
         if found is not None:
             known.add([found])
     return found
+
+
+def candidates(known: InstrumentList, name: str, categories: tuple[str, ...]) -> list[Instrument]:
+    """Return what a name may mean in these categories, one instrument per category that has it."""
+    found = (found_in(known, name, category) for category in categories)
+    return [instrument for instrument in found if instrument is not None]
 
 
 def _contract(
@@ -93,6 +102,9 @@ def _contract(
 
 
 def _derived(name: str, category: str) -> Instrument | None:
+    if category == "spot":
+        parts = split_by_quotes(name, _QUOTES)
+        return spot(f"spot.{name}", *parts) if parts else None
     if category == "option":
         return _option(name)
     if category == "inverse" and (code := _CODED.fullmatch(name)):

@@ -125,7 +125,7 @@ class BybitParser(BybitV5Parser):
         if "data" not in value:
             refused = str(value.get("code", "0")) != "0"
             return rejected(Reason.REFUSED, str(value.get("msg"))) if refused else ACKNOWLEDGED
-        self.category = "spot"
+        self._infer(is_spot=True)
         params, data = value["params"], value["data"]
         instrument = self.named(params.get("symbolName") or params["symbol"])
         if topic == "trade":

@@ -35,6 +35,7 @@ from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.parsers.base import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, from_ms, rejected
 
 _TIMEFRAMES: Final = {"D": "1d", "W": "1w", "M": "1M"}
+_DERIVATIVES: Final = ("linear", "inverse", "option")
 _CONTROL: Final = frozenset({"subscribe", "unsubscribe", "auth", "COMMAND_RESP"})
 
 
@@ -44,6 +45,8 @@ class BybitV5Parser(ExchangeParser):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.category = ""
+        self._categories: tuple[str, ...] = names.CATEGORIES
+        self._resolved: dict[tuple[tuple[str, ...], str], Instrument] = {}
         self._tickers: dict[str, dict[str, Any]] = {}
 
     def opened(self, url: str) -> None:
@@ -84,35 +87,25 @@ class BybitV5Parser(ExchangeParser):
         Raises:
             UnknownSymbolError: no category has it, or several have and nothing tells which is meant.
         """
-        if self.category:
-            found = names.found_in(self.instruments, name, self.category)
-            if found is not None:
-                return found
-            raise UnknownSymbolError(f"{name!r} is not in the {self.category} instruments of {self.exchange}")
-        some = {category: self.instruments.get(f"{category}.{name}") for category in names.CATEGORIES}
-        listed = {category: found for category, found in some.items() if found is not None}
-        if not listed and "-" in name:
-            category = "option" if name.count("-") > 1 else "linear"
-            found = names.found_in(self.instruments, name, category)
-            listed = {category: found} if found is not None else {}
-        if len(listed) == 1:
-            return next(iter(listed.values()))
-        candidates = ", ".join(listed) or "no category"
+        categories = (self.category,) if self.category else self._categories
+        resolved = self._resolved.get((categories, name))
+        if resolved is not None:
+            return resolved
+        found = names.candidates(self.instruments, name, categories)
+        if len(found) == 1:
+            self._resolved[categories, name] = found[0]
+            return found[0]
+        if not found:
+            where = self.category or "any category"
+            raise UnknownSymbolError(f"{name!r} is not in the instruments of {where} of {self.exchange}")
+        meant = ", ".join(instrument.symbol for instrument in found)
         raise UnknownSymbolError(
-            f"{name!r} is a name in {candidates} of {self.exchange}; the address of the session is missing"
+            f"{name!r} may be {meant} of {self.exchange}; the address of the session is missing"
         )
 
-    def _infer(self, *, is_spot: bool, name: str) -> None:
-        """Tell the category from a frame that only one of them can have, where no address did."""
-        if self.category:
-            return
-        if is_spot:
-            self.category = "spot"
-        elif name.count("-") > 1:
-            self.category = "option"
-        else:
-            contract = names.found_in(self.instruments, name, "inverse")
-            self.category = "linear" if contract is None else "inverse"
+    def _infer(self, *, is_spot: bool) -> None:
+        """Note what only spot or only derivatives send, for sessions without an address."""
+        self._categories = ("spot",) if is_spot else _DERIVATIVES
 
     def _control(self, value: Any, frame: Frame, received: datetime) -> Parsed:
         if value.get("op") in ("ping", "pong") or value.get("ret_msg") == "pong":
@@ -161,9 +154,9 @@ class BybitV5Parser(ExchangeParser):
     def _ticker(self, data: Any, value: Any, received: datetime) -> Found:
         name = data["symbol"]
         if {"bid1Price", "fundingRate", "bidPrice", "markPrice"} & data.keys():
-            self._infer(is_spot=False, name=name)
+            self._infer(is_spot=False)
         elif value.get("type") == "snapshot":
-            self._infer(is_spot=True, name=name)
+            self._infer(is_spot=True)
         before = self._tickers.get(name)
         if value.get("type") == "delta":
             if before is None:
@@ -213,7 +206,7 @@ class BybitV5Parser(ExchangeParser):
 
     def _trade(self, row: Any, received: datetime) -> Found:
         name = row["s"]
-        self._infer(is_spot="L" not in row and "-" not in name, name=name)
+        self._infer(is_spot="L" not in row and "-" not in name)
         yield from self.state.trade(
             self.named(name),
             number(row["p"]),
@@ -232,7 +225,7 @@ class BybitV5Parser(ExchangeParser):
 
     def _liquidation(self, row: Any, received: datetime) -> Found:
         name = row.get("s") or row["symbol"]
-        self._infer(is_spot=False, name=name)
+        self._infer(is_spot=False)
         position = side_of(row.get("S") or row["side"])
         yield self.state.liquidation(
             self.named(name),

@@ -55,8 +55,13 @@ def option(name: str, size: float) -> Instrument | None:
 
 
 def unlisted(identity: str) -> Instrument | None:
-    """Return the spot market of a name that is not listed; the size of a contract is not in its name."""
+    """Return the spot market of a name that is not listed, or the inverse contract of Bitcoin.
+
+    The size of any other contract is not in its name.
+    """
     market, _, name = identity.partition(".")
+    if identity == "futures.BTC_USD":
+        return derivative(identity, "BTC", "USD", "BTC", inverse=True)
     base, _, quote = name.rpartition("_")
     if market != "spot" or not (base.isalnum() and quote.isalnum()):
         return None

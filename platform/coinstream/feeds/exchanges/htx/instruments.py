@@ -11,9 +11,11 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from coinstream.feeds.instrument_lists import split_uniquely
+from coinstream.feeds.exchanges.joined_names import split_by_quotes
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
 
+_QUOTES: Final = ("USDT", "HUSD", "BTC", "ETH", "HT", "TRX", "USDC", "USDD")
+"""Quote currencies of spot."""
 _PERIOD: Final = re.compile(r"([A-Z0-9]+)(-USDT)?[_-](CW|NW|CQ|NQ)")
 _DATED: Final = re.compile(r"([A-Z0-9]+?)(-USDT-)?(\d{6})")
 _OPTION: Final = re.compile(r"([A-Z0-9]+)-USDT-(\d{6})-([CP])-([0-9.]+)")
@@ -87,7 +89,7 @@ def _quarters(year: int) -> list[datetime]:
 
 def _unlisted(name: str, known: InstrumentList) -> Instrument | None:
     if name.islower() and name.isalnum():
-        parts = split_uniquely(name, known)
+        parts = split_by_quotes(name, _QUOTES)
         return spot(name, *parts) if parts else None
     option, dated = _OPTION.fullmatch(name), _DATED.fullmatch(name)
     if option is not None:
