@@ -143,7 +143,7 @@ def run(
 
 @contextmanager
 def simulator(rate: float, symbols: Sequence[str] = SYMBOLS) -> Iterator[tuple[str, psutil.Process]]:
-    """A simulated exchange in a process of its own: its address, and the process."""
+    """Yield a simulated exchange in a process of its own: its address, and the process."""
     command = [sys.executable, "-m", "coinstream", "simulate", "--port", "0", "--rate", str(rate), "--json"]
     for symbol in symbols:
         command += ["--symbol", symbol]
@@ -173,7 +173,7 @@ def feed_rate(
     symbols: Sequence[str] = SYMBOLS,
     limit: int | None = None,
 ) -> FeedReport:
-    """A run of the direct feed. Every quote received must have been acknowledged."""
+    """Run the direct feed; every received quote must have been acknowledged."""
     base = f"{address}/{EXCHANGE}"
     adapter = adapters()[EXCHANGE](base.replace("http", "ws", 1), base)
     # The bench's topic is that of an exchange of this name.
@@ -188,7 +188,7 @@ def feed_rate(
 
 
 def ccxt_rate(brokers: BrokerSettings, settings: ProducerSettings, address: str, seconds: float) -> float:
-    """The same by ccxt's client: what it hands out of the same stream, to the general topics."""
+    """Return the rate of ccxt's client on the same stream, published to the general topics."""
     base = f"{address}/{EXCHANGE}"
     options = ccxt_options(EXCHANGE, base, base.replace("http", "ws", 1))
     feed = CcxtFeed(EXCHANGE, SYMBOLS, ("level1",), options=options)

@@ -152,7 +152,7 @@ def costed(
     messages: int,
     costs: list[float],
 ) -> Repetition:
-    """The work in a folder of its own; the processor time of a row, in microseconds, is added to `costs`."""
+    """Run the work in a folder of its own and append its CPU time per row, in µs, to `costs`."""
 
     def once() -> float:
         started = time.process_time()
@@ -166,7 +166,7 @@ def costed(
 
 @contextmanager
 def folder_of_its_own() -> Iterator[Path]:
-    """An empty folder, removed at the end."""
+    """Yield an empty folder, removed at the end."""
     with tempfile.TemporaryDirectory(prefix="coinstream-bench-lake-") as folder:
         yield Path(folder)
 

@@ -85,7 +85,7 @@ def sharing_partitions(
 def sharing_keys(
     brokers: BrokerSettings, topic: str, messages: int, shards: int, repetitions: int, bare: Sequence[Cost]
 ) -> dict[str, float]:
-    """Processes that read all partitions and handle the messages of their keys."""
+    """Measure processes that read all partitions and handle the messages of their keys."""
     costs = []
     for _ in range(repetitions):
         group = f"bench-{time.time_ns()}"
@@ -100,7 +100,7 @@ Job = tuple[BrokerSettings, str, str, Shard | None, int | None]
 def _member(
     shared: Shared, brokers: BrokerSettings, topic: str, group: str, shard: Shard | None, share: int | None
 ) -> None:
-    """A typed batch handler with commits, in a process of its own."""
+    """Run a typed batch handler with commits, in a process of its own."""
     begin, first, last = threading.Event(), 0.0, 0.0
 
     def handle(batch: list[ConsumedMessage]) -> None:
@@ -132,7 +132,7 @@ def _member(
 
 
 def bare_reading(brokers: BrokerSettings, topic: str, messages: int) -> Cost:
-    """A bare consumer that does nothing with what comes."""
+    """Return the cost of a bare consumer that discards its messages."""
     cpu, clock = time.process_time(), 0.0
     consumer = Consumer(reader_config(brokers, READING, f"bench-{time.time_ns()}"))
     consumer.subscribe([topic])

@@ -17,7 +17,7 @@ MARKETS = tuple(f"COIN{number}/USDT" for number in range(40))
 
 
 def feeding(brokers: BrokerSettings, address: str, shards: int, messages: int) -> dict[str, Any]:
-    """A direct feed of the symbols of one exchange, in so many shards: from the websocket to acknowledged."""
+    """Run a direct feed of one exchange in shards, from the websocket to acknowledged."""
     spawn = multiprocessing.get_context("spawn")
     start, answers = spawn.Barrier(shards), spawn.SimpleQueue()
     with bench_topic(brokers, f"{LEVEL1.topic}-bench", PARTITIONS) as topic:

@@ -79,7 +79,7 @@ def land(web: DagsterClient) -> None:
 
 
 def crossed() -> bytes:
-    """A quote whose bid is above its ask."""
+    """Return a quote whose bid is above its ask."""
     at = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.000Z}"
     sizes = {"bestBid": 61_020.5, "bestAsk": 61_002.1, "bidSize": 0.4, "askSize": 1.2}
     return json.dumps(
@@ -95,7 +95,7 @@ def send(bootstrap: str, topic: str, value: bytes) -> None:
 
 
 def stop_a_consumer(bootstrap: str) -> None:
-    """A group that handled some messages and went away; a lag is measured and an alert raised."""
+    """Stop a group after some messages, so that a lag is measured and an alert is raised."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": GROUP, "auto.offset.reset": "earliest"})
     consumer.subscribe(["crypto-level1"])
     deadline = time.monotonic() + 60
@@ -106,20 +106,20 @@ def stop_a_consumer(bootstrap: str) -> None:
 
 
 def take(page: Page, path: str, name: str, text: str) -> None:
-    """A picture of a page, once it shows the text."""
+    """Take a picture of a page once it shows the text."""
     page.goto(path)
     page.get_by_text(text).first.wait_for()
     shoot(page, name)
 
 
 def shoot(page: Page, name: str) -> None:
-    """A picture of what is on the page."""
+    """Take a picture of the page as it is."""
     page.wait_for_timeout(SETTLE_MS)
     page.screenshot(path=IMAGES / f"{name}.png")
 
 
 def lineage(page: Page) -> None:
-    """The graph, with the exchanges folded: there are many."""
+    """Show the graph with the exchanges folded: there are many."""
     expanded = "%2C".join(f"global%40global%3A{group}" for group in GROUPS)
     page.goto(f"/asset-groups?expanded={expanded}")
     page.get_by_text("market_data", exact=True).first.wait_for()
@@ -131,7 +131,7 @@ def lineage(page: Page) -> None:
 
 
 def plots(page: Page) -> None:
-    """The numbers of all runs of the feed."""
+    """Show the numbers of all runs of the feed."""
     page.get_by_role("button", name="Plots").first.click()
     page.get_by_role("main").or_(page.locator("body")).get_by_role("button", name="Events").last.click()
     page.get_by_text("messages_per_second").first.scroll_into_view_if_needed()
@@ -139,7 +139,7 @@ def plots(page: Page) -> None:
 
 
 def checks(page: Page) -> None:
-    """A check of a table that failed, with the message that is to blame."""
+    """Show a failed check of a table with the message that failed it."""
     page.goto("/assets/tables/level1?view=checks")
     page.get_by_text("bid_at_most_ask", exact=True).first.click()
     page.get_by_text("do not meet it").first.wait_for()
@@ -147,7 +147,7 @@ def checks(page: Page) -> None:
 
 
 def report(page: Page) -> None:
-    """The page of `coinstream lake report`."""
+    """Show the page of `coinstream lake report`."""
     with TemporaryDirectory() as folder:
         written = write_report(Lake(), Path(folder) / "report.html", hours=24)
         page.goto(Path(written.path).resolve().as_uri())
@@ -155,7 +155,7 @@ def report(page: Page) -> None:
 
 
 def alert(page: Page, web: DagsterClient) -> None:
-    """The tick that alerted, with its text."""
+    """Show the tick that alerted, with its text."""
     wait_for(lambda: any(GROUP in run for run in catch_ups(web)), f"an alert on the group {GROUP}")
     page.goto("/locations/coinstream/sensors/lag_sensor?status=SUCCESS")
     page.get_by_text("1 run requested").first.wait_for()
@@ -174,13 +174,13 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 
 def catch_ups(web: DagsterClient) -> list[str]:
-    """The groups that catch-ups were launched for."""
+    """Return the groups that catch-ups were launched for."""
     found = web.ask(_RUNS)["runsOrError"]["results"]
     return [tag["value"] for run in found for tag in run["tags"] if tag["key"] == "coinstream/catch_up"]
 
 
 def lag(page: Page) -> None:
-    """The plots of a topic, on which the lag of its slowest group is one."""
+    """Show the plots of a topic, among them the lag of its slowest group."""
     plot = page.get_by_text("lag_messages", exact=True).first
 
     def is_plotted() -> bool:

@@ -37,7 +37,7 @@ _PATIENCE_S: Final = 600
 
 
 def environment() -> Path:
-    """The Python of the peers' environment, which is made on first use and when the lock changes.
+    """Return the Python of the peers' environment, which is made on first use and when the lock changes.
 
     Raises:
         CoinstreamError: it cannot be made. Says why.
@@ -63,7 +63,7 @@ def _run(words: list[str | Path]) -> None:
 
 @contextmanager
 def quotes_file(exchange: str, messages: int) -> Iterator[Path]:
-    """The messages that all send, as the platform writes them, one a line."""
+    """Yield the messages that all send, as the platform writes them, one a line."""
     encode = Encoder().encode
     with TemporaryDirectory(prefix="coinstream_bench_") as folder:
         file = Path(folder) / "quotes.jsonl"

@@ -77,13 +77,13 @@ def report(library: str, rate: float) -> None:
 
 
 def prepared(job: Job) -> Iterator[Level1]:
-    """The messages to send, as objects made beforehand."""
+    """Return the messages to send, created before the measurement."""
     quotes = [decode(line) for line in Path(job.quotes).read_bytes().splitlines()]
     return itertools.islice(itertools.cycle(quotes), job.messages)
 
 
 def milliseconds(message: Level1) -> int:
-    """The record's timestamp."""
+    """Return the record's timestamp."""
     return int(message.last_updated.timestamp() * 1000)
 
 
@@ -105,7 +105,7 @@ class Tally:
         self.done(1)
 
     def start(self) -> None:
-        """The first message is here."""
+        """Start the clock at the first message."""
         if not self._started:
             self._started = time.perf_counter()
 
