@@ -30,6 +30,7 @@ class Reason(StrEnum):
     NO_SIZES = "quote without sizes"
     LENDING = "lending rate, no price"
     ONE_SIDED = "quote with an empty side"
+    EMPTY = "frame without entries"
     INCOMPLETE = "delta before its first full ticker"
     DUPLICATE = "duplicate"
     OUT_OF_DATE = "older than what was sent before"

@@ -124,7 +124,7 @@ def test_candles() -> None:
         (frame("nosuch", {}), Reason.UNKNOWN),
         (frame("v4_trades", {}), Reason.BAD_VALUE),
         (frame("v4_trades", {}) | {"id": "NOSUCH"}, Reason.UNKNOWN_SYMBOL),
-        (frame("v4_markets", {}), Reason.STATUS),
+        (frame("v4_markets", {}), Reason.EMPTY),
     ],
 )
 def test_a_frame_without_a_message_has_its_reason(value: object, reason: Reason) -> None:

@@ -96,8 +96,7 @@ class DydxParser(ExchangeParser):
                 trades = [row for change in changes for row in change["trades"]]
                 # Newest first: reversed before sorting, so that trades of one time keep their order.
                 rows = ascending(trades[::-1], lambda row: row["createdAt"])
-                found = each(rows, lambda row: self._trade(instrument, row, received))
-                return found if found.messages or found.rejected else ACKNOWLEDGED
+                return each(rows, lambda row: self._trade(instrument, row, received))
             case "v4_orderbook":
                 instrument = self.instrument(value["id"])
                 return each(changes, lambda row: self._book(instrument, row, begins, received))
@@ -106,8 +105,7 @@ class DydxParser(ExchangeParser):
                 return each(ascending(rows, lambda row: row["startedAt"]), partial(self._candle, received))
             case "v4_markets":
                 entries = [entry for change in changes for entry in _markets(change)]
-                found = each(entries, lambda entry: self._market(entry[0], entry[1], received))
-                return found if found.messages or found.rejected else STATUS
+                return each(entries, lambda entry: self._market(entry[0], entry[1], received))
         return STATUS if channel.startswith("v4_") else rejected(Reason.UNKNOWN, f"channel {channel!r}")
 
     def _trade(self, instrument: Instrument, row: Any, received: datetime) -> Found:

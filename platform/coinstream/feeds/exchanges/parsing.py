@@ -74,7 +74,8 @@ class ExchangeParser:
 
     def parse(self, frame: Frame) -> Parsed:
         """See `Parser.parse`."""
-        return guarded(lambda: self.read(frame))
+        found = guarded(lambda: self.read(frame))
+        return found if found.messages or found.rejected else found._replace(rejected=(Reason.EMPTY,))
 
     def parse_many(self, payloads: Sequence[bytes], received_ns: int, stats: FeedStats) -> Batch:
         """Parse the frames of one socket read and count them.

@@ -78,7 +78,7 @@ class BybitAdapter(ExchangeAdapter):
             category = result.get("category", "") if isinstance(result, dict) else ""
             address = url if "category=" in url else f"{url}?category={category}"
             found = [names.read(address, entry) for entry in entries]
-        except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise FeedError(f"bybit: cannot read instruments at {url}: {error}") from error
         return [instrument for instrument in found if instrument is not None]
 

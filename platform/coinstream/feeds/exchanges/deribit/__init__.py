@@ -113,7 +113,7 @@ class DeribitAdapter(ExchangeAdapter):
         reply.raise_for_status()
         try:
             rows = msgspec.json.decode(reply.content)["result"]["trades"]
-        except (msgspec.DecodeError, KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise FeedError(f"deribit: cannot read trades at {url}: {error}") from error
         push = {"method": "subscription", "params": {"channel": f"trades.{name}.100ms", "data": rows}}
         parser = DeribitParser(self.exchange, InstrumentList())

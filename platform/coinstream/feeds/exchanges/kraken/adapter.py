@@ -76,7 +76,7 @@ class KrakenAdapter(ExchangeAdapter):
         try:
             result = msgspec.json.decode(body)["result"]
             return [market for key, pair in result.items() for market in _markets(key, pair)]
-        except (msgspec.DecodeError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise FeedError(f"{self.exchange}: cannot read the instruments at {url}: {error}") from error
 
     async def clock_ms(self, http: httpx.AsyncClient) -> float | None:

@@ -72,7 +72,7 @@ class OkxAdapter(ExchangeAdapter):
         try:
             entries = msgspec.json.decode(body)["data"]
             found = [names.read(entry) for entry in entries]
-        except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
+        except (msgspec.DecodeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise FeedError(f"{self.exchange}: cannot read instruments at {url}: {error}") from error
         return [instrument for instrument in found if instrument is not None]
 

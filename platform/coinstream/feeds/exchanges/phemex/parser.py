@@ -125,7 +125,7 @@ class PhemexParser(ExchangeParser):
         rows = ascending(body[::-1], lambda row: row[0])
         found = each(rows, lambda row: self._trade(instrument, scale, row, repeats, received))
         self._newest[instrument.id] = max(self._newest.get(instrument.id, 0), *(row[0] for row in rows), 0)
-        return found if found.messages or found.rejected else STATUS
+        return found
 
     def _trade(
         self, instrument: Instrument, scale: _Scale, row: Any, repeats: int, received: datetime

@@ -1,0 +1,100 @@
+"""No parser raises, whatever a frame holds: truncated, binary, nested or wrongly typed data."""
+
+from __future__ import annotations
+
+import gzip
+import random
+from contextlib import suppress
+from functools import cache
+from typing import Any, Final
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coinstream.errors import FeedError
+from coinstream.feeds.exchanges.discovery import adapters
+from coinstream.feeds.parsers.base import Frame, Parser
+from coinstream.feeds.protocols import new_parser
+from coinstream.feeds.recordings import read
+from tests.feeds.exchanges.recorded import EXCERPTS, RECEIVED_NS
+
+URLS: Final = (
+    *(None, None, None, "https://www.bitstamp.net/api/v2/order_book/btcusd/"),
+    *("https://api.binance.com/api/v3/depth?symbol=BTCUSDT", "https://api.gemini.com/v1/book/btcusd"),
+    *("https://ascendex.com/api/pro/v1/depth?symbol=BTC%2FUSDT", "https://example.com/"),
+)
+BARE: Final = (
+    *(b"", b"null", b"5", b"true", b'"x"', b"[]", b"{}", b"[1]", b"[[]]", b"[1,2,3]", b"\x00\xff", b"pong"),
+    *(b'{"type":5}', b'{"event":{}}', b'{"channel":[],"data":{}}', b'{"e":"depthUpdate"}', b'{"data":null}'),
+    *(b'{"topic":7,"data":[{}]}', b'{"method":"subscribe","params":[]}', gzip.compress(b"{}")[:9]),
+)
+JUNK: Final[tuple[Any, ...]] = (
+    *(None, True, -1, 0, 1e300, 2**63, 10**30, "", "x", "NaN", "1e309", "-0", "9" * 400, [], {}, [[]]),
+    *({"a": 1}, ["x"] * 3, "2021-13-40T00:00:00Z", "\x00", "99999999999999999999"),
+)
+
+
+@cache
+def seeds(exchange: str) -> tuple[bytes, ...]:
+    """Return frames of the exchange from its excerpts, and what any exchange might get."""
+    frames = list(BARE)
+    for path in sorted(EXCERPTS.glob(f"{exchange}.*gz")):
+        lines = [line.frame.payload for line in read(path) if line.reason is None]
+        frames += [payload[:4000] for payload in lines[:: max(1, len(lines) // 60)]]
+    return tuple(frames)
+
+
+def mutated(value: Any, chance: random.Random) -> Any:
+    """Return JSON data with some values replaced, fields removed and lists cut."""
+    if chance.random() < 0.1:
+        return chance.choice(JUNK)
+    if isinstance(value, dict):
+        found = {key: mutated(item, chance) for key, item in value.items()}
+        if found and chance.random() < 0.1:
+            found.pop(chance.choice(list(found)))
+        return found
+    if isinstance(value, list):
+        rows = [mutated(item, chance) for item in value[:6]]
+        return rows[: chance.randrange(len(rows) + 1)] if chance.random() < 0.1 else rows
+    return value
+
+
+def payload(exchange: str, chance: random.Random) -> bytes:
+    """Return a damaged frame of the exchange."""
+    seed = chance.choice(seeds(exchange))
+    match chance.randrange(6):
+        case 0:
+            return seed[: chance.randrange(len(seed) + 1)]
+        case 1:
+            return bytes(byte if chance.random() > 0.02 else chance.randrange(256) for byte in seed)
+        case 2:
+            return b"[" * chance.choice((400, 100_000)) + seed
+    try:
+        value = msgspec.json.decode(seed)
+    except msgspec.DecodeError:
+        return seed
+    return msgspec.json.encode(mutated(value, chance))
+
+
+def check(parser: Parser, frame: Frame) -> None:
+    """Parse a frame: it gives valid messages or reasons."""
+    parsed = parser.parse(frame)
+    assert parsed.messages or parsed.rejected
+    for message in parsed.messages:
+        assert msgspec.convert(msgspec.to_builtins(message), type(message)) == message
+
+
+@pytest.mark.parametrize("exchange", sorted(adapters()))
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(start=st.integers(0, 2**32))
+def test_a_damaged_frame_gives_a_reason(exchange: str, start: int) -> None:
+    chance = random.Random(start)
+    adapter, parser = adapters()[exchange](), new_parser(exchange)
+    for _ in range(5):
+        frame = Frame(RECEIVED_NS, payload(exchange, chance), chance.choice(URLS))
+        check(parser, frame)
+        adapter.answer(frame)
+        with suppress(FeedError):
+            adapter.parse_instruments(chance.choice(adapter.instruments_urls or ("",)), frame.payload)
