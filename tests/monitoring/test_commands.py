@@ -12,7 +12,11 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from typer.testing import CliRunner
 
+import coinstream.cli.health
+import coinstream.cli.lag
+import coinstream.cli.top
 from coinstream.cli.rendering import duration
 from coinstream.local_broker import LocalBroker
 from tests.command_line import run_cli
@@ -139,3 +143,25 @@ def test_a_deleted_group_does_not_exist(broker: LocalBroker, group: tuple[str, s
     admin = AdminClient({"bootstrap.servers": broker.bootstrap})
     admin.delete_consumer_groups([group[0]])[group[0]].result(30)
     assert run_cli("lag", group[0]).exit_code == 1
+
+
+def test_a_group_cannot_write_to_the_terminal(
+    broker: LocalBroker, topic: TopicFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDPANDA_BROKERS", broker.bootstrap)
+    name, evil = topic(), unique("\x1b]0;owned\x07[bold]group")
+    consumer = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": evil})
+    consumer.commit(offsets=[TopicPartition(name, 0, 0)], asynchronous=False)
+    consumer.close()
+    for app, arguments in (
+        (coinstream.cli.lag.app, []),
+        (coinstream.cli.lag.app, [evil]),
+        (coinstream.cli.health.app, [evil]),
+        (coinstream.cli.top.app, ["--once"]),
+    ):
+        shown = CliRunner().invoke(app, arguments).stdout
+        assert "owned" in shown
+        assert "[bold]" in shown
+        assert "\x1b" not in shown
+        assert "\x07" not in shown
+    AdminClient({"bootstrap.servers": broker.bootstrap}).delete_consumer_groups([evil])[evil].result(30)

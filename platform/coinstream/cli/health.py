@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from coinstream.cli.output import AsJson, console, print_json
@@ -21,6 +22,7 @@ from coinstream.monitoring.history import lag_history
 from coinstream.monitoring.lag import LagMonitor
 from coinstream.monitoring.probe import check_producer
 from coinstream.monitoring.status import Status, worst_status
+from coinstream.text import printable
 
 app = typer.Typer()
 
@@ -77,5 +79,6 @@ def _table(
         table.add_row("producer", styled(producer.status), "", "", producer.detail)
     for one in groups:
         oldest = "" if one.error else duration(one.seconds)
-        table.add_row(f"group {one.group}", styled(one.status), f"{one.lag:,}", oldest, one.detail)
+        name, detail = escape(printable(one.group)), escape(printable(one.detail))
+        table.add_row(f"group {name}", styled(one.status), f"{one.lag:,}", oldest, detail)
     return table

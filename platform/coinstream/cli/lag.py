@@ -18,6 +18,7 @@ from coinstream.monitoring.group_evaluation import GroupEvaluation, evaluate_gro
 from coinstream.monitoring.history import lag_history
 from coinstream.monitoring.lag import GroupLag, LagMonitor, PartitionLag, TimeLagSource
 from coinstream.settings import LagSettings
+from coinstream.text import printable
 
 app = typer.Typer()
 
@@ -111,7 +112,7 @@ def _render(monitor: LagMonitor, group: str | None, every: bool) -> RenderableTy
     found = evaluate_group(one, monitor.settings)
     return Group(
         _groups_table(groups, monitor.settings),
-        f"{styled(found.health)}: {escape(found.detail)}",
+        f"{styled(found.health)}: {escape(printable(found.detail))}",
         *_partitions(one, every),
         *_remarks(one),
     )

@@ -8,12 +8,14 @@ from typing import Annotated
 
 import typer
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from coinstream.cli.output import AsJson, console, print_json
 from coinstream.cli.rendering import Interval, asked_broker, duration, per_second, stream, styled, watch
 from coinstream.monitoring.snapshot import Snapshot, SnapshotReader
+from coinstream.text import printable
 
 app = typer.Typer()
 
@@ -90,7 +92,7 @@ def _topics_table(shown: Snapshot, every: bool) -> Table:
             f"{line.records:,}",
             "-" if line.newest_s is None else duration(line.newest_s),
             f"{line.lag:,}" if line.lag else "0",
-            line.slowest or "",
+            escape(printable(line.slowest or "")),
         )
     if not lines:
         table.add_row("no topic holds a record", "", "", "", "", "", "", "")
@@ -103,7 +105,7 @@ def _groups_table(shown: Snapshot) -> Table:
         table.add_column(name, justify="right")
     for group in sorted(shown.groups, key=lambda group: -group.lag):
         table.add_row(
-            group.group,
+            escape(printable(group.group)),
             styled(group.status),
             styled(group.verdict) if group.verdict is not None else "-",
             group.state.lower(),
