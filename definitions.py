@@ -10,9 +10,11 @@ from typing import Final
 import dagster as dg
 
 import assets.candles
+import assets.dead_letters
 import assets.feeds
 import assets.lake
 import assets.quality
+import assets.quarantine
 import assets.topic_checks
 import assets.topic_health
 import assets.topics
@@ -29,10 +31,12 @@ from resources.lake import LakeResource
 MODULES: Final = (
     assets.topics,
     assets.topic_checks,
+    assets.dead_letters,
     assets.feeds,
     assets.topic_health,
     assets.lake,
     assets.quality,
+    assets.quarantine,
     assets.candles,
     sensors.lag,
     sensors.health,

@@ -1,7 +1,8 @@
 """Feeds as one partitioned asset: a partition is a feed, a run publishes it for a while."""
 
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
@@ -9,14 +10,14 @@ import dagster as dg
 from pydantic import Field
 
 from assets.termination import run_interruptibly
-from assets.topics import FEEDS_KEY, OWNERS, SPECS, STREAM, topic_key, topics
+from assets.topics import FEEDS_KEY, OWNERS, SPECS, STREAM, newest_messages, topic_key, topics
 from coinstream.feeds.lease import FeedLease
 from coinstream.feeds.registry import DEFAULT, Options, entries, open_feed
-from coinstream.feeds.runner import FeedReport, Quantiles
+from coinstream.feeds.runner import FeedReport, Progress, Quantiles
 from coinstream.feeds.runner import run_feed as run
 from coinstream.monitoring.prometheus_sd import serving_metrics
 from coinstream.sampling import end_offsets
-from coinstream.settings import HomeSettings
+from coinstream.settings import BrokerSettings, HomeSettings
 from resources.admin import AdminResource
 from resources.client import RedpandaResource
 
@@ -51,6 +52,9 @@ _OFFSETS_SCHEMA: Final = dg.TableSchema(
     ]
 )
 
+
+PROGRESS_EVERY_S: Final = 60.0
+"""A run logs its progress this often."""
 
 Counts = Mapping[tuple[str, int], int]
 """A number by topic and partition."""
@@ -111,7 +115,13 @@ def market_data(
 
         def publish(stop: threading.Event) -> FeedReport:
             return run(
-                feed, redpanda, duration_s=config.duration_s, limit=config.limit, lease=lease, stop=stop
+                feed,
+                redpanda,
+                duration_s=config.duration_s,
+                limit=config.limit,
+                lease=lease,
+                stop=stop,
+                on_progress=_progress_logger(context, feed.name),
             )
 
         try:
@@ -123,11 +133,38 @@ def market_data(
         return dg.MaterializeResult(metadata=_metadata(report, redpanda.delivered, ends), data_version=STREAM)
 
 
+def _progress_logger(context: dg.AssetExecutionContext, feed: str) -> Callable[[Progress], None]:
+    """Return a callback that logs how far a run is, and notes it on the exchange's page, once a minute."""
+    due = time.monotonic() + PROGRESS_EVERY_S
+
+    def on_progress(now: Progress) -> None:
+        nonlocal due
+        if time.monotonic() < due:
+            return
+        due = time.monotonic() + PROGRESS_EVERY_S
+        text = f"{feed}: {now.messages:,} messages in {now.seconds:,.0f} s ({now.rate:,.0f}/s)"
+        context.log.info(text)
+        context.log_event(
+            dg.AssetObservation(
+                exchange_key(FEEDS[context.partition_key].exchange),
+                description=text,
+                metadata={
+                    "feed": feed,
+                    "messages": now.messages,
+                    "messages_per_second": now.rate,
+                    "by_type": _counts("type", now.by_type),
+                },
+            )
+        )
+
+    return on_progress
+
+
 def _observe(context: dg.AssetExecutionContext, admin: AdminResource, delivered: Counts) -> Counts:
     """Note on each topic's page what this run brought; the ends of the partitions."""
     ends = end_offsets(admin.settings(), delivered)
     for topic in sorted({topic for topic, _ in delivered}):
-        context.log_event(_observation(topic, context.partition_key, delivered, ends))
+        context.log_event(_observation(topic, context.partition_key, delivered, ends, admin.settings()))
     return ends
 
 
@@ -146,13 +183,20 @@ def _observe_exchange(context: dg.AssetExecutionContext, report: FeedReport) -> 
     )
 
 
-def _observation(topic: str, feed: str, delivered: Counts, ends: Counts) -> dg.AssetObservation:
+def _observation(
+    topic: str, feed: str, delivered: Counts, ends: Counts, brokers: BrokerSettings
+) -> dg.AssetObservation:
     """Return what a run of a feed brought to one topic; shown on the topic's page."""
     here = {place: count for place, count in delivered.items() if place[0] == topic}
     return dg.AssetObservation(
         topic_key(topic),
         description=f"{sum(here.values()):,} messages from {feed}",
-        metadata={"messages": sum(here.values()), "feed": feed, "offsets": _offsets(here, ends)},
+        metadata={
+            "messages": sum(here.values()),
+            "feed": feed,
+            "offsets": _offsets(here, ends),
+            **newest_messages(brokers, topic, sum(here.values())),
+        },
     )
 
 

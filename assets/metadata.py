@@ -1,14 +1,19 @@
 """How values of coinstream look in Dagster's tables."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
 import dagster as dg
 import msgspec
 
+from coinstream.errors import DecodeError
+from coinstream.lz4_frames import decompress
 from coinstream.messages import MessageType
+from coinstream.sampling import Record
+from coinstream.serialization import is_compressed
+from coinstream.text import format_timestamp, readable
 from coinstream.topics.plan import TopicPlan
 
 _ON_THE_WIRE: Final = {
@@ -128,3 +133,41 @@ def plan_table(topic: TopicPlan) -> dg.TableMetadataValue:
         for item in topic.differences
     ]
     return dg.MetadataValue.table(records, schema=_PLAN_SCHEMA)
+
+
+_VALUE_CHARACTERS: Final = 400
+
+
+def messages_table(records: Sequence[Record]) -> dg.TableMetadataValue:
+    """Return records as a table, newest first."""
+    newest = sorted(records, key=lambda record: record.timestamp_ms, reverse=True)
+    schema = dg.TableSchema(
+        [
+            dg.TableColumn("time"),
+            dg.TableColumn("partition", "int"),
+            dg.TableColumn("offset", "int"),
+            dg.TableColumn("key"),
+            dg.TableColumn("value"),
+        ]
+    )
+    rows = [
+        dg.TableRecord(
+            {
+                "time": format_timestamp(record.timestamp_ms) or "",
+                "partition": record.partition,
+                "offset": record.offset,
+                "key": readable(record.key),
+                "value": readable(_content(record))[:_VALUE_CHARACTERS],
+            }
+        )
+        for record in newest
+    ]
+    return dg.MetadataValue.table(rows, schema=schema)
+
+
+def _content(record: Record) -> bytes:
+    value = record.value or b""
+    try:
+        return decompress(value) if is_compressed(record.headers) else value
+    except DecodeError:
+        return value

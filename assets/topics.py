@@ -5,10 +5,10 @@ from typing import Final
 
 import dagster as dg
 
-from assets.metadata import columns, plan_table, settings_table
+from assets.metadata import columns, messages_table, plan_table, settings_table
 from coinstream.messages import OHLCV, MessageType, type_for_topic
-from coinstream.sampling import count_messages
-from coinstream.settings import HomeSettings
+from coinstream.sampling import count_messages, newest_records
+from coinstream.settings import BrokerSettings, HomeSettings
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX, HEALTH_TOPIC, TopicSpec, catalogue
 from coinstream.topics.plan import ActualTopic, TopicPlan
 from resources.admin import AdminResource
@@ -19,6 +19,8 @@ CANDLES_KEY: Final = dg.AssetKey("candles")
 CANDLES_GROUP: Final = "candles"
 STREAM: Final = dg.DataVersion("stream")
 """A stream always goes on: new messages do not put what reads it out of sync."""
+NEWEST: Final = 10
+"""Messages that a topic's page shows."""
 SPECS: Final = {spec.name: spec for spec in catalogue(HomeSettings().exchange_topics)}
 
 
@@ -40,19 +42,38 @@ def group_of(kind: MessageType | None, otherwise: str) -> str:
     return CANDLES_GROUP if kind is OHLCV else otherwise
 
 
+_PURPOSE: Final = {True: "messages that could not be handled", False: "probes of the health of the producer"}
+
+
+def _upstream(topic: str) -> list[dg.AssetKey]:
+    """Return what a topic is filled from; a dead-letter topic follows the topic of its messages."""
+    if topic.endswith(DEAD_LETTER_SUFFIX):
+        original = topic.removesuffix(DEAD_LETTER_SUFFIX)
+        return [topic_key(original) if original in SPECS else FEEDS_KEY]
+    if topic == HEALTH_TOPIC:
+        return []
+    return [FEEDS_KEY, *([CANDLES_KEY] if topic == OHLCV.topic else [])]
+
+
+def _group(topic: str, kind: MessageType | None) -> str:
+    if topic.endswith(DEAD_LETTER_SUFFIX):
+        return "dead_letters"
+    return "supporting_topics" if topic == HEALTH_TOPIC else group_of(kind, "topics")
+
+
 def _asset(spec: TopicSpec) -> dg.AssetSpec:
     supporting = is_supporting(spec.name)
     kind = None if supporting else type_for_topic(spec.name)
-    holds = f"{kind.name} messages" if kind else "what could not be handled, or probes of the broker's health"
+    holds = f"{kind.name} messages" if kind else _PURPOSE[spec.name.endswith(DEAD_LETTER_SUFFIX)]
     days = spec.retention_ms / 86_400_000
     return dg.AssetSpec(
         topic_key(spec.name),
-        deps=[] if supporting else [FEEDS_KEY, *([CANDLES_KEY] if spec.name == OHLCV.topic else [])],
+        deps=_upstream(spec.name),
         description=f"The topic `{spec.name}` holds {holds}: {spec.partitions} partitions, "
         f"kept {days:.3g} day(s).\n\nMaterializing it plans the difference between this specification and "
         "the cluster, and applies what is safe: it creates, adds partitions and changes settings, and never "
         "deletes or shrinks.",
-        group_name="supporting_topics" if supporting else group_of(kind, "topics"),
+        group_name=_group(spec.name, kind),
         kinds={"redpanda"},
         owners=OWNERS,
         tags={"system": "topics"},
@@ -86,9 +107,17 @@ def topics(context: dg.AssetExecutionContext, admin: AdminResource) -> Iterator[
         if topic.spec is not None:
             yield dg.MaterializeResult(
                 asset_key=topic_key(topic.name),
-                metadata=_metadata(topic, actual[topic.name], messages[topic.name]),
+                metadata=_metadata(topic, actual[topic.name], messages[topic.name])
+                | newest_messages(admin.settings(), topic.name, messages[topic.name]),
                 data_version=STREAM,
             )
+
+
+def newest_messages(brokers: BrokerSettings, topic: str, messages: int) -> dict[str, dg.MetadataValue]:
+    """Return the newest messages of a topic as a table; nothing for an empty topic."""
+    if not messages:
+        return {}
+    return {"newest_messages": messages_table(newest_records(brokers, topic, NEWEST))}
 
 
 def _metadata(topic: TopicPlan, actual: ActualTopic, messages: int) -> dict[str, dg.MetadataValue]:
@@ -106,7 +135,7 @@ def _metadata(topic: TopicPlan, actual: ActualTopic, messages: int) -> dict[str,
 provision_topics = dg.define_asset_job(
     "provision_topics",
     selection=dg.AssetSelection.assets(topics).without_checks(),
-    description="Create missing topics and mend changed settings; never deletes, never shrinks.",
+    description="Create missing topics and restore changed settings. It never deletes or shrinks a topic.",
     tags={"system": "topics"},
 )
 

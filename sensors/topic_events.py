@@ -10,9 +10,11 @@ from typing import Any, Final
 
 import dagster as dg
 
+from assets.dead_letters import CHECK, RECENT
 from assets.topic_health import figures, results, severity
 from assets.topics import SPECS, is_supporting, topic_key
 from coinstream.monitoring.topic_report import TopicReport
+from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
 
 _AGAIN_S: Final = 3_600.0
 """An evaluation that does not change is repeated after this time, so that it never looks stale."""
@@ -30,10 +32,13 @@ def topic_events(
     every_s: float,
 ) -> list[Event]:
     """Return the events that are due. `notes` keeps the time and check results of each topic's last one."""
-    due = []
+    due: list[Event] = []
     for topic in sorted(reports.keys() & SPECS.keys()):
         known = notes.setdefault(topic, {"at": 0.0, "checks": {}, "shown": None})
         report = reports[topic]
+        if topic.endswith(DEAD_LETTER_SUFFIX) and (arrived := _dead_letters(known, report, now)) is not None:
+            due.append(arrived)
+            continue
         wait = every_s if _is_news(topic, report, known) else every_s * _QUIET
         if now - known["at"] >= wait or (now - known["at"] >= every_s and _turned(known, report)):
             known |= {"at": now, "shown": _signature(report)}
@@ -41,6 +46,29 @@ def topic_events(
     for gone in notes.keys() - reports.keys():
         del notes[gone]
     return due
+
+
+def _dead_letters(known: dict[str, Any], report: TopicReport, now: float) -> dg.AssetCheckEvaluation | None:
+    """Return the evaluation that is due: entries arrived, or none did for a day."""
+    before, since = known.setdefault("dead", [report.records, 0.0])
+    new = report.records - before
+    if new > 0:
+        known["dead"] = [report.records, now]
+        text = f"{new:,} new dead letter(s); inspect_dead_letters shows them"
+    elif since and now - since > RECENT.total_seconds():
+        known["dead"] = [report.records, 0.0]
+        text = "no new dead letter in 24 hours"
+    else:
+        known["dead"] = [report.records, since]
+        return None
+    return dg.AssetCheckEvaluation(
+        asset_key=topic_key(report.topic),
+        check_name=CHECK,
+        passed=new <= 0,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=text,
+        metadata={"new_dead_letters": max(new, 0), "dead_letters": report.records},
+    )
 
 
 def _signature(report: TopicReport) -> list[Any]:

@@ -31,7 +31,7 @@ def test_materializing_topics_creates_them_as_specified(
     }
     again = execute(topic_key("crypto-level1"))
     (event,) = again.asset_materializations_for_node("provision")
-    assert event.metadata["verdict"].value == "no change"
+    assert event.metadata["action"].value == "no change"
     assert "lowered to 1" in str(event.metadata["warnings"].value)
 
 

@@ -6,16 +6,22 @@ from collections.abc import Sequence
 from typing import Annotated, Final
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
+from coinstream.cli.completion import topic_names
 from coinstream.cli.output import AsJson, broker, console, print_json, progress_console
 from coinstream.cli.progress import progress
+from coinstream.cli.rendering import duration
+from coinstream.errors import TopicError
+from coinstream.monitoring.topic_description import TopicDescription, describe
 from coinstream.settings import HomeSettings
+from coinstream.text import printable
 from coinstream.topics.apply import Provisioner
-from coinstream.topics.catalogue import TopicSpec, catalogue
+from coinstream.topics.catalogue import TopicSpec, catalogue, topic_like
 from coinstream.topics.plan import Plan, PlanAction, TopicPlan
 
-app = typer.Typer(help="Plan, apply and list topics as code.", no_args_is_help=True)
+app = typer.Typer(help="Plan, apply, create, list and describe topics.", no_args_is_help=True)
 
 Exchanges = Annotated[
     list[str] | None,
@@ -98,6 +104,52 @@ def show_topics(json: AsJson = False) -> None:
     console.print(table)
 
 
+@app.command(
+    "create",
+    epilog="Examples:\n\ncoinstream topics create crypto-prices-again --like crypto-prices\n\n"
+    "coinstream topics create scratch --partitions 6 --retention-hours 24",
+)
+def create_topic(
+    name: Annotated[str, typer.Argument(help="Name of the new topic.")],
+    like: Annotated[
+        str | None, typer.Option("--like", help="Take the settings of this topic of the catalogue.")
+    ] = None,
+    partitions: Annotated[int | None, typer.Option(min=1, help="Number of partitions.")] = None,
+    retention_hours: Annotated[
+        float | None, typer.Option(min=0.1, help="How long messages are kept, in hours.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan only.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Create one topic, with the settings of a topic of the catalogue. An existing topic is an error."""
+    spec = topic_like(name, like, partitions, retention_hours)
+    with broker() as settings:
+        provisioner = Provisioner(settings)
+        wanted = provisioner.plan([spec])
+        topic = next(one for one in wanted.topics if one.name == name)
+        if topic.action is not PlanAction.CREATE:
+            raise TopicError(f"topic {name} exists already; `coinstream topics describe {name}` shows it")
+        wanted = Plan((topic,))
+        if not dry_run:
+            provisioner.apply(wanted)
+    if json:
+        print_json(_as_dict(wanted))
+    else:
+        _render(wanted)
+        console.print("Nothing was created: dry run." if dry_run else f"Created {name}.")
+
+
+@app.command("describe", epilog="Examples:\n\ncoinstream topics describe crypto-level1 --json")
+def describe_topic(
+    name: Annotated[str, typer.Argument(help="Name of the topic.", autocompletion=topic_names)],
+    json: AsJson = False,
+) -> None:
+    """Show a topic: its partitions with leader, replicas and offsets, its settings, and who reads it."""
+    with broker() as settings:
+        found = describe(settings, name)
+    print_json(found) if json else _render_description(found)
+
+
 @app.command("delete", epilog="Examples:\n\ncoinstream topics delete crypto-prices-oldexchange --yes")
 def delete_topics(
     names: Annotated[list[str], typer.Argument(help="Full names of topics, with all their messages.")],
@@ -136,6 +188,28 @@ def _render(wanted: Plan) -> None:
     console.print(f"Plan: {counts}.")
 
 
+def _render_description(found: TopicDescription) -> None:
+    console.print(
+        f"[bold]{found.name}[/]  {len(found.partitions)} partitions, {found.messages:,} messages, "
+        f"newest {duration(found.newest_s) if found.newest_s is not None else 'unknown'} old"
+    )
+    table = Table("partition", "leader", "replicas", "in sync", "first", "next", "messages", box=None)
+    for part in found.partitions:
+        replicas, in_sync = (", ".join(map(str, ids)) for ids in (part.replicas, part.in_sync))
+        leader = str(part.leader) if part.leader is not None else "[red]none[/]"
+        first, behind = f"{part.low:,}", f"{part.high:,}"
+        table.add_row(str(part.partition), leader, replicas, in_sync, first, behind, f"{part.messages:,}")
+    console.print(table)
+    settings = Table("setting", "value", "set on the topic", box=None)
+    for name, value in sorted(found.settings.items()):
+        settings.add_row(name, value, "yes" if name in found.overridden else "")
+    console.print(settings)
+    readers = Table("group", "lag", "oldest", box=None)
+    for reader in found.groups:
+        readers.add_row(escape(printable(reader.group)), f"{reader.messages:,}", duration(reader.seconds))
+    console.print(readers if found.groups else "No consumer group has committed offsets of this topic.")
+
+
 def _grouped(warnings: Sequence[str]) -> dict[str, list[str]]:
     """Return the topics that share a warning: a small cluster lowers all of them alike."""
     groups: dict[str, list[str]] = {}
@@ -157,7 +231,13 @@ def _as_dict(wanted: Plan) -> dict[str, object]:
         "settled": wanted.is_settled,
         "warnings": wanted.warnings,
         "topics": [
-            {"name": topic.name, "action": topic.action, "differences": topic.differences}
+            {
+                "name": topic.name,
+                "action": topic.action,
+                # The key of earlier releases.
+                "verdict": topic.action,
+                "differences": topic.differences,
+            }
             for topic in wanted.topics
         ],
     }

@@ -73,6 +73,7 @@ class DeadLetterFilter:
         partition: of the original message.
         offset: of the original message.
         entry: partition and offset in the dead-letter topic.
+        newest: only among this many of the newest entries.
     """
 
     error: str | None = None
@@ -82,6 +83,7 @@ class DeadLetterFilter:
     partition: int | None = None
     offset: int | None = None
     entry: EntryKey | None = None
+    newest: int | None = None
 
     def matches(self, entry: DeadLetterEntry) -> bool:
         """Return whether the entry is selected. Times are left to the broker's index."""
@@ -98,7 +100,7 @@ class DeadLetterFilter:
     def offset_range(self) -> OffsetRange:
         """Return the part of the dead-letter topic that holds the selected entries."""
         if self.entry is None:
-            return OffsetRange(self.since, self.until)
+            return OffsetRange(self.since, self.until, newest=self.newest)
         partition, offset = self.entry
         return OffsetRange(self.since, self.until, offset, offset, (partition,))
 

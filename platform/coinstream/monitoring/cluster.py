@@ -17,19 +17,15 @@ from confluent_kafka import (
     ConsumerGroupState,
     KafkaError,
     KafkaException,
-)
-from confluent_kafka import (
-    TopicPartition as KafkaPartition,
+    TopicPartition,
 )
 from confluent_kafka.admin import AdminClient, ClusterMetadata, OffsetSpec
 
 from coinstream.authorization import may_describe_cluster, require_topic_rights
 from coinstream.errors import AuthenticationError, BrokerError
 from coinstream.kafka import admin_client, broker_error, translate_errors
+from coinstream.records import PartitionKey
 from coinstream.settings import BrokerSettings
-
-TopicPartition = tuple[str, int]
-"""Topic and partition."""
 
 REBALANCING: Final = {ConsumerGroupState.PREPARING_REBALANCING, ConsumerGroupState.COMPLETING_REBALANCING}
 _GONE: Final = {
@@ -51,7 +47,7 @@ class GroupState:
     name: str
     state: str
     members: int
-    owned: frozenset[TopicPartition]
+    owned: frozenset[PartitionKey]
     rebalancing: bool = False
 
     @property
@@ -143,13 +139,13 @@ class ClusterReader:
         )
         return GroupState(name, found.state.name, len(found.members), owned, found.state in REBALANCING)
 
-    def watermarks(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, Watermarks]:
+    def watermarks(self, places: Iterable[PartitionKey]) -> dict[PartitionKey, Watermarks]:
         """First and next offset of partitions; those without a leader or gone meanwhile are left out.
 
         Raises:
             BrokerError, AuthenticationError: the cluster does not answer.
         """
-        parts = [KafkaPartition(topic, number) for topic, number in places]
+        parts = [TopicPartition(topic, number) for topic, number in places]
         if not parts:
             return {}
         lows = self._admin.list_offsets({part: OffsetSpec.earliest() for part in parts})  # type: ignore[no-untyped-call]
@@ -157,12 +153,12 @@ class ClusterReader:
         low, high = self._offsets(lows), self._offsets(highs)
         return {place: Watermarks(low[place], high[place]) for place in low.keys() & high.keys()}
 
-    def newest(self, places: Iterable[TopicPartition]) -> dict[str, float]:
+    def newest(self, places: Iterable[PartitionKey]) -> dict[str, float]:
         """Timestamp of each topic's newest record, in seconds since the epoch.
 
         Topics without records are left out, and all of them where the broker does not know the question.
         """
-        parts = [KafkaPartition(topic, number) for topic, number in places]
+        parts = [TopicPartition(topic, number) for topic, number in places]
         if not parts:
             return {}
         asked = self._admin.list_offsets({part: OffsetSpec.max_timestamp() for part in parts})  # type: ignore[no-untyped-call]
@@ -176,8 +172,8 @@ class ClusterReader:
                 found[part.topic] = max(found.get(part.topic, 0.0), at_ms / 1000)
         return found
 
-    def _offsets(self, futures: Mapping[KafkaPartition, Future[Any]]) -> dict[TopicPartition, int]:
-        found: dict[TopicPartition, int] = {}
+    def _offsets(self, futures: Mapping[TopicPartition, Future[Any]]) -> dict[PartitionKey, int]:
+        found: dict[PartitionKey, int] = {}
         failures: list[KafkaError] = []
         for part, future in futures.items():
             try:

@@ -10,11 +10,10 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaException
-from confluent_kafka import TopicPartition as KafkaPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from coinstream.kafka import base_config, broker_error, checked
-from coinstream.monitoring.cluster import TopicPartition
+from coinstream.records import PartitionKey
 from coinstream.settings import BrokerSettings
 
 _KEPT: Final = 8
@@ -28,13 +27,13 @@ class CommittedReader:
         self._brokers = brokers
         self._consumers: OrderedDict[str, Consumer] = OrderedDict()
 
-    def read(self, group: str, places: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+    def read(self, group: str, places: Iterable[PartitionKey]) -> dict[PartitionKey, int]:
         """Return the committed offsets among these partitions; those without a commit are left out.
 
         Raises:
             BrokerError, AuthenticationError: the cluster cannot be asked.
         """
-        parts = [KafkaPartition(topic, number) for topic, number in places]
+        parts = [TopicPartition(topic, number) for topic, number in places]
         if not parts:
             return {}
         consumer = self._consumer(group)

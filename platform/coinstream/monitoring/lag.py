@@ -24,7 +24,6 @@ from coinstream.monitoring.cluster import (
     ClusterReader,
     GroupNotFoundError,
     GroupState,
-    TopicPartition,
     Watermarks,
 )
 from coinstream.monitoring.committed import CommittedReader
@@ -33,6 +32,7 @@ from coinstream.monitoring.history import LagHistory
 from coinstream.monitoring.time_lag import OldestRecord, TimeLagReader
 from coinstream.monitoring.watermark_history import WatermarkHistory
 from coinstream.monitoring.windows import Evaluation, GroupWindows, Observation
+from coinstream.records import PartitionKey
 from coinstream.settings import BrokerSettings, LagSettings
 from coinstream.suggestions import did_you_mean
 from coinstream.topics.catalogue import market_topics
@@ -75,7 +75,7 @@ class PartitionLag:
     remark: str = ""
 
     @property
-    def place(self) -> TopicPartition:
+    def place(self) -> PartitionKey:
         """Topic and partition."""
         return self.topic, self.partition
 
@@ -241,8 +241,8 @@ class LagMonitor:
     def _measure(
         self,
         state: GroupState,
-        committed: Mapping[TopicPartition, int],
-        places: list[TopicPartition],
+        committed: Mapping[PartitionKey, int],
+        places: list[PartitionKey],
         deleted: tuple[str, ...],
     ) -> GroupLag:
         marks = self.cluster.watermarks(places)
@@ -267,7 +267,7 @@ class LagMonitor:
 
     def _partition(
         self,
-        place: TopicPartition,
+        place: PartitionKey,
         committed: int | None,
         mark: Watermarks,
         state: GroupState,
@@ -293,7 +293,7 @@ class LagMonitor:
         )
 
     def _age(
-        self, place: TopicPartition, start: int, messages: int, oldest: OldestRecord | None, now: float
+        self, place: PartitionKey, start: int, messages: int, oldest: OldestRecord | None, now: float
     ) -> tuple[float | None, TimeLagSource]:
         if not messages:
             return 0.0, TimeLagSource.NONE
@@ -327,7 +327,7 @@ def _seen(part: PartitionLag, state: GroupState) -> Observation:
     return Observation(offset, part.messages, part.owned or state.rebalancing, part.seconds)
 
 
-def _with(part: PartitionLag, evaluated: Mapping[TopicPartition, Evaluation]) -> PartitionLag:
+def _with(part: PartitionLag, evaluated: Mapping[PartitionKey, Evaluation]) -> PartitionLag:
     one = evaluated[part.place]
     return replace(part, status=one.status, trend=one.trend)
 

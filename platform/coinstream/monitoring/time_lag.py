@@ -13,11 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message
-from confluent_kafka import TopicPartition as KafkaPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from coinstream.kafka import base_config
-from coinstream.monitoring.cluster import TopicPartition
+from coinstream.records import PartitionKey
 from coinstream.settings import BrokerSettings
 
 _MIB: Final = 1_048_576
@@ -43,9 +42,9 @@ class TimeLagReader:
         self._brokers = brokers
         self._budget_s = budget_s
         self._lock = threading.Lock()
-        self._known: dict[tuple[TopicPartition, int], OldestRecord] = {}
+        self._known: dict[tuple[PartitionKey, int], OldestRecord] = {}
 
-    def oldest(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, OldestRecord]:
+    def oldest(self, offsets: Mapping[PartitionKey, int]) -> dict[PartitionKey, OldestRecord]:
         """Return the first message at or after each offset. Those not reached in time are left out."""
         with self._lock:
             found = {
@@ -61,7 +60,7 @@ class TimeLagReader:
         return found
 
     def _remember(
-        self, offsets: Mapping[TopicPartition, int], read: Mapping[TopicPartition, OldestRecord]
+        self, offsets: Mapping[PartitionKey, int], read: Mapping[PartitionKey, OldestRecord]
     ) -> None:
         if len(self._known) + len(read) > _CACHED:
             self._known.clear()
@@ -72,13 +71,13 @@ class TimeLagReader:
             if oldest.timestamp_ms is not None
         }
 
-    def _read(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, OldestRecord]:
+    def _read(self, offsets: Mapping[PartitionKey, int]) -> dict[PartitionKey, OldestRecord]:
         deadline = time.monotonic() + self._budget_s
         consumer = Consumer(self._config(len(offsets)))
-        found: dict[TopicPartition, OldestRecord] = {}
+        found: dict[PartitionKey, OldestRecord] = {}
         try:
             consumer.assign(
-                [KafkaPartition(topic, number, offset) for (topic, number), offset in offsets.items()]
+                [TopicPartition(topic, number, offset) for (topic, number), offset in offsets.items()]
             )
             while len(found) < len(offsets) and time.monotonic() < deadline:
                 for message in consumer.consume(_BATCH, _WAIT_S):
@@ -108,7 +107,7 @@ class TimeLagReader:
         }
 
 
-def _note(message: Message, found: dict[TopicPartition, OldestRecord]) -> None:
+def _note(message: Message, found: dict[PartitionKey, OldestRecord]) -> None:
     topic, number, offset = message.topic(), message.partition(), message.offset()
     if topic is None or number is None or offset is None or (topic, number) in found:
         return

@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Final
 
-from coinstream.monitoring.cluster import TopicPartition, Watermarks
+from coinstream.monitoring.cluster import Watermarks
+from coinstream.records import PartitionKey
 
 _KEPT: Final = 60
 
@@ -17,9 +18,9 @@ class WatermarkHistory:
 
     def __init__(self, kept: int = _KEPT) -> None:
         self._kept = kept
-        self._ends: dict[TopicPartition, deque[tuple[int, float]]] = {}
+        self._ends: dict[PartitionKey, deque[tuple[int, float]]] = {}
 
-    def observe(self, now: float, marks: Mapping[TopicPartition, Watermarks]) -> None:
+    def observe(self, now: float, marks: Mapping[PartitionKey, Watermarks]) -> None:
         """Note where the logs end. An end that did not move replaces the time of its last sight."""
         for place, mark in marks.items():
             ends = self._ends.setdefault(place, deque(maxlen=self._kept))
@@ -29,7 +30,7 @@ class WatermarkHistory:
                 ends.pop()
             ends.append((mark.high, now))
 
-    def passed(self, place: TopicPartition, offset: int) -> float | None:
+    def passed(self, place: PartitionKey, offset: int) -> float | None:
         """When the record of this offset was appended: interpolated between two sights of the log's end.
 
         None when the log had passed it before anybody looked.
@@ -45,7 +46,7 @@ class WatermarkHistory:
         high, high_at = ends[before + 1]
         return low_at + (high_at - low_at) * (offset + 1 - low) / (high - low)
 
-    def rate(self, place: TopicPartition) -> float | None:
+    def rate(self, place: PartitionKey) -> float | None:
         """Return records appended a second between the last two sights; None before the second."""
         ends = self._ends.get(place, deque())
         if len(ends) < 2:

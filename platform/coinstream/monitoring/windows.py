@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from coinstream.monitoring.cluster import TopicPartition
 from coinstream.monitoring.evaluation import Commit, EvaluationRules, PartitionStatus, evaluate_partition
+from coinstream.records import PartitionKey
 
 _SEPARATOR: Final = "/"
 _TREND_POLLS: Final = 5
@@ -58,12 +58,10 @@ class GroupWindows:
     """The windows of one group. Not thread-safe: one monitor owns it."""
 
     rules: EvaluationRules = field(default_factory=EvaluationRules)
-    windows: dict[TopicPartition, Window] = field(default_factory=dict)
+    windows: dict[PartitionKey, Window] = field(default_factory=dict)
     last_poll: float | None = None
 
-    def observe(
-        self, now: float, seen: Mapping[TopicPartition, Observation]
-    ) -> dict[TopicPartition, Evaluation]:
+    def observe(self, now: float, seen: Mapping[PartitionKey, Observation]) -> dict[PartitionKey, Evaluation]:
         """Add a poll and evaluate each of its partitions. Partitions that it lacks are dropped."""
         if self.last_poll is not None and now - self.last_poll > max(_MAX_GAP_S, 2 * self.rules.silence_s):
             self.windows, self.last_poll = {}, None
@@ -72,7 +70,7 @@ class GroupWindows:
         self.last_poll = now
         return evaluated
 
-    def _observe(self, place: TopicPartition, now: float, seen: Observation) -> Evaluation:
+    def _observe(self, place: PartitionKey, now: float, seen: Observation) -> Evaluation:
         before = self.windows.get(place)
         if seen.lag <= self.rules.allowed:
             commit = Commit(now, seen.offset, seen.lag)

@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from coinstream.errors import TopicError
+from coinstream.suggestions import did_you_mean
 
 DEAD_LETTER_SUFFIX: Final = ".dlq"
 HEALTH_TOPIC: Final = "health-check"
@@ -166,6 +167,9 @@ HEALTH: Final = TopicSpec(
 """Topic of the producer health probe; the figures are ours."""
 
 
+_PLAIN: Final = HEALTH.model_copy(update={"retention_ms": _DAY_MS, "retention_bytes": 1024 * _MIB})
+"""Settings of a topic that is like none of the catalogue."""
+
 FEED_DEAD_LETTERS: Final = TopicSpec(
     name="crypto-feeds" + DEAD_LETTER_SUFFIX,
     partitions=6,
@@ -210,6 +214,37 @@ def catalogue(exchanges: Iterable[str] = (), *, dead_letters: bool = True) -> li
     letters = [dead_letter_topic(spec) for spec in market] if dead_letters else []
     letters += [FEED_DEAD_LETTERS] if dead_letters else []
     return [*market, *letters, HEALTH]
+
+
+def topic_like(
+    name: str, like: str | None = None, partitions: int | None = None, retention_hours: float | None = None
+) -> TopicSpec:
+    """Return the spec of a further topic.
+
+    Args:
+        name: its name.
+        like: a topic of the catalogue whose settings it takes; None: the one that its name begins with, else
+            the health topic with the retention of a day.
+        partitions: number of partitions instead of those settings.
+        retention_hours: retention instead of those settings.
+
+    Raises:
+        TopicError: the catalogue has no topic `like`, or the name is not legal.
+    """
+    known = {spec.name: spec for spec in catalogue()}
+    if like is not None and like not in known:
+        raise TopicError(f"no topic {like!r} in the catalogue; {did_you_mean(like, known)}")
+    begins = [spec for spec in market_topics() if name.startswith(f"{spec.name}-")]
+    template = known[like] if like is not None else begins[0] if begins else _PLAIN
+    changes: dict[str, object] = {"name": name}
+    if partitions is not None:
+        changes["partitions"] = partitions
+    if retention_hours is not None:
+        changes["retention_ms"] = int(retention_hours * 3_600_000)
+    try:
+        return TopicSpec.model_validate(template.model_dump() | changes)
+    except ValidationError as error:
+        raise TopicError(str(error.errors()[0]["msg"])) from None
 
 
 def fit_to_cluster(spec: TopicSpec, brokers: int) -> tuple[TopicSpec, str | None]:

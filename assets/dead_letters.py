@@ -1,0 +1,201 @@
+"""Dead letters on the pages of their topics: a check, and jobs that inspect and replay them."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import dagster as dg
+from pydantic import Field
+
+from assets.topics import SPECS, topic_key
+from coinstream.dlq.queue import MAX_REPLAYS, DeadLetterEntry, DeadLetterFilter, DeadLetterQueue
+from coinstream.dlq.summary import DeadLetterSummary, summarize
+from coinstream.errors import TopicError
+from coinstream.settings import BrokerSettings
+from coinstream.text import format_timestamp, readable
+from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
+from resources.admin import AdminResource
+
+QUEUES: Final = sorted(name for name in SPECS if name.endswith(DEAD_LETTER_SUFFIX))
+CHECK: Final = "new_dead_letters"
+RECENT: Final = timedelta(hours=24)
+_READ: Final = 5_000
+_TEXT: Final = 300
+
+
+class InspectConfig(dg.Config):
+    """Which dead letters to show."""
+
+    topic: str = Field(default="", description="Original topic, without `.dlq`. Empty: every topic.")
+    newest: int = Field(default=_READ, gt=0, description="Read at most this many of the newest entries.")
+
+
+class ReplayConfig(dg.Config):
+    """Which dead letters to send again."""
+
+    topic: str = Field(description="Original topic, without `.dlq`.")
+    dry_run: bool = Field(default=True, description="Only count them. Turn it off to replay.")
+    error: str | None = Field(default=None, description="Only entries whose error has this text in it.")
+    since: str | None = Field(default=None, description="Only entries written since this time (ISO 8601).")
+    limit: int | None = Field(default=None, gt=0, description="Replay at most this many.")
+    max_replays: int = Field(
+        default=MAX_REPLAYS, ge=0, description="Skip messages that failed again after this many replays."
+    )
+
+
+def figures(summary: DeadLetterSummary) -> dict[str, Any]:
+    """Return the metadata of a summary: counts, reasons and newest entries."""
+    reasons = [dg.TableRecord({"reason": name, "entries": count}) for name, count in summary.reasons.items()]
+    newest = [dg.TableRecord(_row(entry)) for entry in summary.newest]
+    return {
+        "dead_letters": summary.entries,
+        "not_replayed": summary.waiting,
+        "reasons": dg.MetadataValue.table(reasons) if reasons else dg.MetadataValue.md("none"),
+        "newest": dg.MetadataValue.table(newest) if newest else dg.MetadataValue.md("none"),
+    }
+
+
+def _row(entry: DeadLetterEntry) -> dict[str, str | int | bool]:
+    letter = entry.dead_letter
+    return {
+        "failed_at": format_timestamp(entry.failed_ms) or "",
+        "from": letter.origin,
+        "key": readable(letter.key)[:_TEXT],
+        "error": f"{letter.error_type}: {letter.error}"[:_TEXT],
+        "value": readable((letter.value or b"")[:_TEXT]),
+        "attempts": letter.attempts,
+        "group": letter.group,
+        "replayed": entry.is_replayed,
+        "entry": f"{entry.partition}:{entry.offset}",
+    }
+
+
+def read_summary(brokers: BrokerSettings, topic: str, wanted: DeadLetterFilter) -> DeadLetterSummary | None:
+    """Return the summary of a topic's selected dead letters; None where it has no dead-letter topic."""
+    try:
+        return summarize(DeadLetterQueue(brokers, topic).read(wanted))
+    except TopicError:
+        return None
+
+
+@dg.multi_asset_check(
+    name="dead_letters",
+    specs=[
+        dg.AssetCheckSpec(
+            CHECK,
+            asset=topic_key(name),
+            description="No message became a dead letter in the last 24 hours, unless it was replayed. "
+            "The lag sensor evaluates it when entries arrive; run it after a replay.",
+        )
+        for name in QUEUES
+    ],
+    can_subset=True,
+)
+def dead_letters(
+    context: dg.AssetCheckExecutionContext, admin: AdminResource
+) -> Iterator[dg.AssetCheckResult]:
+    """Read the dead letters of the last day of each selected topic."""
+    brokers = admin.settings()
+    for key in sorted(context.selected_asset_check_keys):
+        yield _evaluate(brokers, key.asset_key)
+
+
+def _evaluate(brokers: BrokerSettings, key: dg.AssetKey) -> dg.AssetCheckResult:
+    recent = DeadLetterFilter(since=datetime.now(UTC) - RECENT)
+    summary = read_summary(brokers, key.path[-1], recent)
+    waiting = summary.waiting if summary is not None else 0
+    why = ", ".join(f"{name} {count:,}" for name, count in summary.reasons.items()) if summary else ""
+    text = (
+        f"{waiting:,} new dead letter(s) in 24 hours: {why}" if waiting else "no new dead letter in 24 hours"
+    )
+    return dg.AssetCheckResult(
+        asset_key=key,
+        check_name=CHECK,
+        passed=not waiting,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=text,
+        metadata=figures(summary) if summary is not None else {},
+    )
+
+
+@dg.op(description="Shows the newest dead letters: on the page of each dead-letter topic, and in the log.")
+def inspect(context: dg.OpExecutionContext, config: InspectConfig, admin: AdminResource) -> None:
+    """Note count, reasons and newest entries of each topic."""
+    brokers = admin.settings()
+    wanted = config.topic.removesuffix(DEAD_LETTER_SUFFIX)
+    names = [wanted + DEAD_LETTER_SUFFIX] if wanted else QUEUES
+    total = 0
+    for name in names:
+        summary = read_summary(brokers, name, DeadLetterFilter(newest=config.newest))
+        if summary is None:
+            if wanted:
+                raise dg.Failure(f"{wanted} has no dead-letter topic at {brokers.brokers}")
+            continue
+        total += summary.waiting
+        text = f"{name}: {summary.entries:,} dead letter(s), {summary.waiting:,} not replayed"
+        context.log.info(f"{text} {dict(summary.reasons) or ''}".strip())
+        if name in SPECS:
+            context.log_event(
+                dg.AssetObservation(topic_key(name), description=text, metadata=figures(summary))
+            )
+    context.add_output_metadata({"not_replayed": total})
+
+
+@dg.op(description="Sends dead letters to their topic again, each once; with `dry_run` it only counts them.")
+def replay(context: dg.OpExecutionContext, config: ReplayConfig, admin: AdminResource) -> None:
+    """Replay the selected dead letters of one topic, and evaluate its check again."""
+    brokers = admin.settings()
+    queue = DeadLetterQueue(brokers, config.topic)
+    since = datetime.fromisoformat(config.since) if config.since else None
+    if since is not None and since.tzinfo is None:
+        since = since.replace(tzinfo=UTC)
+    wanted = DeadLetterFilter(error=config.error, since=since)
+    if config.dry_run:
+        found = (not one.is_replayed and one.replays < config.max_replays for one in queue.read(wanted))
+        count = sum(found)
+        count = count if config.limit is None else min(count, config.limit)
+        context.log.info(
+            f"would replay {count:,} dead letter(s) of {queue.topic}; set dry_run to false to do it"
+        )
+        context.add_output_metadata({"would_replay": count})
+        return
+    done = queue.replay(wanted, limit=config.limit, max_replays=config.max_replays)
+    context.add_output_metadata(
+        {
+            "replayed": done.replayed,
+            "replayed_before": done.already,
+            "failed_too_often": done.exhausted,
+            "incomplete": done.incomplete,
+        }
+    )
+    context.log.info(f"replayed {done.replayed:,} dead letter(s) of {queue.topic}")
+    if queue.dlq_topic in SPECS:
+        result = _evaluate(brokers, topic_key(queue.dlq_topic))
+        context.instance.report_runless_asset_event(
+            dg.AssetCheckEvaluation(
+                asset_key=topic_key(queue.dlq_topic),
+                check_name=CHECK,
+                passed=result.passed,
+                severity=result.severity,
+                description=result.description,
+                metadata=result.metadata,
+            )
+        )
+
+
+@dg.job(description="Show the newest dead letters of one topic or of all.", tags={"system": "dead_letters"})
+def inspect_dead_letters() -> None:
+    """One step."""
+    inspect()
+
+
+@dg.job(
+    description="Send the dead letters of a topic again, each once. A dry run unless `dry_run` is false.",
+    tags={"system": "dead_letters"},
+)
+def replay_dead_letters() -> None:
+    """One step."""
+    replay()
+
+
+defs = dg.Definitions(asset_checks=[dead_letters], jobs=[inspect_dead_letters, replay_dead_letters])
