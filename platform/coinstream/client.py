@@ -15,6 +15,7 @@ from coinstream.consumer.transactions import TransactionalProcessor, Transform
 from coinstream.consumer.worker import AnyHandler
 from coinstream.errors import ProduceError
 from coinstream.messages import Message, from_wire
+from coinstream.monitoring.prometheus_sd import serving_metrics
 from coinstream.producer.batcher import Batcher, BatchLimits, limits_for
 from coinstream.producer.delivery import RecordMetadata
 from coinstream.producer.delivery_kinds import SingleDelivery
@@ -184,10 +185,15 @@ class RedpandaClient:
     ) -> GroupReport:
         """Handle messages until `stop` is set, an error stops the group, or Ctrl-C; then leave in good order.
 
+        The process serves its metrics meanwhile, and Prometheus discovers it.
+
         Raises:
             CoinstreamError: the error that stopped the group.
         """
-        with self.create_consumer_group(group, topics, handler, options) as manager:
+        with (
+            serving_metrics({"consumer_group": group}),
+            self.create_consumer_group(group, topics, handler, options) as manager,
+        ):
             while not (manager.wait(0.1) or (stop is not None and stop.is_set())):
                 pass
         return manager.report()

@@ -14,6 +14,7 @@ from coinstream.cli.progress import progress
 from coinstream.cli.signals import stopping
 from coinstream.client import RedpandaClient
 from coinstream.consumer import GroupOptions
+from coinstream.monitoring.prometheus_sd import serving_metrics
 from coinstream.sinks import SINKS, open_sink, run_sink
 from coinstream.topics.apply import Provisioner
 
@@ -66,6 +67,7 @@ def run(
     with (
         stopping(stop),
         broker() as settings,
+        serving_metrics({"sink": name, "consumer_group": group or f"sink-{name}"}),
         RedpandaClient(settings) as client,
         progress(f"sink {name}", quiet=json) as tell,
     ):
