@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from coinstream.cli.output import AsJson, console, print_json
 from coinstream.cli.signals import stopping
+from coinstream.errors import FeedError
 
 app = typer.Typer(help="A local exchange that speaks the real protocols, with faults on demand.")
 
 if TYPE_CHECKING:
-    from coinstream.feeds.simulated import Recorded
+    from coinstream.feeds.simulated import Faults, Recorded
 
 _EXAMPLES = """
 Examples:
 
 coinstream simulate --rate 5000 --recording binance
+
+coinstream simulate --recording session.ws.gz
 
 coinstream simulate -f gap=0.01 -f skew_ms=1200 --duration 60
 """
@@ -33,7 +37,10 @@ def simulate(
     rate: Annotated[float, typer.Option(help="Quotes per second over all symbols.", min=0)] = 100.0,
     recording: Annotated[
         str | None,
-        typer.Option(help="Quotes from this recording (a path), or from a packaged replay by its feed name."),
+        typer.Option(
+            help="A recorded session (a path), whose frames are played to the client that subscribes; "
+            "or a replay feed by its name, whose quotes the simulated venues serve."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the random walk and of the dice for faults.")] = 1,
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = DEFAULT_PORT,
@@ -42,12 +49,18 @@ def simulate(
         typer.Option("--fault", "-f", help="NAME=VALUE, as gap=0.01 or skew_ms=1200. May be repeated."),
     ] = None,
     duration: Annotated[float | None, typer.Option(help="Stop after so many seconds.", min=0)] = None,
+    exchange: Annotated[
+        str | None, typer.Option(help="Whose session a recording is, where it has no addresses.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Serve Binance, Kraken v2 and Coinbase protocols on 127.0.0.1 until Ctrl-C.
 
-    Quotes come from a seeded random walk or from a recording. Faults: gap, garble, duplicate and cross
-    (fractions), delay_ms, skew_ms, freeze, html, drop, refuse, rate_limit (how many), vanished (symbols).
+    Quotes come from a seeded random walk or from a replay feed. A recorded session is served as it is, by
+    its own exchange's protocol: each subscription is checked against the session, then its frames are
+    played; the exit code is 1 when a subscription was refused. Faults: gap, garble,
+    duplicate and cross (fractions), delay_ms, skew_ms, freeze, html, drop, refuse, rate_limit (how many),
+    vanished (symbols).
     They can be changed while it runs: curl 'http://127.0.0.1:8765/faults?garble=0.1'
     """
     from coinstream.feeds.simulated import Faults, SimulatedExchange
@@ -55,27 +68,58 @@ def simulate(
 
     faults = Faults()
     faults.update(dict(_pair(text) for text in fault or ()))
+    if recording and Path(recording).is_file():
+        _serve_recording(Path(recording), exchange, port, faults, seed, duration, json=json)
+        return
     source = _recorded(recording, symbol) if recording else None
     stop = threading.Event()
     with (
         stopping(stop),
         SimulatedExchange(
             symbol or DEFAULT_SYMBOLS, rate, source=source, seed=seed, port=port, faults=faults
-        ) as exchange,
+        ) as venue,
     ):
         urls = {
-            name: {"rest": exchange.http_url(name), "websocket": exchange.ws_url(name)}
+            name: {"rest": venue.http_url(name), "websocket": venue.ws_url(name)}
             for name in ("binance", "kraken", "coinbase")
         }
         if json:
-            print_json(
-                {"venues": urls, "control": f"{exchange.url}/faults", "symbols": exchange.market.symbols}
-            )
+            print_json({"venues": urls, "control": f"{venue.url}/faults", "symbols": venue.market.symbols})
         else:
             for name, addresses in urls.items():
                 console.print(f"[bold]{name:9}[/] {addresses['rest']}  {addresses['websocket']}")
-            console.print(f"{'control':9} {exchange.url}/faults   (Ctrl-C stops)")
+            console.print(f"{'control':9} {venue.url}/faults   (Ctrl-C stops)")
         stop.wait(duration)
+
+
+def _serve_recording(
+    path: Path,
+    exchange: str | None,
+    port: int,
+    faults: Faults,
+    seed: int,
+    duration: float | None,
+    *,
+    json: bool,
+) -> None:
+    from coinstream.feeds.simulated.recording_server import RecordingServer
+
+    stop = threading.Event()
+    with (
+        stopping(stop),
+        RecordingServer(path, exchange, port=port, faults=faults, seed=seed) as server,
+    ):
+        addresses = {"exchange": server.exchange, "websocket": server.ws_url, "rest": server.rest_url}
+        if json:
+            print_json({**addresses, "frames": len(server.frames), "symbols": server.symbols})
+        else:
+            console.print(f"[bold]{server.exchange}[/]  {server.ws_url}  {server.rest_url}")
+            console.print(f"{len(server.frames)} frames of {', '.join(server.symbols)}   (Ctrl-C stops)")
+        stop.wait(duration)
+    if not json:
+        console.print(f"{server.sent} frames sent, {len(server.subscriptions)} requests received")
+    if server.refused:
+        raise FeedError("; ".join(dict.fromkeys(server.refused)))
 
 
 def _pair(text: str) -> tuple[str, str]:

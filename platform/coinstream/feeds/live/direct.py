@@ -16,7 +16,7 @@ from coinstream.feeds.exchanges.base import ExchangeAdapter
 from coinstream.feeds.feed_stats import Anomaly
 from coinstream.feeds.instrument_lists import packaged
 from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.live.base import Inbox, LiveFeed, Timeouts, together
+from coinstream.feeds.live.base import Backoff, Inbox, LiveFeed, Timeouts, together
 from coinstream.feeds.live.connection import REST_ERRORS, FeedConnection, Link
 from coinstream.suggestions import did_you_mean
 
@@ -77,7 +77,7 @@ class DirectFeed(LiveFeed):
                 inbox=inbox,
                 is_listed=lambda symbol: asyncio.ensure_future(self._is_listed(http, symbol)),
             )
-            await self._adapter.prepare(http)
+            await self._prepare(http)
             by_symbol = {instrument.symbol: instrument for instrument in chosen}
             works = [
                 FeedConnection(
@@ -89,6 +89,25 @@ class DirectFeed(LiveFeed):
                 for index, planned in enumerate(link.plan())
             ]
             await together(*(asyncio.create_task(work) for work in [*works, self._clock(http)]))
+
+    async def _prepare(self, http: httpx.AsyncClient) -> None:
+        """Fetch what the addresses need, until the exchange answers.
+
+        Raises:
+            FeedError: it does not answer for `Timeouts.give_up_after_s`.
+        """
+        backoff, started = Backoff(self.timeouts), time.monotonic()
+        while True:
+            try:
+                await self._adapter.prepare(http)
+            except REST_ERRORS as error:
+                if time.monotonic() - started > self.timeouts.give_up_after_s:
+                    raise FeedError(f"feed {self.name}: no answer from {self.exchange}: {error}") from error
+                self.stats.trouble = str(error) or type(error).__name__
+                log.warning("feed %s: %s", self.name, self.stats.trouble)
+                await asyncio.sleep(backoff.next_s())
+            else:
+                return
 
     # Instruments
 

@@ -1,0 +1,299 @@
+"""Serve a recorded session over a real websocket, as the exchange did.
+
+The server reads what the client subscribes to, checks that each market is one of the recorded session, and
+then plays the recorded frames. REST requests are answered with the replies that the recording holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import threading
+import time
+from collections.abc import Iterator
+from functools import cached_property
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+import msgspec
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+
+from coinstream.errors import FeedError
+from coinstream.feeds import recordings
+from coinstream.feeds.exchanges.discovery import adapters
+from coinstream.feeds.exchanges.parsing import ExchangeParser
+from coinstream.feeds.feed_stats import Reason
+from coinstream.feeds.instrument_lists import packaged
+from coinstream.feeds.instruments import Instrument
+from coinstream.feeds.parsers.base import Frame
+from coinstream.feeds.simulated.faults import Faults
+
+_START_TIMEOUT_S: Final = 10.0
+_WORDS: Final = re.compile(r"[^A-Za-z0-9/_\-]+")
+_REFUSED: Final = 1008
+_CHUNK: Final = 200
+
+
+class RecordingServer:
+    """Plays the frames of a recording on the first connection that subscribes.
+
+    Args:
+        path: the recorded session.
+        exchange: of the session; by default what the recording tells.
+        rate: frames per second; None sends as fast as the client reads.
+        host: address to listen on.
+        port: port to listen on; 0 takes a free one. REST is served on a free port.
+        faults: `gap`, `garble`, `duplicate`, `drop` and `refuse` apply to the frames.
+        seed: of the dice for faults.
+
+    Attributes:
+        frames: frames of the recording.
+        sent: frames that were sent.
+        subscriptions: requests of clients.
+        refused: why subscriptions were refused.
+        finished: set when every frame was sent.
+
+    Raises:
+        FeedError: the recording cannot be read, or its exchange has no adapter.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        exchange: str | None = None,
+        *,
+        rate: float | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        faults: Faults | None = None,
+        seed: int = 1,
+    ) -> None:
+        self.exchange = exchange or recordings.exchange_in(path)
+        adapter = adapters().get(self.exchange)
+        if adapter is None:
+            raise FeedError(f"recording {path}: exchange {self.exchange} has no adapter to replay it with")
+        self.compression = adapter.compression
+        self._heartbeat = adapter.heartbeat.payload if adapter.heartbeat is not None else None
+        self.faults = faults or Faults()
+        self.frames: list[bytes] = []
+        self.sent = 0
+        self.subscriptions: list[bytes] = []
+        self.refused: list[str] = []
+        self.finished = threading.Event()
+        self._replies: dict[str, bytes] = {}
+        self._instruments = packaged(self.exchange)
+        self._recorded_words: set[str] = set()
+        self._opened = ""
+        self._load(path)
+        self._rate, self._host, self._port = rate, host, port
+        self._dice = random.Random(seed)
+        self._playing = False
+        self._ready = threading.Event()
+        self._error: OSError | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._thread = threading.Thread(target=self._run, name="recording-server", daemon=True)
+        self._rest = ThreadingHTTPServer((host, 0), self._handler())
+
+    @property
+    def ws_url(self) -> str:
+        """The address of the websocket."""
+        return f"ws://{self._host}:{self._port}"
+
+    @property
+    def rest_url(self) -> str:
+        """The address of the REST replies."""
+        return f"http://{self._host}:{self._rest.server_address[1]}"
+
+    @cached_property
+    def symbols(self) -> list[str]:
+        """The markets of the session: those that its requests name, else those of its messages."""
+        named = dict.fromkeys(one.symbol for one in self._named(self._recorded_words))
+        return list(named or dict.fromkeys(self._symbols_of_messages()))
+
+    def _symbols_of_messages(self) -> Iterator[str]:
+        parser = adapters()[self.exchange]().parser(self._instruments)
+        if isinstance(parser, ExchangeParser):
+            parser.opened(self._opened)
+        for payload in self.frames:
+            for message in parser.parse(Frame(time.time_ns(), payload)).messages:
+                if self._instruments.of_symbol(symbol := getattr(message, "symbol", "")) is not None:
+                    yield symbol
+
+    def __enter__(self) -> Self:
+        """Start to listen.
+
+        Raises:
+            FeedError: the port is taken.
+        """
+        threading.Thread(target=self._rest.serve_forever, name="recording-rest", daemon=True).start()
+        self._thread.start()
+        self._ready.wait(_START_TIMEOUT_S)
+        if self._error is not None:
+            raise FeedError(f"cannot listen on {self._host}:{self._port}: {self._error}") from self._error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._rest.shutdown()
+        self._rest.server_close()
+        if self._loop is not None and self._stop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(_START_TIMEOUT_S)
+
+    # The recording
+
+    def _load(self, path: Path) -> None:
+        adapter = adapters()[self.exchange]()
+        for line in recordings.read(path):
+            url, payload = line.frame.url, line.frame.payload
+            if line.reason is Reason.OPENED and url is not None:
+                self._opened = self._opened or url
+            if line.reason in (Reason.SENT, Reason.OPENED):
+                self._recorded_words |= _words(f"{url} {payload.decode(errors='replace')}")
+            elif line.reason is None and url is not None:
+                self._replies[urlsplit(url).path] = payload
+                if adapter.lists_instruments(url):
+                    self._instruments.add(adapter.parse_instruments(url, payload))
+            elif line.reason is None:
+                self.frames.append(payload)
+
+    def _named(self, words: set[str]) -> Iterator[Instrument]:
+        return (one for one in self._instruments if words & {one.id.upper(), one.symbol.upper()})
+
+    # Websockets
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except OSError as error:
+            self._error = error
+        finally:
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        compression = "deflate" if self.compression else None
+        async with serve(self._accept, self._host, self._port, compression=compression) as server:
+            self._port = int(next(iter(server.sockets)).getsockname()[1])
+            self._ready.set()
+            await self._stop.wait()
+
+    async def _accept(self, connection: ServerConnection) -> None:
+        if self.faults.refuse > 0:
+            self.faults.refuse -= 1
+            connection.transport.abort()
+            return
+        player: asyncio.Task[None] | None = None
+        path = connection.request.path if connection.request else "/"
+        try:
+            if next(self._named(_words(path)), None) is not None:
+                player = self._play(connection)
+            async for text in connection:
+                request = text.encode() if isinstance(text, str) else text
+                if request != self._heartbeat:
+                    self.subscriptions.append(request)
+                strange = self._strange(request)
+                if strange:
+                    self.refused.append(strange)
+                    await connection.close(_REFUSED, strange[:120])
+                    return
+                if player is None and request != self._heartbeat:
+                    player = self._play(connection)
+        except ConnectionClosed:
+            return
+        finally:
+            if player is not None:
+                player.cancel()
+                self._playing = False
+                if self.finished.is_set():
+                    self.sent = 0  # the next client gets the whole session again
+
+    def _strange(self, request: bytes) -> str:
+        """Return why a request is none of the recorded session; empty where it is."""
+        asked = _words(request.decode(errors="replace"))
+        recorded = set(self.symbols)
+        names = {one.id for one in self._named(asked) if one.symbol not in recorded}
+        return f"not in the recording: {', '.join(sorted(names))}" if names else ""
+
+    def _play(self, connection: ServerConnection) -> asyncio.Task[None] | None:
+        if self._playing:
+            return None
+        self._playing = True
+        return asyncio.create_task(self._send_all(connection))
+
+    async def _send_all(self, connection: ServerConnection) -> None:
+        try:
+            while self.sent < len(self.frames):
+                part = self.frames[self.sent : self.sent + _CHUNK]
+                for frame in self.faults.spoil(part, self._dice):
+                    if self.faults.drop > 0:
+                        self.faults.drop -= 1
+                        connection.transport.abort()
+                        return
+                    await connection.send(_text(frame))
+                self.sent += len(part)
+                if self._rate:
+                    await asyncio.sleep(len(part) / self._rate)
+            self.finished.set()
+        except ConnectionClosed:
+            return
+
+    # REST
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            """Answers with the replies that the recording holds."""
+
+            def do_GET(self) -> None:
+                """Answer a request."""
+                path = urlsplit(self.path).path
+                found = server._replies.get(path)
+                if found is None and path.endswith("/bullet-public"):
+                    found = server._token()
+                self.send_response(200 if found is not None else 404)
+                body = found or b"{}"
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_POST = do_GET  # noqa: N815 (the base class's name)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name)
+                """Write nothing."""
+
+        return Handler
+
+    def _token(self) -> bytes:
+        """Return what KuCoin answers before a connection: an address and a token."""
+        servers = [{"endpoint": self.ws_url, "pingInterval": 18_000, "pingTimeout": 10_000}]
+        return msgspec.json.encode({"code": "200000", "data": {"token": "0", "instanceServers": servers}})
+
+
+def _words(text: str) -> set[str]:
+    """Return the words of a request or address that may name a market, in upper case."""
+    words: set[str] = set()
+    for word in _WORDS.split(text.upper()):
+        words.add(word)
+        words.update(word.split("/"))
+        words.update(word.split("_"))
+        parts = word.split("-")
+        words.update(f"{first}-{second}" for first, second in pairwise(parts))
+    return words
+
+
+def _text(frame: bytes) -> str | bytes:
+    try:
+        return frame.decode()
+    except UnicodeDecodeError:
+        return frame
