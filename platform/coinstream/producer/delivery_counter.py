@@ -18,23 +18,38 @@ import time
 from bisect import bisect_left
 from collections import Counter, defaultdict, deque
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Final, NamedTuple
+
+from prometheus_client import Counter as Metric
 
 from coinstream.monitoring.metrics import LATENCY_BUCKETS_MS, Metrics
 
 Partition = tuple[str, int]
 """Topic and partition."""
 
+_COUNTED: Final = attrgetter("counted")
+
+
+class CountedPartition:
+    """A partition in which messages are counted; compared by identity, which is cheap."""
+
+    __slots__ = ("partition", "topic")
+
+    def __init__(self, topic: str, partition: int) -> None:
+        self.topic = topic
+        self.partition = partition
+
 
 class Destination:
-    """Topic, key and partition of the messages of one market; compared by identity, which is cheap."""
+    """Topic, key and partition of the messages of one market. Markets of one partition share `counted`."""
 
-    __slots__ = ("key", "place", "topic")
+    __slots__ = ("counted", "key", "topic")
 
-    def __init__(self, topic: str, key: bytes, partition: int) -> None:
+    def __init__(self, topic: str, key: bytes, counted: CountedPartition) -> None:
         self.topic = topic
         self.key = key
-        self.place: Partition = (topic, partition)
+        self.counted = counted
 
 
 class SettledChunk(NamedTuple):
@@ -87,6 +102,7 @@ class DeliveryCounter:
         # A caller of `delivered` must not miss chunks that another thread took from the queue.
         self._counting = threading.Lock()
         self._delivered: Counter[Partition] = Counter()
+        self._metrics_of: dict[Partition, Metric] = {}
 
     def delivered(self) -> Mapping[Partition, int]:
         """Return the acknowledged messages by topic and partition; exact after a flush."""
@@ -106,17 +122,20 @@ class DeliveryCounter:
         while self.settled:
             chunk = self.settled.popleft()
             buckets[bisect_left(LATENCY_BUCKETS_MS, chunk.latency_ms)].add(chunk)
-        partitions: Counter[Partition] = Counter()
+        partitions: Counter[CountedPartition] = Counter()
         for bucket in buckets.values():
+            partitions.update(bucket.counts)
             topics: Counter[str] = Counter()
-            for destination, count in bucket.counts.items():
-                topics[destination.topic] += count
-                partitions[destination.place] += count
+            for counted, count in bucket.counts.items():
+                topics[counted.topic] += count
             for topic, count in topics.items():
                 if count:
                     self._metrics.producer_latency.observe(bucket.mean_ms, topic, count=count)
         if partitions:
-            self.credit(partitions)
+            credited: Counter[Partition] = Counter()
+            for counted, count in partitions.items():
+                credited[counted.topic, counted.partition] += count
+            self.credit(credited)
 
     def add(self, topic: str, partition: int, latency_ms: float) -> None:
         """Count one message whose success was reported."""
@@ -126,17 +145,25 @@ class DeliveryCounter:
     def credit(self, partitions: Mapping[Partition, int]) -> None:
         """Count messages that are known to be acknowledged, by topic and partition."""
         with self._lock:
-            for place, count in partitions.items():
-                self._delivered[place] += count
-        for (topic, partition), count in partitions.items():
-            self._metrics.messages_produced.labels(topic, str(partition)).inc(count)
+            for partition, count in partitions.items():
+                self._delivered[partition] += count
+        for partition, count in partitions.items():
+            self._metric(partition).inc(count)
+
+    def _metric(self, partition: Partition) -> Metric:
+        found = self._metrics_of.get(partition)
+        if found is None:
+            topic, number = partition
+            found = self._metrics.messages_produced.labels(topic, str(number))
+            self._metrics_of[partition] = found
+        return found
 
 
 class _Bucket:
     """The chunks of one count whose latencies share a bucket of the histogram."""
 
     def __init__(self) -> None:
-        self.counts: Counter[Destination] = Counter()
+        self.counts: Counter[CountedPartition] = Counter()
         self._messages = 0
         self._total_ms = 0.0
 
@@ -147,8 +174,8 @@ class _Bucket:
 
     def add(self, chunk: SettledChunk) -> None:
         """Add a settled chunk."""
-        self.counts.update(chunk.sent)
+        self.counts.update(map(_COUNTED, chunk.sent))
         if chunk.lost:
-            self.counts.subtract(chunk.lost)
+            self.counts.subtract(map(_COUNTED, chunk.lost))
         self._messages += len(chunk.sent)
         self._total_ms += chunk.latency_ms * len(chunk.sent)

@@ -10,7 +10,7 @@ from typing import Final
 from confluent_kafka import KafkaException
 
 from coinstream.messages import Message, type_of
-from coinstream.producer.delivery_counter import Destination
+from coinstream.producer.delivery_counter import CountedPartition, Destination, Partition
 from coinstream.producer.delivery_kinds import ChunkDelivery
 from coinstream.producer.delivery_tracker import DeliveryTracker
 from coinstream.producer.pool import ProducerPool
@@ -43,8 +43,8 @@ class CachedRoute(Destination):
 
     __slots__ = ("producer",)
 
-    def __init__(self, topic: str, key: bytes, partition: int, producer: PooledProducer) -> None:
-        super().__init__(topic, key, partition)
+    def __init__(self, topic: str, key: bytes, counted: CountedPartition, producer: PooledProducer) -> None:
+        super().__init__(topic, key, counted)
         self.producer = producer
 
 
@@ -67,6 +67,7 @@ class Publisher:
         # An encoder of its own: encoding again after a failure must not count lossy prices twice.
         self._encode_again = MessageSerializer(strict=encoder.rounder.strict).encode
         self._routes: dict[RouteGroup, dict[str | None, CachedRoute]] = {}
+        self._partitions: dict[Partition, CountedPartition] = {}
         self._cached = 0
         self._day = _EPOCH, 0
 
@@ -174,7 +175,10 @@ class Publisher:
         else:
             key = message_key(message, topic)
         partition = partition_of(key, self._topics.require(topic, key))
-        route = CachedRoute(topic, key, partition, self._pool.find(topic, key))
+        counted = self._partitions.get((topic, partition))
+        if counted is None:
+            counted = self._partitions.setdefault((topic, partition), CountedPartition(topic, partition))
+        route = CachedRoute(topic, key, counted, self._pool.find(topic, key))
         if self._cached < MAX_CACHED_ROUTES:
             self._cached += 1
             routes[symbol] = route
