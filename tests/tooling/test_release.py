@@ -68,6 +68,17 @@ def test_this_checkout_has_one_version_and_a_changelog_to_release() -> None:
     assert with_section((ROOT / CHANGELOG).read_text(), "99.0.0", DAY)
 
 
+def test_the_changelog_keeps_its_form() -> None:
+    text = (ROOT / CHANGELOG).read_text()
+    entries = [line for line in text.splitlines() if line.startswith("- ")]
+    assert len(entries) == len(set(entries)), "an entry stands twice"
+    headings = [line for line in text.splitlines() if line.startswith("#")]
+    assert headings[:2] == ["# Changelog", "## [Unreleased]"]
+    kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert {line.removeprefix("### ") for line in headings if line.startswith("### ")} <= kinds
+    assert "\n\n- " not in text, "an empty line between entries"
+
+
 def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert "usage: make release VERSION=" in capsys.readouterr().err
