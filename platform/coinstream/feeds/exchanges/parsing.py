@@ -157,6 +157,8 @@ def joined(results: Iterable[Parsed]) -> Parsed:
         if result.detail:
             details.append(result.detail)
         gap = gap or result.gap
+    if not (messages or reasons):
+        reasons.append(Reason.STATUS)  # a frame without entries
     return Parsed(tuple(messages), tuple(reasons), "; ".join(details[:5]), gap)
 
 
