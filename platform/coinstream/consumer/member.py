@@ -33,7 +33,7 @@ BACKLOG_FULL_S: Final = 1.0
 """A backlog that stays full for so long pauses all partitions; shorter ones cost no refetch."""
 CHECK_INTERVAL_S: Final = 1.0
 """How often lag is measured and stuck partitions are looked for."""
-TOPIC_CHECK_S: Final = 5.0
+TOPIC_CHECK_S: Final = 2.5
 """How often the ids of the topics are compared: another id means deleted and created again."""
 
 

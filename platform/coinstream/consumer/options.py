@@ -45,12 +45,12 @@ class GroupOptions:
         commit_interval_ms: how often offsets are committed.
         drain_timeout_s: longest wait for messages in work when partitions are revoked.
         stop_timeout_s: longest wait for messages in work when the group is stopped.
-        stuck_after_s: a partition without progress for so long is reported.
+        stuck_after_s: a partition without progress for this long is reported.
         on_stuck: is told of such a partition, besides the log and the metrics.
         backlog_bytes: most bytes fetched and not yet handled, over all partitions.
         partition_backlog_bytes: the same for one partition; more pauses it.
         instance_id: static membership (`group.instance.id`): a restart does not rebalance.
-        shard: handle only the messages whose key belongs to this shard, and pass over the others before they
+        shard: handle only the messages whose key belongs to this shard, and skip the others before they
             are decoded. Every shard reads all partitions, as a group of its own: `{group}-2-of-4`. So a key
             is handled by the same process in every topic, whatever its partition there.
     """

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
@@ -16,7 +17,7 @@ from confluent_kafka import (
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, TopicDescription
 
 from coinstream.kafka import admin_client, is_fatal
 from coinstream.records import PartitionKey
@@ -92,6 +93,7 @@ class StartOffsets:
         self._reset = reset
         self._admin: AdminClient | None = None
         self._topic_ids: dict[str, str] = {}
+        self._answers: Mapping[str, Future[TopicDescription]] = {}
         self._counts: dict[str, int] = {}
         self._partitions: dict[str, int] = {}
         self.gaps: list[OffsetGap] = []
@@ -106,7 +108,9 @@ class StartOffsets:
             return partitions
         committed = committed_offsets(self._group, consumer, partitions)
         topics = {part.topic for part in partitions}
-        created_again = self._created_again(self.topic_ids(topics))
+        # Older answers may hold ids from before this assignment.
+        self._answers = {}
+        created_again = self._created_again(self._topic_ids_in(self._describe(topics)))
         self._learn_partitions(consumer, topics)
         starts = [self._start(part, created_again) for part in committed]
         self._resolve_ends(consumer, [start for start in starts if start.offset == OFFSET_END])
@@ -116,14 +120,27 @@ class StartOffsets:
         """Return the text to commit with an offset of a topic."""
         return CommitMetadata(self._topic_ids.get(topic, ""), self._partitions.get(topic, 0)).encode()
 
-    def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
-        """Return the id of each topic, as far as the cluster tells it."""
+    def check_topics(self, topics: Iterable[str]) -> set[str]:
+        """Return the topics that were deleted and created again since they were assigned. Does not wait.
+
+        Each call takes the answers to the question of the call before.
+        """
+        if any(not answer.done() for answer in self._answers.values()):
+            return set()
+        changed = self._created_again(self._topic_ids_in(self._answers))
+        self._answers = self._describe(topics)
+        return changed
+
+    def _describe(self, topics: Iterable[str]) -> Mapping[str, Future[TopicDescription]]:
         wanted = sorted(topics)
         if not wanted:
             return {}
         self._admin = self._admin or admin_client(self._brokers)
+        return self._admin.describe_topics(TopicCollection(wanted), request_timeout=ADMIN_TIMEOUT_S)
+
+    def _topic_ids_in(self, answers: Mapping[str, Future[TopicDescription]]) -> dict[str, str]:
+        """Return the id of each topic, as far as the cluster tells it."""
         found: dict[str, str] = {}
-        answers = self._admin.describe_topics(TopicCollection(wanted), request_timeout=ADMIN_TIMEOUT_S)
         for topic, answer in answers.items():
             try:
                 described = answer.result()
@@ -136,10 +153,6 @@ class StartOffsets:
             if topic_id.strip("A="):
                 found[topic] = topic_id
         return found
-
-    def check_topics(self, topics: Iterable[str]) -> set[str]:
-        """Return the topics that were deleted and created again since they were assigned."""
-        return self._created_again(self.topic_ids(topics))
 
     def after_gap(self, consumer: Consumer, key: PartitionKey, position: int | None) -> int | None:
         """Return where to go on when the broker no longer has the position; None: the group must stop.
