@@ -15,7 +15,7 @@ import msgspec
 from assets.lake import docs_link, table_key
 from coinstream.expectations.docs import DataDocs
 from coinstream.expectations.rules import ROW_COUNT, Rule, rules_for
-from coinstream.lake.landing import CHECKS, RUN
+from coinstream.lake.landed_offsets import CHECKS, RUN
 from coinstream.lake.query import query
 from coinstream.lake.schemas import VIOLATION_TABLES, TableSpec
 from coinstream.lake.store import Lake, known_specs

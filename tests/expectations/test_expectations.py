@@ -24,9 +24,9 @@ from coinstream.expectations.validation_frame import ValidationFrameBuilder
 from coinstream.expectations.validator import ExpectationValidator
 from coinstream.feeds.registry import Options, open_feed
 from coinstream.lake.batch import Batch, batches
-from coinstream.lake.quarantine import ValidationResult
 from coinstream.lake.read_plan import FetchedChunk, ReadPlan
 from coinstream.lake.schemas import spec_named
+from coinstream.lake.validation import ValidationResult
 from coinstream.messages import MESSAGE_TYPES, type_of
 from coinstream.serialization import Encoder
 from coinstream.settings import LakeSettings

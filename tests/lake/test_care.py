@@ -17,8 +17,8 @@ from coinstream.errors import LakeError
 from coinstream.expectations.validator import ExpectationValidator
 from coinstream.lake.backfill import backfill
 from coinstream.lake.compaction import compact
-from coinstream.lake.landed_offsets import read_landed_offsets
-from coinstream.lake.landing import CHECKS, land
+from coinstream.lake.landed_offsets import CHECKS, read_landed_offsets
+from coinstream.lake.landing import land
 from coinstream.lake.query import query
 from coinstream.lake.schemas import spec_named
 from coinstream.lake.store import Lake

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -15,13 +16,16 @@ import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
 
 from coinstream.errors import BrokerError, LakeError
 from coinstream.expectations.validator import ExpectationValidator
-from coinstream.lake import landing
+from coinstream.lake import commit, data_files
 from coinstream.lake.commit import reset_landed_offsets
+from coinstream.lake.compaction import compact
 from coinstream.lake.landed_offsets import OFFSETS, read_landed_offsets
-from coinstream.lake.landing import land
+from coinstream.lake.landing import TableReport, land
 from coinstream.lake.schemas import QUARANTINE_SCHEMA, spec_named
 from coinstream.lake.store import Lake
 from coinstream.local_broker import LocalBroker
@@ -36,7 +40,7 @@ SPEC = spec_named("level1")
 LANDER = """
 import sys
 from pathlib import Path
-from coinstream.lake.landing import land
+from coinstream.lake.landing import TableReport, land
 from coinstream.lake.schemas import QUARANTINE_SCHEMA, spec_named
 from coinstream.settings import BrokerSettings
 from tests.lake.conftest import lake_at
@@ -317,13 +321,63 @@ def test_a_crash_between_quarantine_and_table_doubles_no_offender(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(landing, "commit_batch", crash)
+        patched.setattr(commit, "append_files", crash)
         with pytest.raises(KeyboardInterrupt):
             land(lake, broker_settings, SPEC, topic=name)
     assert len(places(lake, "quarantine")) == 1
     send(broker_settings.brokers, name, [b"y"])
     assert land(lake, broker_settings, SPEC, topic=name).rows == 2
     assert Counter(places(lake, "quarantine").values()) == {1: 2}
+
+
+def test_a_batch_that_another_landing_has_landed_meanwhile_is_dropped_and_planned_again(
+    lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = topic("level1")
+    send(broker_settings.brokers, name, (level1(i * 200) for i in range(6_000)))
+    send(broker_settings.brokers, name, [level1(i * 200, bestBid=70_000) for i in range(6_000, 6_010)])
+    overtaken: list[TableReport] = []
+
+    def overtake(_: TableReport) -> None:
+        if not overtaken:
+            overtaken.append(land(lake, broker_settings, SPEC, ExpectationValidator(SPEC), topic=name))
+
+    report = land(lake, broker_settings, SPEC, ExpectationValidator(SPEC), topic=name, on_progress=overtake)
+    assert report.retries == 1
+    assert report.rows + overtaken[0].rows == 6_000
+    assert report.refused + overtaken[0].refused == 10
+    # The rows that were looked at in vain are no reference: nothing steps back.
+    assert report.flagged == overtaken[0].flagged == 0
+    assert set(places(lake, "level1").values()) == {1}
+    assert len(places(lake, "level1")) == 6_000
+    assert Counter(places(lake, "quarantine").values()) == {1: 10}
+    files = {task.file.file_path for task in lake.table(SPEC).scan().plan_files()}
+    written = list((lake.folder / "warehouse").rglob("level1/data/**/*.parquet"))
+    assert len(written) == len(files)
+
+
+def test_a_conflict_with_compaction_repeats_the_commit_and_writes_no_file_again(
+    lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = topic("level1")
+    for _ in range(2):
+        send(broker_settings.brokers, name, [level1()] * 10)
+        land(lake, broker_settings, SPEC, topic=name)
+    attempts: list[int] = []
+
+    def compacted_meanwhile(table: Table, files: Sequence[DataFile], properties: Mapping[str, str]) -> None:
+        attempts.append(len(files))
+        if len(attempts) == 1:
+            compact(lake, "level1")
+        data_files.append_files(table, files, properties)
+
+    monkeypatch.setattr(commit, "append_files", compacted_meanwhile)
+    send(broker_settings.brokers, name, [level1()] * 10)
+    assert land(lake, broker_settings, SPEC, topic=name).rows == 10
+    assert attempts == [1, 1]
+    assert len(places(lake, "level1")) == 30
+    written = list((lake.folder / "warehouse").rglob("level1/data/**/*.parquet"))
+    assert len(written) == 2 + 1 + 1
 
 
 def test_a_recreated_topic_lands_from_its_beginning(

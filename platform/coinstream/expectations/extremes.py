@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from coinstream.expectations.check_result import Rows
 from coinstream.expectations.rules import ROW_COUNT, Rule
 from coinstream.expectations.series import Numbers
+from coinstream.lake.check_result import Rows
 
 if TYPE_CHECKING:
     import pandas as pd

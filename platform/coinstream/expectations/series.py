@@ -6,7 +6,8 @@ compared with the last of the batch before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
@@ -30,14 +31,26 @@ _TO_DEVIATION: Final = 1.4826
 _SKEW_SAMPLES: Final = 1_000
 
 
+@dataclass(frozen=True)
+class SeriesMemory:
+    """What is remembered from one batch to the next. It is replaced, never changed.
+
+    Attributes:
+        last: the newest trusted row of each series.
+        skews: the newest differences between the clock of each exchange and ours.
+    """
+
+    last: pl.DataFrame | None = None
+    skews: Mapping[str, Numbers] = field(default_factory=dict)
+
+
 class Series:
     """Look at batches of one type in their order."""
 
     def __init__(self, spec: TableSpec, settings: LakeSettings) -> None:
         self._spec = spec
         self._settings = settings
-        self._last: pl.DataFrame | None = None
-        self._skews: dict[str, Numbers] = {}
+        self.memory = SeriesMemory()
 
     def look(self, rows: pl.DataFrame, value: Numbers, ingested: datetime) -> dict[str, Numbers]:
         """Return `step_ms`, `deviations` and `ahead_ms` of each row; of candles two lengths more."""
@@ -57,8 +70,9 @@ class Series:
         return found
 
     def _steps(self, now: pl.DataFrame) -> dict[str, Numbers]:
-        before = 0 if self._last is None else self._last.height
-        frame = now if self._last is None else pl.concat([self._last, now])
+        last = self.memory.last
+        before = 0 if last is None else last.height
+        frame = now if last is None else pl.concat([last, now])
         columns = ("event", "value", "end", "trusted")
         numbered = frame.select(_series_number(frame, self._spec.key), *columns).lazy()
         usable = bool(frame["trusted"].all())
@@ -81,7 +95,8 @@ class Series:
             .collect()
         )
         known = frame if usable else frame.filter("trusted")
-        self._last = known.unique(self._spec.key, keep="last", maintain_order=True).tail(MAX_SERIES)
+        newest = known.unique(self._spec.key, keep="last", maintain_order=True).tail(MAX_SERIES)
+        self.memory = replace(self.memory, last=newest)
         names = {"step_ms": "step", "gap_ms": "gap", "deviations": "deviations"}
         return {name: _numbers(moved[column].slice(before)) for name, column in names.items()}
 
@@ -100,15 +115,16 @@ class Series:
     def _beyond_skew(self, rows: pl.DataFrame, ahead: Numbers) -> Numbers:
         exchange = rows["exchange_id"].fill_null("").cast(pl.Categorical)
         codes = exchange.to_physical().to_numpy()
-        beyond = ahead.copy()
+        beyond, skews = ahead.copy(), dict(self.memory.skews)
         for code in np.unique(codes):
             mine = codes == code
             name = str(exchange[int(np.argmax(mine))])
-            seen = np.concatenate([self._skews.get(name, np.zeros(0)), ahead[mine]])
+            seen = np.concatenate([skews.get(name, np.zeros(0)), ahead[mine]])
             seen = seen[np.isfinite(seen)]
-            self._skews[name] = seen[-_SKEW_SAMPLES:]
+            skews[name] = seen[-_SKEW_SAMPLES:]
             skew = float(np.clip(np.median(seen), 0, self._settings.clock_skew_max_ms)) if len(seen) else 0.0
             beyond[mine] -= skew
+        self.memory = replace(self.memory, skews=skews)
         return beyond
 
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from coinstream.errors import LakeError
-from coinstream.expectations.check_result import CheckResult, Rows
 from coinstream.expectations.extremes import (
     Extremes,
     deciding_rows,
@@ -23,6 +22,7 @@ from coinstream.expectations.extremes import (
     rule_columns,
 )
 from coinstream.expectations.rules import Rule
+from coinstream.lake.check_result import CheckResult, Rows
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from coinstream.expectations.book_levels import Side
-from coinstream.expectations.series import Numbers, Series
+from coinstream.expectations.series import Numbers, Series, SeriesMemory
 from coinstream.lake.batch import Batch
 from coinstream.lake.schemas import TableSpec
 from coinstream.messages import PRICE_DECIMALS
@@ -56,8 +56,17 @@ class ValidationFrameBuilder:
         self._spec = spec
         self._series = Series(spec, settings)
 
+    @property
+    def memory(self) -> SeriesMemory:
+        """Return what is remembered of earlier rows."""
+        return self._series.memory
+
+    @memory.setter
+    def memory(self, memory: SeriesMemory) -> None:
+        self._series.memory = memory
+
     def build(self, batch: Batch, ingested: datetime) -> pd.DataFrame:
-        """Return the evidence on a batch."""
+        """Return the frame of a batch: one row per message, one column per question."""
         import pandas as pd
 
         spec, rows = self._spec, batch.rows

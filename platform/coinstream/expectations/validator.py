@@ -1,4 +1,4 @@
-"""The validator of a landing: every message of a batch against every rule of its type."""
+"""Validate every message of a batch against every rule of its type."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from typing import Any
 
 import pyarrow as pa
 
-from coinstream.expectations.check_result import MAX_SAMPLES, CheckResult
 from coinstream.expectations.rules import Rule, rules_for
+from coinstream.expectations.series import SeriesMemory
 from coinstream.expectations.validation import SuiteValidator
 from coinstream.expectations.validation_frame import ValidationFrameBuilder
 from coinstream.lake.batch import Batch
-from coinstream.lake.quarantine import ValidationResult
+from coinstream.lake.check_result import MAX_SAMPLES, CheckResult
 from coinstream.lake.schemas import TableSpec
+from coinstream.lake.validation import ValidationResult
 from coinstream.settings import LakeSettings
 
 _ORIGIN = ("topic", "partition", "offset")
 
 
 class ExpectationValidator:
-    """Refuses what breaks a refuses_rows rule, or what the table cannot hold; reports the rest."""
+    """Refuses rows that break a rule which refuses them, or that the table cannot hold; reports the rest."""
 
     def __init__(self, spec: TableSpec, settings: LakeSettings | None = None) -> None:
         chosen = settings or LakeSettings()
@@ -30,8 +31,17 @@ class ExpectationValidator:
         self._frames = ValidationFrameBuilder(spec, chosen)
         self._validator = SuiteValidator(spec.name, rules)
 
+    @property
+    def memory(self) -> SeriesMemory:
+        """Return what is remembered of earlier rows: the newest of each series, and clock skews."""
+        return self._frames.memory
+
+    @memory.setter
+    def memory(self, memory: SeriesMemory | None) -> None:
+        self._frames.memory = memory or SeriesMemory()
+
     def validate(self, batch: Batch, ingested: datetime) -> ValidationResult:
-        """See `BatchValidator.validator`."""
+        """Look at every row of the batch."""
         checks = self._validator.validate(self._frames.build(batch, ingested))
         refused = ~batch.storable()
         for check in checks:

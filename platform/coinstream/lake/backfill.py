@@ -7,27 +7,22 @@ import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
-from coinstream.expectations.check_result import merge_checks
-from coinstream.lake.batch import Batch, Mask, batches
-from coinstream.lake.commit import CommitResult, retry_on_conflict, table_rows
+from coinstream.lake.batch import Batch, Mask
+from coinstream.lake.check_result import merge_checks
+from coinstream.lake.commit import CommitResult, retry_on_conflict
 from coinstream.lake.data_files import append
-from coinstream.lake.landed_offsets import OFFSETS, read_landed_offsets
-from coinstream.lake.landing import (
-    CHECKS,
-    MEMORY_SHARE,
-    RUN,
-    BatchValidator,
-    NoValidation,
-    TableReport,
-    checks_text,
-    prefetch,
-)
+from coinstream.lake.landed_offsets import CHECKS, OFFSETS, RUN, read_landed_offsets
+from coinstream.lake.landing import TableReport
+from coinstream.lake.prepare import read_batches, table_rows
 from coinstream.lake.schemas import TableSpec
 from coinstream.lake.store import Lake
 from coinstream.lake.topic_reader import TopicReader
+from coinstream.lake.validation import BatchValidator, NoValidation, ValidationResult
 from coinstream.settings import BrokerSettings
 
 if TYPE_CHECKING:
@@ -65,17 +60,10 @@ def backfill(
         selection = reader.select_topics(topic or spec.kind.topic)
         report.topics, report.ignored = selection.landed, selection.ignored
         plan = reader.plan_times(report.topics, _ms(since), _ms(until))
-        source = batches(
-            spec,
-            prefetch(reader.chunks(plan)),
-            plan,
-            max_rows=settings.batch_rows,
-            max_bytes=settings.memory_bytes // MEMORY_SHARE,
-        )
-        for batch in prefetch(source):
+        for batch in read_batches(reader, plan, spec, settings):
             ingested = datetime.now(UTC)
             validation = chosen.validate(batch, ingested)
-            properties = {RUN: run, CHECKS: checks_text(validation)}
+            properties = {RUN: run, CHECKS: _checks_text(validation)}
             done = _commit_missing(lake, batch, ~validation.refused, ingested, properties)
             report.messages += len(batch)
             report.rows += done.rows
@@ -87,6 +75,11 @@ def backfill(
     return report
 
 
+def _checks_text(validation: ValidationResult) -> str:
+    counts = {check.name: [check.checked, check.failed] for check in validation.checks}
+    return msgspec.json.encode(counts).decode()
+
+
 def _commit_missing(
     lake: Lake, batch: Batch, wanted: Mask, ingested: datetime, properties: dict[str, str]
 ) -> CommitResult:
@@ -96,7 +89,11 @@ def _commit_missing(
         missing = wanted & ~batch.beyond(landed, batch.topic_ids) & ~_present(table, batch)
         count = int(missing.sum())
         if count:
-            append(table, table_rows(batch, missing, ingested), {**properties, OFFSETS: landed.to_text()})
+            append(
+                table,
+                table_rows(batch, pa.array(missing), ingested),
+                {**properties, OFFSETS: landed.to_text()},
+            )
         return CommitResult(count, int(wanted.sum()) - count, landed)
 
     return retry_on_conflict(lake, f"land {batch.spec.name} again", attempt)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,18 +54,21 @@ class Batch:
         return np.asarray(good)
 
     def beyond(self, landed: LandedOffsets, ids: dict[str, str | None]) -> Mask:
-        """Which rows are not landed yet."""
-        topics = self.rows["topic"].unique().to_pylist()
-        index = pc.index_in(self.rows["topic"], value_set=pa.array(topics, pa.string())).to_numpy()
-        partition = self.rows["partition"].to_numpy()
-        width = int(partition.max(initial=0)) + 1
-        nexts = np.array(
-            [[landed.next(t, part, ids.get(t)) for part in range(width)] for t in topics], np.int64
-        )
-        if not topics:
-            return np.zeros(0, np.bool_)
-        fresh: Mask = self.rows["offset"].to_numpy() >= nexts[index, partition]
-        return fresh
+        """Return which rows are not landed yet."""
+        return rows_beyond(self.rows, landed, ids)
+
+
+def rows_beyond(rows: pa.Table, landed: LandedOffsets, ids: Mapping[str, str | None]) -> Mask:
+    """Return which rows lie beyond the landed offsets of their partition."""
+    topics = rows["topic"].unique().to_pylist()
+    index = pc.index_in(rows["topic"], value_set=pa.array(topics, pa.string())).to_numpy()
+    partition = rows["partition"].to_numpy()
+    width = int(partition.max(initial=0)) + 1
+    nexts = np.array([[landed.next(t, part, ids.get(t)) for part in range(width)] for t in topics], np.int64)
+    if not topics:
+        return np.zeros(0, np.bool_)
+    fresh: Mask = rows["offset"].to_numpy() >= nexts[index, partition]
+    return fresh
 
 
 def batches(

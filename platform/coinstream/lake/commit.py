@@ -1,22 +1,32 @@
-"""Rows and the offsets they come from, in one commit; conflicts with other writers."""
+"""Commit prepared files and the offsets that they reach: one compare-and-set snapshot."""
 
 from __future__ import annotations
 
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import pyarrow as pa
 
 from coinstream.errors import LakeError
-from coinstream.lake.batch import Batch, Mask
-from coinstream.lake.data_files import append
-from coinstream.lake.landed_offsets import OFFSETS, LandedOffsets, read_landed_offsets
-from coinstream.lake.schemas import INGESTED, TIME, TableSpec
+from coinstream.lake.check_result import merge_checks
+from coinstream.lake.data_files import append, append_files
+from coinstream.lake.landed_offsets import (
+    CHECKS,
+    OFFSETS,
+    RUN,
+    LandedOffsets,
+    read_landed_offsets,
+)
+from coinstream.lake.quarantine import new_offenders
+from coinstream.lake.schemas import TableSpec
+from coinstream.lake.slices import PreparedFiles
 from coinstream.lake.store import Lake
 
 if TYPE_CHECKING:
@@ -26,50 +36,105 @@ log = logging.getLogger("coinstream.lake")
 
 _FIRST_WAIT_S: Final = 0.02
 _LONGEST_WAIT_S: Final = 1.0
+OLDEST_FILES: Final = timedelta(hours=20)
+"""Files older than this are prepared again: compaction removes files of a day that no snapshot refers to."""
 
 
 @dataclass(frozen=True)
 class CommitResult:
-    """What a commit did: rows added, rows that another writer had landed before, and how far the table is."""
+    """What a commit did.
+
+    Attributes:
+        rows: rows added.
+        duplicates: rows that another writer had landed before.
+        offsets: how far the table is now.
+        stale: prepared files that the table did not take. Their rows are planned again.
+    """
 
     rows: int
     duplicates: int
-    positions: LandedOffsets
+    offsets: LandedOffsets
+    stale: tuple[PreparedFiles, ...] = ()
 
 
-def commit_batch(
-    lake: Lake, batch: Batch, wanted: Mask, ingested: datetime, properties: Mapping[str, str]
-) -> CommitResult:
-    """Append the wanted rows that are not landed yet, with the offsets reached, in one snapshot.
+def commit_prepared(lake: Lake, spec: TableSpec, ready: Sequence[PreparedFiles], run: str) -> CommitResult:
+    """Append the files whose expected offsets are those of the table, in one snapshot with the new offsets.
 
-    Of two writers that land the same messages one commits; the other finds the table changed, reads
-    how far it is now and drops what is there already.
+    Of two writers that land the same messages one commits. The other finds the table at other offsets than
+    its files expect, drops them and plans again. A conflict with another kind of writer, such as compaction,
+    repeats the commit only: no file is written again.
+
+    Refused and flagged rows are kept before, so that no refused message is without a trace.
 
     Raises:
         LakeError: the catalog or the store fails, or other writers were faster too many times.
     """
+    _keep_offenders(lake, _fresh_ones(lake.table(spec), ready)[0], run)
 
     def attempt() -> CommitResult:
-        table = lake.table(batch.spec)
-        landed = read_landed_offsets(table)
-        advanced = landed.advanced(batch.reached)
-        if advanced == landed:
-            return CommitResult(0, int(wanted.sum()), landed)
-        fresh = wanted & batch.beyond(landed, batch.topic_ids)
-        rows = table_rows(batch, fresh, ingested)
-        append(table, rows, {**properties, OFFSETS: advanced.to_text()})
-        return CommitResult(rows.num_rows, int(wanted.sum()) - rows.num_rows, advanced)
+        table = lake.table(spec)
+        good, advanced = _fresh_ones(table, ready)
+        taken = {id(one) for one in good}
+        stale = tuple(one for one in ready if id(one) not in taken)
+        if good:
+            checks = merge_checks(check for one in good for check in one.checks)
+            counts = {check.name: [check.checked, check.failed] for check in checks}
+            text = msgspec.json.encode(counts).decode()
+            append_files(
+                table,
+                [file for one in good for file in one.files],
+                {RUN: run, CHECKS: text, OFFSETS: advanced.to_text()},
+            )
+        return CommitResult(sum(one.rows for one in good), sum(one.rows for one in stale), advanced, stale)
 
-    return retry_on_conflict(lake, f"land {batch.spec.name}", attempt)
+    return retry_on_conflict(lake, f"land {spec.name}", attempt)
+
+
+def _fresh_ones(table: Table, ready: Sequence[PreparedFiles]) -> tuple[list[PreparedFiles], LandedOffsets]:
+    """Return the prepared files that come next in the table, and its offsets after them."""
+    advanced = read_landed_offsets(table)
+    oldest = datetime.now(UTC) - OLDEST_FILES
+    good = []
+    for one in ready:
+        ids = {topic: offsets.topic_id for topic, offsets in one.reached.topics.items()}
+        comes_next = all(
+            advanced.next(topic, partition, ids.get(topic)) == at
+            for (topic, partition), at in one.expects.items()
+        )
+        if comes_next and one.spec_id == table.metadata.default_spec_id and one.prepared_at > oldest:
+            good.append(one)
+            advanced = advanced.advanced(one.reached)
+    return good, advanced
+
+
+def _keep_offenders(lake: Lake, ready: Sequence[PreparedFiles], run: str) -> None:
+    """Keep refused and flagged rows, once each.
+
+    Their tables carry landed offsets as the others do, so that a batch that is prepared again after a
+    crash adds no row twice.
+    """
+
+    def attempt(load: Callable[[], Table], found: list[tuple[pa.Table, LandedOffsets]]) -> CommitResult:
+        table = load()
+        rows, advanced = new_offenders(found, read_landed_offsets(table))
+        if rows.num_rows:
+            append(table, rows, {RUN: run, OFFSETS: advanced.to_text()})
+        return CommitResult(rows.num_rows, 0, advanced)
+
+    refused = [(one.refused, one.reached) for one in ready if one.refused.num_rows]
+    flagged = [(one.flagged, one.reached) for one in ready if one.flagged.num_rows]
+    for load, found in ((lake.quarantine, refused), (lake.flagged, flagged)):
+        if found:
+            retry_on_conflict(lake, "keep messages that break a rule", partial(attempt, load, found))
 
 
 def reset_landed_offsets(lake: Lake, spec: TableSpec, topic: str) -> bool:
-    """Let the next landing begin a topic from its beginning; whether the table knew the topic.
+    """Let the next landing begin a topic from its beginning; return whether the table knew the topic.
 
     For a topic that was recreated or truncated under its name. Rows that are there stay.
 
     Raises:
-        LakeError: as `commit_batch`.
+        LakeError: as `commit_prepared`.
     """
 
     def attempt(table: Table) -> CommitResult:
@@ -80,17 +145,17 @@ def reset_landed_offsets(lake: Lake, spec: TableSpec, topic: str) -> bool:
         append(table, table.schema().as_arrow().empty_table(), {OFFSETS: kept.to_text()})
         return CommitResult(0, 0, known)
 
-    doing = f"forget how far {topic} is landed"
-    for load in (lake.quarantine, lake.flagged):
-        retry_on_conflict(lake, doing, lambda load=load: attempt(load()))  # type: ignore[misc]
-    return bool(retry_on_conflict(lake, doing, lambda: attempt(lake.table(spec))).positions.topics)
+    doing = f"reset the landed offsets of {topic}"
+    retry_on_conflict(lake, doing, lambda: attempt(lake.quarantine()))
+    retry_on_conflict(lake, doing, lambda: attempt(lake.flagged()))
+    return bool(retry_on_conflict(lake, doing, lambda: attempt(lake.table(spec))).offsets.topics)
 
 
 def retry_on_conflict(lake: Lake, doing: str, attempt: Callable[[], CommitResult]) -> CommitResult:
     """Attempt a commit until no other writer comes between.
 
     Raises:
-        LakeError: as `commit_batch`.
+        LakeError: as `commit_prepared`.
     """
     from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
     from sqlalchemy.exc import OperationalError
@@ -99,7 +164,7 @@ def retry_on_conflict(lake: Lake, doing: str, attempt: Callable[[], CommitResult
     for number in range(1, attempts + 1):
         try:
             return attempt()
-        # After an unknown check the next attempt reads what the table says, so nothing is landed twice.
+        # After an unknown outcome the next attempt reads what the table says, so nothing is landed twice.
         except (CommitFailedException, CommitStateUnknownException, OperationalError) as error:
             if number == attempts:
                 raise LakeError(
@@ -113,11 +178,3 @@ def retry_on_conflict(lake: Lake, doing: str, attempt: Callable[[], CommitResult
         except Exception as error:
             raise LakeError(f"cannot {doing}: {type(error).__name__}: {error}") from error
     raise AssertionError("unreachable")
-
-
-def table_rows(batch: Batch, mask: Mask, ingested: datetime) -> pa.Table:
-    """The chosen rows as the table has them."""
-    rows = batch.rows if mask.all() else batch.rows.filter(pa.array(mask))
-    stamp = pa.repeat(pa.scalar(ingested, TIME), rows.num_rows)
-    rows = rows.append_column(INGESTED, stamp)
-    return pa.Table.from_arrays(rows.columns, schema=batch.spec.schema)

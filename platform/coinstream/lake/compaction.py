@@ -14,8 +14,7 @@ import pyarrow.fs as pafs
 from coinstream.lake.candles import TABLE as CANDLES
 from coinstream.lake.commit import CommitResult, retry_on_conflict
 from coinstream.lake.data_files import write_files
-from coinstream.lake.landed_offsets import OFFSETS, LandedOffsets, read_landed_offsets
-from coinstream.lake.landing import RUN
+from coinstream.lake.landed_offsets import OFFSETS, RUN, LandedOffsets, read_landed_offsets
 from coinstream.lake.query import located
 from coinstream.lake.schemas import VIOLATION_TABLES
 from coinstream.lake.store import Lake, known_specs, wrap_errors

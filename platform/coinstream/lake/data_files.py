@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -14,16 +15,40 @@ if TYPE_CHECKING:
     from pyiceberg.partitioning import PartitionKey
     from pyiceberg.table import Table
 
+    from coinstream.lake.slices import PreparedFiles
+
+log = logging.getLogger("coinstream.lake")
+
 
 def append(table: Table, rows: pa.Table, properties: dict[str, str]) -> None:
     """Add rows and properties as one snapshot, or nothing; also no rows, for the sake of the properties."""
+    append_files(table, write_partitions(table, rows), properties)
+
+
+def append_files(table: Table, files: Iterable[DataFile], properties: Mapping[str, str]) -> None:
+    """Add files and properties as one snapshot, or nothing."""
     with (
         table.transaction() as change,
-        change.update_snapshot(snapshot_properties=properties).fast_append() as snapshot,
+        change.update_snapshot(snapshot_properties=dict(properties)).fast_append() as snapshot,
     ):
-        for key, part in _partitioned(table, rows) if rows.num_rows else ():
-            for file in write_files(table, part, key):
-                snapshot.append_data_file(file)
+        for file in files:
+            snapshot.append_data_file(file)
+
+
+def drop_files(table: Table, stale: Sequence[PreparedFiles]) -> None:
+    """Remove files that no snapshot will refer to. Compaction removes what is left."""
+    for one in stale:
+        for file in one.files:
+            try:
+                table.io.delete(file.file_path)
+            except OSError as error:
+                log.info("stale file %s stays for compaction to remove: %s", file.file_path, error)
+
+
+def write_partitions(table: Table, rows: pa.Table) -> Iterator[DataFile]:
+    """Write rows, one file or more for each partition; the files belong to no snapshot yet."""
+    for key, part in _partitioned(table, rows) if rows.num_rows else ():
+        yield from write_files(table, part, key)
 
 
 def write_files(table: Table, rows: pa.Table, key: PartitionKey | None) -> Iterator[DataFile]:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 OFFSETS: Final = "coinstream.offsets"
 """Snapshot property: the next offset of every topic and partition, and the identity of the topics."""
+RUN: Final = "coinstream.run"
+"""Snapshot property: the id of the run that wrote it."""
+CHECKS: Final = "coinstream.checks"
+"""Snapshot property: what each expectation found, `{name: [checked, failed]}`."""
 
 
 class TopicOffsets(msgspec.Struct, frozen=True):
@@ -29,6 +33,11 @@ class LandedOffsets:
     """Next offsets to land, by topic."""
 
     topics: Mapping[str, TopicOffsets] = field(default_factory=dict)
+
+    @property
+    def ids(self) -> dict[str, str | None]:
+        """Return the identity of each topic, where the broker tells it."""
+        return {topic: offsets.topic_id for topic, offsets in self.topics.items()}
 
     def next(self, topic: str, partition: int, topic_id: str | None = None) -> int:
         """The next offset of a partition; 0 when it was never landed, or the topic is another one now."""

@@ -82,6 +82,15 @@ def make_read_plan(
     return ReadPlan(spans, ids, lost, tuple(recreated))
 
 
+def plan_up_to(plan: ReadPlan, landed: LandedOffsets, stops: Mapping[TopicPartition, int]) -> ReadPlan:
+    """Return what is left of a plan, from what is landed now up to the given offsets."""
+    spans = {
+        partition: (max(start, landed.next(*partition, plan.ids.get(partition[0]))), stops[partition])
+        for partition, (start, _) in plan.spans.items()
+    }
+    return ReadPlan(spans, plan.ids, plan.lost, plan.recreated)
+
+
 @dataclass(frozen=True)
 class FetchedChunk:
     """Messages as they came, column by column. `topic` indexes `topics`; timestamps are milliseconds."""

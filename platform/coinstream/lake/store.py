@@ -35,7 +35,7 @@ _PROPERTIES: Final = {
     "write.metadata.previous-versions-max": "20",
 }
 _CREATE_ATTEMPTS: Final = 8
-_FILE_IO: Final = "coinstream.lake.file_io.FileIO"
+FILE_IO: Final = "coinstream.lake.file_io.FileIO"
 
 
 class Lake:
@@ -120,7 +120,7 @@ class Lake:
             "type": chosen.catalog_type,
             "uri": uri,
             "warehouse": self._warehouse_address(),
-            "py-io-impl": _FILE_IO,
+            "py-io-impl": FILE_IO,
         }
         catalog = load_catalog("coinstream", **{**given, **chosen.properties})
         catalog.create_namespace_if_not_exists(chosen.namespace)

@@ -1,0 +1,119 @@
+"""Prepare a slice: read, decode, validate, and write data files that no snapshot refers to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import pyarrow as pa
+
+from coinstream.lake.batch import Batch, batches
+from coinstream.lake.check_result import merge_checks
+from coinstream.lake.data_files import write_partitions
+from coinstream.lake.quarantine import offender_rows
+from coinstream.lake.read_plan import ReadPlan, TopicPartition
+from coinstream.lake.schemas import INGESTED, TIME, TableSpec, spec_named
+from coinstream.lake.slices import PreparedFiles, Slice
+from coinstream.lake.topic_reader import TopicReader
+from coinstream.lake.validation import BatchValidator
+from coinstream.settings import LakeSettings
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
+
+T = TypeVar("T")
+
+MEMORY_SHARE: Final = 18
+"""A batch's payloads take at most this part of the memory setting.
+
+Two batches exist at a time (one being read, one being written), each also as columns, as the frame that is
+checked and as the file being written: measured, about five times its payloads. The rest is for messages that
+were fetched ahead, which take some four times their bytes in the client, and for what allocators keep.
+"""
+
+
+def prepare(
+    work: Slice, table: Table, reader: TopicReader, validator: BatchValidator, settings: LakeSettings
+) -> Iterator[PreparedFiles]:
+    """Prepare a slice, one batch after the other.
+
+    It may be done again at any time: it only adds files that nothing knows of.
+
+    Raises:
+        BrokerError, AuthenticationError: the cluster fails for good, or is silent for a minute.
+        LakeError: files cannot be written.
+    """
+    starts = dict(work.expects)
+    for batch in read_batches(reader, work.plan, spec_named(work.spec), settings):
+        ready = _prepare_batch(work.number, table, batch, validator, starts)
+        yield ready
+        for topic, offsets in ready.reached.topics.items():
+            starts |= {(topic, partition): offset for partition, offset in offsets.next.items()}
+
+
+def read_batches(
+    reader: TopicReader, plan: ReadPlan, spec: TableSpec, settings: LakeSettings
+) -> Iterator[Batch]:
+    """Read a plan as decoded batches. Reading, decoding and what is done with a batch overlap."""
+    source = batches(
+        spec,
+        prefetch(reader.chunks(plan)),
+        plan,
+        max_rows=settings.batch_rows,
+        max_bytes=settings.memory_bytes // MEMORY_SHARE,
+    )
+    return prefetch(source)
+
+
+def _prepare_batch(
+    number: int,
+    table: Table,
+    batch: Batch,
+    validator: BatchValidator,
+    starts: dict[TopicPartition, int],
+) -> PreparedFiles:
+    ingested = datetime.now(UTC)
+    memory_before = validator.memory
+    validation = validator.validate(batch, ingested)
+    rows = table_rows(batch, pa.array(~validation.refused), ingested)
+    touched = {
+        (topic, partition) for topic, offsets in batch.reached.topics.items() for partition in offsets.next
+    }
+    return PreparedFiles(
+        number=number,
+        expects={partition: at for partition, at in starts.items() if partition in touched},
+        reached=batch.reached,
+        files=tuple(write_partitions(table, rows)),
+        refused=offender_rows(batch, validation, validation.refused, ingested),
+        flagged=offender_rows(batch, validation, validation.flagged(), ingested),
+        checks=tuple(merge_checks(validation.checks)),
+        messages=len(batch),
+        rows=rows.num_rows,
+        extra=len(batch) - batch.rows["extra"].null_count,
+        spec_id=table.metadata.default_spec_id,
+        prepared_at=ingested,
+        memory=validator.memory,
+        memory_before=memory_before,
+    )
+
+
+def table_rows(batch: Batch, mask: pa.BooleanArray, ingested: datetime) -> pa.Table:
+    """Return the chosen rows of a batch as its table has them."""
+    rows = batch.rows if mask.true_count == len(mask) else batch.rows.filter(mask)
+    stamp = pa.repeat(pa.scalar(ingested, TIME), rows.num_rows)
+    rows = rows.append_column(INGESTED, stamp)
+    return pa.Table.from_arrays(rows.columns, schema=batch.spec.schema)
+
+
+def prefetch(source: Iterator[T]) -> Iterator[T]:
+    """Yield the same items, each made in another thread while its predecessor is used.
+
+    Most of reading, decoding and writing is spent outside of Python. Never more than one item is ahead.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="landing") as pool:
+        pending = pool.submit(next, source, None)
+        while (item := pending.result()) is not None:
+            pending = pool.submit(next, source, None)
+            yield item
