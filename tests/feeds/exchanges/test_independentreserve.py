@@ -101,8 +101,9 @@ def test_orders_of_one_price_add_up() -> None:
 
 
 def test_events_before_the_rest_reply_are_applied_after_it() -> None:
-    found = parser()
+    found = IndependentReserveAdapter().parser(KNOWN)
     parse(found, order("NewOrder", 1, "c", Price={"aud": 10.0, "usd": 7.0}, Volume=2.0))
+    assert found.state.unsynced() == ["BTC/AUD", "BTC/USD", "BTC/NZD", "BTC/SGD"]
     parse(found, order("OrderCanceled", 2, "a"))
     reply = orders(
         ("BuyOrders", "a", 9.0, 1.0), ("BuyOrders", "c", 10.0, 2.0), ("SellOrders", "b", 11.0, 4.0)

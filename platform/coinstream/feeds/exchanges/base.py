@@ -145,11 +145,8 @@ class ExchangeAdapter(ABC):
         """
         found: list[Instrument] = []
         for url in self.instrument_urls(symbols):
-            address = httpx.URL(url)
-            if self.rest:
-                other = httpx.URL(self.rest)
-                address = address.copy_with(scheme=other.scheme, host=other.host, port=other.port)
-            reply = await http.get(address)
+            path = "/" + url.partition("://")[2].partition("/")[2]
+            reply = await http.get(f"{self.rest}{path}" if self.rest else url)
             reply.raise_for_status()
             found += self.parse_instruments(url, reply.content)
         return found

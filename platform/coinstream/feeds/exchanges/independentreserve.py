@@ -163,6 +163,8 @@ class IndependentReserveParser(ExchangeParser):
             market = self._markets.setdefault(name, _Orders())
             if not market.is_synced:
                 market.waiting.append((event, data))
+                # The live feed requests the orders of each book that awaits them.
+                self.state.order_book(_CHANNEL, self.instrument(name))
                 continue
             found.append(self._changed(name, _apply(market, name, event, data), at, received))
         return chain.from_iterable(found) if found else (Reason.BOOK_UNSYNCED,)

@@ -250,6 +250,9 @@ class FeedConnection:
             parsed = parser.parse(frame)
             account_for(parsed, frame, parser.exchange, link.stats)
             link.inbox.put(parsed.messages)
+        elif "" in self._resync:
+            self._resync.clear()
+            raise SocketError("frames of the connection are missing; its books have a gap")
         elif instrument.symbol in self._resync:
             # The stream itself sends the snapshot: ask for it again, or connect again.
             self._resync.discard(instrument.symbol)

@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Sequence
 from typing import Final
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -124,18 +123,7 @@ class DirectFeed(LiveFeed):
         return known
 
     async def _request_list(self, http: httpx.AsyncClient) -> InstrumentList:
-        found = InstrumentList()
-        for known in self._adapter.instrument_urls(self._symbols):
-            url = self._rest_url(known)
-            reply = (await http.get(url)).raise_for_status()
-            found.add(self._adapter.parse_instruments(url, reply.content))
-        return found
-
-    def _rest_url(self, url: str) -> str:
-        """Return an address of the exchange, at the REST address that replaces its own where one is given."""
-        parts = urlsplit(url)
-        query = f"?{parts.query}" if parts.query else ""
-        return f"{self._adapter.rest}{parts.path}{query}" if self._adapter.rest else url
+        return InstrumentList(await self._adapter.fetch_instruments(http, self._symbols))
 
     def _chosen(self, instruments: InstrumentList) -> list[Instrument]:
         found = {symbol: instruments.of_symbol(symbol) for symbol in self._symbols}
