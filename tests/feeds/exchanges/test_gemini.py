@@ -142,6 +142,15 @@ def test_version_1_has_books_trades_and_numbered_frames() -> None:
     assert parse(parser, second | {"socket_sequence": 4}).gap == Gap("", 2, 3)
 
 
+def test_the_address_names_the_market_of_version_1() -> None:
+    parser = GeminiAdapter().parser(KNOWN)
+    parser.opened("wss://api.gemini.com/v1/marketdata/btcusd?heartbeat=true")
+    trade = {"type": "trade", "tid": 5, "price": "11", "amount": "1", "makerSide": "bid"}
+    found = parse(parser, {"type": "update", "timestampms": 1561054500000, "events": [trade]}).messages[0]
+    assert isinstance(found, Trade)
+    assert (found.symbol, found.side) == ("BTC/USD", "sell")
+
+
 def test_streams_are_read_as_their_reference_says() -> None:
     parser = GeminiAdapter().parser(KNOWN)
     trade = {"E": 1783981140085684200, "s": "btcrlusd", "t": 2840141014190422, "p": "62145.38000"}

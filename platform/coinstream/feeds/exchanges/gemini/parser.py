@@ -39,6 +39,11 @@ class GeminiParser(ExchangeParser):
     ) -> None:
         super().__init__(exchange, instruments, types)
         self._sequence: int | None = None
+        self._market = ""
+
+    def opened(self, url: str) -> None:
+        """Note the market that an address of `v1/marketdata` names."""
+        self._market = path_after(url, "/v1/marketdata/").upper()
 
     def renew(self) -> None:
         """See `ExchangeParser.renew`."""
@@ -156,20 +161,21 @@ class GeminiParser(ExchangeParser):
         at = moment(value.get("timestampms") or value.get("timestamp") or received.timestamp())
         changes: dict[str, list[Any]] = {}
         for event in value["events"]:
-            if "symbol" not in event:
+            name = event.get("symbol") or self._market
+            if not name:
                 raise UnknownSymbolError("v1/marketdata names its symbol in the address only")
             if event["type"] == "change":
-                changes.setdefault(event["symbol"], []).append(event)
+                changes.setdefault(name, []).append(event)
             elif event["type"] == "trade":
-                yield from self._trade_v1(event, at, received)
+                yield from self._trade_v1(self.instrument(name), event, at, received)
             else:
                 yield Reason.STATUS
         for name, events in changes.items():
             yield from self._changes_v1(self.instrument(name), events, at, received)
 
-    def _trade_v1(self, event: Any, at: datetime, received: datetime) -> Found:
+    def _trade_v1(self, instrument: Instrument, event: Any, at: datetime, received: datetime) -> Found:
         return self.state.trade(
-            self.instrument(event["symbol"]),
+            instrument,
             number(event["price"]),
             number(event["amount"]),
             at,
