@@ -6,7 +6,7 @@ import dagster as dg
 
 from assets.lake import table_key
 from assets.metadata import MEANINGS
-from assets.topics import CANDLES_GROUP, CANDLES_KEY, OWNERS
+from assets.topics import CANDLES_GROUP, CANDLES_KEY, OWNERS, STREAM
 from coinstream.lake import statistics
 from coinstream.lake.candle_windows import SCHEMA
 from coinstream.lake.candles import build_candles
@@ -40,6 +40,7 @@ def candles(client: RedpandaResource, lake: LakeResource) -> dg.MaterializeResul
     with client.open() as redpanda:
         report = build_candles(opened, redpanda)
     return dg.MaterializeResult(
+        data_version=STREAM,
         metadata={
             "new_rows": report.rows,
             "computed": report.windows,
@@ -48,7 +49,7 @@ def candles(client: RedpandaResource, lake: LakeResource) -> dg.MaterializeResul
             "open": report.open,
             "exchanges": _exchanges(opened),
             "dagster/column_lineage": _lineage(),
-        }
+        },
     )
 
 

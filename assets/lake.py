@@ -8,13 +8,14 @@ import dagster as dg
 from pydantic import Field
 
 from assets.metadata import MEANINGS
-from assets.topics import OWNERS, SPECS, group_of, topic_key
+from assets.topics import OWNERS, SPECS, STREAM, group_of, topic_key
 from coinstream.expectations.docs import DataDocs
 from coinstream.expectations.validator import ExpectationValidator
 from coinstream.lake import statistics
 from coinstream.lake.backfill import backfill
 from coinstream.lake.charts import as_markdown, line_chart
 from coinstream.lake.compaction import compact, table_names
+from coinstream.lake.first_hour import first_hour
 from coinstream.lake.landing import TableReport, land
 from coinstream.lake.schemas import QUARANTINE_SCHEMA, VIOLATION_TABLES, TableSpec
 from coinstream.lake.store import known_specs
@@ -24,7 +25,7 @@ from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
 from resources.admin import AdminResource
 from resources.lake import LakeResource
 
-HOURS: Final = dg.HourlyPartitionsDefinition(start_date="2026-01-01-00:00", timezone="UTC", end_offset=1)
+HOURS: Final = dg.HourlyPartitionsDefinition(start_date=first_hour(), timezone="UTC", end_offset=1)
 """Hours of record timestamps. The hour that is under way is a partition too."""
 COMPACTION_KEY: Final = dg.AssetKey(["tables", "compaction"])
 
@@ -98,6 +99,7 @@ def _table(spec: TableSpec) -> dg.AssetsDefinition:
             context.log.warning(f"retention removed {count} messages of {topic} before they were landed")
         landed = summary(spec.name, opened.table(spec))
         return dg.MaterializeResult(
+            data_version=STREAM,
             metadata={
                 **_counts(report, again),
                 **docs_link(docs, spec, context.run.run_id),
@@ -106,7 +108,7 @@ def _table(spec: TableSpec) -> dg.AssetsDefinition:
                 "bytes": landed.bytes,
                 "dagster/column_lineage": _lineage(spec, report),
                 **_plots(spec, lake),
-            }
+            },
         )
 
     return table
@@ -232,6 +234,7 @@ def compaction(lake: LakeResource) -> dg.MaterializeResult[None]:
     opened = lake.open()
     done = [found for name in table_names() if (found := compact(opened, name)) is not None]
     return dg.MaterializeResult(
+        data_version=STREAM,
         metadata={
             "files_removed": sum(one.files_removed for one in done),
             "tables": dg.MetadataValue.table(
@@ -251,7 +254,7 @@ def compaction(lake: LakeResource) -> dg.MaterializeResult[None]:
             )
             if done
             else dg.MetadataValue.md("There are no tables yet."),
-        }
+        },
     )
 
 

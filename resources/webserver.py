@@ -28,6 +28,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from coinstream.settings import AlertSettings
+from resources import pages
 from resources.orphaned_runs import fail_orphaned_runs
 
 log = logging.getLogger("coinstream.webserver")
@@ -98,6 +99,8 @@ def _hostname(url: str) -> str:
 def guarded_app(context: WorkspaceProcessContext, hosts: Iterable[str]) -> Starlette:
     """Return Dagster's web application behind the check."""
     app = create_app_from_workspace_process_context(context)
+    # Before Dagster's own routes, the last of which answers everything.
+    app.router.routes.insert(0, pages.ROUTE)
     app.add_middleware(SameOriginMiddleware, hosts=tuple(hosts))
     return app
 

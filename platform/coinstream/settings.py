@@ -321,6 +321,8 @@ class LakeSettings(_Settings):
     """Where data files go: a folder or an address such as `s3://bucket/lake`. None: the home folder."""
     properties: dict[str, str] = Field(default_factory=dict, repr=False, exclude=True)
     """Further properties of the catalog and its object store (`s3.endpoint` …), as JSON; may be secret."""
+    first_hour: str = ""
+    """First hour of the tables in Dagster (`2026-01-05-10:00`). Empty: that of the first `coinstream up`."""
     namespace: str = Field(default="market", pattern=r"^[a-z][a-z0-9_]*$")
     """Iceberg namespace of the tables."""
     memory_bytes: int = Field(default=536_870_912, ge=67_108_864)
@@ -370,8 +372,13 @@ class AlertSettings(_Settings):
     """Channels as apprise URLs, separated by commas or spaces. Empty: alerts show in the web UI only."""
     ui_url: str = "http://127.0.0.1:3000"
     """Where people reach Dagster's web UI; alerts link to it."""
-    runbook_url: str = "docs/runbook.md"
-    """Where people read the runbook; alerts link to its sections."""
+    runbook_url: str = ""
+    """Where people read the runbook; alerts link to its sections. Empty: the page that the web UI serves."""
+
+    @property
+    def runbook_address(self) -> str:
+        """Address of the runbook."""
+        return self.runbook_url or f"{self.ui_url.rstrip('/')}/docs/runbook"
 
 
 class MetricsSettings(_Settings):

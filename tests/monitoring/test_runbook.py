@@ -36,7 +36,7 @@ def test_every_alert_has_its_section_and_every_section_its_alert() -> None:
 
 @pytest.mark.parametrize("name", ALERTS)
 def test_a_rule_links_to_its_section(name: str) -> None:
-    assert ALERTS[name]["annotations"]["runbook_url"] == f"docs/runbook.md#{anchor(name)}"
+    assert ALERTS[name]["annotations"]["runbook_url"] == f"http://127.0.0.1:3000/docs/runbook#{anchor(name)}"
 
 
 @pytest.mark.parametrize("section", sorted({*map(anchor, ALERTS), *Section}))
@@ -57,6 +57,11 @@ def test_every_status_leads_to_a_section(status: GroupStatus) -> None:
 def test_the_address_can_be_that_of_published_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COINSTREAM_RUNBOOK_URL", "https://docs.example.com/runbook/")
     assert Section.RUN.address == "https://docs.example.com/runbook/#a-run-failed"
+
+
+def test_without_a_setting_alerts_link_to_the_page_of_the_web_ui(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COINSTREAM_UI_URL", "https://dagster.example.com/")
+    assert Section.RUN.address == "https://dagster.example.com/docs/runbook#a-run-failed"
 
 
 @pytest.mark.parametrize("words", COMMANDS)

@@ -12,6 +12,7 @@ from dagster._core.workspace.load_target import EmptyWorkspaceTarget
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
+from coinstream.monitoring.runbook import Section
 from resources.webserver import allowed_hosts, guarded_app
 
 MUTATION = '{"query": "mutation { reloadWorkspace { __typename } }"}'
@@ -93,3 +94,18 @@ def test_up_and_compose_start_the_checked_server() -> None:
     root = Path(__file__).parents[2]
     assert "resources.webserver" in (root / "platform/coinstream/stack/stack.py").read_text()
     assert "resources.webserver" in (root / "deploy/compose.yaml").read_text()
+
+
+def test_the_runbook_is_served_with_its_anchors(client: TestClient) -> None:
+    found = client.get("/docs/runbook")
+    assert found.status_code == 200
+    for section in Section:
+        assert f'id="{section}"' in found.text
+    assert client.get("/docs/topics.md").status_code == 200
+    assert client.get("/docs/how-to/backfill").status_code == 200
+
+
+@pytest.mark.parametrize("name", ["nothing", "../README", "%2e%2e/README", "images/architecture.svg"])
+def test_nothing_else_is_served(client: TestClient, name: str) -> None:
+    found = client.get(f"/docs/{name}")
+    assert found.status_code == 404 or "coinstream" not in found.text.partition("<body>")[2]

@@ -23,7 +23,7 @@ class Section(StrEnum):
     @property
     def address(self) -> str:
         """Where people read it."""
-        return f"{AlertSettings().runbook_url}#{self.value}"
+        return f"{AlertSettings().runbook_address}#{self.value}"
 
 
 def section_of(status: GroupStatus) -> Section:

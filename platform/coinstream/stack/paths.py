@@ -14,6 +14,7 @@ from typing import Final
 import yaml
 
 from coinstream.errors import PlatformError
+from coinstream.lake.first_hour import remember_first_hour
 from coinstream.settings import HomeSettings
 from coinstream.state_folder import private_folder
 
@@ -66,6 +67,7 @@ class InstancePaths:
         """
         server = {"host": HOST, "port": code_port, "location_name": "coinstream"}
         with self._writing():
+            remember_first_hour(HomeSettings(home=self.home))
             private_folder(self.logs)
             private_folder(self.dagster_home)
             settings = (self.root / "dagster.yaml").read_text()
