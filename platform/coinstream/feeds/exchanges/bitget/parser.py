@@ -1,8 +1,8 @@
 """Parse Bitget's websockets v1, v2 and v3.
 
 Facts from "Bitget API" (https://www.bitget.com/api-doc/spot/websocket/public/Tickers-Channel,
-.../contract/websocket/public/Order-Book-Channel, .../uta/websocket/public/Public-Trades-Channel, read
-2026-11-26):
+.../contract/websocket/public/Order-Book-Channel, .../uta/websocket/public/Public-Trades-Channel; the page
+of the order book was read on 2026-11-26), checked against a session of 2022-04-07:
 
 - `books` sends a snapshot and then changes, with the CRC-32 of the best 25 levels, or 0 instead of it.
   `books1`, `books5` and `books15` are always whole. v3 adds `seq` and `pseq`, the number of the frame before.

@@ -1,8 +1,8 @@
 """Connect to Bybit: spot, linear and inverse contracts, options.
 
-Facts from "Bybit API v5" (https://bybit-exchange.github.io/docs/v5/ws/connect, .../v5/market/instrument, read
-2026-11-26): one address per category, at most 10 topics in a subscription of spot, `{"op":"ping"}` every
-20 s, 500 connections in 5 minutes. Options are subscribed by base coin for trades and by name otherwise.
+Facts from "Bybit API v5" (https://bybit-exchange.github.io/docs/v5/ws/connect, .../v5/market/instrument): one
+address per category, at most 10 topics in a subscription of spot, `{"op":"ping"}` every 20 s, 500
+connections in 5 minutes. Options are subscribed by base coin for trades and by name otherwise.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Parse the websockets that Bybit had before v5.
 
 Facts from "Bybit API: Inverse Perpetual v2, USDT Perpetual, Spot v1" (https://bybit-exchange.github.io/docs/,
-archived pages, read 2026-11-26):
+archived pages), checked
+against a session of 2021-04-17:
 
 - `realtime` carries inverse contracts, `realtime_public` contracts in USDT; names of the former end in USD
   or in a month code. Sizes of inverse contracts are dollars.

@@ -1,7 +1,7 @@
 """Parse Bybit's websocket v5.
 
 Facts from "Bybit API v5" (https://bybit-exchange.github.io/docs/v5/websocket/public/orderbook, .../ticker,
-.../trade, .../kline, .../all-liquidation, read 2026-11-26):
+.../trade, .../kline, .../all-liquidation):
 
 - One connection carries one category (spot, linear, inverse, option); the address tells which. Without an
   address, only derivatives' trades have the tick direction `L` and only their tickers a best bid.

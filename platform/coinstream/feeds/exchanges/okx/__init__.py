@@ -1,7 +1,7 @@
 """Connect to OKX and OKCoin.
 
 Facts from "OKX API v5" (https://www.okx.com/docs-v5/en/, sections "Overview", "Public Data" and "Order Book
-Trading", read 2026-11-26): 3 requests per second and 480 subscriptions per hour on one connection, `ping` at
+Trading"): 3 requests per second and 480 subscriptions per hour on one connection, `ping` at
 least every 30 s, candles on the `business` address, all other public channels on `public`.
 """
 
