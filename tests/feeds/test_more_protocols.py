@@ -11,7 +11,6 @@ import pytest
 from coinstream.feeds import Reason
 from coinstream.feeds.parsers import Frame
 from coinstream.feeds.protocols import exchange_of, identify
-from coinstream.feeds.symbols import split_joined
 from coinstream.messages import Level1, Ohlcv, Price
 from tests.feeds.frames import RECEIVED_NS, core_parser, parse
 
@@ -363,16 +362,3 @@ def test_the_exchange_is_among_those_that_read_its_frames(
     exchange: str, symbol: str, frames: list[Any]
 ) -> None:
     assert exchange in identify(Frame(RECEIVED_NS, msgspec.json.encode(frame)) for frame in frames)
-
-
-@pytest.mark.parametrize(
-    ("joined", "symbol"),
-    [
-        *(("BTCUSDT", "BTC/USDT"), ("btcusd", "BTC/USD"), ("XBTUSD", "BTC/USD"), ("usdtusd", "USDT/USD")),
-        *(("GRTUSD", "GRT/USD"), ("OMGUSD", "OMG/USD"), ("OMGBUSD", "OMG/BUSD"), ("BNBUSD", "BNB/USD")),
-        *(("BNBBUSD", "BNB/BUSD"), ("BTCTUSD", "BTC/TUSD"), ("BTCGUSD", "BTC/GUSD"), ("OPBUSD", "OP/BUSD")),
-        *(("LTCETH", "LTC/ETH"), ("ETHEUR", "ETH/EUR"), ("BTCFDUSD", "BTC/FDUSD"), ("DOTUSDT", "DOT/USDT")),
-    ],
-)
-def test_joined_symbols_are_split_where_they_are_meant_to(joined: str, symbol: str) -> None:
-    assert split_joined(joined) == symbol

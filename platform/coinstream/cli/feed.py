@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -14,12 +14,16 @@ from coinstream.cli.output import AsJson, broker, console, print_json
 from coinstream.cli.progress import Tell, progress
 from coinstream.cli.signals import stopping
 from coinstream.client import RedpandaClient
+from coinstream.errors import FeedError
 from coinstream.feeds.lease import FeedLease
 from coinstream.feeds.registry import DEFAULT, Options, entries, open_feed
 from coinstream.feeds.runner import FeedReport, Progress, run_feed
 from coinstream.monitoring.prometheus_sd import serving_metrics
 from coinstream.settings import HomeSettings
 from coinstream.sharding import Shard
+
+if TYPE_CHECKING:
+    from coinstream.feeds.exchanges.base import ExchangeAdapter
 
 app = typer.Typer(help="Run feeds and list them.", no_args_is_help=True)
 
@@ -112,6 +116,40 @@ def run(
             lease=lease,
         )
     print_json(report) if json else _render(report)
+    if not report.messages and report.dead_letters:
+        raise FeedError(
+            f"feed {report.feed}: none of {report.frames:,} frames could be read as {report.exchange}; "
+            f"{next(iter(report.rejected), 'unknown kind of frame')}"
+        )
+
+
+@app.command("exchanges", epilog="Examples:\n\ncoinstream feed exchanges\n\ncoinstream feed exchanges --json")
+def show_exchanges(json: AsJson = False) -> None:
+    """List the exchanges with an adapter, their channels and what each was tested on.
+
+    Any other exchange that ccxt knows can be read with `source: ccxt`.
+    """
+    from coinstream.feeds.exchanges.discovery import adapters
+
+    found = [_exchange(name, adapter) for name, adapter in sorted(adapters().items())]
+    if json:
+        print_json(found)
+        return
+    table = Table("exchange", "channel", "types", "evidence", box=None)
+    for venue in found:
+        for at, channel in enumerate(venue["channels"]):
+            name = venue["exchange"] if at == 0 else ""
+            table.add_row(name, channel["name"], ", ".join(channel["types"]), channel["evidence"])
+    console.print(table)
+
+
+def _exchange(name: str, adapter: type[ExchangeAdapter]) -> dict[str, Any]:
+    channels = [
+        {"name": channel.name, "types": list(channel.types), "evidence": channel.evidence}
+        for channel in adapter.channels
+    ]
+    evidence = "recording" if any(one["evidence"] == "recording" for one in channels) else "documentation"
+    return {"exchange": name, "live": True, "channels": channels, "evidence": evidence}
 
 
 def _speed(text: str) -> float | None:
@@ -149,6 +187,8 @@ def _render(report: FeedReport) -> None:
         ("no message", report.rejected),
         ("part of a frame", report.entries),
         ("flag", report.flags),
+        ("price rounded", report.rounded_prices),
+        ("price changed by more than a millionth", report.lossy_prices),
     ):
         for name, count in counts.items():
             table.add_row(f"{title}: {name}", f"{count:,}")

@@ -45,6 +45,8 @@ Shards = Annotated[int, Field(ge=1, le=1000)]
 """In how many parts a feed runs, each a feed of its own with some of the symbols."""
 
 
+_MAX_BYTES: Final = 4_000_000
+_MAX_DEPTH: Final = 20
 _TIMEOUTS: Final = AliasChoices("timeouts", "patience")
 """`patience` is the name that releases before 0.2 had."""
 
@@ -275,8 +277,15 @@ def _find(root: Any, location: Sequence[str | int]) -> tuple[int, list[str]]:
 
 
 def _refuse_aliases(text: str, path: Path) -> None:
-    """A few lines of aliases to aliases unfold to gigabytes."""
+    """Refuse aliases, of which a few lines unfold to gigabytes, and deep nesting."""
+    if len(text) > _MAX_BYTES:
+        raise SettingsError(f"{path}: larger than {_MAX_BYTES:,} characters")
+    depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            line = event.start_mark.line + 1 if event.start_mark is not None else 1
+            raise SettingsError(f"{path}:{line}: nested deeper than {_MAX_DEPTH} levels")
         if isinstance(event, yaml.AliasEvent):
             line = event.start_mark.line + 1 if event.start_mark is not None else 1
             raise SettingsError(f"{path}:{line}: *{event.anchor}: aliases are not read here; write it out")

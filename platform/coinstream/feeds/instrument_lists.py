@@ -106,6 +106,14 @@ def split_uniquely(joined: str, instruments: InstrumentList) -> tuple[str, str] 
     return (base, quote) if base in known.all and (not own or quote in own) else None
 
 
+def split_listed(joined: str, exchange: str) -> tuple[str, str] | None:
+    """Split a joined name by the exchange's packaged list, else where only one split is possible."""
+    listed = packaged(exchange)
+    upper = joined.upper()
+    found = {(one.base, one.quote) for one in listed if one.kind == "spot" and one.base + one.quote == upper}
+    return found.pop() if len(found) == 1 else split_uniquely(joined, listed)
+
+
 @lru_cache(maxsize=64)
 def _packaged(exchange: str) -> tuple[Instrument, ...]:
     path = FOLDER / f"{exchange}{_SUFFIX}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -26,6 +27,7 @@ from coinstream.feeds.replay import ReplayFeed
 from coinstream.sharding import Shard
 from coinstream.suggestions import did_you_mean
 
+_VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
 LIVE: Final = "live"
 """The value of FEEDS in the environment with which the real exchanges are the default."""
 
@@ -112,6 +114,9 @@ def open_feed(name: str, options: Options | None = None) -> Feed:
     if name in config.parts:
         raise FeedError(f"feed {name} runs in parts; name one of {', '.join(config.parts[name])}")
     path = Path(name)
+    if not path.is_file() and (path.suffix or path.parent != Path()):
+        what = "is a folder, not a recording" if path.is_dir() else "no such file"
+        raise FeedError(f"recording {name}: {what}")
     if not path.is_file():
         raise FeedError(
             f"no feed and no recording {name!r}; {did_you_mean(name, known)} "
@@ -181,7 +186,7 @@ def _open(name: str, spec: FeedSpec, options: Options) -> Feed:
                 spec.types,
                 name=name,
                 timeframe=spec.timeframe,
-                options=_expanded(spec.options),
+                options=_expanded(name, spec.options),
                 timeouts=spec.timeouts,
             )
         case CoingeckoSpec():
@@ -193,7 +198,7 @@ def _open(name: str, spec: FeedSpec, options: Options) -> Feed:
                 name=name,
                 url=spec.url or URL,
                 coins=spec.coins,
-                key=_expanded(spec.key),
+                key=_expanded(name, spec.key),
                 timeouts=spec.timeouts,
             )
 
@@ -217,13 +222,20 @@ def _simulated(name: str, spec: SimulatedSpec, options: Options) -> Feed:
     )
 
 
-def _expanded(value: Any) -> Any:
-    """`${NAME}` from the environment, at any depth: keys do not belong into a file."""
+def _expanded(feed: str, value: Any) -> Any:
+    """Replace `${NAME}` by the environment's value, at any depth: keys do not belong into a file.
+
+    Raises:
+        FeedError: a variable is not set. Names it.
+    """
     if isinstance(value, str):
-        return os.path.expandvars(value)
+        missing = [name for name in _VARIABLE.findall(value) if name not in os.environ]
+        if missing:
+            raise FeedError(f"feed {feed}: {', '.join(missing)} is not set in the environment")
+        return _VARIABLE.sub(lambda found: os.environ[found[1]], value)
     if isinstance(value, dict):
-        return {key: _expanded(item) for key, item in value.items()}
-    return [_expanded(item) for item in value] if isinstance(value, list) else value
+        return {key: _expanded(feed, item) for key, item in value.items()}
+    return [_expanded(feed, item) for item in value] if isinstance(value, list) else value
 
 
 DEFAULT: Final = default_feed()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -16,6 +16,9 @@ from coinstream.feeds.feed_stats import Anomaly, DeadLetter
 from coinstream.feeds.handover import market_of, note_of, under_lease
 from coinstream.feeds.lease import FeedLease
 from coinstream.messages import Level1, Message
+from coinstream.monitoring.metrics import METRICS
+from coinstream.precision import PriceRounder
+from coinstream.serialization import MessageSerializer
 from coinstream.topics.catalogue import FEED_DEAD_LETTERS
 
 DEAD_LETTER_TOPIC: Final = FEED_DEAD_LETTERS.name
@@ -79,6 +82,8 @@ class FeedReport:
         entries: parts of frames that gave no message, by reason.
         flags: remarkable messages and events: crossed books, gaps, reconnects.
         dead_letters: faulty frames, all in the dead-letter topic.
+        rounded_prices: prices that rounding changed, by `type.field`.
+        lossy_prices: prices that rounding changed by more than one millionth of their value.
         lease_token: how many runs have held the feed's lease, this one included; None without a lease.
         clock_ahead_ms: how far the exchange's clock runs ahead of this machine's: as its time endpoint
             says, else at least so much as its quotes were ahead of their receipt; None: unknown.
@@ -98,6 +103,8 @@ class FeedReport:
     entries: dict[str, int]
     flags: dict[str, int]
     dead_letters: int
+    rounded_prices: dict[str, int]
+    lossy_prices: dict[str, int]
     lease_token: int | None
     clock_ahead_ms: float | None
     exchange_to_receipt: Quantiles | None
@@ -174,6 +181,32 @@ def _close(batches: Iterator[Sequence[Message]]) -> None:
         close()
 
 
+class _Rounding:
+    """Counts the prices that rounding changed during one run, also in the metrics."""
+
+    def __init__(self, client: Publisher) -> None:
+        serializer = getattr(client, "encoder", None)
+        self._rounder = serializer.rounder if isinstance(serializer, MessageSerializer) else PriceRounder()
+        self._before = Counter(self._rounder.rounded), Counter(self._rounder.lossy)
+        self._exported = self._before
+
+    def rounded(self) -> Counter[str]:
+        """Return the prices that were changed at all."""
+        return self._rounder.rounded - self._before[0]
+
+    def lossy(self) -> Counter[str]:
+        """Return the prices that were changed by more than one millionth."""
+        return self._rounder.lossy - self._before[1]
+
+    def export(self) -> None:
+        """Add what is new to the metrics."""
+        now = Counter(self._rounder.rounded), Counter(self._rounder.lossy)
+        for is_lossy, count, before in zip((False, True), now, self._exported, strict=True):
+            for field_name, more in (count - before).items():
+                METRICS.prices_rounded.labels(field_name, str(is_lossy).lower()).inc(more)
+        self._exported = now
+
+
 class _Run:
     def __init__(
         self,
@@ -189,6 +222,7 @@ class _Run:
         self._is_waiting = lease is not None
         self._feed = feed
         self._client = client
+        self._rounding = _Rounding(client)
         self._on_progress = on_progress
         self._started = time.monotonic()
         self._told = self._started
@@ -256,6 +290,7 @@ class _Run:
                 ) from error
 
     def report(self) -> FeedReport:
+        self._rounding.export()
         stats, progress = self._feed.stats, self._progress
         seconds = time.monotonic() - self._started
         return FeedReport(
@@ -270,6 +305,8 @@ class _Run:
             entries={str(reason): count for reason, count in stats.entries.most_common()},
             flags=self._flags(),
             dead_letters=len(self._buried),
+            rounded_prices=dict(self._rounding.rounded()),
+            lossy_prices=dict(self._rounding.lossy()),
             lease_token=self._lease.token if self._lease is not None else None,
             clock_ahead_ms=self._clock_ahead_ms(),
             exchange_to_receipt=Quantiles.of(self._from_exchange),
@@ -292,6 +329,9 @@ class _Run:
 
     def _tell(self) -> None:
         now = time.monotonic()
-        if self._on_progress is not None and now - self._told >= _PROGRESS_EVERY_S:
-            self._told = now
+        if now - self._told < _PROGRESS_EVERY_S:
+            return
+        self._told = now
+        self._rounding.export()
+        if self._on_progress is not None:
             self._on_progress(self._progress)

@@ -63,6 +63,13 @@ class Metrics:
             registry=self.registry,
         )
 
+        self.prices_rounded = Counter(
+            "coinstream_prices_rounded_total",
+            "Prices that rounding changed; lossy: by more than one millionth of their value",
+            ["field", "lossy"],
+            registry=self.registry,
+        )
+
     def _consumer(self) -> None:
         labels = ["topic", "partition", "consumer_group"]
         self.messages_consumed = Counter(

@@ -9,10 +9,10 @@ their distance. Volumes are in US dollars.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -31,9 +31,9 @@ COMMON_IDS: Final = {
 
 
 class _Global(msgspec.Struct, gc=False):
-    total_market_cap: dict[str, Number]
-    total_volume: dict[str, Number]
-    market_cap_percentage: dict[str, Number]
+    total_market_cap: dict[str, Any]
+    total_volume: dict[str, Any]
+    market_cap_percentage: dict[str, Any]
     updated_at: int
     active_cryptocurrencies: int | None = None
 
@@ -60,10 +60,14 @@ class _Candle(msgspec.Struct, array_like=True, gc=False):
     close: Number
 
 
+T = TypeVar("T")
+
 _global: Final = msgspec.json.Decoder(_GlobalReply, strict=False)
-_markets: Final = msgspec.json.Decoder(list[_Market], strict=False)
-_candles: Final = msgspec.json.Decoder(list[_Candle], strict=False)
-_prices: Final = msgspec.json.Decoder(dict[str, dict[str, Finite | None]], strict=False)
+_rows: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_market: Final = msgspec.json.Decoder(_Market, strict=False)
+_candle: Final = msgspec.json.Decoder(_Candle, strict=False)
+_coins: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_price: Final = msgspec.json.Decoder(dict[str, Finite | None], strict=False)
 _anything: Final = msgspec.json.Decoder(Any)
 
 _OHLC: Final = re.compile(r"/coins/([^/]+)/ohlc")
@@ -76,15 +80,16 @@ class CoingeckoParser(BookParser):
     def __init__(self, exchange: str = "coingecko") -> None:
         super().__init__(exchange)
         self._symbols = dict(COMMON_IDS)
+        self._claimed = {ticker: coin for coin, ticker in COMMON_IDS.items()}
 
     def _read(self, frame: Frame) -> Parsed:
         url = frame.url or ""
         if "/global" in url:
             return self._global(frame)
         if "/coins/markets" in url:
-            return collect(self._markets(frame, _currency(url)))
+            return self._markets(frame, _currency(url))
         if "/simple/price" in url:
-            return collect(self._prices(frame))
+            return self._prices(frame)
         if found := _OHLC.search(url):
             return self._candles(found[1], frame, _currency(url))
         reply = _anything.decode(frame.payload)
@@ -94,8 +99,8 @@ class CoingeckoParser(BookParser):
 
     def _global(self, frame: Frame) -> Parsed:
         told = read(_global, frame.payload).data
-        cap, volume = told.total_market_cap.get("usd"), told.total_volume.get("usd")
-        bitcoin = told.market_cap_percentage.get("btc")
+        cap, volume = _number(told.total_market_cap.get("usd")), _number(told.total_volume.get("usd"))
+        bitcoin = _number(told.market_cap_percentage.get("btc"))
         if cap is None or volume is None or bitcoin is None:
             return rejected(Reason.BAD_VALUE, "no market cap or volume in dollars, or no dominance of btc")
         return Parsed(
@@ -106,55 +111,76 @@ class CoingeckoParser(BookParser):
                     volume,
                     bitcoin,
                     from_ms(told.updated_at * 1000),
-                    told.market_cap_percentage.get("eth"),
+                    _number(told.market_cap_percentage.get("eth")),
                     told.active_cryptocurrencies,
                 ),
             )
         )
 
-    def _markets(self, frame: Frame, currency: str) -> Iterator[Message | Reason]:
-        for market in read(_markets, frame.payload):
-            ticker = market.symbol.upper()
-            self._symbols[market.id] = ticker
-            if not market.current_price:
-                yield Reason.NO_PRICE
-            elif currency != "USD":
-                yield Reason.NOT_DOLLARS
-            else:
-                yield Price(
-                    self.exchange,
-                    f"{ticker}/USD",
-                    market.current_price,
-                    market.last_updated or from_ns(frame.received_ns),
-                    market.total_volume,
-                    market.price_change_percentage_24h,
-                    market.market_cap,
-                )
+    def _markets(self, frame: Frame, currency: str) -> Parsed:
+        return _entries(
+            _rows.decode(frame.payload), lambda row: self._market(read(_market, row), frame, currency)
+        )
 
-    def _prices(self, frame: Frame) -> Iterator[Message | Reason]:
-        for coin, told in read(_prices, frame.payload).items():
-            price = told.get("usd")
-            if price is None:
-                yield Reason.NOT_DOLLARS if told else Reason.NO_PRICE
-                continue
-            if price <= 0:
-                yield Reason.NO_PRICE
-                continue
-            seconds = told.get("last_updated_at")
-            at = from_ms(seconds * 1000) if seconds else from_ns(frame.received_ns)
-            volume, cap = _positive(told.get("usd_24h_vol")), _positive(told.get("usd_market_cap"))
-            yield Price(self.exchange, self._symbol(coin), price, at, volume, told.get("usd_24h_change"), cap)
+    def _market(self, market: _Market, frame: Frame, currency: str) -> Message | Reason:
+        ticker = self._ticker(market.id, market.symbol)
+        if not market.current_price:
+            return Reason.NO_PRICE
+        if currency != "USD":
+            return Reason.NOT_DOLLARS
+        return Price(
+            self.exchange,
+            f"{ticker}/USD",
+            market.current_price,
+            market.last_updated or from_ns(frame.received_ns),
+            market.total_volume,
+            market.price_change_percentage_24h,
+            market.market_cap,
+        )
+
+    def _ticker(self, coin: str, symbol: str) -> str:
+        """Return the ticker of a coin. Of coins that share one, all but the first are named by their id."""
+        upper = symbol.upper()
+        if not upper:
+            raise ValueError(f"coin {coin!r} has no symbol")
+        owner = self._claimed.setdefault(upper, coin)
+        self._symbols[coin] = upper if owner == coin else coin.upper()
+        return self._symbols[coin]
+
+    def _prices(self, frame: Frame) -> Parsed:
+        return _entries(
+            _coins.decode(frame.payload).items(),
+            lambda entry: self._price(entry[0], read(_price, entry[1]), frame),
+        )
+
+    def _price(self, coin: str, told: dict[str, float | None], frame: Frame) -> Message | Reason:
+        price = told.get("usd")
+        if price is None:
+            return Reason.NOT_DOLLARS if told else Reason.NO_PRICE
+        if price <= 0:
+            return Reason.NO_PRICE
+        seconds = told.get("last_updated_at")
+        at = from_ms(seconds * 1000) if seconds else from_ns(frame.received_ns)
+        volume, cap = _positive(told.get("usd_24h_vol")), _positive(told.get("usd_market_cap"))
+        return Price(self.exchange, self._symbol(coin), price, at, volume, told.get("usd_24h_change"), cap)
 
     def _candles(self, coin: str, frame: Frame, currency: str) -> Parsed:
-        told = read(_candles, frame.payload)
+        told, bad = [], list[Reason]()
+        for row in _rows.decode(frame.payload):
+            try:
+                told.append(read(_candle, row))
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                bad.append(Reason.BAD_VALUE)
         told.sort(key=lambda candle: candle.time)
         distances = [after.time - before.time for before, after in pairwise(told)]
         if not distances:
-            return rejected(Reason.INCOMPLETE, "the length of a single candle is not known")
+            return rejected(
+                bad[0] if bad else Reason.INCOMPLETE, "the length of a single candle is not known"
+            )
         length = timedelta(milliseconds=min(distances))
         symbol = self._symbol(coin).replace("/USD", f"/{currency}")
         received = from_ns(frame.received_ns)
-        return collect(
+        made: list[Message | Reason] = [
             Ohlcv(
                 self.exchange,
                 symbol,
@@ -165,7 +191,8 @@ class CoingeckoParser(BookParser):
                 received,
             )
             for candle in told
-        )
+        ]
+        return collect([*made, *bad])
 
     def _symbol(self, coin: str) -> str:
         return f"{self._symbols.get(coin, coin.upper())}/USD"
@@ -174,6 +201,30 @@ class CoingeckoParser(BookParser):
 def _currency(url: str) -> str:
     found = _VS.search(url)
     return found[1].upper() if found else "USD"
+
+
+def _entries(rows: Iterable[T], read_one: Callable[[T], Message | Reason]) -> Parsed:
+    """Return what all entries of a reply give; a bad entry becomes a reason, and the others go on."""
+    found: list[Message | Reason] = []
+    details: list[str] = []
+    for row in rows:
+        try:
+            found.append(read_one(row))
+        except (msgspec.DecodeError, ValueError, OverflowError, OSError) as error:
+            found.append(Reason.BAD_VALUE)
+            details.append(str(error))
+    return collect(found, detail="; ".join(details[:5]))
+
+
+def _number(value: Any) -> float | None:
+    """Return a figure that is finite and not negative, else None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return found if 0 <= found < 1e30 else None
 
 
 def _positive(value: float | None) -> float | None:

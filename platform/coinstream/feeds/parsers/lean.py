@@ -14,9 +14,9 @@ from typing import Final
 import msgspec
 
 from coinstream.feeds.feed_stats import Reason
+from coinstream.feeds.instrument_lists import split_listed
 from coinstream.feeds.parsers.base import ONE_SIDED, Frame, Number, Parsed, from_ns, rejected
 from coinstream.feeds.parsers.market_state import BookParser, unknown_symbol
-from coinstream.feeds.symbols import split_joined
 from coinstream.messages import Level1, Ohlcv
 
 MINUTE: Final = timedelta(minutes=1)
@@ -41,9 +41,10 @@ class LeanParser(BookParser):
         parts = name.split("_")
         if len(parts) != 4 or parts[2] != "minute":
             return rejected(Reason.UNKNOWN, f"not minute bars: {name!r}")
-        symbol = split_joined(parts[1])
-        if symbol is None:
-            return unknown_symbol(parts[1])
+        split = split_listed(parts[1], self.exchange)
+        if split is None:
+            return unknown_symbol(f"{parts[1]!r} is not in the instrument list of {self.exchange}")
+        symbol = "/".join(split)
         fields = frame.payload.decode().split(",")
         if parts[3] == "trade" and len(fields) >= _TRADE_FIELDS:
             return self._trade(symbol, _numbers(fields[1:6]), frame)

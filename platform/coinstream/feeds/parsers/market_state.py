@@ -213,8 +213,10 @@ class BookParser:
             return self._read(frame)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return fault(error)
+        except RecursionError:
+            return rejected(Reason.MALFORMED, "nested too deeply")
         except (ValueError, OverflowError, OSError) as error:
-            return rejected(Reason.BAD_VALUE, f"time out of range: {error}")
+            return rejected(Reason.BAD_VALUE, str(error))
 
     def _read(self, frame: Frame) -> Parsed:
         raise NotImplementedError
