@@ -49,3 +49,23 @@ async def fetch_frame(http: httpx.AsyncClient, url: str, params: dict[str, str] 
 def path_after(url: str | None, part: str) -> str:
     """Return the segment of an address that follows `part` (`btcusd` in `/order_book/btcusd/?group=1`)."""
     return (url or "").partition(part)[2].partition("?")[0].partition("/")[0]
+
+
+async def server_time_ms(http: httpx.AsyncClient, url: str, *path: str | int) -> float:
+    """Fetch the clock of an exchange in milliseconds since 1970.
+
+    Args:
+        path: keys that lead to the number in the reply.
+
+    Raises:
+        httpx.HTTPError: the request failed.
+        FeedError: the reply is not what the exchange documents.
+    """
+    reply = (await http.get(url)).raise_for_status()
+    try:
+        value: Any = _json.decode(reply.content)
+        for key in path:
+            value = value[key]
+        return float(value)
+    except (msgspec.DecodeError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise FeedError(f"no server time at {url}: {describe(error)}") from error

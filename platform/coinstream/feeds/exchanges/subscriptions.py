@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 from coinstream.feeds.exchanges.base import Connection, Limits, batches
 from coinstream.feeds.instruments import Instrument
+
+RENEW: Final = ("unsubscribe", "subscribe")
+"""Operations that make an exchange send the snapshot of a channel again."""
 
 
 def redirected(url: str, replacement: str | None) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Final
 
+import httpx
 import msgspec
 
 from coinstream.feeds.exchanges.base import (
@@ -21,8 +22,8 @@ from coinstream.feeds.exchanges.base import (
 )
 from coinstream.feeds.exchanges.bitget import instruments as names
 from coinstream.feeds.exchanges.bitget.parser import BitgetParser
-from coinstream.feeds.exchanges.replies import read_instruments
-from coinstream.feeds.exchanges.subscriptions import plan, redirected
+from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
+from coinstream.feeds.exchanges.subscriptions import RENEW, plan, redirected
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.parsers.base import Parser
 
@@ -73,17 +74,33 @@ class BitgetAdapter(ExchangeAdapter):
 
         return read_instruments(self.exchange, url, body, read)
 
+    async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
+        """See `ExchangeAdapter.clock_ms`."""
+        url = redirected("https://api.bitget.com/api/v2/public/time", self.rest)
+        return await server_time_ms(http, url, "data", "serverTime")
+
+    def resync(self, instrument: Instrument) -> tuple[bytes, ...]:
+        """Return the requests that make the exchange send the book of a symbol again."""
+        name = instrument.id.partition(".")[2]
+        arguments = [{"instType": _line(instrument), "channel": "books", "instId": name}]
+        return tuple(msgspec.json.encode({"op": op, "args": arguments}) for op in RENEW)
+
     def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
         """Return connections to the public address."""
         url = redirected("wss://ws.bitget.com/v2/ws/public", self.ws)
         return plan(url, instruments, self.limits, lambda batch: _requests(batch, types))
 
 
+def _line(instrument: Instrument) -> str:
+    is_spot = instrument.id.startswith("spot.")
+    return "SPOT" if is_spot else _LINES.get(instrument.quote, "COIN-FUTURES")
+
+
 def _requests(batch: Sequence[Instrument], types: frozenset[str]) -> list[bytes]:
     arguments: dict[tuple[str, str, str], None] = {}
     for instrument in batch:
         market, _, name = instrument.id.partition(".")
-        line = "SPOT" if market == "spot" else _LINES.get(instrument.quote, "COIN-FUTURES")
+        line = _line(instrument)
         for kind, channel in _CHANNELS.items():
             if kind in types and (market != "spot" or kind != "derivativeticker"):
                 arguments[line, channel, name] = None

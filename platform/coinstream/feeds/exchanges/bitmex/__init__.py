@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Final
 
+import httpx
 import msgspec
 
 from coinstream.feeds.exchanges.base import (
@@ -21,8 +22,8 @@ from coinstream.feeds.exchanges.base import (
 )
 from coinstream.feeds.exchanges.bitmex import instruments as names
 from coinstream.feeds.exchanges.bitmex.parser import BitmexParser
-from coinstream.feeds.exchanges.replies import read_instruments
-from coinstream.feeds.exchanges.subscriptions import plan, redirected
+from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
+from coinstream.feeds.exchanges.subscriptions import RENEW, plan, redirected
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.parsers.base import Parser
 
@@ -69,6 +70,16 @@ class BitmexAdapter(ExchangeAdapter):
             return (instrument for instrument in found if instrument is not None)
 
         return read_instruments(self.exchange, url, body, read)
+
+    async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
+        """See `ExchangeAdapter.clock_ms`."""
+        url = redirected("https://www.bitmex.com/api/v1", self.rest)
+        return await server_time_ms(http, url, "timestamp")
+
+    def resync(self, instrument: Instrument) -> tuple[bytes, ...]:
+        """Return the requests that make the exchange send the book of a symbol again."""
+        arguments = [f"{_TABLES['book']}:{instrument.id}"]
+        return tuple(msgspec.json.encode({"op": op, "args": arguments}) for op in RENEW)
 
     def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
         """Return connections to the realtime address."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
+import httpx
 import msgspec
 
 from coinstream.errors import FeedError
@@ -23,6 +24,7 @@ from coinstream.feeds.exchanges.base import (
 )
 from coinstream.feeds.exchanges.bybit import instruments as names
 from coinstream.feeds.exchanges.bybit.v2 import BybitParser
+from coinstream.feeds.exchanges.replies import server_time_ms
 from coinstream.feeds.exchanges.subscriptions import plan, redirected
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.parsers.base import Parser
@@ -81,6 +83,11 @@ class BybitAdapter(ExchangeAdapter):
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise FeedError(f"bybit: cannot read instruments at {url}: {error}") from error
         return [instrument for instrument in found if instrument is not None]
+
+    async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
+        """See `ExchangeAdapter.clock_ms`."""
+        url = redirected("https://api.bybit.com/v5/market/time", self.rest)
+        return await server_time_ms(http, url, "time")
 
     def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
         """Return the connections of each category that the instruments need."""

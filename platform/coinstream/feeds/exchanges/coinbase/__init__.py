@@ -7,25 +7,30 @@ International needs a signed subscription, so it is read from recordings only.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Final
 
+import httpx
 import msgspec
 
+from coinstream.errors import FeedError
 from coinstream.feeds.exchanges.base import Channel, Connection, ExchangeAdapter, Limits, register_adapter
 from coinstream.feeds.exchanges.coinbase import instruments as names
 from coinstream.feeds.exchanges.coinbase.advanced import CoinbaseParser
 from coinstream.feeds.exchanges.coinbase.international import CoinbaseInternationalParser
-from coinstream.feeds.exchanges.replies import read_instruments
+from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
 from coinstream.feeds.exchanges.subscriptions import plan, redirected
 from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.parsers.base import Parser
+from coinstream.feeds.parsers.base import Frame, Gap, Parser
+from coinstream.messages import Message
 
 _ADVANCED: Final = {
     **{"level1": "ticker", "price": "ticker", "trade": "market_trades", "book": "level2"},
     "ohlcv": "candles",
 }
 _EXCHANGE: Final = {"level1": "ticker", "price": "ticker", "trade": "matches", "book": "level2_batch"}
+_MOST_TRADES: Final = 1000
 _INTERNATIONAL: Final = {
     **{"level1": "LEVEL1", "price": "MATCH", "trade": "MATCH", "book": "LEVEL2"},
     **{"ohlcv": "CANDLES_ONE_MINUTE", "derivativeticker": "RISK"},
@@ -65,6 +70,11 @@ class CoinbaseAdapter(ExchangeAdapter):
 
         return read_instruments(self.exchange, url, body, read)
 
+    async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
+        """See `ExchangeAdapter.clock_ms`."""
+        url = redirected("https://api.coinbase.com/api/v3/brokerage/time", self.rest)
+        return await server_time_ms(http, url, "epochMillis")
+
     def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
         """Return connections with one request per channel."""
         url = redirected("wss://advanced-trade-ws.coinbase.com", self.ws)
@@ -87,6 +97,34 @@ class CoinbaseExchangeAdapter(CoinbaseAdapter):
     hosts = ()
     channels = tuple(channel for channel in CoinbaseAdapter.channels if channel.evidence == "recording")
     instruments_urls = ("https://api.exchange.coinbase.com/products",)
+
+    async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
+        """See `ExchangeAdapter.clock_ms`."""
+        url = redirected("https://api.exchange.coinbase.com/time", self.rest)
+        return await server_time_ms(http, url, "epoch") * 1000
+
+    async def recover(self, http: httpx.AsyncClient, gap: Gap) -> list[Message]:
+        """Fetch the trades that are missing between two numbers of one product.
+
+        Raises:
+            FeedError: the reply is not what the exchange documents.
+        """
+        count, product = gap.last - gap.first + 1, gap.symbol.replace("/", "-")
+        if not 0 < count <= _MOST_TRADES:
+            return []
+        url = redirected(f"https://api.exchange.coinbase.com/products/{product}/trades", self.rest)
+        reply = await http.get(url, params={"after": str(gap.last + 1), "limit": str(count)})
+        reply.raise_for_status()
+        parser, found = CoinbaseParser(self.exchange, InstrumentList()), list[Message]()
+        try:
+            rows = sorted(msgspec.json.decode(reply.content), key=lambda row: row["trade_id"])
+            matches = [{**row, "type": "match", "product_id": product} for row in rows]
+        except (msgspec.DecodeError, KeyError, TypeError) as error:
+            raise FeedError(f"{self.exchange}: cannot read trades at {url}: {error}") from error
+        for match in matches:
+            if match["trade_id"] >= gap.first:
+                found += parser.parse(Frame(time.time_ns(), msgspec.json.encode(match))).messages
+        return found
 
     def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
         """Return connections with one request for all channels."""

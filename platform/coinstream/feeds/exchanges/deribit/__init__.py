@@ -24,7 +24,7 @@ from coinstream.feeds.exchanges.base import (
 )
 from coinstream.feeds.exchanges.deribit import instruments as names
 from coinstream.feeds.exchanges.deribit.parser import DeribitParser
-from coinstream.feeds.exchanges.replies import read_instruments
+from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
 from coinstream.feeds.exchanges.subscriptions import plan, redirected
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.parsers.base import Frame, Gap, Parser
@@ -83,6 +83,11 @@ class DeribitAdapter(ExchangeAdapter):
         if b'"test_request"' not in frame.payload[:200]:
             return None
         return b'{"jsonrpc":"2.0","id":0,"method":"public/test","params":{}}'
+
+    async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
+        """See `ExchangeAdapter.clock_ms`."""
+        url = redirected("https://www.deribit.com/api/v2/public/get_time", self.rest)
+        return await server_time_ms(http, url, "result")
 
     def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
         """Return connections to the websocket."""

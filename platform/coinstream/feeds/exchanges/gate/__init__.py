@@ -11,12 +11,13 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Final
 
+import httpx
 import msgspec
 
 from coinstream.feeds.exchanges.base import Channel, Connection, ExchangeAdapter, Limits, register_adapter
 from coinstream.feeds.exchanges.gate import instruments as names
 from coinstream.feeds.exchanges.gate.futures import GateParser
-from coinstream.feeds.exchanges.replies import read_instruments
+from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
 from coinstream.feeds.exchanges.subscriptions import plan, redirected
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.parsers.base import Parser
@@ -67,6 +68,11 @@ class GateAdapter(ExchangeAdapter):
             return (instrument for instrument in found if instrument is not None)
 
         return read_instruments(self.exchange, url, body, read)
+
+    async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
+        """See `ExchangeAdapter.clock_ms`."""
+        url = redirected("https://api.gateio.ws/api/v4/spot/time", self.rest)
+        return await server_time_ms(http, url, "server_time")
 
     def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
         """Return the connections of each address that the instruments need."""

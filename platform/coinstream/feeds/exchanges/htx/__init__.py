@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Final
 
+import httpx
 import msgspec
 
 from coinstream.feeds.exchanges.base import Channel, Connection, ExchangeAdapter, Limits, register_adapter
 from coinstream.feeds.exchanges.compression import inflated
 from coinstream.feeds.exchanges.htx import instruments as names
 from coinstream.feeds.exchanges.htx.parser import HtxParser
-from coinstream.feeds.exchanges.replies import read_instruments
+from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
 from coinstream.feeds.exchanges.subscriptions import plan, redirected
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.parsers.base import Frame, Parser
@@ -79,6 +80,19 @@ class HtxAdapter(ExchangeAdapter):
         return (
             msgspec.json.encode({"op": "pong", "ts": value.get("ts")}) if value.get("op") == "ping" else None
         )
+
+    async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
+        """See `ExchangeAdapter.clock_ms`."""
+        url = redirected("https://api.huobi.pro/v1/common/timestamp", self.rest)
+        return await server_time_ms(http, url, "data")
+
+    def resync(self, instrument: Instrument) -> tuple[bytes, ...]:
+        """Return the requests that make the exchange send the book of a contract again."""
+        if instrument.kind == "spot":
+            return ()
+        (request,) = _market(instrument, frozenset({"book"}))
+        ended = {"unsub": request["sub"], "id": instrument.id}
+        return msgspec.json.encode(ended), msgspec.json.encode(request)
 
     def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
         """Return the connections of each product line that the instruments need."""

@@ -25,7 +25,7 @@ from coinstream.feeds.exchanges.base import (
 )
 from coinstream.feeds.exchanges.kucoin import instruments as names
 from coinstream.feeds.exchanges.kucoin.futures import KucoinParser
-from coinstream.feeds.exchanges.replies import read_instruments
+from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
 from coinstream.feeds.exchanges.subscriptions import plan, redirected
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.parsers.base import Parser
@@ -109,6 +109,11 @@ class KucoinAdapter(ExchangeAdapter):
             except (msgspec.DecodeError, KeyError, IndexError, TypeError) as error:
                 raise FeedError(f"kucoin: no token at {url}: {error}") from error
             self._sockets[market] = f"{endpoint}?token={token}&connectId=coinstream"
+
+    async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
+        """See `ExchangeAdapter.clock_ms`."""
+        url = redirected("https://api.kucoin.com/api/v1/timestamp", self.rest)
+        return await server_time_ms(http, url, "data")
 
     def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
         """Return the connections of each market; `prepare` fetches their tokens first."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
+import httpx
 import msgspec
 
 from coinstream.errors import FeedError
@@ -23,7 +24,8 @@ from coinstream.feeds.exchanges.base import (
 )
 from coinstream.feeds.exchanges.okx import instruments as names
 from coinstream.feeds.exchanges.okx.v3 import OkxParser
-from coinstream.feeds.exchanges.subscriptions import plan, redirected
+from coinstream.feeds.exchanges.replies import server_time_ms
+from coinstream.feeds.exchanges.subscriptions import RENEW, plan, redirected
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.parsers.base import Parser
 
@@ -75,6 +77,16 @@ class OkxAdapter(ExchangeAdapter):
         except (msgspec.DecodeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise FeedError(f"{self.exchange}: cannot read instruments at {url}: {error}") from error
         return [instrument for instrument in found if instrument is not None]
+
+    async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
+        """See `ExchangeAdapter.clock_ms`."""
+        url = redirected("https://www.okx.com/api/v5/public/time", self.rest)
+        return await server_time_ms(http, url, "data", 0, "ts")
+
+    def resync(self, instrument: Instrument) -> tuple[bytes, ...]:
+        """Return the requests that make the exchange send the book of a symbol again."""
+        arguments = [{"channel": "books", "instId": instrument.id}]
+        return tuple(msgspec.json.encode({"op": op, "args": arguments}) for op in RENEW)
 
     def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
         """Return connections to the public and, for candles, to the business address."""
