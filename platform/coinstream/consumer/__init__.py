@@ -1,7 +1,15 @@
-"""Reading: consumer groups that handle partitions concurrently, each in order, and lose nothing."""
+"""Consume messages in groups: partitions concurrently, each in order, without loss."""
 
 from coinstream.consumer.consumed_message import ConsumedMessage
 from coinstream.consumer.group import ConsumerGroupManager, GroupReport
 from coinstream.consumer.options import GroupOptions, StuckPartition
+from coinstream.consumer.start_offsets import OffsetGap
 
-__all__ = ["ConsumedMessage", "ConsumerGroupManager", "GroupOptions", "GroupReport", "StuckPartition"]
+__all__ = [
+    "ConsumedMessage",
+    "ConsumerGroupManager",
+    "GroupOptions",
+    "GroupReport",
+    "OffsetGap",
+    "StuckPartition",
+]
