@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -158,7 +158,7 @@ def joined(results: Iterable[Parsed]) -> Parsed:
             details.append(result.detail)
         gap = gap or result.gap
     if not (messages or reasons):
-        reasons.append(Reason.STATUS)  # a frame without entries
+        reasons.append(Reason.EMPTY)
     return Parsed(tuple(messages), tuple(reasons), "; ".join(details[:5]), gap)
 
 
@@ -198,17 +198,13 @@ def each(rows: Iterable[Any], read: Callable[[Any], Found]) -> Parsed:
             reasons.append(Reason.BAD_VALUE)
             details.append(describe(error))
     if not (messages or reasons):
-        reasons.append(Reason.STATUS)  # a frame without entries
+        reasons.append(Reason.EMPTY)
     return Parsed(tuple(messages), tuple(reasons), "; ".join(details[:5]), gap)
 
 
 def parsed(found: Found) -> Parsed:
     """Return the result of a frame with one entry. A bad value raises; `ExchangeParser.parse` handles it."""
-    return each((found,), _itself)
-
-
-def _itself(found: Found) -> Iterator[Message | Reason | Gap]:
-    yield from found
+    return each((found,), iter)
 
 
 def describe(error: Exception) -> str:

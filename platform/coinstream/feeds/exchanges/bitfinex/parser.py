@@ -8,6 +8,7 @@ from itertools import zip_longest
 from typing import Any, Final, NamedTuple
 
 from coinstream.feeds.exchanges.bitfinex.names import as_javascript, read_pair
+from coinstream.feeds.exchanges.order_book import Levels
 from coinstream.feeds.exchanges.parsing import (
     ExchangeParser,
     Found,
@@ -41,6 +42,7 @@ class _Channel(NamedTuple):
     name: str
     detail: str = ""
     depth: int | None = None
+    book: str = "book"
 
 
 class BitfinexParser(ExchangeParser):
@@ -121,7 +123,7 @@ class BitfinexParser(ExchangeParser):
             else:
                 detail, name = value.get("prec", ""), value["symbol"]
             depth = int(value["len"]) if "len" in value else None
-            self._channels[value["chanId"]] = _Channel(kind, name, detail, depth)
+            self._channels[value["chanId"]] = _Channel(kind, name, detail, depth, f"book {detail}")
             return ACKNOWLEDGED
         if event == "error":
             return rejected(Reason.REFUSED, str(value.get("msg")))
@@ -146,22 +148,20 @@ class BitfinexParser(ExchangeParser):
     def _book(
         self, channel: _Channel, instrument: Instrument, tag: str, body: Any, at: datetime, received: datetime
     ) -> Found:
-        name = f"book {channel.detail}"
+        name = channel.book
         if tag == "cs":
-            yield from self._verify(name, instrument, int(body))
-            return
-        begins = not body or isinstance(body[0], list)
+            return self._verify(name, instrument, int(body))
+        if body and not isinstance(body[0], list):
+            price, count, amount = body[:3]
+            level = ((number(price), number(abs(amount)) if count else 0.0),)
+            sides: tuple[Levels, Levels] = (level, ()) if amount > 0 else ((), level)
+            return self.state.book_change(name, instrument, *sides, at, received)
         bids: list[tuple[float, float]] = []
         asks: list[tuple[float, float]] = []
-        for price, count, amount in (row[:3] for row in _rows(body)):
+        for price, count, amount in (row[:3] for row in body):
             side = bids if amount > 0 else asks
             side.append((number(price), number(abs(amount)) if count else 0.0))
-        if begins:
-            yield from self.state.book_snapshot(
-                name, instrument, bids, asks, at, received, depth=channel.depth
-            )
-        else:
-            yield from self.state.book_change(name, instrument, bids, asks, at, received)
+        return self.state.book_snapshot(name, instrument, bids, asks, at, received, depth=channel.depth)
 
     def _verify(self, name: str, instrument: Instrument, wanted: int) -> Found:
         book = self.state.order_book(name, instrument)
@@ -251,6 +251,8 @@ def _rows(body: Any) -> list[Any]:
 
 def _tail(extra: Any) -> tuple[int | None, datetime | None, _Channel | None]:
     """Read what flags append to a frame: sequence number, time in ms, channel and symbol."""
+    if len(extra) == 1 and type(extra[0]) is int and extra[0] < _FIRST_TIME:
+        return extra[0], None, None
     sequence, at = None, None
     words = [item for item in extra if isinstance(item, str)]
     for item in extra:
