@@ -11,8 +11,15 @@ import pytest
 from coinstream.errors import FeedError
 from coinstream.feeds import Reason
 from coinstream.feeds.feed_stats import Anomaly
-from coinstream.feeds.live import CcxtFeed
-from coinstream.feeds.live.ccxt_messages import candles_of, price_of, quote_of
+from coinstream.feeds.live import CcxtFeed, ccxt_drain
+from coinstream.feeds.live.ccxt_messages import (
+    candles_of,
+    contracts_of,
+    price_of,
+    quote_of,
+    tickers_in,
+    top_of,
+)
 from coinstream.feeds.parsers.market_state import Memory
 from coinstream.feeds.simulated import SimulatedExchange
 from coinstream.feeds.simulated.clients import ccxt_options
@@ -121,6 +128,10 @@ def test_a_unified_ticker_is_a_quote_and_a_price() -> None:
         ({"bid": "x"}, Reason.BAD_VALUE),
         ({"ask": float("nan")}, Reason.BAD_VALUE),
         ({"timestamp": 1e300}, Reason.BAD_VALUE),
+        ({"symbol": None}, Reason.BAD_VALUE),
+        ({"symbol": ""}, Reason.BAD_VALUE),
+        ({"bid": []}, Reason.BAD_VALUE),
+        ({"askVolume": {}}, Reason.BAD_VALUE),
     ],
 )
 def test_what_is_no_quote_has_its_reason(change: dict[str, Any], reason: Reason) -> None:
@@ -141,3 +152,53 @@ def test_candles_are_told_when_they_change() -> None:
     assert told([row[0] - 300_000, *row[1:]], [row[0] + 300_000, *row[1:]])[0] is Reason.OUT_OF_DATE
     assert told([row[0] + 600_000, None, 1, 1, 1, 1]) == [Reason.INCOMPLETE]
     assert told(["when", 1, 1, 1, 1, 1]) == [Reason.BAD_VALUE]
+
+
+@pytest.mark.parametrize("change", [float("nan"), [], {}, "x", None, float("inf")])
+def test_a_change_that_is_no_number_is_left_out(change: Any) -> None:
+    price = price_of(Memory("okx"), TICKER | {"percentage": change}, RECEIVED_NS)
+    assert isinstance(price, Price)
+    assert price.price_change_24h is None
+
+
+@pytest.mark.parametrize("told", [None, [], 5, {"symbol": None}, {"symbol": "BTC/USDT", "last": []}])
+def test_no_structure_of_ccxt_raises(told: Any) -> None:
+    assert not isinstance(quote_of(Memory("okx"), told, RECEIVED_NS), Level1)
+    assert not isinstance(price_of(Memory("okx"), told, RECEIVED_NS), Price)
+    assert isinstance(tickers_in(told), list)
+    assert top_of(told) is None or isinstance(told, dict)
+
+
+def test_sizes_in_contracts_become_base_currency() -> None:
+    linear = {"contract": True, "contractSize": 0.01, "inverse": False, "base": "BTC", "quote": "USDT"}
+    inverse = {"contract": True, "contractSize": 100, "inverse": True, "base": "BTC", "quote": "USD"}
+    markets = contracts_of({"BTC/USDT:USDT": linear, "BTC/USD:BTC": inverse, "BTC/USDT": {"contract": False}})
+    assert set(markets) == {"BTC/USDT:USDT", "BTC/USD:BTC"}
+    ticker = TICKER | {"bid": 2.0, "ask": 4.0, "bidVolume": 3.0, "askVolume": 8.0}
+    quote = quote_of(Memory("x"), ticker, RECEIVED_NS, markets["BTC/USDT:USDT"])
+    assert isinstance(quote, Level1)
+    assert (quote.bid_size, quote.ask_size) == (0.03, 0.08)
+    quote = quote_of(Memory("x"), ticker, RECEIVED_NS, markets["BTC/USD:BTC"])
+    assert isinstance(quote, Level1)
+    assert (quote.bid_size, quote.ask_size) == (150.0, 200.0)
+
+
+def test_a_price_far_ahead_of_its_receipt_holds_back_no_other() -> None:
+    memory = Memory("okx")
+    now_ms = RECEIVED_NS // 1_000_000
+    for ahead_ms, price in ((0, 1.0), (3_600_000, 2.0), (1, 3.0)):
+        made = price_of(memory, TICKER | {"timestamp": now_ms + ahead_ms, "last": price}, RECEIVED_NS)
+        assert isinstance(made, Price), made
+
+
+def test_no_frame_is_lost_inside_ccxt() -> None:
+    """Ccxt's own reading paused the connection after some 4,096 frames, and handed out one of several."""
+    assert ccxt_drain.disable()
+    with (
+        SimulatedExchange(("BTC/USDT", "ETH/USDT"), rate=2_000, number_in_size=True) as fast,
+        Running(feed(fast, "binance", "BTC/USDT", "ETH/USDT", types=("level1",))) as running,
+    ):
+        running.wait_for_more(6_000)
+    for symbol in ("BTC/USDT", "ETH/USDT"):
+        numbers = running.numbers(symbol)
+        assert len(numbers) >= 0.99 * (numbers[-1] - numbers[0] + 1)

@@ -1,8 +1,4 @@
-"""Any exchange that ccxt knows: streams where it has them, polling where it has none.
-
-ccxt hands out the newest state when asked: quotes that arrive while the last one is being handled replace
-each other inside it, unseen. The direct path (`DirectFeed`) sees every frame.
-"""
+"""Read any exchange that ccxt knows: streams where it has them, polling where it has none."""
 
 from __future__ import annotations
 
@@ -16,8 +12,17 @@ import msgspec
 
 from coinstream.errors import FeedError
 from coinstream.feeds.feed_stats import Anomaly, Reason
+from coinstream.feeds.instruments import Instrument
+from coinstream.feeds.live import ccxt_drain
 from coinstream.feeds.live.base import Backoff, Inbox, LiveFeed, Timeouts, together
-from coinstream.feeds.live.ccxt_messages import candles_of, price_of, quote_of
+from coinstream.feeds.live.ccxt_messages import (
+    candles_of,
+    contracts_of,
+    price_of,
+    quote_of,
+    tickers_in,
+    top_of,
+)
 from coinstream.feeds.parsers import Frame, account_for
 from coinstream.feeds.parsers.market_state import Memory, collect
 from coinstream.messages import Message
@@ -67,6 +72,7 @@ class CcxtFeed(LiveFeed):
         super().__init__(name or exchange, exchange, timeouts)
         import ccxt.pro
 
+        ccxt_drain.disable()
         if exchange not in ccxt.pro.exchanges and exchange not in ccxt.exchanges:
             raise FeedError(f"feed {self.name}: ccxt {ccxt.__version__} does not know exchange {exchange!r}")
         if strange := set(types) - set(TYPES):
@@ -76,6 +82,7 @@ class CcxtFeed(LiveFeed):
         self._symbols, self._types, self._timeframe = list(symbols), tuple(types), timeframe
         self._options = {**_DEFAULTS.get(exchange, {}), **(options or {})}
         self._memory = Memory(exchange)
+        self._contracts: dict[str, Instrument] = {}
         self._candles: dict[str, tuple[Any, ...]] = {}
         self._seen: dict[str, float] = {}
         self._gone: set[str] = set()
@@ -131,6 +138,7 @@ class CcxtFeed(LiveFeed):
 
     async def _session(self, client: Any, inbox: Inbox, *, is_again: bool) -> None:
         await client.load_markets()
+        self._contracts = contracts_of(client.markets)
         await self._measure_clock(client)
         symbols = self._listed(client)
         if is_again:
@@ -243,11 +251,10 @@ class CcxtFeed(LiveFeed):
 
     def _on_tickers(self, *, quote: bool = True, price: bool = True) -> Callable[[Any, int], None]:
         def take(update: Any, received_ns: int) -> None:
-            tickers = [update] if "symbol" in update else list(update.values())
-            for ticker in tickers:
+            for ticker in tickers_in(update):
                 found: list[Message | Reason] = []
                 if quote:
-                    found.append(quote_of(self._memory, ticker, received_ns))
+                    found.append(quote_of(self._memory, ticker, received_ns, self._market(ticker)))
                 if price:
                     found.append(price_of(self._memory, ticker, received_ns))
                 self._account_for(ticker, found, received_ns)
@@ -255,17 +262,22 @@ class CcxtFeed(LiveFeed):
         return take
 
     def _on_book(self, book: Any, received_ns: int) -> None:
-        (bid, bid_size), (ask, ask_size) = (_top(book.get(side)) for side in ("bids", "asks"))
-        quote = {
-            **{"symbol": book.get("symbol"), "bid": bid, "bidVolume": bid_size, "ask": ask},
-            **{"askVolume": ask_size, "timestamp": book.get("timestamp")},
-        }
-        self._account_for(quote, [quote_of(self._memory, quote, received_ns)], received_ns)
+        quote = top_of(book)
+        found = (
+            Reason.BAD_VALUE
+            if quote is None
+            else quote_of(self._memory, quote, received_ns, self._market(quote))
+        )
+        self._account_for(book if quote is None else quote, [found], received_ns)
 
     def _on_trades(self, trades: Any, received_ns: int) -> None:
-        for trade in trades:
-            ticker = {"symbol": trade["symbol"], "last": trade["price"], "timestamp": trade["timestamp"]}
-            self._account_for(trade, [price_of(self._memory, ticker, received_ns)], received_ns)
+        for trade in trades if isinstance(trades, list) else [trades]:
+            found: Message | Reason = Reason.BAD_VALUE
+            if isinstance(trade, dict):
+                ticker = {"symbol": trade.get("symbol"), "last": trade.get("price")}
+                ticker["timestamp"] = trade.get("timestamp")
+                found = price_of(self._memory, ticker, received_ns)
+            self._account_for(trade, [found], received_ns)
 
     def _on_candles(self, symbol: str) -> Callable[[Any, int], None]:
         def take(rows: Any, received_ns: int) -> None:
@@ -284,6 +296,11 @@ class CcxtFeed(LiveFeed):
             self.stats.trouble = None
             self._seen[parsed.messages[0].symbol] = time.monotonic()  # type: ignore[attr-defined]
             self._inbox.put(parsed.messages)
+
+    def _market(self, told: Any) -> Instrument | None:
+        """Return the market of a ticker where its sizes are contracts."""
+        symbol = told.get("symbol") if isinstance(told, dict) else None
+        return self._contracts.get(symbol) if isinstance(symbol, str) else None
 
     # What goes wrong
 
@@ -320,7 +337,3 @@ class CcxtFeed(LiveFeed):
         listed = {market["symbol"] for market in markets if market.get("active") is not False}
         if set(silent) - listed:
             raise _AgainError(f"{', '.join(sorted(set(silent) - listed))} vanished")
-
-
-def _top(side: Any) -> tuple[Any, Any]:
-    return (side[0][0], side[0][1]) if side else (None, None)

@@ -6,9 +6,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
+from coinstream.feeds.exchanges.parsing import signed
 from coinstream.feeds.feed_stats import Reason
+from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.parsers.base import from_ms, from_ns
 from coinstream.feeds.parsers.market_state import Memory
 from coinstream.messages import Level1, Message, Ohlcv, Price
@@ -16,33 +18,88 @@ from coinstream.messages import Level1, Message, Ohlcv, Price
 Ticker = Mapping[str, Any]
 
 
-def quote_of(memory: Memory, ticker: Ticker, received_ns: int) -> Level1 | Reason:
-    """The quote in a ticker, or why there is none."""
+_BAD: Final = (ValueError, OverflowError, KeyError, TypeError, AttributeError, IndexError, OSError)
+"""What a structure of another shape than ccxt documents raises."""
+
+
+def quote_of(
+    memory: Memory, ticker: Ticker, received_ns: int, market: Instrument | None = None
+) -> Level1 | Reason:
+    """Return the quote in a ticker, or why there is none.
+
+    Args:
+        market: the market where sizes are contracts; they become base currency.
+    """
     received = from_ns(received_ns)
     try:
         bid, ask = _number(ticker.get("bid")), _number(ticker.get("ask"))
-        bid_size, ask_size = _number(ticker.get("bidVolume")), _number(ticker.get("askVolume"))
+        bid_size = _size(ticker.get("bidVolume"), bid, market)
+        ask_size = _size(ticker.get("askVolume"), ask, market)
         at = _moment(ticker) or received
-        return memory.quote(str(ticker["symbol"]), bid, ask, bid_size, ask_size, at, received)
-    except (ValueError, OverflowError, KeyError):
+        return memory.quote(_symbol(ticker), bid, ask, bid_size, ask_size, at, received)
+    except _BAD:
         return Reason.BAD_VALUE
 
 
 def price_of(memory: Memory, ticker: Ticker, received_ns: int) -> Price | Reason:
-    """The price in a ticker, or why there is none."""
+    """Return the price in a ticker, or why there is none. A change that is no number is left out."""
     try:
         last, volume = _number(ticker.get("last")), _number(ticker.get("baseVolume"))
-        change = ticker.get("percentage")
-        return memory.ticker(
-            str(ticker["symbol"]),
-            last,
-            _moment(ticker),
-            from_ns(received_ns),
-            volume,
-            None if change is None else float(change),
-        )
-    except (ValueError, OverflowError, KeyError):
+        change = signed(ticker.get("percentage"))
+        return memory.ticker(_symbol(ticker), last, _moment(ticker), from_ns(received_ns), volume, change)
+    except _BAD:
         return Reason.BAD_VALUE
+
+
+def tickers_in(update: Any) -> list[Any]:
+    """Return the tickers of an update: one, several by symbol, or a list."""
+    if isinstance(update, dict):
+        return [update] if "symbol" in update else list(update.values())
+    return list(update) if isinstance(update, list) else [update]
+
+
+def top_of(book: Any) -> dict[str, Any] | None:
+    """Return the best bid and ask of a book as a ticker; None where it is no book."""
+    try:
+        (bid, bid_size), (ask, ask_size) = (_best(book.get(side)) for side in ("bids", "asks"))
+        return {
+            **{"symbol": book.get("symbol"), "bid": bid, "bidVolume": bid_size, "ask": ask},
+            **{"askVolume": ask_size, "timestamp": book.get("timestamp")},
+        }
+    except _BAD:
+        return None
+
+
+def contracts_of(markets: Any) -> dict[str, Instrument]:
+    """Return the markets of ccxt whose sizes are contracts, by symbol."""
+    found = {}
+    for symbol, market in (markets or {}).items():
+        size = signed(market.get("contractSize"))
+        if market.get("contract") and size and size > 0:
+            found[symbol] = Instrument(
+                *(str(market.get("id")), symbol, str(market.get("base")), str(market.get("quote"))),
+                kind="swap",
+                settle=str(market.get("settle")),
+                contract_size=size,
+                inverse=bool(market.get("inverse")),
+            )
+    return found
+
+
+def _best(side: Any) -> tuple[Any, Any]:
+    return (side[0][0], side[0][1]) if side else (None, None)
+
+
+def _symbol(ticker: Ticker) -> str:
+    symbol = ticker["symbol"]
+    if not isinstance(symbol, str) or not symbol:
+        raise ValueError(f"{symbol!r} is not a symbol")
+    return symbol
+
+
+def _size(value: Any, price: float | None, market: Instrument | None) -> float | None:
+    size = _number(value)
+    return size if size is None or market is None else market.base_size(size, price or 0.0)
 
 
 def candles_of(
@@ -55,7 +112,7 @@ def candles_of(
 ) -> Iterator[Message | Reason]:
     """The candles of rows of ccxt; those told before in `last` are no news."""
     length, received = _length(timeframe), from_ns(received_ns)
-    for row in rows:
+    for row in rows if isinstance(rows, (list, tuple)) else ():
         try:
             begin_ms, *numbers = row[:6]
             values = [_number(value) for value in numbers]
@@ -84,6 +141,8 @@ def candles_of(
 def _number(value: Any) -> float | None:
     if value is None or value == "":
         return None
+    if isinstance(value, bool):
+        raise ValueError(f"{value!r} is no price or size")
     number = float(value)
     if not math.isfinite(number) or number < 0:
         raise ValueError(f"{value!r} is no price or size")

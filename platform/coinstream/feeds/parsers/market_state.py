@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 import msgspec
@@ -13,6 +13,8 @@ from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.parsers.base import Frame, Gap, Number, Parsed, fault, rejected, trade_price
 from coinstream.messages import Level1, Message, Price
 
+CLOCK_TOLERANCE: Final = timedelta(seconds=10)
+"""How far ahead of the receipt time a price's time may be and still count as the newest seen."""
 MAX_PENDING: Final = 2_000
 """Changes of one book kept until its snapshot comes; older ones are let go."""
 
@@ -182,7 +184,9 @@ class Memory:
                 return Reason.DUPLICATE
             if at is not None and last[0] is not None and at < last[0]:
                 return Reason.OUT_OF_DATE
-        self._prices[symbol] = (at, price, volume_24h, change_24h)
+        # A time far ahead of its receipt must not make all later prices out of date.
+        is_ahead = at is not None and at > received + CLOCK_TOLERANCE
+        self._prices[symbol] = (None if is_ahead else at, price, volume_24h, change_24h)
         return trade_price(self.exchange, symbol, price, at or received, volume_24h, change_24h)
 
     def trade(
