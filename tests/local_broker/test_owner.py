@@ -25,7 +25,7 @@ from coinstream.local_broker import LocalBroker
 
 broker = LocalBroker(Path(sys.argv[1]), port=0)
 broker.start()
-# A child that holds every open file of the owner, the watchdog's pipe among them.
+# A child that holds every open file of the owner, the supervisor's pipe among them.
 child = os.fork()
 if child == 0:
     time.sleep(300)
@@ -56,10 +56,10 @@ def test_java_goes_with_its_owner(tmp_path: Path) -> None:
         wait_until(lambda: not java.is_running(), what="Java is gone")
 
 
-def test_java_goes_with_its_watchdog(tmp_path: Path) -> None:
+def test_java_goes_with_its_supervisor(tmp_path: Path) -> None:
     with owner(tmp_path) as (process, java):
-        watchdog = java.parent()
-        assert watchdog is not None
-        assert watchdog.pid != process.pid
-        watchdog.send_signal(signal.SIGKILL)
+        supervisor = java.parent()
+        assert supervisor is not None
+        assert supervisor.pid != process.pid
+        supervisor.send_signal(signal.SIGKILL)
         wait_until(lambda: not java.is_running(), what="Java is gone")

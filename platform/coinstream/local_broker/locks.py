@@ -1,16 +1,14 @@
-"""Locks between processes."""
+"""Hold locks between processes."""
 
 from __future__ import annotations
 
-import fcntl
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from coinstream.errors import LocalBrokerError
+from filelock import FileLock, Timeout
 
-_RETRY_S = 0.05
+from coinstream.errors import LocalBrokerError
 
 
 @contextmanager
@@ -25,18 +23,12 @@ def exclusive_lock(path: Path, timeout_s: float, holder: str) -> Iterator[None]:
     Raises:
         LocalBrokerError: the lock was not free in time.
     """
-    deadline = time.monotonic() + timeout_s
-    with path.open("a") as file:
-        while not _try_lock(file.fileno()):
-            if time.monotonic() > deadline:
-                raise LocalBrokerError(f"{holder}, for longer than {timeout_s:g} s; its lock is {path}")
-            time.sleep(_RETRY_S)
-        yield
-
-
-def _try_lock(descriptor: int) -> bool:
+    lock = FileLock(path, timeout=timeout_s)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        lock.acquire()
+    except Timeout:
+        raise LocalBrokerError(f"{holder}, for longer than {timeout_s:g} s; its lock is {path}") from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,4 +1,4 @@
-"""One node of the local broker: a Java process, its watchdog, and the controls that fault tests need."""
+"""One node of the local broker: a Java process, its supervisor, and the controls that fault tests need."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from pathlib import Path
 
 import psutil
 
+from coinstream import process_supervisor
 from coinstream.errors import LocalBrokerError
 from coinstream.local_broker.diagnosis import why_it_died
 from coinstream.local_broker.java import java_environment
 from coinstream.local_broker.properties import NodePlan
 
-_WATCHDOG = Path(__file__).with_name("watchdog.py")
+_SUPERVISOR = Path(process_supervisor.__file__)
 
 
 @dataclass(slots=True)
@@ -28,7 +29,7 @@ class Node:
     """The command line of its Java."""
     grace_s: float
     """How long Java may take to stop in good order before it is killed, in seconds."""
-    _watchdog: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    _supervisor: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _java: psutil.Process | None = field(default=None, init=False)
     _stopping: bool = field(default=False, init=False)
 
@@ -50,12 +51,12 @@ class Node:
     @property
     def alive(self) -> bool:
         """True while Java runs (or is paused)."""
-        return self._watchdog is not None and self._watchdog.poll() is None
+        return self._supervisor is not None and self._supervisor.poll() is None
 
     @property
     def died(self) -> bool:
         """True if Java ended although nobody asked for it through this object."""
-        return self._watchdog is not None and not self._stopping and self._watchdog.poll() is not None
+        return self._supervisor is not None and not self._stopping and self._supervisor.poll() is not None
 
     def start(self) -> None:
         """Start Java, again after it ended. Returns before the node serves.
@@ -69,8 +70,15 @@ class Node:
         self.plan.log.unlink(missing_ok=True)
         try:
             with self.plan.output.open("wb") as output:
-                self._watchdog = subprocess.Popen(
-                    [sys.executable, "-I", "-S", str(_WATCHDOG), str(self.grace_s), *self.command],
+                self._supervisor = subprocess.Popen(
+                    [
+                        sys.executable,
+                        "-I",
+                        str(_SUPERVISOR),
+                        "--report-pid",
+                        str(self.grace_s),
+                        *self.command,
+                    ],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=output,
@@ -81,15 +89,15 @@ class Node:
                 )
         except OSError as error:
             raise LocalBrokerError(f"cannot start Java for node {self.node_id}: {error}") from error
-        self._java = self._process_of(self._watchdog)
+        self._java = self._process_of(self._supervisor)
 
-    def _process_of(self, watchdog: subprocess.Popen[bytes]) -> psutil.Process:
-        assert watchdog.stdout is not None
-        line = watchdog.stdout.readline().strip()
+    def _process_of(self, supervisor: subprocess.Popen[bytes]) -> psutil.Process:
+        assert supervisor.stdout is not None
+        line = supervisor.stdout.readline().strip()
         try:
             return psutil.Process(int(line))
         except (ValueError, psutil.NoSuchProcess) as error:
-            watchdog.wait()
+            supervisor.wait()
             raise LocalBrokerError(self.exit_reason()) from error
 
     def kill(self) -> None:
@@ -110,10 +118,10 @@ class Node:
         self._signal(signal.SIGCONT, ends=False)
 
     def release(self) -> None:
-        """Let the watchdog stop Java: in good order if it can within the grace time, by force otherwise."""
+        """Let the supervisor stop Java: in good order if it can within the grace time, by force otherwise."""
         self._stopping = True
-        if self._watchdog is not None and self._watchdog.stdin is not None:
-            self._watchdog.stdin.close()
+        if self._supervisor is not None and self._supervisor.stdin is not None:
+            self._supervisor.stdin.close()
 
     def wait(self, timeout_s: float | None = None) -> None:
         """Wait until Java is gone.
@@ -121,20 +129,20 @@ class Node:
         Raises:
             LocalBrokerError: it is still there after `timeout_s` seconds.
         """
-        if self._watchdog is None:
+        if self._supervisor is None:
             return
         try:
-            self._watchdog.wait(timeout_s)
+            self._supervisor.wait(timeout_s)
         except subprocess.TimeoutExpired as error:
             raise LocalBrokerError(
                 f"node {self.node_id} still runs after {timeout_s} s; its log is {self.plan.log}"
             ) from error
-        if self._watchdog.stdout is not None:
-            self._watchdog.stdout.close()
+        if self._supervisor.stdout is not None:
+            self._supervisor.stdout.close()
 
     def exit_reason(self) -> str:
         """Why the node died, as far as its log tells, with the path of the log."""
-        code = self._watchdog.returncode if self._watchdog is not None else None
+        code = self._supervisor.returncode if self._supervisor is not None else None
         return (
             f"node {self.node_id} of the local broker died (exit code {code}): "
             f"{why_it_died(self.plan)}; its log is {self.plan.log}"

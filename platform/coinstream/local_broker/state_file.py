@@ -86,7 +86,7 @@ def running_broker(folder: Path) -> RunningBroker | None:
 def clear_stale(folder: Path, grace_s: float) -> None:
     """Remove the state of a dead owner, after the last of its nodes is gone.
 
-    The watchdogs stop them within `grace_s` seconds of the owner's death; what is left then is killed.
+    The supervisors stop them within `grace_s` seconds of the owner's death; what is left then is killed.
     """
     running = read_running(folder)
     left = [process for node in (running.nodes if running else ()) if (process := node.process.find())]

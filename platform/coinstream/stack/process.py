@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from coinstream import process_supervisor
 from coinstream.errors import PlatformError
 
-_SUPERVISOR: Final = Path(__file__).with_name("supervisor.py")
+_SUPERVISOR: Final = Path(process_supervisor.__file__)
 _TAIL_LINES: Final = 8
 
 

@@ -1,10 +1,13 @@
-"""Runs a command, and ends it with all its descendants when the owner is gone.
+"""Run a command, and end it with all its descendants when the owner is gone.
 
 The owner holds this process's standard input. When that pipe closes, because the owner closed it or
-because it died, however it died, the descendants are asked to end, then the command, then those that
-remain are killed. On Linux orphaned descendants come to this process, so none escapes it.
+because it died, the descendants are asked to end, then the command, then those that remain are killed. On
+Linux orphaned descendants come to this process, so none escapes it. Should this process be killed, Linux
+kills the command (PR_SET_PDEATHSIG).
 
-Usage: `python -I supervisor.py GRACE_SECONDS COMMAND...`; exits with the code of the command.
+Usage: `python -I process_supervisor.py [--report-pid] GRACE_SECONDS COMMAND...`; exits with the code of the
+command. With `--report-pid`, standard output holds the process id of the command alone, and the output of the
+command goes to standard error.
 """
 
 from __future__ import annotations
@@ -98,14 +101,21 @@ def _sweep() -> None:
         psutil.wait_procs(left, timeout=1)
 
 
-def main(grace_s: float, command: list[str]) -> int:
+def main(grace_s: float, command: list[str], *, report_pid: bool = False) -> int:
     """Run `command` until it ends or the owner is gone. Returns its exit code, negative for a signal."""
     owner = os.getppid()
     _adopt_orphans()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # A handler, not SIG_IGN: the command would inherit that, and could no longer be stopped.
         signal.signal(number, lambda *_: None)
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent)
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr if report_pid else None,
+        preexec_fn=_die_with_parent,
+    )
+    if report_pid:
+        print(child.pid, flush=True)
     while child.poll() is None:
         if _owner_is_gone(owner):
             return _stop(child, grace_s)
@@ -114,5 +124,8 @@ def main(grace_s: float, command: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    code = main(float(sys.argv[1]), sys.argv[2:])
+    arguments = sys.argv[1:]
+    report = arguments[0] == "--report-pid"
+    arguments = arguments[1:] if report else arguments
+    code = main(float(arguments[0]), arguments[1:], report_pid=report)
     sys.exit(code if code >= 0 else 128 - code)
