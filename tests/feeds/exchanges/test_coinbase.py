@@ -180,6 +180,7 @@ class TestConnections:
         ("url", "exchange"),
         [
             ("wss://ws-feed.pro.coinbase.com", "coinbase"),
+            ("wss://ws-feed.gdax.com", "coinbase"),
             ("wss://advanced-trade-ws.coinbase.com", "coinbase"),
             ("wss://ws-md.international.coinbase.com", "coinbaseinternational"),
         ],

@@ -116,9 +116,11 @@ class TestFrames:
         levels = {"type": "change", "bids": [["new", 200, 400]], "asks": [["new", 250, 500]]}
         assert [type(item) for item in parse(read, push(name, book | levels)).messages] == [Book, Level1]
 
-    def test_a_grouped_book_is_whole(self) -> None:
+    def test_a_book_of_limited_depth_is_whole_and_a_merged_one_is_not_read(self) -> None:
         data = {"timestamp": MS, "instrument_name": "ETH-PERPETUAL", "change_id": 10}
         data |= {"bids": [[200, 400]], "asks": [[250, 500]]}
+        merged = parse(parser(), push("book.ETH-PERPETUAL.10.20.100ms", data))
+        assert merged.rejected == (Reason.OTHER_CHANNEL,)
         quote: Any = parse(parser(), push("book.ETH-PERPETUAL.none.20.100ms", data)).messages[-1]
         assert (quote.best_bid, quote.ask_size) == (200, 2)
 

@@ -159,6 +159,14 @@ class TestSpot:
         quote: Any = parse(read, push("spot.obu", change)).messages[-1]
         assert quote.best_bid == 3
 
+    def test_trades_of_both_versions(self) -> None:
+        row = {"id": 5, "create_time_ms": "1619093543708.2642", "side": "sell", "currency_pair": "DIS_USDT"}
+        row |= {"amount": "0.201", "price": "121.58"}
+        for channel in ("spot.trades", "spot.trades_v2"):
+            trade: Any = parse(parser(), push(channel, row)).messages[0]
+            assert (trade.symbol, trade.side, trade.size) == ("DIS/USDT", "sell", 0.201)
+            assert trade.timestamp.microsecond == 708264
+
     def test_the_best_levels_are_numbered(self) -> None:
         read = parser()
         row = {

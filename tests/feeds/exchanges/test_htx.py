@@ -132,6 +132,13 @@ class TestFrames:
         lost = parse(read, push(channel, change | {"version": 10}))
         assert lost.gap == ("BTC/USD:BTC-191227", 9, 9)
 
+    def test_a_merged_depth_has_no_best_price(self) -> None:
+        whole = {"asks": [[12000, 6]], "bids": [[10000, 5]], "ts": 1572912028352}
+        for step in ("step1", "step5", "step7"):
+            assert parse(parser(), push(f"btcusdt.depth.{step}", whole)).rejected == (Reason.OTHER_CHANNEL,)
+        for step in ("step0", "step6"):
+            assert parse(parser(), push(f"BTC-USD.depth.{step}", whole)).messages
+
     def test_best_levels_of_spot_and_contracts(self) -> None:
         spot = {"ask": 9434.09, "askSize": 0.3, "bid": 9422.13, "bidSize": 0.2, "quoteTime": 1588227079007}
         assert only(parse(parser(), push("btcusdt.bbo", spot))).ask_size == 0.3

@@ -172,6 +172,10 @@ class TestSpot:
         price = only(parse(parser(), push("/market/snapshot:BTC-USDT", {"sequence": "1", "data": data})))
         assert (price.usd_price, price.volume_24h, price.price_change_24h) == (9.5, 70, 5)
 
+    def test_orders_are_told_by_one_reason(self) -> None:
+        for topic in ("/market/level3:BTC-USDT", "/spotMarket/level3:BTC-USDT", "/contractMarket/level3v2:X"):
+            assert parse(parser(), push(topic, {"sequence": 1})).rejected == (Reason.OTHER_CHANNEL,)
+
     def test_names_with_a_hyphen_need_no_list(self) -> None:
         data = {"asks": ["5", "1"], "bids": ["4", "2"], "timestamp": MS}
         quote = only(parse(parser(), push("/spotMarket/level1:NEW1-KCS", data)))

@@ -42,7 +42,7 @@ class CoinbaseAdapter(ExchangeAdapter):
     """Coinbase Advanced Trade; its parser also reads recordings of the Exchange."""
 
     exchange = "coinbase"
-    hosts: ClassVar[tuple[str, ...]] = ("coinbase.com",)
+    hosts: ClassVar[tuple[str, ...]] = ("coinbase.com", "gdax.com")
     channels: ClassVar[tuple[Channel, ...]] = (
         Channel("ticker", ("level1", "price"), "recording"),
         Channel("matches", ("trade", "price"), "recording"),

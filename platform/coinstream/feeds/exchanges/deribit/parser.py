@@ -3,7 +3,7 @@
 Facts from "Deribit API v2" (https://docs.deribit.com/, "Subscriptions"):
 
 - A book's `change` follows the frame whose `change_id` is its `prev_change_id`; 0 or no number before it
-  means that the frame is whole. In 2019 frames had no `type`. Grouped books are always whole.
+  means that the frame is whole. In 2019 frames had no `type`. Books of limited depth are always whole.
 - `trade_seq` grows by one per instrument. `liquidation` tells whether the maker, the taker or both were
   liquidated.
 - `stats.volume` and the volume of a candle are base currency; `open_interest` is counted as amounts are.
@@ -69,6 +69,8 @@ class DeribitParser(ExchangeParser):
         if kind in ("ticker", "quote", "incremental_ticker", "book"):
             if not self._is_read(data["instrument_name"]):
                 return rejected(Reason.OTHER_INSTRUMENT)
+            if kind == "book" and _is_grouped(rest):
+                return rejected(Reason.OTHER_CHANNEL)
             read = self._book if kind == "book" else self._ticker
             return parsed(read(channel if kind == "book" else kind, data, received))
         if kind == "chart":
@@ -167,6 +169,12 @@ class DeribitParser(ExchangeParser):
             timeframe = f"{minutes // 60}h" if minutes % 60 == 0 else f"{minutes}m"
         opened, volume = moment(data["tick"]), number(data["volume"])
         yield self.state.candle(instrument, timeframe, opened, prices, volume, received)
+
+
+def _is_grouped(rest: str) -> bool:
+    """Return whether prices of a book `NAME.GROUP.DEPTH.INTERVAL` are merged: it has no true best price."""
+    parts = rest.split(".")
+    return len(parts) == 4 and parts[1] != "none"
 
 
 def _levels(rows: Any) -> list[tuple[float, float]]:

@@ -74,7 +74,7 @@ class GateSpotParser(ExchangeParser):
         at = moment(value.get("time_ms") or value["time"]) if value.get("time") else received
         if channel == "spot.tickers":
             return each(rows, lambda row: self._ticker(row, at, received))
-        if channel == "spot.trades":
+        if channel in ("spot.trades", "spot.trades_v2"):
             return each(ascending(rows, lambda row: row["id"]), lambda row: self._trade(row, received))
         if channel == "spot.book_ticker":
             return each(rows, lambda row: self.best("spot", channel, row, received))

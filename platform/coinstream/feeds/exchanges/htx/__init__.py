@@ -32,7 +32,14 @@ class HtxAdapter(ExchangeAdapter):
     """HTX's websockets of all markets."""
 
     exchange = "htx"
-    hosts: ClassVar[tuple[str, ...]] = ("huobi.pro", "hbdm.com", "htx.com", "huobi.com", "hbdm.vn")
+    hosts: ClassVar[tuple[str, ...]] = (
+        "huobi.pro",
+        "hbdm.com",
+        "htx.com",
+        "huobi.com",
+        "hbdm.vn",
+        "btcgateway.pro",
+    )
     channels = (
         Channel("depth.step0", ("level1", "book"), "recording"),
         Channel("trade.detail", ("trade", "price"), "recording"),

@@ -41,6 +41,8 @@ _PERIODS: Final = {
     **{"1min": "1m", "5min": "5m", "15min": "15m", "30min": "30m", "60min": "1h", "4hour": "4h"},
     **{"1day": "1d", "1week": "1w", "1mon": "1M", "1year": "12M"},
 }
+_PLAIN: Final = frozenset({"step0", "step6"})
+"""Steps of depth whose prices are not merged; a merged book has no true best price."""
 _UNREAD: Final = frozenset({"estimated_rate", "premium_index", "option_market_index", "iv", "batchmerge"})
 
 
@@ -67,7 +69,7 @@ class HtxParser(ExchangeParser):
             reply = ACKNOWLEDGED if frame.url is None else STATUS
             return reply if known else rejected(Reason.UNKNOWN, "neither channel nor reply")
         _, name, kind, *detail = value["ch"].split(".")
-        if kind in _UNREAD:
+        if kind in _UNREAD or (kind == "depth" and detail[0] not in _PLAIN and "size_" not in detail[0]):
             return rejected(Reason.OTHER_CHANNEL)
         at = moment(value["ts"]) if value.get("ts") else received
         instrument = self.named(name, at)

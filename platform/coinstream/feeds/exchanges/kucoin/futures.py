@@ -33,7 +33,7 @@ class KucoinParser(KucoinSpotParser):
             return parsed(self._details(data, received))
         if topic == "/contract/instrument":
             return parsed(self._instrument(value.get("subject"), self.instrument(name), data, received))
-        if topic.startswith("/contract/") or topic.startswith("/contractAccount"):
+        if topic.startswith(("/contract/", "/contractAccount")) or channel.startswith("level3"):
             return rejected(Reason.OTHER_CHANNEL)
         if not topic.startswith("/contractMarket/"):
             return super().on_topic(topic, name, value, received)

@@ -60,6 +60,8 @@ class KucoinSpotParser(ExchangeParser):
         if not topic.startswith(("/market/", "/spotMarket/")):
             known = topic.startswith(("/indicator/", "/margin/", "/callauction/"))
             return rejected(Reason.OTHER_CHANNEL if known else Reason.UNKNOWN, f"topic {topic!r}")
+        if channel.startswith("level3"):
+            return rejected(Reason.OTHER_CHANNEL)
         if name == "all" or channel == "snapshot":
             name = data["data"]["symbol"] if channel == "snapshot" else value["subject"]
         name, _, detail = name.partition("_")
