@@ -15,6 +15,7 @@ from coinstream.lake import statistics
 from coinstream.lake.backfill import backfill
 from coinstream.lake.charts import as_markdown, line_chart
 from coinstream.lake.compaction import compact, table_names
+from coinstream.lake.engines import open_engine
 from coinstream.lake.first_hour import first_hour
 from coinstream.lake.landing import TableReport, land
 from coinstream.lake.schemas import QUARANTINE_SCHEMA, VIOLATION_TABLES, TableSpec
@@ -76,8 +77,8 @@ def _table(spec: TableSpec) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, config: LandingConfig, admin: AdminResource, lake: LakeResource
     ) -> dg.MaterializeResult[None]:
         opened, brokers = lake.open(), admin.settings()
-        validator = ExpectationValidator(spec, opened.settings)
-        report = land(opened, brokers, spec, validator, run_id=context.run.run_id)
+        engine = open_engine(opened.settings, brokers, spec, ExpectationValidator)
+        report = land(opened, brokers, spec, engine=engine, run_id=context.run.run_id)
         again = None
         if (window := _hours_again(context, config)) is not None:
             again = backfill(
@@ -141,6 +142,8 @@ def _counts(report: TableReport, again: TableReport | None) -> dict[str, Any]:
         "with_unknown_fields": report.extra,
         "landed_by_others": report.duplicates,
         "commits": report.commits,
+        "slices": report.slices,
+        "retries": report.retries,
         "seconds": round(report.seconds, 3),
         "rows_per_second": round(report.rate, 1),
         "lost_to_retention": sum(report.lost.values()),

@@ -24,6 +24,10 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         default=_DEFAULTS.jump_deviations,
         description="A price step of more robust deviations than this is reported as a jump.",
     )
+    engine: str = Field(
+        default=_DEFAULTS.engine,
+        description="Where landing prepares slices: `embedded`, or `ray` (the extra `coinstream[ray]`).",
+    )
     clock_tolerance_ms: int = Field(
         default=_DEFAULTS.clock_tolerance_ms,
         description="How far a time may lie ahead of an exchange's measured clock skew.",
@@ -42,6 +46,7 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 keep_snapshots_hours=self.keep_snapshots_hours,
                 jump_deviations=self.jump_deviations,
                 clock_tolerance_ms=self.clock_tolerance_ms,
+                engine=self.engine,  # type: ignore[arg-type]  # checked by the settings
             ),
             HomeSettings(),
         )

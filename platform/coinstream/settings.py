@@ -333,6 +333,12 @@ class LakeSettings(_Settings):
     """Further exchanges whose topics (`crypto-level1-NAME`) land; comma-separated in the environment.
     Those of feeds and of `COINSTREAM_EXCHANGE_TOPICS` always do.
     """
+    engine: Literal["embedded", "ray"] = "embedded"
+    """Where landing prepares slices: in its own process, or on Ray (the extra `coinstream[ray]`)."""
+    workers: int | None = Field(default=None, ge=1)
+    """Workers of a Ray cluster that landing starts on this machine. None: one per core."""
+    slice_rows: int = Field(default=1_000_000, ge=1)
+    """Offsets of one slice on Ray, about."""
     landing_group: str = "coinstream-landing"
     """Consumer group that landed offsets are reported to, for lag tools only."""
     commit_attempts: int = Field(default=20, ge=1)
@@ -356,6 +362,10 @@ class LakeSettings(_Settings):
     """How far a time may lie ahead of an exchange's measured clock skew."""
     clock_skew_max_ms: int = Field(default=5_000, ge=0)
     """The largest clock skew that is believed to be one."""
+
+    def without_secrets(self) -> dict[str, Any]:
+        """Return the settings that may be sent to workers, which take the others from their environment."""
+        return self.model_dump(mode="json", exclude={"catalog_uri", "properties"})
 
     @field_validator("exchanges", mode="before")
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,12 +17,21 @@ from rich.text import Text
 
 from coinstream.cli.output import AsJson, broker, console, print_json, progress_console
 from coinstream.cli.progress import progress
+from coinstream.settings import LakeSettings
 from coinstream.text import printable
 
 if TYPE_CHECKING:
     from coinstream.lake.landing import TableReport
 
 app = typer.Typer(help="Land topics in tables and query them.", no_args_is_help=True)
+
+
+class Engines(StrEnum):
+    """Where slices are prepared."""
+
+    EMBEDDED = "embedded"
+    RAY = "ray"
+
 
 Types = Annotated[
     list[str] | None, typer.Argument(help="Message types, such as level1 and trade. None: all.")
@@ -43,6 +53,10 @@ def land(
         list[str] | None,
         typer.Option(help="Land this topic from its beginning, as it is another one now. Rows stay."),
     ] = None,
+    engine: Annotated[
+        Engines | None,
+        typer.Option(help="Where slices are prepared. Default: COINSTREAM_LAKE_ENGINE, else embedded."),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Land what the topics hold and the tables do not, once each, after checking every message."""
@@ -50,10 +64,12 @@ def land(
     from coinstream.expectations.validator import ExpectationValidator
     from coinstream.lake.backfill import backfill
     from coinstream.lake.commit import reset_landed_offsets
+    from coinstream.lake.engines import open_engine
     from coinstream.lake.landing import land as land_table
     from coinstream.lake.store import Lake
 
-    lake, docs, reports = Lake(), DataDocs(), []
+    lake = Lake(LakeSettings(engine=engine.value) if engine else None)
+    docs, reports = DataDocs(), []
     since = _hour(hour) if hour else None
     for topic in from_start or ():
         known = [reset_landed_offsets(lake, spec, topic) for spec in _specs(types)]
@@ -61,12 +77,13 @@ def land(
             raise typer.BadParameter(f"no table has landed a topic {topic!r}", param_hint="--from-start")
     with broker() as settings:
         for spec in _specs(types):
-            validator = ExpectationValidator(spec, lake.settings)
             if since is not None:
+                validator = ExpectationValidator(spec, lake.settings)
                 report = backfill(lake, settings, spec, since, since + timedelta(hours=1), validator)
             else:
+                chosen = open_engine(lake.settings, settings, spec, ExpectationValidator)
                 with progress(f"land {spec.name}", quiet=json) as tell:
-                    report = land_table(lake, settings, spec, validator, on_progress=partial(_told, tell))
+                    report = land_table(lake, settings, spec, engine=chosen, on_progress=partial(_told, tell))
             reports.append(report)
             if report.messages:
                 docs.publish(spec.name, report.checks, report.run, datetime.now(UTC))

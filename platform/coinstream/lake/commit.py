@@ -76,7 +76,7 @@ def commit_prepared(lake: Lake, spec: TableSpec, ready: Sequence[PreparedFiles],
         good, advanced = _fresh_ones(table, ready)
         taken = {id(one) for one in good}
         stale = tuple(one for one in ready if id(one) not in taken)
-        if good:
+        if good and advanced != read_landed_offsets(table):
             checks = merge_checks(check for one in good for check in one.checks)
             counts = {check.name: [check.checked, check.failed] for check in checks}
             text = msgspec.json.encode(counts).decode()

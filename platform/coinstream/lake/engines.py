@@ -12,8 +12,8 @@ from coinstream.lake.read_plan import ReadPlan
 from coinstream.lake.schemas import TableSpec
 from coinstream.lake.slices import PreparedFiles, make_slices
 from coinstream.lake.topic_reader import TopicReader
-from coinstream.lake.validation import BatchValidator
-from coinstream.settings import LakeSettings
+from coinstream.lake.validation import BatchValidator, ValidatorFactory
+from coinstream.settings import BrokerSettings, LakeSettings
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -48,6 +48,22 @@ class Engine(Protocol):
 
     def discard(self, stale: Sequence[PreparedFiles]) -> bool:
         """Note that prepared files were stale; return whether to plan again at once."""
+
+
+def open_engine(
+    settings: LakeSettings, brokers: BrokerSettings, spec: TableSpec, make_validator: ValidatorFactory
+) -> Engine:
+    """Open the engine that the settings name.
+
+    Raises:
+        LakeError: it is not installed, or cannot be used with this catalog and warehouse.
+    """
+    if settings.engine == "ray":
+        # Imported here: Ray is an extra, and takes seconds.
+        from coinstream.lake.ray_engine import RayEngine
+
+        return RayEngine(brokers, settings, make_validator)
+    return EmbeddedEngine(make_validator(spec, settings))
 
 
 class EmbeddedEngine:

@@ -12,9 +12,10 @@ import pyarrow as pa
 from coinstream.lake.batch import Batch, batches
 from coinstream.lake.check_result import merge_checks
 from coinstream.lake.data_files import write_partitions
+from coinstream.lake.landed_offsets import LandedOffsets, TopicOffsets
 from coinstream.lake.quarantine import offender_rows
 from coinstream.lake.read_plan import ReadPlan, TopicPartition
-from coinstream.lake.schemas import INGESTED, TIME, TableSpec, spec_named
+from coinstream.lake.schemas import INGESTED, QUARANTINE_SCHEMA, TIME, TableSpec, spec_named
 from coinstream.lake.slices import PreparedFiles, Slice
 from coinstream.lake.topic_reader import TopicReader
 from coinstream.lake.validation import BatchValidator
@@ -51,6 +52,30 @@ def prepare(
         yield ready
         for topic, offsets in ready.reached.topics.items():
             starts |= {(topic, partition): offset for partition, offset in offsets.next.items()}
+
+
+def empty_slice(work: Slice, table: Table, validator: BatchValidator) -> PreparedFiles:
+    """Return what is prepared of a slice without a message: control records occupy offsets too."""
+    offsets: dict[str, dict[int, int]] = {}
+    for (topic, partition), at in work.expects.items():
+        offsets.setdefault(topic, {})[partition] = at
+    reached = {topic: TopicOffsets(nexts, work.plan.ids.get(topic)) for topic, nexts in offsets.items()}
+    nothing = QUARANTINE_SCHEMA.empty_table()
+    return PreparedFiles(
+        number=work.number,
+        expects=work.expects,
+        reached=LandedOffsets(reached),
+        files=(),
+        refused=nothing,
+        flagged=nothing,
+        checks=(),
+        messages=0,
+        rows=0,
+        extra=0,
+        spec_id=table.metadata.default_spec_id,
+        prepared_at=datetime.now(UTC),
+        memory=validator.memory,
+    )
 
 
 def read_batches(

@@ -73,9 +73,8 @@ class Slice:
         if before is None:
             return self
         at = {
-            partition: before.reached.next(*partition, self.plan.ids.get(partition[0]))
-            or self.expects.get(partition, 0)
-            for partition in self.plan.spans
+            (topic, partition): before.reached.topics[topic].next[partition]
+            for topic, partition in self.plan.spans
         }
         spans = {partition: (at[partition], stop) for partition, (_, stop) in self.plan.spans.items()}
         return replace(self, plan=ReadPlan(spans, self.plan.ids), expects=at)
