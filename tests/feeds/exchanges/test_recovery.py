@@ -51,6 +51,9 @@ CLOCKS: list[tuple[str, Any, float]] = [
     ("coinbaseexchange", {"iso": "", "epoch": MS / 1000}, MS),
     ("deribit", {"jsonrpc": "2.0", "result": MS}, MS),
     ("bitmex", {"name": "BitMEX API", "timestamp": MS}, MS),
+    ("poloniex", {"serverTime": MS}, MS),
+    ("phemex", {"code": 0, "msg": "OK", "data": {"serverTime": MS}}, MS),
+    ("dydx", {"iso": "", "epoch": MS / 1000}, MS),
 ]
 
 
@@ -108,6 +111,37 @@ def test_a_clock_of_another_shape_is_an_error() -> None:
             ],
         ),
         ("htx", "dogeeth", []),
+        (
+            "hitbtc",
+            "EURSUSD",
+            [
+                {"method": method, "ch": "orderbook/full", "params": {"symbols": ["EURSUSD"]}, "id": 0}
+                for method in ("unsubscribe", "subscribe")
+            ],
+        ),
+        (
+            "poloniex",
+            "BTC_USDT",
+            [
+                {"event": event, "channel": ["book_lv2"], "symbols": ["BTC_USDT"]}
+                for event in ("unsubscribe", "subscribe")
+            ],
+        ),
+        (
+            "cryptocom",
+            "RSR_USDT",
+            [
+                {"id": 1, "method": "unsubscribe", "params": {"channels": ["book.RSR_USDT.50"]}},
+                {
+                    **{"id": 1, "method": "subscribe"},
+                    "params": {
+                        "channels": ["book.RSR_USDT.50"],
+                        "book_subscription_type": "SNAPSHOT_AND_UPDATE",
+                        "book_update_frequency": 10,
+                    },
+                },
+            ],
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

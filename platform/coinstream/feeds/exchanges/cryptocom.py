@@ -199,6 +199,12 @@ class CryptocomAdapter(ExchangeAdapter):
             return None
         return msgspec.json.encode({"id": value.get("id"), "method": "public/respond-heartbeat"})
 
+    def resync(self, instrument: Instrument) -> tuple[bytes, ...]:
+        """Return the requests that make the exchange send the book of a symbol again."""
+        channel = f"book.{instrument.id}.{DEPTH}"
+        ended = {"id": 1, "method": "unsubscribe", "params": {"channels": [channel]}}
+        return msgspec.json.encode(ended), *_requests(frozenset({"book"}), [instrument])
+
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
         """Return the instruments of `public/get-instruments` of v1 or v2."""
         return read_instruments(self.exchange, url, body, _instruments)

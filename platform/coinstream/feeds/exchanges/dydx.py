@@ -19,6 +19,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, ClassVar, Final, Literal
 
+import httpx
 import msgspec
 
 from coinstream.feeds.exchanges.base import Channel, Connection, ExchangeAdapter, Limits, register_adapter
@@ -34,7 +35,7 @@ from coinstream.feeds.exchanges.parsing import (
     optional,
     signed,
 )
-from coinstream.feeds.exchanges.replies import read_instruments
+from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
 from coinstream.feeds.exchanges.subscriptions import plan, redirected
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative
@@ -187,6 +188,10 @@ class DydxAdapter(ExchangeAdapter):
     def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
         """See `ExchangeAdapter.connections`."""
         return plan(redirected(WS, self.ws), instruments, self.limits, partial(_requests, types))
+
+    async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
+        """See `ExchangeAdapter.clock_ms`; the indexer tells seconds."""
+        return 1000 * await server_time_ms(http, redirected(f"{REST}/v4/time", self.rest), "epoch")
 
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
         """Return the markets of `perpetualMarkets`."""

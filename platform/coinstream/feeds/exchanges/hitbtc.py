@@ -36,7 +36,7 @@ from coinstream.feeds.exchanges.parsing import (
     percent,
 )
 from coinstream.feeds.exchanges.replies import read_instruments
-from coinstream.feeds.exchanges.subscriptions import plan, redirected
+from coinstream.feeds.exchanges.subscriptions import RENEW, plan, redirected
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
 from coinstream.feeds.parsers.base import ACKNOWLEDGED, STATUS, Frame, Parsed, rejected
@@ -46,8 +46,7 @@ _PERIODS: Final = {
     **{"D1": "1d", "D7": "1w", "1M": "1M"},
 }
 _BOOKS_V2: Final = ("snapshotOrderbook", "updateOrderbook")
-_TRADES_V2: Final = ("snapshotTrades", "updateTrades")
-_CANDLES_V2: Final = ("snapshotCandles", "updateCandles")
+_TRADES_V2, _CANDLES_V2 = ("snapshotTrades", "updateTrades"), ("snapshotCandles", "updateCandles")
 _TICKER_COLUMNS: Final = ("t", "b", "a", "B", "A", "c", "o", "v")
 
 
@@ -242,6 +241,11 @@ class HitbtcAdapter(ExchangeAdapter):
             *(("candles/M1",) if "ohlcv" in types else ()),
         ]
         return plan(redirected(self.address, self.ws), instruments, self.limits, partial(_requests, names))
+
+    def resync(self, instrument: Instrument) -> tuple[bytes, ...]:
+        """Return the requests that make the exchange send the book of a symbol again."""
+        fields = {"ch": "orderbook/full", "params": {"symbols": [instrument.id]}, "id": 0}
+        return tuple(msgspec.json.encode({"method": method, **fields}) for method in RENEW)
 
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
         """Return the markets of `public/symbol` of v3 or v2."""

@@ -197,8 +197,6 @@ def each(rows: Iterable[Any], read: Callable[[Any], Found]) -> Parsed:
         except _BAD as error:
             reasons.append(Reason.BAD_VALUE)
             details.append(describe(error))
-    if not (messages or reasons):
-        reasons.append(Reason.EMPTY)
     return Parsed(tuple(messages), tuple(reasons), "; ".join(details[:5]), gap)
 
 

@@ -18,6 +18,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, ClassVar, Final
 
+import httpx
 import msgspec
 
 from coinstream.feeds.exchanges.base import (
@@ -39,8 +40,8 @@ from coinstream.feeds.exchanges.parsing import (
     optional,
     signed,
 )
-from coinstream.feeds.exchanges.replies import read_instruments
-from coinstream.feeds.exchanges.subscriptions import plan, redirected
+from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
+from coinstream.feeds.exchanges.subscriptions import RENEW, plan, redirected
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
 from coinstream.feeds.parsers.base import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, rejected
@@ -223,6 +224,15 @@ class PoloniexAdapter(ExchangeAdapter):
             *(("candles_minute_1",) if "ohlcv" in types else ()),
         ]
         return plan(redirected(WS, self.ws), instruments, self.limits, partial(_requests, names))
+
+    def resync(self, instrument: Instrument) -> tuple[bytes, ...]:
+        """Return the requests that make the exchange send the book of a symbol again."""
+        fields = {"channel": ["book_lv2"], "symbols": [instrument.id]}
+        return tuple(msgspec.json.encode({"event": event, **fields}) for event in RENEW)
+
+    async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
+        """See `ExchangeAdapter.clock_ms`."""
+        return await server_time_ms(http, redirected(f"{REST}/timestamp", self.rest), "serverTime")
 
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
         """Return the markets of `markets`."""

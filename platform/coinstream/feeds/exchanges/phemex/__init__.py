@@ -19,6 +19,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Final
 
+import httpx
 import msgspec
 
 from coinstream.feeds.exchanges.base import (
@@ -30,7 +31,7 @@ from coinstream.feeds.exchanges.base import (
     register_adapter,
 )
 from coinstream.feeds.exchanges.phemex.parser import PhemexParser
-from coinstream.feeds.exchanges.replies import read_instruments
+from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
 from coinstream.feeds.exchanges.subscriptions import plan, redirected
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
 
@@ -84,6 +85,11 @@ class PhemexAdapter(ExchangeAdapter):
             replace(each, requests=tuple(frame for frame in each.requests if frame not in extra))
             for each in found[1:]
         ]
+
+    async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
+        """See `ExchangeAdapter.clock_ms`."""
+        url = redirected(f"{REST}/public/time", self.rest)
+        return await server_time_ms(http, url, "data", "serverTime")
 
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
         """Return the products of `public/products`, listed ones and others."""
