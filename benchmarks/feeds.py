@@ -1,144 +1,209 @@
-"""Quotes of the simulated exchange into the broker over a websocket, beside a loop that parses and produces.
+"""Measure a live feed: from a websocket into the broker, beside a loop that parses and produces by hand.
 
-The exchange runs in a process of its own, as a real one does; parser, routing, encoding and producing run in
-one process: this one. The bare loop has no socket, no feed and no platform: it decodes the same frames with
-msgspec, writes the same JSON and hands it to a `confluent_kafka.Producer` of the same settings.
+The exchange runs in a process of its own, as a real one does. Receiving, parsing, routing, encoding and
+producing run in one process: this one. The bare loop has no socket, no feed and no platform: it decodes the
+same frames with msgspec, encodes the same fields and produces them with the same settings.
 
-A rate over a socket says little where the exchange cannot offer more, so each turn also measures what of a
-core the feed and the exchange took: whichever had none left is the limit. What a message costs in processor
-time is compared too, which neither the exchange nor other load disturbs.
+The figures compare processor time per message, which neither the exchange nor other load changes much:
+
+- `cpu_ratio` at full rate, `paced_cpu_ratio` at a steady rate, both for Binance;
+- `venues`: the same at full rate for each exchange;
+- `ccxt_handed_out_ratio`: the share of the offered quotes that a feed over ccxt's client publishes.
 """
 
 from __future__ import annotations
 
-import itertools
+import gc
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import psutil
-from confluent_kafka import Producer
 
-from benchmarks.common import bench_broker, bench_topic, compare, interleaved, machine
+from benchmarks.common import Cost, bench_broker, bench_topic, compare, interleaved, machine, measure
+from benchmarks.frame_server import frame_server
+from benchmarks.produce import POLL_EVERY, bare_producer, wait_and_produce
+from benchmarks.venue_frames import SYMBOLS, VENUES, Venue, frames_of
 from coinstream.client import RedpandaClient
 from coinstream.feeds.exchanges.discovery import adapters
 from coinstream.feeds.live import CcxtFeed, DirectFeed
 from coinstream.feeds.runner import FeedReport, run_feed
-from coinstream.feeds.simulated.binance import book_ticker
 from coinstream.feeds.simulated.clients import ccxt_options
-from coinstream.feeds.simulated.market import Market, RandomWalk
-from coinstream.messages import LEVEL1
-from coinstream.producer.config import producer_config, profile_chooser
+from coinstream.messages import LEVEL1, Message
+from coinstream.producer.config import profile_chooser
 from coinstream.settings import BrokerSettings, ProducerSettings
 from coinstream.topics.apply import Provisioner
 from coinstream.topics.catalogue import catalogue
 
 ROOT = Path(__file__).resolve().parents[1]
-SYMBOLS = ("BTC/USDT", "ETH/USDT", "SOL/USDT", "XRP/USDT", "ADA/USDT", "DOGE/USDT")
 EXCHANGE = "binance"
-FRAMES = 50_000
-BUSY = 0.9
-"""Share of a core from which a process is the limit."""
+LONGEST_S = 120.0
+SETTINGS = ProducerSettings(throughput_topics=("*",))
 
 
-@dataclass
-class Turn:
-    """One run of the feed. Processor time is of all threads; shares are of one core."""
+class Run(NamedTuple):
+    """One run of a feed: its cost from the first message to the last acknowledgement, and its report."""
 
+    cost: Cost
     report: FeedReport
-    cpu_us_per_message: float
-    feed_cpu_share: float
-    exchange_cpu_share: float
-
-    @property
-    def limit(self) -> str:
-        """What kept the rate from being higher."""
-        busy = {"feed": self.feed_cpu_share, "exchange": self.exchange_cpu_share}
-        return (
-            " and ".join(name for name, share in busy.items() if share >= BUSY) or "the machine or the offer"
-        )
 
 
-class BookTicker(msgspec.Struct):
-    u: int
-    s: str
-    b: float
-    B: float
-    a: float
-    A: float
+class TimedClient(RedpandaClient):
+    """A client that notes when the first messages are published, and may send all to one topic."""
+
+    started: tuple[float, float] | None = None
+    topic: str | None = None
+
+    def publish(self, messages: Iterable[Message]) -> int:
+        """See `RedpandaClient.publish`."""
+        if self.started is None:
+            self.started = time.process_time(), time.perf_counter()
+        return self._publisher.publish(messages, self.topic)
+
+    def cost(self, messages: int) -> Cost:
+        """Return the cost of the messages since then."""
+        cpu, clock = self.started or (0.0, 0.0)
+        return Cost(messages, time.process_time() - cpu, time.perf_counter() - clock)
 
 
 def run(
-    seconds: float = 8.0,
-    rate: float = 100_000.0,
+    messages: int = 150_000,
     repetitions: int = 3,
     partitions: int = 24,
-    ccxt_rate_offered: float = 2_000.0,
+    paced_rate: float = 20_000.0,
+    venues: str = ",".join(VENUES),
+    ccxt_rates: str = "500,2000,5000",
+    ccxt_seconds: float = 5.0,
 ) -> dict[str, Any]:
-    """Rates of both in the same run, in turns.
+    """Measure the feed and the bare loop in turns, in the same run.
 
     Args:
-        seconds: that each feed run lasts.
-        rate: quotes per second that the exchange offers; it waits for a slower reader, so nothing is lost.
+        messages: of each run at full rate.
         repetitions: turns that count.
-        partitions: of the topic.
-        ccxt_rate_offered: quotes per second offered to ccxt. Flooded, it reads without ever handing out.
+        partitions: of the topics.
+        paced_rate: quotes per second of the runs at a steady rate.
+        venues: exchanges to measure at full rate; Binance is always among them.
+        ccxt_rates: quotes per second offered to ccxt, one run each; empty: ccxt is not measured.
+        ccxt_seconds: length of each run with ccxt.
     """
-    settings = ProducerSettings(throughput_topics=("*",))
-    turns: list[Turn] = []
-    bare_cpu: list[float] = []
-    with bench_broker() as brokers, bench_topic(brokers, f"{LEVEL1.topic}-bench", partitions) as topic:
-        exchange = topic.removeprefix(f"{LEVEL1.topic}-")
-        frames = [book_ticker(tick) for tick in _ticks(FRAMES)]
-        with simulator(rate) as (address, simulated):
-
-            def ours() -> float:
-                before, started = _busy_s(simulated), time.process_time()
-                report = feed_rate(brokers, settings, address, exchange, seconds)
-                spent = time.process_time() - started
-                share = (_busy_s(simulated) - before) / report.seconds
-                turns.append(Turn(report, spent / report.messages * 1e6, spent / report.seconds, share))
-                return report.rate
-
-            def raw() -> float:
-                started = time.process_time()
-                found = bare_rate(brokers, settings, topic, exchange, frames)
-                bare_cpu.append((time.process_time() - started) / (2 * len(frames)) * 1e6)
-                return found
-
-            figures = interleaved(repetitions, {"ours": ours, "raw": raw})
-        with simulator(ccxt_rate_offered) as (address, _):
-            by_ccxt = ccxt_rate(brokers, settings, address, seconds)
-    measured = turns[1:]  # the first was not
-    receipt = [turn.report.receipt_to_produce for turn in measured if turn.report.receipt_to_produce]
-    cost, bare = (
-        statistics.median(turn.cpu_us_per_message for turn in measured),
-        statistics.median(bare_cpu[1:]),
-    )
-    return compare(figures["ours"], figures["raw"]) | {
-        "cpu_us_per_message": round(cost, 2),
-        "raw_cpu_us_per_message": round(bare, 2),
-        "cpu_ratio": round(bare / cost, 3),
-        "feed_cpu_share": round(statistics.median(turn.feed_cpu_share for turn in measured), 2),
-        "exchange_cpu_share": round(statistics.median(turn.exchange_cpu_share for turn in measured), 2),
-        "limit": [turn.limit for turn in measured],
-        "messages": sum(turn.report.messages for turn in measured),
-        "ccxt_messages_per_second": round(by_ccxt),
-        "ccxt_offered_per_second": ccxt_rate_offered,
-        "offered_per_second": rate,
-        "receipt_to_produce_p50_ms": round(statistics.median(found.p50_ms for found in receipt), 2),
-        "receipt_to_produce_p99_ms": round(statistics.median(found.p99_ms for found in receipt), 2),
+    names = list(dict.fromkeys([EXCHANGE, *(name for name in venues.split(",") if name)]))
+    with bench_broker() as brokers:
+        found = {name: _venue(brokers, name, messages, repetitions, partitions) for name in names}
+        paced = _venue(brokers, EXCHANGE, messages, repetitions, partitions, paced_rate)
+        by_ccxt = {
+            rate: ccxt_share(brokers, float(rate), ccxt_seconds) for rate in ccxt_rates.split(",") if rate
+        }
+    figures = ("cpu_us_per_message", "raw_cpu_us_per_message", "cpu_ratio", "messages_per_second")
+    return found[EXCHANGE] | {
+        "paced_cpu_ratio": paced["cpu_ratio"],
+        "paced_cpu_us_per_message": paced["cpu_us_per_message"],
+        "paced_messages_per_second": paced["messages_per_second"],
+        "paced_receipt_to_produce_p99_ms": paced["receipt_to_produce_p99_ms"],
+        "ccxt_handed_out_ratio": min(by_ccxt.values(), default=None),
+        "ccxt_handed_out": by_ccxt,
+        "venues": {name: {figure: found[name][figure] for figure in figures} for name in names},
+        "messages": messages,
         "machine": machine(),
     }
+
+
+def _venue(
+    brokers: BrokerSettings, name: str, messages: int, repetitions: int, partitions: int, rate: float = 0.0
+) -> dict[str, Any]:
+    """Measure the feed of one exchange and the bare loop over the same frames."""
+    frames = frames_of(VENUES[name], messages)
+    runs: list[Run] = []
+    with (
+        bench_topic(brokers, f"{LEVEL1.topic}-bench", partitions) as topic,
+        frame_server(name, messages + messages // 10, rate) as address,
+    ):
+
+        def ours() -> Cost:
+            runs.append(feed_run(brokers, name, address, topic, messages))
+            return runs[-1].cost
+
+        def raw() -> Cost:
+            return bare(brokers, VENUES[name], topic, frames)
+
+        costs = interleaved(repetitions, {"ours": ours, "raw": raw})
+    rates = {who: [cost.rate for cost in of] for who, of in costs.items()}
+    pairs = zip(costs["ours"], costs["raw"], strict=True)
+    receipt = [of.report.receipt_to_produce for of in runs[1:] if of.report.receipt_to_produce]
+    return compare(rates["ours"], rates["raw"]) | {
+        "cpu_us_per_message": round(statistics.median(cost.cpu_us for cost in costs["ours"]), 2),
+        "raw_cpu_us_per_message": round(statistics.median(cost.cpu_us for cost in costs["raw"]), 2),
+        "cpu_ratio": round(statistics.median(theirs.cpu_us / mine.cpu_us for mine, theirs in pairs), 3),
+        "receipt_to_produce_p50_ms": round(statistics.median(found.p50_ms for found in receipt), 2),
+        "receipt_to_produce_p99_ms": round(statistics.median(found.p99_ms for found in receipt), 2),
+    }
+
+
+def feed_run(brokers: BrokerSettings, name: str, address: str, topic: str, messages: int) -> Run:
+    """Run the direct feed of an exchange against the frame server; every quote must be acknowledged."""
+    adapter = adapters()[name](f"ws://{address}", f"http://{address}")
+    feed = DirectFeed(adapter, VENUES[name].symbols, "bench", ("level1",))
+    gc.collect()
+    with TimedClient(brokers, SETTINGS) as client:
+        client.topic = topic
+        report = run_feed(feed, client, limit=messages, duration_s=LONGEST_S)
+        cost = client.cost(report.messages)
+        delivered = sum(client.delivered.values())
+    if not delivered == report.messages == messages:
+        raise AssertionError(f"{name}: {delivered} of {messages} messages were acknowledged: {report}")
+    return Run(cost, report)
+
+
+def bare(brokers: BrokerSettings, venue: Venue, topic: str, frames: Sequence[bytes]) -> Cost:
+    """Measure a loop written by hand: parse, encode, produce, acknowledged."""
+    producer = bare_producer(brokers, SETTINGS, profile_chooser(SETTINGS)(topic))
+    exchange, encode, produce = (
+        topic.removeprefix(f"{LEVEL1.topic}-"),
+        msgspec.json.Encoder().encode,
+        producer.produce,
+    )
+
+    def work() -> None:
+        for number, frame in enumerate(frames):
+            symbol, bid, ask, bid_size, ask_size = venue.parse(frame)
+            now = datetime.now(UTC).isoformat(timespec="milliseconds")
+            value = encode(
+                {
+                    **{"exchangeId": exchange, "symbol": symbol, "bestBid": bid, "bestAsk": ask},
+                    **{"bidSize": bid_size, "askSize": ask_size, "timestamp": now, "lastUpdated": now},
+                }
+            )
+            try:
+                produce(topic, value, symbol.encode())
+            except BufferError:
+                wait_and_produce(producer, topic, value, symbol.encode())
+            if not number % POLL_EVERY:
+                producer.poll(0)
+        if left := producer.flush(120):
+            raise AssertionError(f"{left} messages of the bare client were not acknowledged")
+
+    return measure(len(frames), work)
+
+
+def ccxt_share(brokers: BrokerSettings, rate: float, seconds: float) -> float:
+    """Return the share of the offered quotes that a feed over ccxt's client publishes."""
+    with simulator(rate) as (address, _):
+        base = f"{address}/{EXCHANGE}"
+        options = ccxt_options(EXCHANGE, base, base.replace("http", "ws", 1))
+        feed = CcxtFeed(EXCHANGE, SYMBOLS, ("level1",), options=options)
+        provisioner = Provisioner(brokers)
+        provisioner.apply(provisioner.plan(catalogue([])))
+        with TimedClient(brokers, SETTINGS) as client:
+            report = run_feed(feed, client, duration_s=seconds)
+            published = client.cost(max(report.messages, 1))
+    return round(min(published.rate / rate, 1.0), 3) if report.messages else 0.0
 
 
 @contextmanager
@@ -158,80 +223,22 @@ def simulator(rate: float, symbols: Sequence[str] = SYMBOLS) -> Iterator[tuple[s
         process.wait(10)
 
 
-def _busy_s(process: psutil.Process) -> float:
-    """Processor time of a process so far, in seconds."""
-    spent = process.cpu_times()
-    return float(spent.user + spent.system)
-
-
 def feed_rate(
     brokers: BrokerSettings,
     settings: ProducerSettings,
     address: str,
-    exchange: str,
-    seconds: float | None = None,
-    symbols: Sequence[str] = SYMBOLS,
-    limit: int | None = None,
+    topic: str,
+    symbols: Sequence[str],
+    limit: int,
 ) -> FeedReport:
-    """Run the direct feed; every received quote must have been acknowledged."""
+    """Run the direct feed against the simulated exchange; every quote must be acknowledged."""
     base = f"{address}/{EXCHANGE}"
     adapter = adapters()[EXCHANGE](base.replace("http", "ws", 1), base)
-    # The bench's topic is that of an exchange of this name.
-    adapter.exchange = exchange  # type: ignore[misc]
     feed = DirectFeed(adapter, symbols, "bench", ("level1",))
-    with RedpandaClient(brokers, settings) as client:
-        report = run_feed(feed, client, duration_s=seconds, limit=limit)
+    with TimedClient(brokers, settings) as client:
+        client.topic = topic
+        report = run_feed(feed, client, limit=limit)
         delivered = sum(client.delivered.values())
     if delivered != report.messages:
         raise AssertionError(f"{delivered} of {report.messages} messages were acknowledged")
     return report
-
-
-def ccxt_rate(brokers: BrokerSettings, settings: ProducerSettings, address: str, seconds: float) -> float:
-    """Return the rate of ccxt's client on the same stream, published to the general topics."""
-    base = f"{address}/{EXCHANGE}"
-    options = ccxt_options(EXCHANGE, base, base.replace("http", "ws", 1))
-    feed = CcxtFeed(EXCHANGE, SYMBOLS, ("level1",), options=options)
-    provisioner = Provisioner(brokers)
-    provisioner.apply(provisioner.plan(catalogue([])))
-    with RedpandaClient(brokers, settings) as client:
-        return run_feed(feed, client, duration_s=seconds).rate
-
-
-def bare_rate(
-    brokers: BrokerSettings, settings: ProducerSettings, topic: str, exchange: str, frames: Sequence[bytes]
-) -> float:
-    """Messages per second of a hand-written loop, to the last acknowledgement."""
-    profile = profile_chooser(settings)(topic)
-    config = producer_config(brokers, settings, profile, "bare") | {
-        "enable.idempotence": True,
-        "statistics.interval.ms": 0,
-    }
-    producer = Producer(config)
-    decode, encode = msgspec.json.Decoder(BookTicker, strict=False).decode, msgspec.json.Encoder().encode
-    started = time.perf_counter()
-    for number, frame in enumerate(itertools.chain(frames, frames)):
-        quote = decode(frame)
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        value = encode(
-            {
-                **{"exchangeId": exchange, "symbol": quote.s, "bestBid": quote.b, "bestAsk": quote.a},
-                **{"bidSize": quote.B, "askSize": quote.A, "timestamp": now, "lastUpdated": now},
-            }
-        )
-        while True:
-            try:
-                producer.produce(topic, value, quote.s.encode())
-                break
-            except BufferError:
-                producer.poll(0.01)
-        if number % 500 == 0:
-            producer.poll(0)
-    if left := producer.flush(120):
-        raise AssertionError(f"{left} messages of the bare client were not acknowledged")
-    return 2 * len(frames) / (time.perf_counter() - started)
-
-
-def _ticks(count: int) -> list[Any]:
-    market = Market(RandomWalk(SYMBOLS))
-    return [market.next(1_700_000_000_000) for _ in range(count)]

@@ -32,6 +32,7 @@ from coinstream.lake.landing import land
 from coinstream.lake.schemas import spec_named
 from coinstream.lake.store import Lake
 from coinstream.lake.topic_reader import reader_config
+from coinstream.messages import Level1
 from coinstream.serialization import Encoder
 from coinstream.settings import BrokerSettings, HomeSettings, LakeSettings
 
@@ -80,14 +81,19 @@ def run(
     }
 
 
-def fill(brokers: BrokerSettings, topic: str, messages: int) -> None:
-    """Put quotes into the topic, of markets whose tick is small against the price, a millisecond apart."""
-    prepared = [
+def steady_quotes(count: int) -> list[Level1]:
+    """Return quotes of markets whose tick is small against the price: larger steps would be jumps."""
+    return [
         quote
-        for quote in quotes("binance", PREPARED)
+        for quote in quotes("binance", count)
         if quote.best_ask - quote.best_bid < quote.best_bid * WIDEST
         and min(quote.bid_size, quote.ask_size) > 0
     ]
+
+
+def fill(brokers: BrokerSettings, topic: str, messages: int) -> None:
+    """Put quotes into the topic, of markets whose tick is small against the price, a millisecond apart."""
+    prepared = steady_quotes(PREPARED)
     encoder = Encoder()
     # Idempotent, so that no retry puts quotes out of order, which would be offenders.
     producer = Producer(

@@ -21,9 +21,8 @@ def feeding(brokers: BrokerSettings, address: str, shards: int, messages: int) -
     spawn = multiprocessing.get_context("spawn")
     start, answers = spawn.Barrier(shards), spawn.SimpleQueue()
     with bench_topic(brokers, f"{LEVEL1.topic}-bench", PARTITIONS) as topic:
-        exchange = topic.removeprefix(f"{LEVEL1.topic}-")
         processes = [
-            spawn.Process(target=_feed, args=(start, answers, brokers, address, exchange, shard, messages))
+            spawn.Process(target=_feed, args=(start, answers, brokers, address, topic, shard, messages))
             for shard in Shard.all(shards)
         ]
         with running(processes):
@@ -41,14 +40,12 @@ def _feed(
     answers: Any,
     brokers: BrokerSettings,
     address: str,
-    exchange: str,
+    topic: str,
     shard: Shard,
     messages: int,
 ) -> None:
     mine = shard.among(MARKETS)
     start.wait(WAIT_S)
     cpu = time.process_time()
-    report = feed_rate(
-        brokers, SETTINGS, address, exchange, symbols=mine, limit=messages * len(mine) // len(MARKETS)
-    )
+    report = feed_rate(brokers, SETTINGS, address, topic, mine, limit=messages * len(mine) // len(MARKETS))
     answers.put((report.messages, time.process_time() - cpu, report.rate))

@@ -80,6 +80,31 @@ def test_the_scale_bench_compares_with_typed_work_by_hand() -> None:
     assert result["topics_growth"] > 0
 
 
+def test_the_feeds_bench_measures_each_venue_and_paced_frames() -> None:
+    result = import_module(BENCHES["feeds"][0]).run(
+        messages=400,
+        repetitions=1,
+        partitions=2,
+        paced_rate=2000,
+        venues="okx",
+        ccxt_rates="",
+        ccxt_seconds=0,
+    )
+    assert result["venues"].keys() == {"binance", "okx"}
+    for found in (result, *result["venues"].values()):
+        assert found["cpu_us_per_message"] > 0
+        assert found["cpu_ratio"] > 0
+    assert result["paced_cpu_ratio"] > 0
+    assert result["ccxt_handed_out_ratio"] is None
+
+
+def test_the_candles_bench_builds_every_candle() -> None:
+    result = import_module(BENCHES["candles"][0]).run(rows=2000, repetitions=1, hours=2.0, partitions=2)
+    assert result["candles"] > 0
+    assert result["cpu_us_per_row"] > 0
+    assert result["raw_cpu_us_per_row"] > 0
+
+
 def test_a_loaded_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getloadavg", lambda: (1000.0, 1000.0, 1000.0))
     found = CliRunner().invoke(app, ["soak", "--messages", "2000"])

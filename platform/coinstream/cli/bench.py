@@ -24,6 +24,7 @@ BENCHES: Final[dict[str, tuple[str, str]]] = {
     "consume": ("benchmarks.consume", "Messages per second: read, decoded, handled, committed; and peers."),
     "feeds": ("benchmarks.feeds", "Quotes per second: from a websocket into the broker, in one process."),
     "land": ("benchmarks.land", "Rows per second into Iceberg tables, every message checked; memory."),
+    "candles": ("benchmarks.candles", "Processor time per row of building candles from a landed table."),
     "scale": ("benchmarks.scale", "Processor time a message against partitions, symbols, members, shards."),
     "peers": ("benchmarks.peers.bench", "The same produce, consume and land work by other libraries."),
     "soak": ("benchmarks.soak", "Growth of memory over many millions of messages."),
