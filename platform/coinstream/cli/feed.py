@@ -149,7 +149,7 @@ def _exchange(name: str, adapter: type[ExchangeAdapter]) -> dict[str, Any]:
         for channel in adapter.channels
     ]
     evidence = "recording" if any(one["evidence"] == "recording" for one in channels) else "documentation"
-    return {"exchange": name, "live": True, "channels": channels, "evidence": evidence}
+    return {"exchange": name, "live": adapter.live, "channels": channels, "evidence": evidence}
 
 
 def _speed(text: str) -> float | None:

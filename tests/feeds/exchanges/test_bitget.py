@@ -138,6 +138,16 @@ class TestFrames:
         assert parse(parser(), {"event": "error", "code": 30001, "msg": "no"}).rejected == (Reason.REFUSED,)
 
 
+def test_liquidations_come_over_v3() -> None:
+    adapter = BitgetAdapter()
+    known = instruments_of(adapter, excerpt("bitget.instruments.gz"))
+    some = [item for item in known if item.symbol in ("BTC/USDT:USDT", "BTC/USD:BTC", "EOS/USDT")]
+    (connection,) = adapter.connections(some, frozenset({"liquidation"}))
+    assert connection.url == "wss://ws.bitget.com/v3/ws/public"
+    arguments = msgspec.json.decode(connection.requests[0])["args"]
+    assert [item["instType"] for item in arguments] == ["usdt-futures", "coin-futures"]
+
+
 def test_futures_have_figures_and_spot_has_not() -> None:
     adapter = BitgetAdapter()
     known = instruments_of(adapter, excerpt("bitget.instruments.gz"))

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from coinstream.errors import FeedError
 from coinstream.feeds.exchanges.coinbase import (
     CoinbaseAdapter,
     CoinbaseExchangeAdapter,
@@ -15,6 +16,7 @@ from coinstream.feeds.exchanges.coinbase import (
 from coinstream.feeds.exchanges.discovery import exchange_at
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import InstrumentList
+from coinstream.feeds.live import DirectFeed
 from coinstream.feeds.parsers.base import Parser
 from coinstream.messages import Book, DerivativeTicker, Level1, Ohlcv, Price, Trade
 from tests.feeds.exchanges.sessions import excerpt, instruments_of, replayed, shared
@@ -176,6 +178,10 @@ class TestInternational:
 
 
 class TestConnections:
+    def test_a_feed_of_signed_subscriptions_is_refused(self) -> None:
+        with pytest.raises(FeedError, match="signed subscriptions only"):
+            DirectFeed(CoinbaseInternationalAdapter(), ["BTC/USDC:USDC"], "intx")
+
     @pytest.mark.parametrize(
         ("url", "exchange"),
         [

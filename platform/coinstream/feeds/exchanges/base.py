@@ -94,6 +94,8 @@ class ExchangeAdapter(ABC):
         instruments_urls: REST addresses whose replies list the instruments.
         instruments_paths: parts of further such addresses, which recordings hold.
         heartbeat: see `Heartbeat`.
+        live: whether its feed is open to everybody; False where subscriptions must be signed, so that only
+            recordings are read.
         compression: whether the exchange compresses frames with permessage-deflate.
 
     Args:
@@ -107,6 +109,7 @@ class ExchangeAdapter(ABC):
     limits: ClassVar[Limits] = Limits()
     instruments_urls: ClassVar[tuple[str, ...]] = ()
     instruments_paths: ClassVar[tuple[str, ...]] = ()
+    live: ClassVar[bool] = True
     heartbeat: ClassVar[Heartbeat | None] = None
     compression: ClassVar[bool] = False
 

@@ -48,6 +48,10 @@ class DirectFeed(LiveFeed):
         super().__init__(name, adapter.exchange, timeouts)
         if not symbols:
             raise FeedError(f"feed {name}: no symbols")
+        if not adapter.live:
+            raise FeedError(
+                f"feed {name}: {adapter.exchange} takes signed subscriptions only; it is read from recordings"
+            )
         known = {kind for channel in adapter.channels for kind in channel.types}
         if strange := set(types) - known:
             raise FeedError(

@@ -86,9 +86,17 @@ class BitgetAdapter(ExchangeAdapter):
         return tuple(msgspec.json.encode({"op": op, "args": arguments}) for op in RENEW)
 
     def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
-        """Return connections to the public address."""
+        """Return connections to v2, and to v3 for liquidations, which come for all contracts."""
         url = redirected("wss://ws.bitget.com/v2/ws/public", self.ws)
-        return plan(url, instruments, self.limits, lambda batch: _requests(batch, types))
+        found = plan(url, instruments, self.limits, lambda batch: _requests(batch, types))
+        lines = {_line(item).lower(): None for item in instruments if not item.id.startswith("spot.")}
+        if "liquidation" in types and lines:
+            arguments = [{"instType": line, "topic": "liquidation"} for line in lines]
+            request = msgspec.json.encode({"op": "subscribe", "args": arguments})
+            symbols = tuple(item.symbol for item in instruments if not item.id.startswith("spot."))
+            url = redirected("wss://ws.bitget.com/v3/ws/public", self.ws)
+            found.append(Connection(url, (request,), symbols))
+        return found
 
 
 def _line(instrument: Instrument) -> str:

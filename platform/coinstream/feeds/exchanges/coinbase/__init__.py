@@ -144,6 +144,7 @@ class CoinbaseInternationalAdapter(CoinbaseAdapter):
     """Coinbase International: perpetual contracts and spot in USDC."""
 
     exchange = "coinbaseinternational"
+    live = False
     hosts = ("international.coinbase.com",)
     channels = (
         Channel("LEVEL1", ("level1",), "documentation"),
