@@ -107,3 +107,24 @@ def test_the_report_counts_prices_that_rounding_changed(tmp_path: Path) -> None:
     assert report.messages == 2
     assert b'"bestBid":1.2e-10' in client.values[0]
     assert (report.rounded_prices, report.lossy_prices) == ({"level1.best_ask": 1}, {})
+
+
+def test_the_status_shows_each_symbol_of_a_feed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "session"
+    quote = '1723161254.%d: {"u":%d,"s":"%s","b":"1","B":"1","a":"2","A":"1"}'
+    lines = [
+        quote % (number, number, name) for number, name in enumerate(["BTCUSDT", "ETHUSDT", "BTCUSDT"], 1)
+    ]
+    path.write_text("\n".join(["wss://stream.binance.com:9443/ws <-> 1723161254.0", *lines]) + "\n")
+    monkeypatch.setenv("COINSTREAM_HOME", str(tmp_path))
+    feed = open_feed(str(path), Options(speed=None))
+    run_feed(feed, Collector(), status_folder=tmp_path / "feed-status")
+    done = CliRunner().invoke(app, ["status", "--json"])
+    assert done.exit_code == 0, done.output
+    [told] = json.loads(done.output)["feeds"]
+    assert (told["exchange"], told["running"], told["ended"], told["messages"]) == ("binance", False, True, 3)
+    assert {name: symbol["messages"] for name, symbol in told["symbols"].items()} == {
+        "BTC/USDT": 2,
+        "ETH/USDT": 1,
+    }
+    assert "BTC/USDT" in CliRunner().invoke(app, ["status"]).output

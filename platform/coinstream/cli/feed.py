@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec import to_builtins
 from rich.table import Table
 
 from coinstream.cli.completion import feed_names
@@ -114,6 +117,7 @@ def run(
             stop=stop,
             on_progress=_teller(tell, duration, limit),
             lease=lease,
+            status_folder=_status_folder(),
         )
     print_json(report) if json else _render(report)
     if not report.messages and report.dead_letters:
@@ -141,6 +145,40 @@ def show_exchanges(json: AsJson = False) -> None:
             name = venue["exchange"] if at == 0 else ""
             table.add_row(name, channel["name"], ", ".join(channel["types"]), channel["evidence"])
     console.print(table)
+
+
+@app.command("status", epilog="Examples:\n\ncoinstream feed status\n\ncoinstream feed status --json")
+def show_status(json: AsJson = False) -> None:
+    """Show the feeds that run on this machine: connection, rate, gaps, and the age of each symbol's data.
+
+    A feed that has ended is shown with its last figures.
+    """
+    from coinstream.feeds.status import read_all
+
+    now = time.time()
+    found = read_all(_status_folder())
+    if json:
+        told = [{**to_builtins(one), "running": one.is_running(now)} for one in found]
+        for feed in told:
+            for symbol in feed["symbols"].values():
+                symbol["stale_s"] = round(now - symbol["last_message"], 1)
+        print_json({"feeds": told})
+        return
+    table = Table(
+        "feed", "exchange", "symbol", "state", "rate/s", "last message", "gaps", "reconnects", box=None
+    )
+    for one in found:
+        state = ("connected" if one.connected else "not connected") if one.is_running(now) else "ended"
+        counts = str(one.gaps), str(one.reconnects)
+        table.add_row(one.feed, one.exchange, "", state, f"{one.rate:,.0f}", one.trouble or "", *counts)
+        for name, symbol in one.symbols.items():
+            age = f"{max(now - symbol.last_message, 0):,.0f} s ago"
+            table.add_row("", "", name, "", f"{symbol.rate:,.1f}", age)
+    console.print(table if found else "no feed has run on this machine")
+
+
+def _status_folder() -> Path:
+    return HomeSettings().home / "feed-status"
 
 
 def _exchange(name: str, adapter: type[ExchangeAdapter]) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from coinstream.errors import FeedError
@@ -15,11 +15,13 @@ from coinstream.feeds.base import Feed
 from coinstream.feeds.feed_stats import Anomaly, DeadLetter
 from coinstream.feeds.handover import market_of, note_of, under_lease
 from coinstream.feeds.lease import FeedLease
+from coinstream.feeds.report import FeedReport, Progress, Quantiles
+from coinstream.feeds.rounding import RoundingStats
+from coinstream.feeds.status import StatusWriter
 from coinstream.messages import Level1, Message
-from coinstream.monitoring.metrics import METRICS
-from coinstream.precision import PriceRounder
-from coinstream.serialization import MessageSerializer
 from coinstream.topics.catalogue import FEED_DEAD_LETTERS
+
+__all__ = ["DEAD_LETTER_TOPIC", "FeedReport", "Progress", "Publisher", "Quantiles", "run_feed"]
 
 DEAD_LETTER_TOPIC: Final = FEED_DEAD_LETTERS.name
 """Where frames go that should have become messages but could not; the value is the frame itself."""
@@ -54,78 +56,6 @@ class Publisher(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Quantiles:
-    """A distribution of milliseconds."""
-
-    p50_ms: float
-    p99_ms: float
-    max_ms: float
-
-    @classmethod
-    def of(cls, samples: Iterable[float]) -> Quantiles | None:
-        """Of these samples; None when there are none."""
-        ordered = sorted(samples)
-        if not ordered:
-            return None
-        return cls(ordered[len(ordered) // 2], ordered[len(ordered) * 99 // 100], ordered[-1])
-
-
-@dataclass(frozen=True, slots=True)
-class FeedReport:
-    """What a run of a feed did. Counts are messages unless said otherwise.
-
-    Attributes:
-        messages: acknowledged by the broker.
-        by_type: the same by kind of message.
-        frames: frames received; each gave messages or is in `rejected` (frames, by reason).
-        entries: parts of frames that gave no message, by reason.
-        flags: remarkable messages and events: crossed books, gaps, reconnects.
-        dead_letters: faulty frames, all in the dead-letter topic.
-        rounded_prices: prices that rounding changed, by `type.field`.
-        lossy_prices: prices that rounding changed by more than one millionth of their value.
-        lease_token: how many runs have held the feed's lease, this one included; None without a lease.
-        clock_ahead_ms: how far the exchange's clock runs ahead of this machine's: as its time endpoint
-            says, else at least so much as its quotes were ahead of their receipt; None: unknown.
-        exchange_to_receipt: receipt time minus exchange time; negative when the exchange's clock is ahead.
-        receipt_to_produce: from receipt until the client had taken the message.
-        offsets: what was acknowledged, by `topic[partition]`.
-    """
-
-    feed: str
-    exchange: str
-    messages: int
-    seconds: float
-    rate: float
-    by_type: dict[str, int]
-    frames: int
-    rejected: dict[str, int]
-    entries: dict[str, int]
-    flags: dict[str, int]
-    dead_letters: int
-    rounded_prices: dict[str, int]
-    lossy_prices: dict[str, int]
-    lease_token: int | None
-    clock_ahead_ms: float | None
-    exchange_to_receipt: Quantiles | None
-    receipt_to_produce: Quantiles | None
-    offsets: dict[str, Any]
-
-
-@dataclass
-class Progress:
-    """How far a run is."""
-
-    messages: int = 0
-    seconds: float = 0.0
-    by_type: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def rate(self) -> float:
-        """Messages per second so far."""
-        return self.messages / self.seconds if self.seconds else 0.0
-
-
 def run_feed(
     feed: Feed,
     client: Publisher,
@@ -136,6 +66,7 @@ def run_feed(
     on_progress: Callable[[Progress], None] | None = None,
     flush_timeout_s: float = FLUSH_TIMEOUT_S,
     lease: FeedLease | None = None,
+    status_folder: Path | None = None,
 ) -> FeedReport:
     """Publish what a feed yields until it ends, `stop` is set, or a bound is reached.
 
@@ -151,12 +82,14 @@ def run_feed(
     if lease is not None:
         lease.open()
     run = _Run(feed, client, stop or threading.Event(), on_progress, lease)
+    run.status = StatusWriter(status_folder, feed.name, feed.exchange, feed.stats)
     batches = feed.messages(run.stop)
     note: dict[str, str] | None = None
     try:
         run.publish_all(batches, duration_s, limit)
     finally:
         run.stop.set()
+        run.status.tick(ended=True)
         try:
             try:
                 _close(batches)
@@ -181,32 +114,6 @@ def _close(batches: Iterator[Sequence[Message]]) -> None:
         close()
 
 
-class _Rounding:
-    """Counts the prices that rounding changed during one run, also in the metrics."""
-
-    def __init__(self, client: Publisher) -> None:
-        serializer = getattr(client, "encoder", None)
-        self._rounder = serializer.rounder if isinstance(serializer, MessageSerializer) else PriceRounder()
-        self._before = Counter(self._rounder.rounded), Counter(self._rounder.lossy)
-        self._exported = self._before
-
-    def rounded(self) -> Counter[str]:
-        """Return the prices that were changed at all."""
-        return self._rounder.rounded - self._before[0]
-
-    def lossy(self) -> Counter[str]:
-        """Return the prices that were changed by more than one millionth."""
-        return self._rounder.lossy - self._before[1]
-
-    def export(self) -> None:
-        """Add what is new to the metrics."""
-        now = Counter(self._rounder.rounded), Counter(self._rounder.lossy)
-        for is_lossy, count, before in zip((False, True), now, self._exported, strict=True):
-            for field_name, more in (count - before).items():
-                METRICS.prices_rounded.labels(field_name, str(is_lossy).lower()).inc(more)
-        self._exported = now
-
-
 class _Run:
     def __init__(
         self,
@@ -218,11 +125,12 @@ class _Run:
     ) -> None:
         self.stop = stop
         self.last: dict[str, Message] = {}
+        self.status = StatusWriter(None, feed.name, feed.exchange, feed.stats)
         self._lease = lease
         self._is_waiting = lease is not None
         self._feed = feed
         self._client = client
-        self._rounding = _Rounding(client)
+        self._rounding = RoundingStats(client)
         self._on_progress = on_progress
         self._started = time.monotonic()
         self._told = self._started
@@ -261,6 +169,7 @@ class _Run:
             kind = type(message).__name__.lower()
             counts[kind] = counts.get(kind, 0) + 1
         self._progress.messages += len(batch)
+        self.status.add(batch)
         if self._lease is not None:
             self.last.update((market_of(message), message) for message in batch)
         # One sample a batch: its first message waited longest.
@@ -333,5 +242,6 @@ class _Run:
             return
         self._told = now
         self._rounding.export()
+        self.status.tick()
         if self._on_progress is not None:
             self._on_progress(self._progress)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
 
 from coinstream.monitoring.collectors import SnapshotGauge, WeightedHistogram
 
@@ -63,6 +63,22 @@ class Metrics:
             registry=self.registry,
         )
 
+        of_feed = ["feed", "exchange"]
+        self.feed_connected = Gauge(
+            "coinstream_feed_connected", "1 while the feed receives data", of_feed, registry=self.registry
+        )
+        self.feed_events = Gauge(
+            "coinstream_feed_events",
+            "Reconnects, gaps, recovered gaps and frozen connections since the feed started",
+            [*of_feed, "event"],
+            registry=self.registry,
+        )
+        self.feed_last_message = Gauge(
+            "coinstream_feed_last_message_seconds",
+            "Time of the newest message of a symbol, in seconds since 1970",
+            [*of_feed, "symbol"],
+            registry=self.registry,
+        )
         self.prices_rounded = Counter(
             "coinstream_prices_rounded_total",
             "Prices that rounding changed; lossy: by more than one millionth of their value",

@@ -1,0 +1,136 @@
+"""Write what a running feed does to a file, and read the files of all feeds on this machine."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from coinstream.feeds.feed_stats import Anomaly, FeedStats
+from coinstream.messages import Message
+from coinstream.monitoring.metrics import METRICS
+
+WRITE_EVERY_S: Final = 1.0
+RUNNING_WITHIN_S: Final = 15.0
+"""A status older than this is that of a feed that ended without a word."""
+
+
+class SymbolStatus(msgspec.Struct):
+    """One symbol of a feed. `last_message` is in seconds since 1970; `rate` is messages per second."""
+
+    messages: int = 0
+    rate: float = 0.0
+    last_message: float = 0.0
+
+
+class FeedStatus(msgspec.Struct):
+    """One feed. Counts are since its start; `updated` is in seconds since 1970."""
+
+    feed: str
+    exchange: str
+    pid: int
+    updated: float
+    connected: bool
+    ended: bool
+    trouble: str | None
+    messages: int
+    rate: float
+    reconnects: int
+    gaps: int
+    recovered: int
+    frozen: int
+    symbols: dict[str, SymbolStatus] = {}
+
+    def is_running(self, now: float) -> bool:
+        """Return whether the feed writes its status still."""
+        return not self.ended and now - self.updated < RUNNING_WITHIN_S
+
+
+class StatusWriter:
+    """Counts messages by symbol and writes the status once a second.
+
+    Args:
+        folder: where status files are; None keeps the status in the metrics only.
+        feed: name of the feed.
+        exchange: of the feed.
+        stats: of the feed.
+    """
+
+    def __init__(self, folder: Path | None, feed: str, exchange: str, stats: FeedStats) -> None:
+        self._path = None if folder is None else folder / f"{_file_name(feed)}.json"
+        self._feed, self._exchange, self._stats = feed, exchange, stats
+        self._counts: Counter[str] = Counter()
+        self._before: Counter[str] = Counter()
+        self._last: dict[str, float] = {}
+        self._written = time.time()
+
+    def add(self, messages: Sequence[Message]) -> None:
+        """Count messages, and write the status when it is due."""
+        self._counts.update([getattr(message, "symbol", "") for message in messages])
+        self.tick()
+
+    def tick(self, *, ended: bool = False) -> None:
+        """Write the status when it is due, or at the end."""
+        now = time.time()
+        if ended or now - self._written >= WRITE_EVERY_S:
+            self._write(now, ended)
+
+    def _write(self, now: float, ended: bool) -> None:
+        passed = max(now - self._written, 0.001)
+        new = self._counts - self._before
+        self._last.update(dict.fromkeys(new, now))
+        flags = self._stats.flags
+        status = FeedStatus(
+            feed=self._feed,
+            exchange=self._exchange,
+            pid=os.getpid(),
+            updated=now,
+            connected=not ended and self._stats.trouble is None and self._stats.frames > 0,
+            ended=ended,
+            trouble=self._stats.trouble,
+            messages=self._counts.total(),
+            rate=round(new.total() / passed, 1),
+            reconnects=flags[Anomaly.RECONNECT],
+            gaps=flags[Anomaly.GAP],
+            recovered=flags[Anomaly.RECOVERED],
+            frozen=flags[Anomaly.FROZEN],
+            symbols={
+                symbol: SymbolStatus(count, round(new[symbol] / passed, 1), self._last.get(symbol, now))
+                for symbol, count in sorted(self._counts.items())
+            },
+        )
+        self._before, self._written = Counter(self._counts), now
+        METRICS.feed_connected.labels(self._feed, self._exchange).set(status.connected)
+        for event in ("reconnects", "gaps", "recovered", "frozen"):
+            METRICS.feed_events.labels(self._feed, self._exchange, event).set(getattr(status, event))
+        for symbol in new:
+            METRICS.feed_last_message.labels(self._feed, self._exchange, symbol).set(now)
+        if self._path is not None:
+            _replace(self._path, msgspec.json.encode(status))
+
+
+def read_all(folder: Path) -> list[FeedStatus]:
+    """Return the status of every feed that ran on this machine, by name; unreadable files are left out."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found.append(msgspec.json.decode(path.read_bytes(), type=FeedStatus))
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            continue
+    return found
+
+
+def _file_name(feed: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in feed)[:100] or "feed"
+
+
+def _replace(path: Path, data: bytes) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_bytes(data)
+    temporary.replace(path)
