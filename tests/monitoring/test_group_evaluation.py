@@ -20,8 +20,9 @@ from assets.topic_health import lag_result
 from coinstream.local_broker import LocalBroker
 from coinstream.monitoring.evaluation import PartitionStatus
 from coinstream.monitoring.group_evaluation import GroupStatus, evaluate_group
+from coinstream.monitoring.group_lag import GroupLag, PartitionLag, TimeLagSource
 from coinstream.monitoring.history import lag_history
-from coinstream.monitoring.lag import GroupLag, LagMonitor, PartitionLag, TimeLagSource
+from coinstream.monitoring.lag import LagMonitor
 from coinstream.monitoring.metrics import Metrics
 from coinstream.monitoring.monitor import Monitor
 from coinstream.monitoring.status import Status

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coinstream.local_broker import LocalBroker
+from coinstream.monitoring.group_lag import GroupLag, PartitionLag, TimeLagSource
 from coinstream.monitoring.health import check_brokers, check_group, group_health, producer_health
-from coinstream.monitoring.lag import GroupLag, LagMonitor, PartitionLag, TimeLagSource
+from coinstream.monitoring.lag import LagMonitor
 from coinstream.monitoring.probe import check_producer
 from coinstream.monitoring.redpanda_admin import Overview, parse_overview
 from coinstream.monitoring.status import Status, worst_status

@@ -13,7 +13,8 @@ from coinstream.errors import BrokerError
 from coinstream.local_broker import LocalBroker
 from coinstream.monitoring.cluster import GroupNotFoundError
 from coinstream.monitoring.evaluation import PartitionStatus
-from coinstream.monitoring.lag import LagMonitor, PartitionLag, TimeLagSource
+from coinstream.monitoring.group_lag import PartitionLag, TimeLagSource
+from coinstream.monitoring.lag import LagMonitor
 from coinstream.settings import BrokerSettings, LagSettings
 from tests.conftest import TopicFactory
 from tests.support import unique, wait_until

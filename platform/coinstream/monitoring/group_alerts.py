@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from coinstream.monitoring.alarm import Alarm, Change
 from coinstream.monitoring.alerts import Alert, Kind
 from coinstream.monitoring.group_evaluation import GroupEvaluation, GroupStatus, evaluate_group
-from coinstream.monitoring.lag import GroupLag, PartitionLag
+from coinstream.monitoring.group_lag import GroupLag, PartitionLag
 from coinstream.monitoring.runbook import section_of
 from coinstream.monitoring.sensor_cursor import SensorCursor
 from coinstream.monitoring.status import Status

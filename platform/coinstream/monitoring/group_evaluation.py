@@ -19,14 +19,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from coinstream.monitoring.evaluation import PartitionStatus
+from coinstream.monitoring.group_lag import GroupLag
 from coinstream.monitoring.status import Status
 from coinstream.settings import LagSettings
-
-if TYPE_CHECKING:
-    from coinstream.monitoring.lag import GroupLag
 
 
 class GroupStatus(StrEnum):

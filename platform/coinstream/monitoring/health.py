@@ -10,7 +10,8 @@ from confluent_kafka.admin import ClusterMetadata
 from coinstream.errors import BrokerError, CoinstreamError
 from coinstream.monitoring.cluster import ClusterReader
 from coinstream.monitoring.group_evaluation import GroupStatus, evaluate_group
-from coinstream.monitoring.lag import GroupLag, LagMonitor
+from coinstream.monitoring.group_lag import GroupLag
+from coinstream.monitoring.lag import LagMonitor
 from coinstream.monitoring.redpanda_admin import Overview, read_overview
 from coinstream.monitoring.status import Status, worst_status
 from coinstream.settings import BrokerSettings, LagSettings

@@ -10,9 +10,10 @@ from typing import Final
 
 from coinstream.errors import CoinstreamError
 from coinstream.monitoring.group_evaluation import evaluate_group
+from coinstream.monitoring.group_lag import GroupLag
 from coinstream.monitoring.health import ClusterHealth, check_cluster
 from coinstream.monitoring.history import lag_history
-from coinstream.monitoring.lag import GroupLag, LagMonitor
+from coinstream.monitoring.lag import LagMonitor
 from coinstream.monitoring.log_dirs import topic_sizes
 from coinstream.monitoring.metrics import METRICS, Metrics
 from coinstream.monitoring.status import Status

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
+from coinstream.monitoring.group_lag import GroupLag
 from coinstream.monitoring.health import (
     ClusterHealth,
     GroupHealth,
@@ -16,7 +17,7 @@ from coinstream.monitoring.health import (
     group_health,
 )
 from coinstream.monitoring.history import lag_history
-from coinstream.monitoring.lag import GroupLag, LagMonitor
+from coinstream.monitoring.lag import LagMonitor
 from coinstream.monitoring.probe import ProducerProbe
 from coinstream.monitoring.status import Status, worst_status
 from coinstream.monitoring.topic_report import TopicReport, report_topics

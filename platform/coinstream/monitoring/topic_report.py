@@ -13,7 +13,7 @@ from coinstream.monitoring.group_evaluation import (
     evaluate_group,
     worst_evaluation,
 )
-from coinstream.monitoring.lag import GroupLag
+from coinstream.monitoring.group_lag import GroupLag
 from coinstream.monitoring.status import Status
 from coinstream.monitoring.topic_stats import TopicStats
 from coinstream.settings import LagSettings
