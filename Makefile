@@ -74,7 +74,7 @@ lock: $(VENV)/.dev ## write the locks anew; ARGS="--upgrade" takes newer version
 	$(UV_COMPILE) $(ARGS) --group docs -o requirements-docs.lock
 
 clean: ## remove what was made here; data under ~/.coinstream stays
-	rm -rf $(VENV) $(DOCS) docs/reference/settings.md docs/reference/commands.md site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis platform/coinstream.egg-info
+	rm -rf $(VENV) $(DOCS) docs/reference/settings.md docs/reference/commands.md docs/reference/exchanges.md site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis platform/coinstream.egg-info
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed, and none is on the PATH" >&2; exit 1; }

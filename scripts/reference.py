@@ -1,4 +1,4 @@
-"""Write the pages of the reference that follow from code: every setting, every command.
+"""Write the pages of the reference that follow from code: every setting, command and exchange.
 
 `make docs` runs it; nobody edits what it writes.
 """
@@ -20,6 +20,7 @@ from typer.cli import get_docs_for_click
 
 from coinstream import settings
 from coinstream.cli import root_app
+from coinstream.feeds.exchanges.discovery import adapters
 
 OTHERS: Final = {
     "FEEDS": (
@@ -99,11 +100,33 @@ def commands_page() -> str:
     return _EXAMPLE.sub(lambda found: f"- `{found[1]}` {found[2] or ''}".rstrip(), text)
 
 
+def exchanges_page() -> str:
+    """Return the channels of every adapter, and what each was tested on."""
+    lines = [
+        "# Exchanges",
+        "",
+        "Exchanges that coinstream reads over its own adapters, live and from recordings. Evidence "
+        "`recording` means that the channel was tested on frames of the exchange, `documentation` that it "
+        "was written from the exchange's documentation only. This page is made from the adapters; "
+        "`coinstream feed exchanges` prints the same table.",
+        "",
+        "| exchange | channel | message types | evidence |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| `{exchange}` | {channel.name} | {', '.join(channel.types)} | {channel.evidence} |"
+        for exchange, adapter in sorted(adapters().items())
+        for channel in adapter.channels
+    ]
+    return "\n".join([*lines, ""])
+
+
 def main(folder: Path) -> None:
     """Write the pages."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "settings.md").write_text(settings_page())
     (folder / "commands.md").write_text(commands_page())
+    (folder / "exchanges.md").write_text(exchanges_page())
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ import re
 import pytest
 
 from coinstream.cli import GROUPS
-from scripts.reference import classes, commands_page, settings_page
+from coinstream.feeds.exchanges.discovery import adapters
+from scripts.reference import classes, commands_page, exchanges_page, settings_page
 from tests.docs.pages import ROOT
 
 PROSE = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md"), ROOT / "mkdocs.yml"]
@@ -87,6 +88,12 @@ def test_every_setting_is_explained() -> None:
     assert "| `REDPANDA_PRODUCER_LINGER_MS` | `5.0` |" in page
     assert "| `COINSTREAM_LAG_BATCH_GROUPS` | `coinstream-landing` |" in page
     assert "| `COINSTREAM_HOME` | `~/.coinstream` |" in page
+
+
+def test_every_exchange_is_in_the_reference() -> None:
+    page = exchanges_page()
+    assert all(f"| `{exchange}` |" in page for exchange, adapter in adapters().items() if adapter.channels)
+    assert "| `bitfinex` | candles | ohlcv | documentation |" in page
 
 
 def test_every_command_is_in_the_reference() -> None:

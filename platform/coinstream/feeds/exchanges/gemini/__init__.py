@@ -49,7 +49,8 @@ class GeminiAdapter(ExchangeAdapter):
         Channel("candles_1m", ("ohlcv",), "documentation"),
         Channel("mark_price", ("derivativeticker",), "documentation"),
         Channel("v1 multimarketdata", ("level1", "book", "trade", "price"), "documentation"),
-        Channel("bookTicker, depth, trade", ("level1", "book", "trade", "price"), "recording"),
+        Channel("depth, trade", ("level1", "book", "trade", "price"), "recording"),
+        Channel("bookTicker", ("level1",), "documentation"),
     )
     limits = Limits(symbols_per_connection=100, symbols_per_request=100, requests_per_second=1.0)
     instruments_paths: ClassVar[tuple[str, ...]] = ("/v1/symbols/details/",)
