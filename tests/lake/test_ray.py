@@ -54,8 +54,9 @@ print("done", flush=True)
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Two nodes with a worker each; this process is connected to them."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["PYTHONPATH"] = ":".join(sys.path)
+    # Nodes start slowly on a machine that runs other tests.
+    ray_settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "180"}
+    os.environ.update(ray_settings, PYTHONPATH=":".join(sys.path))
     import ray
     from ray.cluster_utils import Cluster
 

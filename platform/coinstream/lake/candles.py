@@ -105,7 +105,8 @@ def _build(
     known = _known(lake, source, touched)
     report.windows += fresh.height
     report.open += fresh.filter(~pl.col("final")).height
-    due = _changed(fresh.filter("final"), known)
+    changed = _changed(fresh, known)
+    due = changed.filter("final")
     report.revised += due.join(known.filter("final"), on=_KEY, how="semi").height
     if client is not None and due.height:
         report.produced += client.publish(map(_message, due.iter_rows(named=True)))
@@ -116,7 +117,7 @@ def _build(
     state.open = {}
     for exchange, hour in unfinished.unique().iter_rows():
         state.open.setdefault(exchange.removesuffix(f"-{source.suffix}"), set()).add(hour)
-    _keep(lake, source, touched, fresh if _changed(fresh, known).height else None, state)
+    _keep(lake, source, touched, fresh if changed.height else None, state)
 
 
 def _look_at_news(
@@ -186,6 +187,8 @@ def _with_final(candles: pl.DataFrame, mark: datetime | None) -> pl.DataFrame:
 
 
 def _changed(fresh: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    if known.is_empty():
+        return fresh.sort(_KEY)
     same = known.select(_COMPARED)
     return fresh.join(same, on=_COMPARED, how="anti", nulls_equal=True).sort(_KEY)
 
