@@ -10,7 +10,7 @@ UV_COMPILE := $(BIN)/python -m uv pip compile --quiet --universal --python-versi
 PYTEST = $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadgroup --no-loadscope-reorder
 CHECKED := platform assets sensors resources definitions.py tests scripts
 
-.PHONY: help up shell install test fast-tests test-all lint format faults coverage hooks release audit docs bench lock clean
+.PHONY: help up shell install test fast-tests test-all lint format faults coverage hooks release audit docs bench figures lock clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -64,6 +64,10 @@ docs: $(DOCS)/.installed $(VENV)/.runtime ## the documentation site, in site/
 
 bench: $(VENV)/.dev ## every benchmark, measured beside the bare client in the same run
 	$(BIN)/coinstream bench all $(ARGS)
+
+figures: $(VENV)/.dev ## the table of figures in the README, from one run of all benches
+	$(BIN)/coinstream bench all --json > bench.json
+	$(BIN)/python scripts/figures.py bench.json
 
 lock: $(VENV)/.dev ## write the locks anew; ARGS="--upgrade" takes newer versions
 	printf 'setuptools>=77\nuv\n' | $(UV_COMPILE) $(ARGS) --no-annotate -o requirements-bootstrap.lock -
