@@ -114,7 +114,8 @@ def exchanges_page() -> str:
         "|---|---|---|---|",
     ]
     lines += [
-        f"| `{exchange}` | {channel.name} | {', '.join(channel.types)} | {channel.evidence} |"
+        f"| `{exchange}`{'' if adapter.live else ' (recordings only)'} | {channel.name} | "
+        f"{', '.join(channel.types)} | {channel.evidence} |"
         for exchange, adapter in sorted(adapters().items())
         for channel in adapter.channels
     ]
