@@ -255,5 +255,7 @@ def test_connections_stay_within_25_channels() -> None:
         assert requests[0]["event"] == "conf"
         assert len(requests) - 1 <= 25
     assert {"event": "subscribe", "channel": "status", "key": "liq:global"} in subscribed(connections[:1])
+    (alone,) = BitfinexAdapter().connections(wanted, frozenset({"liquidation"}))
+    assert (len(alone.requests), len(alone.symbols)) == (2, 20)
     book = {"channel": "book", "prec": "P0", "freq": "F0", "len": "100", "symbol": "tDUSK:USD"}
     assert {"event": "subscribe", **book} in subscribed(connections)

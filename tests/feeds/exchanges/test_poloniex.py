@@ -110,7 +110,10 @@ def test_the_array_protocol_names_markets_quote_first() -> None:
     trade = messages[-1]
     assert isinstance(trade, Trade)
     assert (trade.side, trade.trade_id, trade.size) == ("sell", "5", 3)
-    assert parse(found, [14, 104, change[2], "BTC_BTS"]).gap == Gap("BTS/BTC", 102, 103)
+    only_a_trade = [14, 102, [["t", 6, 1, "0.0000025", "1", 1597167361]]]
+    assert parse(found, only_a_trade).gap is None
+    assert parse(found, [14, 103, [["o", 1, "0.00000249", "0"]]]).gap is None
+    assert parse(found, [14, 106, change[2], "BTC_BTS"]).gap == Gap("BTS/BTC", 104, 105)
 
 
 @pytest.mark.parametrize(

@@ -163,8 +163,10 @@ class PoloniexParser(ExchangeParser):
         quote, _, base = name.partition("_")
         instrument = self.instrument(f"{base}_{quote}")
         changes = [event for event in events if event[0] == "o"]
-        entries: list[Any] = [("o", changes)] if changes or events == [] else []
-        entries = [*entries, *(event for event in events if event[0] != "o")]
+        others = [event for event in events if event[0] != "o"]
+        begins = any(event[0] == "i" for event in others)
+        # Frames without changes are numbered too, so that every frame moves the book on.
+        entries = others if begins else [("o", changes), *others]
         return each(entries, lambda event: self._event(instrument, event, count, received))
 
     def _event(self, instrument: Instrument, event: Any, count: int, received: datetime) -> Found:

@@ -67,7 +67,8 @@ class BitfinexAdapter(ExchangeAdapter):
         if not fields and "liquidation" not in types:
             return []
         room = _CHANNELS_PER_CONNECTION - ("liquidation" in types)
-        limits = replace(self.limits, symbols_per_connection=max(1, room // max(1, len(fields))))
+        size = room // len(fields) if fields else max(1, len(instruments))
+        limits = replace(self.limits, symbols_per_connection=size)
         found = plan(
             redirected(WS, self.ws),
             instruments,
