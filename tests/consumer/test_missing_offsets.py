@@ -81,6 +81,7 @@ def test_a_processor_goes_on_at_the_earliest_offset_left(
         group, [name], forward, unique("id"), broker_settings, ConsumerSettings(offset_reset="latest")
     )
     assert processor.run(until_end=True).consumed == 8
+    assert [(gap.first, gap.last) for gap in processor.gaps] == [(5, 11)]
 
 
 def test_an_added_partition_is_read_from_its_start(

@@ -78,7 +78,8 @@ def test_a_processor_takes_them_too(
     client: RedpandaClient, broker_settings: BrokerSettings, topic: TopicFactory
 ) -> None:
     name, to = topic("crypto-level1"), topic("crypto-level1")
-    produce_raw(broker_settings.brokers, name, HOSTILE[:-1])
+    near_the_limit = RawRecord(b"x" * 1_040_000, b"near")
+    produce_raw(broker_settings.brokers, name, [*HOSTILE[:-1], near_the_limit])
     fill(client, name, 5)
 
     def forward(messages: list[ConsumedMessage]) -> list[Output]:
@@ -89,7 +90,8 @@ def test_a_processor_takes_them_too(
         unique("group"), [name], forward, unique("id"), broker_settings, settings
     )
     report = processor.run(until_end=True)
-    assert (report.consumed, report.dead_letters) == (5, len(HOSTILE) - 1)
+    assert (report.consumed, report.dead_letters) == (5, len(HOSTILE))
+    assert entries(broker_settings, name)[b"near"].dead_letter.value_bytes == 1_040_000
 
 
 def test_a_copy_says_which_headers_it_could_not_take(

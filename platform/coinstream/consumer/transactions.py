@@ -20,8 +20,8 @@ from confluent_kafka import Message as Record
 from coinstream.consumer.config import member_config
 from coinstream.consumer.consumed_message import BatchDecoder, ConsumedMessage, UndecodableRecord
 from coinstream.consumer.retry import RetrySchedule
-from coinstream.consumer.start_offsets import StartOffsets
-from coinstream.dlq.entry import dead_letter_headers, to_dead_letter
+from coinstream.consumer.start_offsets import OffsetGap, StartOffsets
+from coinstream.dlq.entry import DeadLetter, dead_letter_headers, smaller, to_dead_letter
 from coinstream.dlq.topics import dlq_topic, ensure_dlq_topic
 from coinstream.kafka import broker_error, is_fatal
 from coinstream.messages import Message
@@ -101,6 +101,11 @@ class TransactionalProcessor:
         self._ended: set[PartitionKey] = set()
         self._next: dict[PartitionKey, int] = {}
         self._totals: dict[str, int] = dict.fromkeys(TransactionReport.__dataclass_fields__, 0)
+
+    @property
+    def gaps(self) -> tuple[OffsetGap, ...]:
+        """Return the offsets that the cluster no longer had when they were to be processed."""
+        return tuple(self._starts.gaps)
 
     def run(self, stop: Event | None = None, *, until_end: bool = False) -> TransactionReport:
         """Work until `stop` is set, or with `until_end` until all its partitions are at their end.
@@ -240,11 +245,20 @@ class TransactionalProcessor:
         return self._encoder.encode(value) if isinstance(value, Message) else (value, None)
 
     def _send_to_dlq(self, producer: Producer, record: Record, error: Exception) -> None:
-        letter = to_dead_letter(record, error, 0, self._group)
-        if letter.topic not in self._dlq_topics:
-            ensure_dlq_topic(letter.topic, self._brokers)
-            self._dlq_topics.add(letter.topic)
-        self._send(producer, dlq_topic(letter.topic), letter.key, letter.value, dead_letter_headers(letter))
+        letter: DeadLetter | None = to_dead_letter(record, error, 0, self._group)
+        topic = record.topic() or ""
+        if topic not in self._dlq_topics:
+            ensure_dlq_topic(topic, self._brokers)
+            self._dlq_topics.add(topic)
+        while letter is not None:
+            try:
+                self._send(producer, dlq_topic(topic), letter.key, letter.value, dead_letter_headers(letter))
+            except KafkaException as failed:
+                letter = smaller(letter)
+                if failed.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE or letter is None:
+                    raise
+            else:
+                return
 
     def _send(
         self, producer: Producer, topic: str, key: bytes | None, value: bytes | None, headers: Headers | None

@@ -128,6 +128,11 @@ def truncate(letter: DeadLetter, limit: int = SAMPLE_BYTES) -> DeadLetter:
     )
 
 
+def smaller(letter: DeadLetter) -> DeadLetter | None:
+    """Return the next smaller form of a dead letter: samples of its parts, then its position alone."""
+    return next((form for form in (truncate(letter), truncate(letter, 0)) if form != letter), None)
+
+
 def dead_letter_headers(letter: DeadLetter) -> Headers:
     """Return the headers of the record that holds a dead letter.
 

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from coinstream.dlq.entry import DeadLetter, dead_letter_headers, truncate
+from coinstream.dlq.entry import DeadLetter, dead_letter_headers, smaller
 from coinstream.dlq.topics import dlq_topic, ensure_dlq_topic
 from coinstream.errors import CoinstreamError, ConsumeError, MessageTooLargeError
 from coinstream.records import Headers
@@ -97,12 +97,12 @@ class DeadLetterPublisher:
         letter, delay_s = pending.letter, RESEND_DELAY_S
         what = f"dead letter of {letter.topic}[{letter.partition}] offset {letter.offset}"
         if isinstance(error, MessageTooLargeError):
-            smaller = _smaller(letter)
-            if smaller is None:
+            reduced = smaller(letter)
+            if reduced is None:
                 self._on_fatal(ConsumeError(f"{what} does not fit into {dlq_topic(letter.topic)}: {error}"))
                 return
             log.warning("%s does not fit into %s and is truncated: %s", what, dlq_topic(letter.topic), error)
-            pending, delay_s = _Pending(smaller, pending.on_acknowledged), 0.0
+            pending, delay_s = _Pending(reduced, pending.on_acknowledged), 0.0
         else:
             log.warning("%s is sent again: %s", what, error)
         # Not from here: this may be a delivery callback, in which nothing may be produced.
@@ -116,8 +116,3 @@ class DeadLetterPublisher:
             if topic not in self._known:
                 ensure_dlq_topic(topic, self._brokers)
                 self._known.add(topic)
-
-
-def _smaller(letter: DeadLetter) -> DeadLetter | None:
-    """Return the next smaller form of a dead letter: samples of its parts, then its position alone."""
-    return next((form for form in (truncate(letter), truncate(letter, 0)) if form != letter), None)
