@@ -1,6 +1,6 @@
 """Measure candles of landed quotes: one minute, five minutes and one hour, beside Polars by hand.
 
-The table is landed once and holds quotes over some hours. Each turn drops the candles and builds them anew.
+The table is landed once and holds quotes over some hours. Each turn drops the candles and builds them again.
 The loop by hand reads the same table and aggregates with Polars' own windows. It keeps nothing, and it
 knows neither late rows nor candles that are still open.
 """

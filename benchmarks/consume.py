@@ -1,7 +1,7 @@
 """A typed handler with manual commit, beside a bare `consume` loop that decodes nothing, and beside peers.
 
 All read the same topic of lz4-compressed book tops from its beginning. The clock runs from the first
-message to the last, so that joining a group counts for nobody. The bare client has the same settings and
+message to the last, so that joining a group is not counted. The bare client has the same settings and
 commits nothing. The peers do the same typed work (msgspec into the same definition, commits) in an
 environment of their own.
 """

@@ -124,7 +124,7 @@ def _child(role: str, arguments: Sequence[str]) -> Iterator[subprocess.Popen[byt
     try:
         yield child
     finally:
-        # Whatever failed, nobody is left behind waiting for messages.
+        # After a failure no process must remain that waits for messages.
         child.kill()
         child.wait()
 

@@ -33,7 +33,7 @@ Kind = Literal["produce", "consume", "land"]
 PREPARED: Final = 50_000
 _HERE: Final = Path(__file__).parent
 _LOCK: Final = _HERE / "requirements.lock"
-_PATIENCE_S: Final = 600
+_TIMEOUT_S: Final = 600
 
 
 def environment() -> Path:
@@ -117,7 +117,7 @@ class Peer:
             capture_output=True,
             text=True,
             check=False,
-            timeout=_PATIENCE_S,
+            timeout=_TIMEOUT_S,
             cwd=folder,
             env=os.environ | {"PYTHONPATH": f"{_HERE}{os.pathsep}{_HERE.parents[1]}"},
         )

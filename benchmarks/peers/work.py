@@ -71,7 +71,7 @@ def run(library: str, **kinds: Callable[[Job], float]) -> None:
 
 
 def report(library: str, rate: float) -> None:
-    """Print the rate and end the process: nobody's way of stopping is measured here."""
+    """Print the rate and end the process: how a library stops is not measured."""
     print(json.dumps({"messages_per_second": rate, "version": version(library)}), flush=True)
     os._exit(0)
 
@@ -110,7 +110,7 @@ class Tally:
             self._started = time.perf_counter()
 
     def done(self, count: int) -> None:
-        """So many more are handled, or written."""
+        """Count messages that were handled or written."""
         self._seen += count
         if self._seen >= self._messages:
             report(self._library, self._messages / (time.perf_counter() - self._started))
