@@ -82,6 +82,23 @@ class TestInstruments:
         ]
         assert [item and item.contract_size for item in found.values()] == [0.001, 1, 1, 1]
 
+    @pytest.mark.parametrize(
+        ("name", "symbol", "size"),
+        [
+            ("XBTUSDTM", "BTC/USDT:USDT", 0.007),
+            ("XBTUSDM", "BTC/USD:BTC", 7 / 40000),
+            ("ETHUSDCM", "ETH/USDC:USDC", 0.07),
+        ],
+    )
+    def test_the_oldest_contracts_need_no_list(self, name: str, symbol: str, size: float) -> None:
+        row = {"sequence": 5, "side": "sell", "size": 7, "price": "40000", "ts": 1706068800000000000}
+        read = KucoinAdapter().parser(InstrumentList())
+        trade: Any = parse(read, push(f"/contractMarket/execution:{name}", row | {"tradeId": "a"})).messages[
+            0
+        ]
+        assert trade.symbol == symbol
+        assert trade.size == pytest.approx(size)
+
     def test_details_in_a_recording_extend_the_list(self) -> None:
         read = parser()
         change = push(

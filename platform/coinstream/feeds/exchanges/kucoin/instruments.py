@@ -8,6 +8,10 @@ from coinstream.feeds.instruments import Instrument, derivative, spot
 from coinstream.feeds.parsers.base import from_ms
 
 _ALIASES: Final = {"BCHSV": "BSV"}
+_LINEAR: Final = {"XBTUSDTM": 0.001, "XBTUSDCM": 0.001, "ETHUSDTM": 0.01, "ETHUSDCM": 0.01}
+"""Base currency that a contract is worth, as the exchange documents it."""
+_INVERSE: Final = ("XBTUSDM", "ETHUSDM")
+"""Contracts that are worth one dollar."""
 
 
 def read(entry: Any) -> Instrument:
@@ -28,7 +32,16 @@ def read(entry: Any) -> Instrument:
 
 
 def unlisted(name: str) -> Instrument | None:
-    """Return the spot market of a name that is not listed; the size of a contract is not in its name."""
+    """Return the spot market of a name that is not listed, or one of the oldest contracts.
+
+    The size of any other contract is not in its name.
+    """
+    base = name[:3]
+    if name in _INVERSE:
+        return derivative(name, base, "USD", base, inverse=True)
+    if name in _LINEAR:
+        quote = name[3:7]
+        return derivative(name, base, quote, quote, contract_size=_LINEAR[name])
     base, _, quote = name.partition("-")
     return spot(name, _name(base), _name(quote)) if base.isalnum() and quote.isalnum() else None
 
