@@ -68,6 +68,7 @@ def test_a_peer_that_is_none_is_named() -> None:
         import_module(BENCHES["peers"][0]).run(only="kafkajs")
 
 
+@pytest.mark.system
 def test_the_scale_bench_compares_with_typed_work_by_hand() -> None:
     result = import_module(BENCHES["scale"][0]).run(
         messages=500, repetitions=1, partitions="2", exchanges="1,2", symbols="10", members="", shards=""

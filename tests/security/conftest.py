@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 from confluent_kafka.admin import (
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
     AdminClient,
+    ResourcePatternType,
+    ResourceType,
     ScramCredentialInfo,
     ScramMechanism,
     UserScramCredentialAlteration,
@@ -88,6 +93,27 @@ def secured_topic(secured: Secured) -> TopicFactory:
 @pytest.fixture(scope="session")
 def admin(secured: Secured) -> AdminClient:
     return AdminClient({"bootstrap.servers": secured.broker.bootstrap})
+
+
+@pytest.fixture(autouse=True)
+def _rights_end_with_their_test(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    if "secured" in request.fixturenames:
+        secured: Secured = request.getfixturevalue("secured")
+        # None stands for any name; the stub wants text.
+        anything: Any = None
+        every = AclBindingFilter(
+            ResourceType.ANY,
+            anything,
+            ResourcePatternType.ANY,
+            anything,
+            anything,
+            AclOperation.ANY,
+            AclPermissionType.ANY,
+        )
+        admin = AdminClient({"bootstrap.servers": secured.broker.bootstrap})
+        for deleted in admin.delete_acls([every]).values():
+            deleted.result(30)
 
 
 def _sasl() -> dict[str, str]:
