@@ -122,6 +122,7 @@ def market_data(
                 lease=lease,
                 stop=stop,
                 on_progress=_progress_logger(context, feed.name),
+                status_folder=HomeSettings().home / "feed-status",
             )
 
         try:

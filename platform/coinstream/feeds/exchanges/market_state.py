@@ -94,8 +94,10 @@ class MarketState:
             return Reason.ONE_SIDED
         if bid_size is None or ask_size is None:
             return Reason.NO_SIZES
-        sizes = instrument.base_size(bid_size, bid), instrument.base_size(ask_size, ask)
-        top = (bid, ask, sizes[0] or 0.0, sizes[1] or 0.0)
+        if instrument.inverse or instrument.contract_size != 1.0:
+            bid_size = instrument.base_size(bid_size, bid) or 0.0
+            ask_size = instrument.base_size(ask_size, ask) or 0.0
+        top = (bid, ask, bid_size, ask_size)
         symbol = instrument.symbol
         last = self._quotes.get(symbol)
         if last is not None:

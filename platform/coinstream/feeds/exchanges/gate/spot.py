@@ -12,12 +12,14 @@ Facts from "Gate API: Spot WebSocket v4" (https://www.gate.com/docs/developers/a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
+import msgspec
+
 from coinstream.feeds.exchanges.gate import instruments as names
 from coinstream.feeds.exchanges.parsing import (
-    ExchangeParser,
     Found,
     UnknownSymbolError,
     ascending,
@@ -28,16 +30,68 @@ from coinstream.feeds.exchanges.parsing import (
     parsed,
     signed,
 )
+from coinstream.feeds.exchanges.quick import QuickParser
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument
-from coinstream.feeds.parsers.base import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, rejected
+from coinstream.feeds.parsers.base import (
+    ACKNOWLEDGED,
+    HEARTBEAT,
+    STATUS,
+    Frame,
+    Number,
+    Parsed,
+    from_ms,
+    rejected,
+)
+from coinstream.messages import Message
 
 _ALIASES: Final = {"7d": "1w", "30d": "1M"}
 _UNREAD: Final = ("announcement.", "spot.cross", "futures.contract_stats", "options.contracts", "options.ul_")
 
 
-class GateSpotParser(ExchangeParser):
+class _Best(msgspec.Struct, gc=False):
+    t: int
+    u: int
+    s: str
+    b: Number
+    B: Number
+    a: Number
+    A: Number
+
+
+class _BestFrame(msgspec.Struct, gc=False):
+    channel: str
+    event: str
+    result: _Best
+    error: Any = None
+
+
+_best: Final = msgspec.json.Decoder(_BestFrame, strict=False)
+_MILLISECONDS: Final = range(10**11, 10**14)
+
+
+class GateSpotParser(QuickParser):
     """Read the channels of spot markets."""
+
+    quick_start = b'{"time":'
+
+    def quick(self, payload: bytes, received: datetime) -> Sequence[Message | Reason] | None:
+        """See `QuickParser.quick`."""
+        if b'"spot.book_ticker"' not in payload:
+            return None
+        frame = _best.decode(payload)
+        row, channel = frame.result, frame.channel
+        if channel != "spot.book_ticker" or frame.event != "update" or frame.error or not 0 < row.b < row.a:
+            return None
+        if row.t not in _MILLISECONDS or row.u <= 0:
+            return None
+        instrument = self.named("spot", row.s)
+        last = self._updates.get((channel, instrument.symbol), -1)
+        if row.u <= last:
+            return (Reason.DUPLICATE if row.u == last else Reason.OUT_OF_DATE,)
+        self._updates[channel, instrument.symbol] = row.u
+        sizes = row.B, row.A
+        return (self.state.quote(instrument, row.b, row.a, *sizes, from_ms(row.t), received, channel),)
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)

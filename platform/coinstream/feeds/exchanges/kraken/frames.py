@@ -106,6 +106,13 @@ class Ticker2(msgspec.Struct, gc=False):
     timestamp: datetime | None = None
 
 
+class TickerFrame(msgspec.Struct, gc=False):
+    """A whole frame of the ticker channel of v2."""
+
+    channel: str
+    data: list[Ticker2]
+
+
 class Level2(msgspec.Struct, gc=False):
     """A level of a book of v2; its text is what the checksum covers."""
 
@@ -171,6 +178,7 @@ book1: Final = msgspec.json.Decoder(Book1)
 trade1: Final = msgspec.json.Decoder(Trade1, strict=False)
 candle1: Final = msgspec.json.Decoder(Candle1, strict=False)
 spread1: Final = msgspec.json.Decoder(Spread1, strict=False)
+ticker_frame: Final = msgspec.json.Decoder(TickerFrame, strict=False)
 ticker2: Final = msgspec.json.Decoder(Ticker2, strict=False)
 book2: Final = msgspec.json.Decoder(Book2, strict=False)
 trade2: Final = msgspec.json.Decoder(Trade2, strict=False)

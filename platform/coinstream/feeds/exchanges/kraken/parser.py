@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -11,7 +11,6 @@ import msgspec
 from coinstream.feeds.exchanges.kraken import frames
 from coinstream.feeds.exchanges.kraken.checked_book import CheckedBook, TextLevel
 from coinstream.feeds.exchanges.parsing import (
-    ExchangeParser,
     Found,
     collected,
     guarded,
@@ -19,6 +18,7 @@ from coinstream.feeds.exchanges.parsing import (
     number,
     percent,
 )
+from coinstream.feeds.exchanges.quick import QuickParser
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, spot
 from coinstream.feeds.parsers.base import (
@@ -33,6 +33,7 @@ from coinstream.feeds.parsers.base import (
     read,
     rejected,
 )
+from coinstream.messages import Message
 
 DEPTHS: Final = (10, 25, 100, 500, 1000)
 """Depths of a book that a client may subscribe to."""
@@ -42,8 +43,10 @@ _UNREAD: Final = frozenset({"level3", "executions", "balances"})
 _SIDES: Final = {"b": "buy", "s": "sell", "buy": "buy", "sell": "sell"}
 
 
-class KrakenParser(ExchangeParser):
+class KrakenParser(QuickParser):
     """Frames of Kraken: tickers, books, spreads, trades and candles."""
+
+    quick_start = b'{"channel":"ticker"'
 
     def __init__(
         self, exchange: str, instruments: InstrumentList, types: frozenset[str] | None = None
@@ -174,8 +177,20 @@ class KrakenParser(ExchangeParser):
             return rejected(Reason.UNKNOWN, f"channel {head.channel!r}")
         return _each(frames.array.decode(head.data), entry)
 
-    def _ticker2(self, row: msgspec.Raw, received: datetime) -> Found:
-        told = read(frames.ticker2, row)
+    def quick(self, payload: bytes, received: datetime) -> Sequence[Message | Reason] | None:
+        """See `QuickParser.quick`."""
+        frame = frames.ticker_frame.decode(payload)
+        if len(frame.data) != 1 or frame.channel != "ticker":
+            return None
+        told = frame.data[0]
+        if told.bid is None or told.ask is None or told.bid >= told.ask:
+            return None
+        return list(self._ticker(told, received))
+
+    def _ticker2(self, row: msgspec.Raw, received: datetime) -> Iterator[Message | Reason]:
+        return self._ticker(read(frames.ticker2, row), received)
+
+    def _ticker(self, told: frames.Ticker2, received: datetime) -> Iterator[Message | Reason]:
         instrument = self.instrument(told.symbol)
         is_priced = told.last is not None
         full = self._completed(told)

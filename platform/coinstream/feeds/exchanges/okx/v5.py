@@ -13,14 +13,15 @@ checked against a session of 2022-05-13, whose checksums all match:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
+
+import msgspec
 
 from coinstream.feeds.exchanges.checksum import TextBook
 from coinstream.feeds.exchanges.okx import instruments as names
 from coinstream.feeds.exchanges.parsing import (
-    ExchangeParser,
     Found,
     ascending,
     each,
@@ -31,9 +32,21 @@ from coinstream.feeds.exchanges.parsing import (
     percent,
     signed,
 )
+from coinstream.feeds.exchanges.quick import QuickParser
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument
-from coinstream.feeds.parsers.base import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
+from coinstream.feeds.parsers.base import (
+    ACKNOWLEDGED,
+    HEARTBEAT,
+    STATUS,
+    Frame,
+    Gap,
+    Number,
+    Parsed,
+    from_ms,
+    rejected,
+)
+from coinstream.messages import Message
 
 UNITS: Final = {"s": "s", "m": "m", "H": "h", "D": "d", "W": "w", "M": "M"}
 _WHOLE: Final = frozenset({"books5"})
@@ -42,8 +55,42 @@ _UNREAD_TOO: Final = ("status", "instruments", "option-trades", "economic", "adl
 _OTHER: Final = ("sprd-", "rfqs", "public-struc")
 
 
-class OkxV5Parser(ExchangeParser):
+class _Top(msgspec.Struct, gc=False):
+    asks: list[tuple[Number, Number, str, str]]
+    bids: list[tuple[Number, Number, str, str]]
+    ts: int
+
+
+class _Argument(msgspec.Struct, gc=False):
+    channel: str
+    inst_id: str = msgspec.field(name="instId")
+
+
+class _TopFrame(msgspec.Struct, gc=False):
+    arg: _Argument
+    data: list[_Top]
+
+
+_top: Final = msgspec.json.Decoder(_TopFrame, strict=False)
+_MILLISECONDS: Final = range(10**11, 10**14)
+
+
+class OkxV5Parser(QuickParser):
     """Read tickers, books, trades, candles, contract figures and liquidations of v5."""
+
+    quick_start = b'{"arg":{"channel":"bbo-tbt"'
+
+    def quick(self, payload: bytes, received: datetime) -> Sequence[Message | Reason] | None:
+        """See `QuickParser.quick`."""
+        frame = _top.decode(payload)
+        row = frame.data[0] if len(frame.data) == 1 else None
+        if row is None or frame.arg.channel != "bbo-tbt" or not (row.asks and row.bids):
+            return None
+        (bid, bid_size, *_), (ask, ask_size, *_) = row.bids[0], row.asks[0]
+        if bid >= ask or row.ts not in _MILLISECONDS:
+            return None
+        instrument, at = self.instrument(frame.arg.inst_id), from_ms(row.ts)
+        return (self.state.quote(instrument, bid, ask, bid_size, ask_size, at, received, "bbo-tbt"),)
 
     def renew(self) -> None:
         """Forget books and their text."""
