@@ -280,7 +280,11 @@ def _render(reports: Sequence[TableReport]) -> None:
         broken = [f"{o.name} {o.failed:,}" for o in one.checks if not o.passed]
         counts = (f"{count:,}" for count in (one.messages, one.rows, one.refused, one.flagged))
         shown.add_row(
-            one.table, *counts, f"{one.seconds:.1f}", f"{one.rate:,.0f}", ", ".join(broken) or "all met"
+            one.table,
+            *counts,
+            f"{one.seconds:.1f}",
+            f"{one.rate:,.0f}",
+            ", ".join(broken) or ("all met" if one.messages else "no messages"),
         )
     console.print(shown)
     for one in reports:
