@@ -22,7 +22,7 @@ Examples:
 
 coinstream simulate --rate 5000 --recording binance
 
-coinstream simulate --recording session.ws.gz
+coinstream simulate --recording path/to/recording.gz
 
 coinstream simulate -f gap=0.01 -f skew_ms=1200 --duration 60
 """
