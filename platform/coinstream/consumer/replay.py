@@ -16,6 +16,7 @@ from coinstream.dlq.entry import REPLAYED_FROM_HEADER
 from coinstream.errors import ConsumeError, DecodeError, ProduceError, TopicError
 from coinstream.kafka import produce_error
 from coinstream.producer.config import producer_config, throughput_profile
+from coinstream.producer.produce_loop import produce_when_room
 from coinstream.records import Headers, headers_of, key_of, offset_of, value_of
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
 
@@ -174,17 +175,17 @@ class _CopyProducer:
             (REPLAYED_FROM_HEADER, origin),
         ]
         value, key, at_ms = value_of(record), key_of(record), max(record.timestamp()[1], 0)
-        while True:
-            try:
-                self._producer.produce(
-                    self._to, value, key, timestamp=at_ms, headers=headers, on_delivery=self._on_delivery
-                )
-            except BufferError:
-                self._producer.poll(0.1)
-                self._check()
-            else:
-                self._sent += 1
-                return
+        produce_when_room(
+            lambda: self._producer.produce(
+                self._to, value, key, timestamp=at_ms, headers=headers, on_delivery=self._on_delivery
+            ),
+            self._poll,
+        )
+        self._sent += 1
+
+    def _poll(self, timeout_s: float) -> None:
+        self._producer.poll(timeout_s)
+        self._check()
 
     def _headers(self, record: Record) -> Headers:
         try:

@@ -26,6 +26,7 @@ from coinstream.dlq.topics import dlq_topic, ensure_dlq_topic
 from coinstream.kafka import broker_error, is_fatal
 from coinstream.messages import Message
 from coinstream.producer.config import latency_profile, transactional_config
+from coinstream.producer.produce_loop import produce_when_room
 from coinstream.records import Headers, PartitionKey, offset_of, partition_of
 from coinstream.serialization import Encoder
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
@@ -264,13 +265,7 @@ class TransactionalProcessor:
         self, producer: Producer, topic: str, key: bytes | None, value: bytes | None, headers: Headers | None
     ) -> None:
         pairs: list[tuple[str, str | bytes | None]] = [*(headers or ())]
-        while True:
-            try:
-                producer.produce(topic, value, key, headers=pairs)
-            except BufferError:
-                producer.poll(_POLL_S)
-            else:
-                return
+        produce_when_room(lambda: producer.produce(topic, value, key, headers=pairs), producer.poll)
 
     def _count(self, **more: int) -> None:
         for name, count in more.items():
