@@ -36,7 +36,12 @@ class Venue(NamedTuple):
 def frames_of(venue: Venue, count: int) -> list[bytes]:
     """Return frames of a random walk over the symbols of an exchange."""
     market = Market(RandomWalk(venue.symbols))
-    return [venue.frame(market.next(1_700_000_000_000 + number)) for number in range(count)]
+    return [venue.frame(_listed(market.next(1_700_000_000_000 + number))) for number in range(count)]
+
+
+def _listed(tick: Tick) -> Tick:
+    """Return a quote with the decimals that exchanges list prices with; the walk has all of a float."""
+    return tick._replace(bid=round(tick.bid, 8), ask=round(tick.ask, 8))
 
 
 class _BookTicker(msgspec.Struct):

@@ -15,6 +15,9 @@ SIGNIFICANT_DIGITS: Final = 7
 MAX_DECIMALS: Final = 18
 """Decimals that a price keeps at most. The tables hold as many."""
 
+_PLAIN_BELOW: Final = 1e6
+_NEAR_TIE: Final = 0.05
+_PLAIN_CHANGE: Final = 9e-7
 _EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _ALL_WHOLE_ABOVE: Final = 2.0**53
 
@@ -66,6 +69,13 @@ class PriceRounder:
 
     def round(self, field: str, price: float) -> float:
         """Round a price of the field `type.field` and count it if that changes it."""
+        if price < _PLAIN_BELOW and abs(price * 1e8 % 1.0 - 0.5) > _NEAR_TIE:
+            # Not near a tie, eight decimals of the binary value are those of its text.
+            plain = round(price, PRICE_DECIMALS)
+            if abs(plain - price) <= price * _PLAIN_CHANGE:
+                if plain != price:
+                    self.rounded[field] += 1
+                return plain
         rounded = round_price(price, strict=self.strict)
         if rounded != price:
             self.rounded[field] += 1

@@ -30,6 +30,7 @@ from coinstream.messages import (
     level_fields,
     price_fields,
 )
+from coinstream.precision import PriceRounder, round_price
 from coinstream.serialization import COMPRESS_ABOVE, Decoder, Encoder, MessageSerializer
 
 AT = datetime(2024, 8, 8, 23, 54, 13, 937_000, tzinfo=UTC)
@@ -156,6 +157,19 @@ def test_prices_keep_eight_decimals_or_seven_significant_digits(price: float) ->
         assert len(written.normalize().as_tuple().digits) <= 7
     else:
         assert written == exact.quantize(Decimal("1e-18"), context=EXACT)
+
+
+near_ties = st.builds(
+    lambda units, off: float(f"{units}e-9") + off,
+    st.integers(0, 10**13),
+    st.sampled_from([0.0, 1e-12, -1e-12]),
+).filter(lambda price: price >= 0)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@given(price=near_ties | st.floats(min_value=0, max_value=2e6))
+def test_the_quick_way_of_rounding_gives_what_the_exact_one_gives(price: float, strict: bool) -> None:
+    assert PriceRounder(strict=strict).round("price.usd_price", price) == round_price(price, strict=strict)
 
 
 @given(st.floats(min_value=0, max_value=10, allow_nan=False))

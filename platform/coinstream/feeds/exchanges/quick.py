@@ -40,6 +40,11 @@ class QuickParser(ExchangeParser):
                     found = quick(payload, received)
                 except _ODD:
                     found = None
+                if found is not None and len(found) == 1 and type(found[0]) is Level1:
+                    messages.append(found[0])
+                    plain += 1
+                    stats.frames += 1
+                    continue
                 if found is not None:
                     given = [item for item in found if not isinstance(item, Reason)]
                     if not given or len(given) < len(found):
@@ -60,8 +65,3 @@ class QuickParser(ExchangeParser):
                 gaps.append(parsed.gap)
         stats.accepted += plain
         return Batch(messages, gaps)
-
-
-def is_crossed(quote: Level1 | Reason) -> bool:
-    """Return whether a quote is locked or crossed, which the general path flags."""
-    return isinstance(quote, Level1) and quote.best_bid >= quote.best_ask

@@ -85,7 +85,9 @@ class GateSpotParser(QuickParser):
             return None
         if row.t not in _MILLISECONDS or row.u <= 0:
             return None
-        instrument = self.named("spot", row.s)
+        instrument = self._quick_names.get(row.s)
+        if instrument is None:
+            instrument = self._quick_names[row.s] = self.named("spot", row.s)
         last = self._updates.get((channel, instrument.symbol), -1)
         if row.u <= last:
             return (Reason.DUPLICATE if row.u == last else Reason.OUT_OF_DATE,)
@@ -96,6 +98,7 @@ class GateSpotParser(QuickParser):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._updates: dict[tuple[str, str], int] = {}
+        self._quick_names: dict[str, Instrument] = {}
 
     def on_json(self, value: Any, frame: Frame, received: datetime) -> Parsed:
         """Route a frame by its channel."""
