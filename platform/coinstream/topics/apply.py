@@ -38,6 +38,8 @@ from coinstream.topics.plan import (
 log = logging.getLogger(__name__)
 
 _LOOK_AGAIN_S: Final = 0.05
+_VISIBLE_S: Final = 60.0
+"""A busy broker takes long to create the folders of hundreds of partitions before it shows their topics."""
 _OWN_PREFIX: Final = "crypto-"
 _REDPANDA_ONLY: Final = "redpanda."
 """Redpanda reports settings of its own under this prefix on every topic."""
@@ -174,12 +176,11 @@ class Provisioner:
                 raise
 
     def _await_visible(self, partitions: Mapping[str, int]) -> None:
-        deadline = time.monotonic() + self._timeout
+        wait_s = max(self._timeout, _VISIBLE_S)
+        deadline = time.monotonic() + wait_s
         while missing := _not_shown(self._metadata(), partitions):
             if time.monotonic() > deadline:
-                raise TopicError(
-                    f"applied, but not shown by the cluster after {self._timeout:g} s: {missing}"
-                )
+                raise TopicError(f"applied, but not shown by the cluster after {wait_s:g} s: {missing}")
             time.sleep(_LOOK_AGAIN_S)
 
     def _metadata(self) -> ClusterMetadata:
