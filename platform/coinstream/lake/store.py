@@ -15,6 +15,7 @@ from coinstream.lake.schemas import FLAGGED, QUARANTINE, QUARANTINE_SCHEMA, TIME
 from coinstream.lake.warehouse import Warehouse
 from coinstream.messages import MESSAGE_TYPES
 from coinstream.settings import HomeSettings, LakeSettings
+from coinstream.state_folder import private_folder
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -113,7 +114,7 @@ class Lake:
         chosen = self.settings
         secret = chosen.catalog_uri
         if secret is None or chosen.warehouse is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            private_folder(self.folder)
         own = _sqlite_address(self.folder / "catalogue.db")
         uri = own if secret is None else secret.get_secret_value()
         given = {
