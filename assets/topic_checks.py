@@ -5,7 +5,7 @@ from typing import Final
 
 import dagster as dg
 
-from assets.topics import SPECS, topic_key
+from assets.topics import SPECS, topic_key, topics
 from coinstream.messages import MessageType, type_for_topic
 from coinstream.sampling import newest_records
 from coinstream.topic_schema import Finding, judge
@@ -84,4 +84,11 @@ def _table(findings: list[Finding]) -> dg.MetadataValue:
     return dg.MetadataValue.table(records, schema=schema)
 
 
-defs = dg.Definitions(asset_checks=[schema])
+check_topics = dg.define_asset_job(
+    "check_topics",
+    selection=dg.AssetSelection.assets(topics) | dg.AssetSelection.checks(schema),
+    description="Bring the topics up to date, show their newest messages, and check them.",
+    tags={"system": "topics"},
+)
+
+defs = dg.Definitions(asset_checks=[schema], jobs=[check_topics])

@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import socket
+import time
 from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlsplit
@@ -39,6 +41,7 @@ _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _STATEMENT_TIMEOUT_MS: Final = 15_000
 _POOL_RECYCLE_S: Final = 3_600
 _POOL_OVERFLOW: Final = 20
+_POLL_S: Final = 0.1
 _POLICY_VIOLATION: Final = 1008
 
 
@@ -105,12 +108,25 @@ def guarded_app(context: WorkspaceProcessContext, hosts: Iterable[str]) -> Starl
     return app
 
 
+def _wait_for(address: str) -> None:
+    """Wait until a server listens. It may load as long as this process did."""
+    host, _, port = address.rpartition(":")
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=1).close()
+        except OSError:
+            time.sleep(_POLL_S)
+        else:
+            return
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Serve until the process is asked to end."""
     parser = argparse.ArgumentParser(prog="python -m resources.webserver", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=3000, help="port to listen on")
     parser.add_argument("--workspace", default="workspace.yaml", help="Dagster's workspace file")
+    parser.add_argument("--wait-for", metavar="HOST:PORT", help="serve when this code server listens")
     parser.add_argument("--allow-host", action="append", default=[], help="a further name of this server")
     chosen = parser.parse_args(arguments)
     with dg.DagsterInstance.get() as instance:
@@ -119,6 +135,8 @@ def main(arguments: list[str] | None = None) -> None:
             failed = fail_orphaned_runs(instance, float(since))
             if failed:
                 log.warning("%d run(s) of an earlier `coinstream up` had no process and are failed", failed)
+        if chosen.wait_for:
+            _wait_for(chosen.wait_for)
         target = WorkspaceFileTarget([chosen.workspace])
         with WorkspaceProcessContext(instance, target, version=__version__) as context:
             hosts = allowed_hosts(AlertSettings().ui_url, chosen.allow_host)

@@ -23,11 +23,12 @@ from coinstream.stack.stack import Stack
 app = typer.Typer()
 
 RECORDED: Final = "binance"
-FIRST_JOB: Final = "publish_and_check"
+FIRST_JOB: Final = "run_feed"
+CHECK_JOB: Final = "check_topics"
 LANDING_JOB: Final = "land_topics"
 CANDLES_JOB: Final = "build_candles"
 # Eighty seconds of the recording, so that there is a whole minute for a candle.
-_FIRST_CONFIG: Final = {"ops": {"feeds__market_data": {"config": {"duration_s": 5.0, "speed": 16.0}}}}
+_FIRST_CONFIG: Final = {"ops": {"feeds__market_data": {"config": {"duration_s": 2.5, "speed": 32.0}}}}
 _FIRST_RUN_S: Final = 180.0
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -67,6 +68,7 @@ def up(
                 # The one line that goes to standard output, for scripts that wait for it.
                 typer.echo(f"Ready: {web.url} — Ctrl-C stops everything.")
                 sys.stdout.flush()
+                platform.start_pages()
                 if has_quotes:
                     _fill_tables(web, say)
                 platform.watch()
@@ -99,11 +101,13 @@ def _first_run(web: DagsterClient, feed: str, say: Callable[[str], None]) -> boo
 
 
 def _fill_tables(web: DagsterClient, say: Callable[[str], None]) -> None:
-    """Carry the first quotes on to tables and candles, while the user looks around already."""
+    """Land the first quotes, build candles and check the topics, while the user can look around."""
     hour = f"{datetime.now(UTC):%Y-%m-%d-%H:00}"
     try:
         web.wait_run(web.launch(LANDING_JOB, config={}, tags={"dagster/partition": hour}), _FIRST_RUN_S)
         web.wait_run(web.launch(CANDLES_JOB, config={}, tags={}), _FIRST_RUN_S)
+        # Last, as the topic of candles is filled by then.
+        web.wait_run(web.launch(CHECK_JOB, config={}, tags={}), _FIRST_RUN_S)
     except DagsterClientError as error:
         say(f"[yellow]tables and candles:[/] {error}")
     else:

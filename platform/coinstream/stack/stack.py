@@ -39,6 +39,7 @@ class Stack:
         self._children: list[SupervisedProcess] = []
         self._local: LocalBroker | None = None
         self._since = time.time()
+        self._docs_port: int | None = None
 
     @contextmanager
     def running(self, web_port: int) -> Iterator[DagsterClient]:
@@ -60,16 +61,25 @@ class Stack:
             # Loading Dagster takes the longest: it begins while the broker starts.
             url = f"http://{HOST}:{web_port}"
             self._start_code_server(code_port, url)
+            self._start_web_server(web_port, code_port)
             self._start_broker()
             self._wait_listening(code_port)
-            self._start_dagster(web_port)
+            self._start_daemon()
+            self._docs_port = docs_port
             web = DagsterClient(url, self.check)
             stack.callback(web.close)
             web.wait_ready(_READY_S)
-            if docs_port is not None:
-                self._start_docs(docs_port)
-            self._start_explorer()
             yield web
+
+    def start_pages(self) -> None:
+        """Start what is not needed for the first messages: Data Docs and the explorer.
+
+        Raises:
+            PlatformError: a process cannot be started.
+        """
+        if self._docs_port is not None:
+            self._start_docs(self._docs_port)
+        self._start_explorer()
 
     def check(self) -> None:
         """Do nothing while all is well.
@@ -125,14 +135,19 @@ class Stack:
         self._children.append(self._child("explorer", command, environment))
         self._say(f"explorer at {explorer.explorer_url(self._paths.home, HOST, port)}")
 
-    def _start_dagster(self, web_port: int) -> None:
-        workspace = ["--workspace", str(self._paths.workspace)]
+    def _start_web_server(self, web_port: int, code_port: int) -> None:
         # Runs that were not updated since then belong to an earlier `up`, and have no process any more.
         environment = {**self._paths.environment(), "COINSTREAM_UP_SINCE": str(self._since)}
-        web = ["-m", "resources.webserver", "--host", HOST, "--port", str(web_port), *workspace]
-        daemon = ["-m", "dagster._daemon", "run", "--log-level", "warning", *workspace]
+        web = [
+            *("-m", "resources.webserver", "--host", HOST, "--port", str(web_port)),
+            *("--workspace", str(self._paths.workspace), "--wait-for", f"{HOST}:{code_port}"),
+        ]
         self._children.append(self._child("web server", [sys.executable, *web], environment))
-        self._children.append(self._child("daemon", [sys.executable, *daemon], environment))
+
+    def _start_daemon(self) -> None:
+        daemon = ["-m", "dagster._daemon", "run", "--log-level", "warning"]
+        daemon += ["--workspace", str(self._paths.workspace)]
+        self._children.append(self._child("daemon", [sys.executable, *daemon], self._paths.environment()))
 
     def _child(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> SupervisedProcess:
         log = self._paths.logs / f"{name.replace(' ', '-')}.log"
