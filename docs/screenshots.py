@@ -55,7 +55,7 @@ def main(url: str) -> None:
         take(page, "/automation", "automation", "feed_schedule")
         alert(page, web)
         lag(page)
-        # After the catch-up of the alert, which would land the quote before.
+        # After the landing run of the alert, which would land the quote before.
         send(bootstrap, "crypto-level1", crossed())
         land(web)
         checks(page)
@@ -156,7 +156,7 @@ def report(page: Page) -> None:
 
 def alert(page: Page, web: DagsterClient) -> None:
     """Show the tick that alerted, with its text."""
-    wait_for(lambda: any(GROUP in run for run in catch_ups(web)), f"an alert on the group {GROUP}")
+    wait_for(lambda: any(GROUP in run for run in landing_runs(web)), f"an alert on the group {GROUP}")
     page.goto("/locations/coinstream/sensors/lag_sensor?status=SUCCESS")
     page.get_by_text("1 run requested").first.wait_for()
     page.locator("tr").filter(has_text="1 run requested").get_by_text("View logs").first.click()
@@ -173,10 +173,10 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
         time.sleep(2)
 
 
-def catch_ups(web: DagsterClient) -> list[str]:
-    """Return the groups that catch-ups were launched for."""
+def landing_runs(web: DagsterClient) -> list[str]:
+    """Return the groups for which landing runs were launched."""
     found = web.ask(_RUNS)["runsOrError"]["results"]
-    return [tag["value"] for run in found for tag in run["tags"] if tag["key"] == "coinstream/catch_up"]
+    return [tag["value"] for run in found for tag in run["tags"] if tag["key"] == "coinstream/lagging_group"]
 
 
 def lag(page: Page) -> None:

@@ -33,7 +33,7 @@ def handle_the_rest(context: dg.OpExecutionContext, admin: AdminResource) -> Non
 
 
 @dg.job(name=sensors.lag.LANDING_JOB, partitions_def=HOURS, executor_def=dg.in_process_executor)
-def catch_up() -> None:
+def land_the_rest() -> None:
     """One step."""
     handle_the_rest()
 
@@ -41,5 +41,5 @@ def catch_up() -> None:
 defs = dg.Definitions.merge(
     sensors.lag.defs,
     sensors.failures.defs,
-    dg.Definitions(jobs=[catch_up], resources={"admin": AdminResource(), "alerts": AlertsResource()}),
+    dg.Definitions(jobs=[land_the_rest], resources={"admin": AdminResource(), "alerts": AlertsResource()}),
 )

@@ -1,4 +1,4 @@
-"""End to end by Dagster's own daemon: a consumer stops, people hear of it, the catch-up runs, they hear."""
+"""End to end by Dagster's own daemon: a consumer stops, people hear of it, a landing run starts, they hear."""
 
 import time
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ PATIENCE_S = 90.0
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
-    """With no other groups: on the session's broker the daemon would first catch up what other tests left."""
+    """With no other groups: on the session's broker the daemon would first land what other tests left."""
     with LocalBroker(tmp_path_factory.mktemp("daemon-broker"), nodes=1, port=0) as local:
         yield local
 
@@ -90,12 +90,12 @@ def test_a_stopped_consumer(
     assert "50 message(s) unhandled" in alert["message"]
 
     def caught_up() -> list[dg.DagsterRun]:
-        mine = dg.RunsFilter(tags={"coinstream/catch_up": group}, statuses=[dg.DagsterRunStatus.SUCCESS])
+        mine = dg.RunsFilter(tags={"coinstream/lagging_group": group}, statuses=[dg.DagsterRunStatus.SUCCESS])
         return list(daemon.get_runs(mine))
 
-    (run,) = wait_until(caught_up, PATIENCE_S, "the catch-up has run")
+    (run,) = wait_until(caught_up, PATIENCE_S, "the landing run has ended")
     assert run.tags["dagster/sensor_name"] == "lag_sensor"
-    assert run.tags["dagster/run_key"].startswith(f"catch-up/{group}/{name}/")
+    assert run.tags["dagster/run_key"].startswith(f"landing/{group}/{name}/")
     (recovery,) = wait_until(lambda: told("success"), PATIENCE_S, "the recovery arrives")
     assert "keeps up again" in recovery["title"]
     assert (len(told("failure")), len(caught_up())) == (1, 1), "once each"
