@@ -1,4 +1,4 @@
-"""End to end by Dagster's own daemon: a consumer stops, people hear of it, a landing run starts, they hear."""
+"""End to end by Dagster's own daemon: a group stops, an alert and a landing run follow, then the recovery."""
 
 import time
 from collections.abc import Iterator
