@@ -92,7 +92,7 @@ def test_every_setting_is_explained() -> None:
 
 def test_every_exchange_is_in_the_reference() -> None:
     page = exchanges_page()
-    assert all(f"| `{exchange}` |" in page for exchange, adapter in adapters().items() if adapter.channels)
+    assert all(f"| `{exchange}`" in page for exchange, adapter in adapters().items() if adapter.channels)
     assert "| `bitfinex` | candles | ohlcv | documentation |" in page
 
 

@@ -83,6 +83,8 @@ class DirectSpec(_Feed):
         known = adapters()
         if value not in known:
             raise ValueError(f"unknown exchange {value!r}; {did_you_mean(value, known)} Or use source: ccxt")
+        if not known[value].live:
+            raise ValueError(f"{value} is read from recordings only")
         return value
 
     @model_validator(mode="after")
