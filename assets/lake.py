@@ -28,6 +28,7 @@ from resources.lake import LakeResource
 
 HOURS: Final = dg.HourlyPartitionsDefinition(start_date=first_hour(), timezone="UTC", end_offset=1)
 """Hours of record timestamps. The hour that is under way is a partition too."""
+_COMPACTED: Final = ("table", "rows", "files_before", "files_after", "snapshots_expired", "files_removed")
 COMPACTION_KEY: Final = dg.AssetKey(["tables", "compaction"])
 
 
@@ -94,10 +95,7 @@ def _table(spec: TableSpec) -> dg.AssetsDefinition:
         for done in (report, again):
             if done is not None and done.messages:
                 docs.publish(spec.name, done.checks, done.run, datetime.now(UTC))
-        for name in report.ignored:
-            context.log.warning(f"topic {name} does not land: it is of no known exchange")
-        for topic, count in report.lost.items():
-            context.log.warning(f"retention removed {count} messages of {topic} before they were landed")
+        _warn(context, report)
         landed = summary(spec.name, opened.table(spec))
         return dg.MaterializeResult(
             data_version=STREAM,
@@ -113,6 +111,13 @@ def _table(spec: TableSpec) -> dg.AssetsDefinition:
         )
 
     return table
+
+
+def _warn(context: dg.AssetExecutionContext, report: TableReport) -> None:
+    for name in report.ignored:
+        context.log.warning(f"topic {name} does not land: it is of no known exchange")
+    for topic, count in report.lost.items():
+        context.log.warning(f"retention removed {count} messages of {topic} before they were landed")
 
 
 def _hours_again(context: dg.AssetExecutionContext, config: LandingConfig) -> dg.TimeWindow | None:
@@ -241,19 +246,7 @@ def compaction(lake: LakeResource) -> dg.MaterializeResult[None]:
         metadata={
             "files_removed": sum(one.files_removed for one in done),
             "tables": dg.MetadataValue.table(
-                [
-                    dg.TableRecord(
-                        {
-                            "table": one.table,
-                            "rows": one.rows,
-                            "files_before": one.files_before,
-                            "files_after": one.files_after,
-                            "snapshots_expired": one.snapshots_expired,
-                            "files_removed": one.files_removed,
-                        }
-                    )
-                    for one in done
-                ]
+                [dg.TableRecord({name: getattr(one, name) for name in _COMPACTED}) for one in done]
             )
             if done
             else dg.MetadataValue.md("There are no tables yet."),

@@ -68,8 +68,7 @@ def land(
     from coinstream.lake.landing import land as land_table
     from coinstream.lake.store import Lake
 
-    lake = Lake(LakeSettings(engine=engine.value) if engine else None)
-    docs, reports = DataDocs(), []
+    lake, docs, reports = Lake(LakeSettings(engine=engine.value) if engine else None), DataDocs(), []
     since = _hour(hour) if hour else None
     for topic in from_start or ():
         known = [reset_landed_offsets(lake, spec, topic) for spec in _specs(types)]
