@@ -23,6 +23,7 @@ from coinstream.feeds.live.ccxt_messages import (
     tickers_in,
     top_of,
 )
+from coinstream.feeds.live.redaction import redacted
 from coinstream.feeds.parsers import Frame, account_for
 from coinstream.feeds.parsers.market_state import Memory, collect
 from coinstream.messages import Message
@@ -104,7 +105,9 @@ class CcxtFeed(LiveFeed):
                 await self._session(client, inbox, is_again=rounds > 0)
                 error: object = "ended"
             except (ccxt.AuthenticationError, ccxt.NotSupported, ccxt.ArgumentsRequired) as refusal:
-                raise FeedError(f"feed {self.name}: {self.exchange} refuses: {refusal}") from refusal
+                raise FeedError(
+                    f"feed {self.name}: {self.exchange} refuses: {redacted(refusal)}"
+                ) from refusal
             except (ccxt.BaseError, OSError, TimeoutError, _AgainError) as failure:
                 error = failure
                 if isinstance(failure, (ccxt.RateLimitExceeded, ccxt.DDoSProtection)):
@@ -120,10 +123,10 @@ class CcxtFeed(LiveFeed):
             elif now - last_alive > self.timeouts.give_up_after_s:
                 raise FeedError(
                     f"feed {self.name}: no data from {self.exchange} for "
-                    f"{self.timeouts.give_up_after_s:g} s; last: {str(error)[:300]}"
+                    f"{self.timeouts.give_up_after_s:g} s; last: {redacted(error)}"
                 )
             wait_s = backoff.next_s()
-            self.stats.trouble = str(error)[:300]
+            self.stats.trouble = redacted(error)
             log.warning("feed %s: %s; again in %.1f s", self.name, self.stats.trouble, wait_s)
             await asyncio.sleep(wait_s)
             # Requests that were under way beside the one that failed have opened a session since.
@@ -242,7 +245,7 @@ class CcxtFeed(LiveFeed):
                 # The streams beside it are well: this endpoint alone is asked again later.
                 if isinstance(error, (ccxt.RateLimitExceeded, ccxt.DDoSProtection)):
                     self.stats.flags[Anomaly.RATE_LIMITED] += 1
-                log.warning("feed %s: %s", self.name, str(error)[:300])
+                log.warning("feed %s: %s", self.name, redacted(error))
             if inbox.is_full:
                 await inbox.free()
             await asyncio.sleep(self.timeouts.poll_every_s)

@@ -18,6 +18,7 @@ from coinstream.feeds.exchanges.parsing import ExchangeParser
 from coinstream.feeds.feed_stats import Anomaly, FeedStats
 from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.live.base import Backoff, Inbox, Timeouts, together
+from coinstream.feeds.live.redaction import redacted
 from coinstream.feeds.live.sockets import Socket, SocketError, open_socket
 from coinstream.feeds.parsers.base import Frame, Gap, Parser, account_for, parse_each
 from coinstream.messages import Message
@@ -102,19 +103,19 @@ class FeedConnection:
                 connected_before = True
                 await self._converse(socket, planned)
             except SocketError as failure:
-                error = str(failure)
+                error = redacted(failure)
                 if failure.status in _LIMITED:
                     link.stats.flags[Anomaly.RATE_LIMITED] += 1
                     pause_s = _retry_after_s(failure.retry_after)
             except REST_ERRORS as failure:
-                error = f"{type(failure).__name__}: {failure}"
+                error = f"{type(failure).__name__}: {redacted(failure)}"
             now = time.monotonic()
             if self._data > data_before:
                 backoff.reset()
                 last_alive = now
             elif now - last_alive > link.timeouts.give_up_after_s:
                 raise FeedError(
-                    f"feed {link.name}: no data from {url or link.adapter.exchange} for "
+                    f"feed {link.name}: no data from {redacted(url or link.adapter.exchange)} for "
                     f"{link.timeouts.give_up_after_s:g} s; last: {error}"
                 )
             wait_s = max(pause_s, backoff.next_s())
