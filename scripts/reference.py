@@ -52,12 +52,12 @@ def settings_page() -> str:
 
 
 def classes() -> list[type[BaseSettings]]:
-    """Return the settings classes in the order of their file."""
+    """Return the settings classes in the order of the package."""
     return [
         item
         for name, item in vars(settings).items()
         if inspect.isclass(item) and issubclass(item, BaseSettings) and not name.startswith("_")
-        if item is not BaseSettings
+        if item not in (BaseSettings, settings.PlatformSettings)
     ]
 
 

@@ -1,0 +1,71 @@
+"""What all settings share: their environment prefix, clear errors and renamed fields."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableError
+
+from coinstream.errors import SettingsError
+
+log = logging.getLogger("coinstream.settings")
+
+
+class PlatformSettings(BaseSettings):
+    """Base of all settings classes. Subclasses set `env_prefix` in their `model_config`."""
+
+    # The text under a field is its description, also in Dagster's launchpad.
+    model_config = SettingsConfigDict(use_attribute_docstrings=True)
+
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Old names of fields, accepted for one release, and their new names."""
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**self._with_new_names(values))
+        except ValidationError as error:
+            raise SettingsError(_explain(self.model_config.get("env_prefix", ""), error)) from None
+        except UnreadableError as error:
+            # Names the field and nothing of its value.
+            prefix = self.model_config.get("env_prefix", "")
+            raise SettingsError(f"bad setting of {prefix}…: {error}; it must be JSON") from None
+
+    @classmethod
+    def _with_new_names(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Move values given under an old name, in the call or in the environment, to the new name."""
+        found = dict(values)
+        prefix = str(cls.model_config.get("env_prefix", "")).lower()
+        environment = (
+            {name.lower(): (name, value) for name, value in os.environ.items()} if cls.renamed else {}
+        )
+        for old, new in cls.renamed.items():
+            name, value = environment.get(prefix + old, ("", None))
+            if old in found:
+                name, value = old, found.pop(old)
+            if name and new not in found and (name == old or prefix + new not in environment):
+                log.warning(
+                    "the setting %s is now named %s", name, new if name == old else (prefix + new).upper()
+                )
+                found[new] = value
+        return found
+
+
+def _explain(prefix: str, error: ValidationError) -> str:
+    # The offending value is left out: it may be a secret.
+    faults = (
+        f"{prefix}{'.'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
+        for item in error.errors(include_input=False)
+    )
+    return "bad setting " + "; ".join(faults)
+
+
+def split_commas(value: object) -> object:
+    """Return text as the list of its parts between commas; other values as they are."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
