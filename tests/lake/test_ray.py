@@ -65,7 +65,7 @@ def cluster() -> Iterator[Any]:
     ray.init(address=nodes.address, log_to_driver=False)
     yield nodes
     ray.shutdown()
-    nodes.shutdown()  # type: ignore[no-untyped-call]
+    nodes.shutdown()
 
 
 def fill(brokers: BrokerSettings, name: str) -> None:
