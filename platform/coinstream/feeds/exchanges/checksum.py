@@ -5,11 +5,12 @@ The checksum is computed over the text of prices and sizes, so the text of each 
 
 from __future__ import annotations
 
-import heapq
 import zlib
 from collections.abc import Iterable
 from itertools import zip_longest
 from typing import Any
+
+from coinstream.feeds.exchanges.order_book import highest, lowest
 
 
 class TextBook:
@@ -39,8 +40,8 @@ class TextBook:
 
         The text is `bid:size:ask:size:...`, bids and asks in turn, of the best `depth` levels each.
         """
-        bids = [self._bids[price] for price in heapq.nlargest(depth, self._bids)]
-        asks = [self._asks[price] for price in heapq.nsmallest(depth, self._asks)]
+        bids = [self._bids[price] for price in highest(self._bids, depth)]
+        asks = [self._asks[price] for price in lowest(self._asks, depth)]
         parts = [text for pair in zip_longest(bids, asks) for level in pair if level for text in level]
         found = zlib.crc32(":".join(parts).encode())
         return found - (1 << 32) if found >= 1 << 31 else found

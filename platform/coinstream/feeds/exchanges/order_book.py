@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
 MAX_PENDING: Final = 2_000
@@ -12,6 +12,24 @@ MAX_PENDING: Final = 2_000
 
 Levels = Sequence[tuple[float, float]]
 """Price and size of each level."""
+
+
+_SORTED_FASTER: Final = 1_000
+"""Prices up to which sorting all of them is faster than selecting the best."""
+
+
+def highest(prices: Collection[float], count: int) -> list[float]:
+    """Return the `count` highest prices, highest first."""
+    if len(prices) > _SORTED_FASTER:
+        return heapq.nlargest(count, prices)
+    return sorted(prices, reverse=True)[:count]
+
+
+def lowest(prices: Collection[float], count: int) -> list[float]:
+    """Return the `count` lowest prices, lowest first."""
+    if len(prices) > _SORTED_FASTER:
+        return heapq.nsmallest(count, prices)
+    return sorted(prices)[:count]
 
 
 class BookChange(NamedTuple):
@@ -106,8 +124,8 @@ class OrderBook:
         """Return the best `depth` bids and asks, best first."""
         bids, asks = self._bids, self._asks
         return (
-            [(price, bids[price]) for price in heapq.nlargest(depth, bids)],
-            [(price, asks[price]) for price in heapq.nsmallest(depth, asks)],
+            [(price, bids[price]) for price in highest(bids, depth)],
+            [(price, asks[price]) for price in lowest(asks, depth)],
         )
 
     def unsync(self) -> None:
@@ -132,7 +150,7 @@ class OrderBook:
     def _trim(self) -> None:
         if self.depth is not None:
             if len(self._bids) > self.depth:
-                self._bids = {price: self._bids[price] for price in heapq.nlargest(self.depth, self._bids)}
+                self._bids = {price: self._bids[price] for price in highest(self._bids, self.depth)}
             if len(self._asks) > self.depth:
-                self._asks = {price: self._asks[price] for price in heapq.nsmallest(self.depth, self._asks)}
+                self._asks = {price: self._asks[price] for price in lowest(self._asks, self.depth)}
         self._bid, self._ask = max(self._bids, default=0.0), min(self._asks, default=0.0)

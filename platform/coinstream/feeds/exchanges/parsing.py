@@ -1,4 +1,4 @@
-"""What exchange parsers share: reading numbers and times, and turning bad entries into reasons.
+"""What exchange parsers share: routing frames and turning bad entries into reasons.
 
 A parser never raises for bad data. A frame that is not JSON, is nested too deeply or has another shape than
 the protocol's gives one reason; one bad entry of a frame does not lose the other entries.
@@ -6,15 +6,15 @@ the protocol's gives one reason; one bad entry of a frame does not lose the othe
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
 from coinstream.feeds.exchanges.market_state import MarketState
+from coinstream.feeds.exchanges.values import levels, moment, number, optional, percent, signed
 from coinstream.feeds.feed_stats import FeedStats, Reason
 from coinstream.feeds.instrument_lists import split_uniquely
 from coinstream.feeds.instruments import Instrument, InstrumentList, spot
@@ -24,7 +24,6 @@ from coinstream.feeds.parsers.base import (
     Gap,
     Parsed,
     fault,
-    from_ms,
     from_ns,
     parse_each,
     rejected,
@@ -35,7 +34,6 @@ Found = Iterable[Message | Reason | Gap]
 """What an entry gives: messages, reasons of what it did not give, and gaps in its stream."""
 
 _json: Final = msgspec.json.Decoder(Any)
-_LARGEST: Final = 1e30
 _UNKNOWN_KEPT: Final = 10_000
 """Names kept that have no instrument, so that each is looked into once."""
 _BAD: Final = (
@@ -214,86 +212,26 @@ def describe(error: Exception) -> str:
     return f"not as the protocol describes: {type(error).__name__}: {error}"
 
 
-def number(value: Any) -> float:
-    """Return a price or size; empty text and null are zero.
-
-    Raises:
-        ValueError: not a number, negative, or larger than any market has.
-    """
-    if isinstance(value, bool):
-        raise ValueError(f"{value!r} is not a price or size")
-    found = 0.0 if value in ("", None) else float(value)
-    if not (math.isfinite(found) and 0 <= found < _LARGEST):
-        raise ValueError(f"{value!r} is not a price or size")
-    return found
-
-
-def optional(value: Any) -> float | None:
-    """Return a price or size, or None for empty text and null.
-
-    Raises:
-        ValueError: see `number`.
-    """
-    return None if value in ("", None) else number(value)
-
-
-def signed(value: Any) -> float | None:
-    """Return a number of either sign (a funding rate, a change), or None where it is none."""
-    if value in ("", None) or isinstance(value, bool):
-        return None
-    try:
-        found = float(value)
-    except (TypeError, ValueError):
-        return None
-    return found if math.isfinite(found) else None
-
-
-def levels(rows: Iterable[Any]) -> list[tuple[float, float]]:
-    """Return price and size of levels such as `[price, size, ...]` or `{"price": ..., "size": ...}`.
-
-    Raises:
-        ValueError: see `number`.
-    """
-    return [
-        (number(row["price"]), number(row["size"]))
-        if isinstance(row, dict)
-        else (number(row[0]), number(row[1]))
-        for row in rows
-    ]
-
-
-def moment(value: Any) -> datetime:
-    """Return a time given in ISO form, or in s, ms, us or ns since 1970 as its size tells.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    if isinstance(value, bool) or value is None:
-        raise ValueError(f"{value!r} is not a time")
-    if isinstance(value, str) and not value.replace(".", "", 1).isdigit():
-        return _iso(value)
-    since = float(value)
-    if not since > 0:
-        raise ValueError(f"{value!r} is not a time")
-    for limit, to_ms in ((1e11, 1000.0), (1e14, 1.0), (1e17, 1e-3)):
-        if since < limit:
-            return from_ms(since * to_ms)
-    return from_ms(since / 1e6)
-
-
-def _iso(text: str) -> datetime:
-    try:
-        found = msgspec.convert(text, datetime)
-    except msgspec.ValidationError as error:
-        raise ValueError(f"{text!r} is not a time") from error
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def percent(now: float | None, before: float | None) -> float | None:
-    """Return the change in per cent since `before`, or None where one of them is missing or zero."""
-    return (now - before) / before * 100 if now and before else None
-
-
 def ascending(rows: Sequence[Any], key: Callable[[Any], Any]) -> Sequence[Any]:
     """Return the entries of a frame oldest first; some exchanges send the newest first."""
     return rows if len(rows) < 2 else sorted(rows, key=key)
+
+
+__all__ = [
+    "ExchangeParser",
+    "Found",
+    "UnknownSymbolError",
+    "ascending",
+    "collected",
+    "describe",
+    "each",
+    "guarded",
+    "joined",
+    "levels",
+    "moment",
+    "number",
+    "optional",
+    "parsed",
+    "percent",
+    "signed",
+]

@@ -7,6 +7,8 @@ import zlib
 from collections.abc import Iterable
 from typing import Final
 
+from coinstream.feeds.exchanges.order_book import highest, lowest
+
 _CHECKED: Final = 10
 """Levels per side that the checksum covers."""
 
@@ -46,7 +48,7 @@ class CheckedBook:
 
     def crc32(self) -> int:
         """Return the checksum of the best levels."""
-        best = [self._asks[price] for price in heapq.nsmallest(_CHECKED, self._asks)]
-        best += [self._bids[price] for price in heapq.nlargest(_CHECKED, self._bids)]
+        best = [self._asks[price] for price in lowest(self._asks, _CHECKED)]
+        best += [self._bids[price] for price in highest(self._bids, _CHECKED)]
         digits = [text.replace(".", "").lstrip("0") for level in best for text in level]
         return zlib.crc32("".join(digits).encode())
