@@ -81,6 +81,7 @@ def test_the_scale_bench_compares_with_typed_work_by_hand() -> None:
     assert result["topics_growth"] > 0
 
 
+@pytest.mark.system
 def test_the_feeds_bench_measures_each_venue_and_paced_frames() -> None:
     result = import_module(BENCHES["feeds"][0]).run(
         messages=400,
@@ -99,6 +100,7 @@ def test_the_feeds_bench_measures_each_venue_and_paced_frames() -> None:
     assert result["ccxt_handed_out_ratio"] is None
 
 
+@pytest.mark.system
 def test_the_candles_bench_builds_every_candle() -> None:
     result = import_module(BENCHES["candles"][0]).run(rows=2000, repetitions=1, hours=2.0, partitions=2)
     assert result["candles"] > 0

@@ -310,10 +310,10 @@ def test_without_the_right_to_write_anything(
     client = RedpandaClient(secured.scram("nobody"))
     client.produce(topic, [price()])
     with pytest.raises(AuthenticationError, match=r"Cluster authorization failed.*access rule"):
-        client.flush(20)
+        client.flush(5)
     # The message is still not written, and closing may say so again.
     with suppress(CoinstreamError):
-        client.close()
+        client.close(1)
 
 
 @pytest.mark.parametrize("missing", ["topic", "group"])
