@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coinstream.feeds.exchanges.order_book import highest, lowest
 from coinstream.feeds.exchanges.values import levels, moment, number
 
 PLAIN = st.decimals(min_value=0, max_value=10**12, places=10).map(lambda value: f"{value:f}")
@@ -68,14 +67,3 @@ def test_a_time_in_milliseconds_is_read_as_number_and_text(at: datetime, as_text
     found = moment(str(milliseconds) if as_text else milliseconds)
     assert abs(found - at) <= timedelta(milliseconds=1)
     assert found == moment(float(milliseconds))
-
-
-@given(
-    st.lists(st.floats(min_value=0, max_value=1e6), unique=True, max_size=60),
-    st.sampled_from([1, 30]),
-    st.integers(min_value=0, max_value=30),
-)
-def test_the_best_prices_are_in_order(prices: list[float], times: int, count: int) -> None:
-    many = dict.fromkeys([price + 1e7 * step for step in range(times) for price in prices], 1.0)
-    assert highest(many, count) == sorted(many, reverse=True)[:count]
-    assert lowest(many, count) == sorted(many)[:count]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import heapq
 import zlib
 from collections.abc import Iterable
 from typing import Final
 
-from coinstream.feeds.exchanges.order_book import highest, lowest
+from coinstream.feeds.exchanges.book_side import BookSide
 
 _CHECKED: Final = 10
 """Levels per side that the checksum covers."""
 
 TextLevel = tuple[str, str]
 """Price and size as the exchange writes them."""
+
+_NONE: Final = ("", "")
 
 
 class CheckedBook:
@@ -25,30 +26,24 @@ class CheckedBook:
 
     def __init__(self, depth: int) -> None:
         self.depth = depth
-        self._bids: dict[float, TextLevel] = {}
-        self._asks: dict[float, TextLevel] = {}
+        self._bids = BookSide[TextLevel](descending=True)
+        self._asks = BookSide[TextLevel](descending=False)
 
     def replace(self, bids: Iterable[TextLevel], asks: Iterable[TextLevel]) -> None:
         """Start from a snapshot."""
-        self._bids, self._asks = {}, {}
+        self._bids.replace({})
+        self._asks.replace({})
         self.apply(bids, asks)
 
     def apply(self, bids: Iterable[TextLevel], asks: Iterable[TextLevel]) -> None:
         """Set levels; a size of zero removes one."""
         for rows, side in ((bids, self._bids), (asks, self._asks)):
-            for price, size in rows:
-                if float(size):
-                    side[float(price)] = price, size
-                else:
-                    side.pop(float(price), None)
-        for worst in heapq.nsmallest(len(self._bids) - self.depth, self._bids):
-            del self._bids[worst]
-        for worst in heapq.nlargest(len(self._asks) - self.depth, self._asks):
-            del self._asks[worst]
+            side.update([(float(text[0]), text if float(text[1]) else _NONE) for text in rows], _NONE)
+            side.cut(self.depth)
 
     def crc32(self) -> int:
         """Return the checksum of the best levels."""
-        best = [self._asks[price] for price in lowest(self._asks, _CHECKED)]
-        best += [self._bids[price] for price in highest(self._bids, _CHECKED)]
+        best = [text for _, text in self._asks.best(_CHECKED)]
+        best += [text for _, text in self._bids.best(_CHECKED)]
         digits = [text.replace(".", "").lstrip("0") for level in best for text in level]
         return zlib.crc32("".join(digits).encode())
