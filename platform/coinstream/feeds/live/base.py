@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -214,8 +214,24 @@ async def _ended(loop: asyncio.AbstractEventLoop) -> None:
     await loop.shutdown_asyncgens()
 
 
+def spawn(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Run a coroutine that is not awaited; an interruption that strikes it still ends the feed."""
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(_report_interruption)
+    return task
+
+
+def _report_interruption(task: asyncio.Task[None]) -> None:
+    """Pass an interruption on to the feed: a task keeps every error but KeyboardInterrupt to itself."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, Exception):
+        task.get_loop().call_exception_handler({"message": "interrupted", "exception": error, "task": task})
+
+
 async def together(*works: asyncio.Task[None]) -> None:
     """Wait for tasks that never end; the first error of one ends them all and is raised."""
+    for task in works:
+        task.add_done_callback(_report_interruption)
     try:
         done, _ = await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
