@@ -5,9 +5,11 @@ BIN := $(VENV)/bin
 DOCS := .venv-docs
 # Processes that share the tests, each with a broker of its own; 0 for a debugger.
 TESTERS ?= 2
+# The fast tests wait more than they compute.
+FAST_TESTERS ?= 4
 UV_COMPILE := $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-strip-extras
-PYTEST = $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadgroup --no-loadscope-reorder
+PYTEST = $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder
 CHECKED := platform assets sensors resources definitions.py tests scripts
 
 .PHONY: help up shell install test fast-tests test-all lint format faults coverage hooks release audit docs bench figures lock clean
@@ -28,10 +30,10 @@ test: $(VENV)/.dev ## lint, types and the fast tests; ARGS="-k name" goes to pyt
 
 # Beside lint, which keeps one core busy while tests wait for brokers.
 fast-tests: $(VENV)/.dev
-	$(PYTEST) -m "not system" --durations 20 $(ARGS)
+	$(PYTEST) --numprocesses $(FAST_TESTERS) -m "not system" --durations 20 $(ARGS)
 
 test-all: $(VENV)/.ray ## the system tests, and properties at full depth; takes up to 25 minutes
-	$(PYTEST) -m "system or hypothesis" --hypothesis-profile full --durations 30 $(ARGS)
+	$(PYTEST) --numprocesses $(TESTERS) -m "system or hypothesis" --hypothesis-profile full --durations 30 $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, mypy and bandit
 	$(BIN)/ruff check .
@@ -47,7 +49,7 @@ faults: $(VENV)/.dev ## kill, pause, fill and slow down real brokers and process
 	$(BIN)/python -m pytest tests/faults $(ARGS)
 
 coverage: $(VENV)/.ray ## branch coverage of platform/ by all tests; ARGS='-m "not system"' for the fast ones
-	$(PYTEST) --cov --cov-report term:skip-covered $(ARGS)
+	$(PYTEST) --numprocesses $(TESTERS) --cov --cov-report term:skip-covered $(ARGS)
 
 hooks: $(VENV)/.dev ## git hooks that check code and commit subjects
 	$(BIN)/pre-commit install

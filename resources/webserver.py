@@ -129,14 +129,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--wait-for", metavar="HOST:PORT", help="serve when this code server listens")
     parser.add_argument("--allow-host", action="append", default=[], help="a further name of this server")
     chosen = parser.parse_args(arguments)
+    # The code server creates Dagster's storage at the first start; two processes must not do it together.
+    if chosen.wait_for:
+        _wait_for(chosen.wait_for)
     with dg.DagsterInstance.get() as instance:
         instance.optimize_for_webserver(_STATEMENT_TIMEOUT_MS, _POOL_RECYCLE_S, _POOL_OVERFLOW)
         if since := os.environ.get(SINCE):
             failed = fail_orphaned_runs(instance, float(since))
             if failed:
                 log.warning("%d run(s) of an earlier `coinstream up` had no process and are failed", failed)
-        if chosen.wait_for:
-            _wait_for(chosen.wait_for)
         target = WorkspaceFileTarget([chosen.workspace])
         with WorkspaceProcessContext(instance, target, version=__version__) as context:
             hosts = allowed_hosts(AlertSettings().ui_url, chosen.allow_host)

@@ -50,6 +50,9 @@ SYSTEM_FIXTURES = frozenset({"up", "started_cluster", "compose_loader"})
 """Fixtures that start a whole stack, start a three-node cluster or build a Go program: their tests are system
 tests."""
 
+STACK_TIMEOUT_S = 600
+"""Longest time of a test that uses one of them, its fixtures included."""
+
 SHARED_FIXTURES = ("up", "started_cluster")
 """Fixtures that take up to a minute to start: all their tests run in one process, which starts them once."""
 
@@ -62,6 +65,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures: set[str] = set(getattr(item, "fixturenames", ()))
         if SYSTEM_FIXTURES & fixtures:
             item.add_marker(pytest.mark.system)
+            # The first of them waits for the whole stack.
+            item.add_marker(pytest.mark.timeout(STACK_TIMEOUT_S))
         if item.get_closest_marker("xdist_group") is None:
             file = item.path.relative_to(ROOT).as_posix()
             group = next((name for name in SHARED_FIXTURES if name in fixtures), file)

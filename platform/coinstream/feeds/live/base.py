@@ -23,6 +23,7 @@ ROOM: Final = 2_000
 BATCH: Final = 1_000
 _PATIENCE_S: Final = 0.25
 _CLOSE_S: Final = 5.0
+_END_ATTEMPTS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,7 @@ class LiveFeed(ABC):
                 raise _interruption_in(group) from None
             finally:
                 work.cancel()
-                loop.run_until_complete(_ended(loop))
+                _end(loop)
         finally:
             loop.close()
 
@@ -201,6 +202,17 @@ def _is_in_a_loop() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def _end(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel what still runs on the loop and wait for it."""
+    for _ in range(_END_ATTEMPTS - 1):
+        try:
+            return loop.run_until_complete(_ended(loop))
+        except RuntimeError as error:
+            # An interruption struck after a future had asked the loop to stop, which it now does at once.
+            log.debug("the event loop stopped early: %s", error)
+    return loop.run_until_complete(_ended(loop))
 
 
 async def _ended(loop: asyncio.AbstractEventLoop) -> None:
