@@ -120,7 +120,7 @@ def compare(ours: Sequence[float], raw: Sequence[float]) -> dict[str, Any]:
     return {
         "messages_per_second": round(statistics.median(ours)),
         "raw_messages_per_second": round(statistics.median(raw)),
-        "ratio": round(statistics.median(ratios), 3),
+        "ratio": round(statistics.median(ratios), 5),
         "ratios": [round(ratio, 3) for ratio in ratios],
     }
 
@@ -138,8 +138,8 @@ def compare_costs(ours: Sequence[Cost], other: Sequence[Cost], name: str) -> dic
     return {
         f"{name}_messages_per_second": round(statistics.median(cost.rate for cost in other)),
         f"{name}_cpu_us_per_message": round(statistics.median(cost.cpu_us for cost in other), 2),
-        f"{short}ratio": round(statistics.median(mine.rate / cost.rate for mine, cost in pairs), 3),
-        f"{short}cpu_ratio": round(statistics.median(cost.cpu_us / mine.cpu_us for mine, cost in pairs), 3),
+        f"{short}ratio": round(statistics.median(mine.rate / cost.rate for mine, cost in pairs), 5),
+        f"{short}cpu_ratio": round(statistics.median(cost.cpu_us / mine.cpu_us for mine, cost in pairs), 5),
     }
 
 

@@ -18,6 +18,8 @@ LARGE = 100
 def topic_factory(bootstrap: str, large: list[str] | None = None) -> TopicFactory:
     """Return a function that creates topics on that cluster; `large` gets the names of large ones."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
+    # Each node learns of a topic by itself, and a client may ask any of them.
+    nodes = [AdminClient({"bootstrap.servers": address}) for address in bootstrap.split(",")]
 
     def create(
         name: str = "topic",
@@ -35,7 +37,11 @@ def topic_factory(bootstrap: str, large: list[str] | None = None) -> TopicFactor
             config={"retention.ms": "-1", **(config or {})},
         )
         admin.create_topics([new])[wanted].result(30)
-        wait_until(lambda: _has_leaders(admin, wanted, partitions), what=f"topic {wanted} has its leaders")
+        for node in nodes:
+            wait_until(
+                lambda node=node: _has_leaders(node, wanted, partitions),  # type: ignore[misc]
+                what=f"topic {wanted} has its leaders",
+            )
         if large is not None and partitions >= LARGE:
             large.append(wanted)
         return wanted

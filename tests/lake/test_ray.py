@@ -131,7 +131,8 @@ def test_killed_workers_lose_and_double_nothing(
                 chosen = dice.choice(busy)
                 chosen.send_signal(signal.SIGKILL)
                 killed.append(chosen.pid)
-            stop.wait(dice.uniform(0.05, 0.5))
+                stop.wait(dice.uniform(0.05, 0.5))
+            stop.wait(0.01)
 
     killer = threading.Thread(target=kill_workers)
     killer.start()
