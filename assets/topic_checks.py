@@ -8,7 +8,7 @@ import dagster as dg
 from assets.topics import SPECS, topic_key, topics
 from coinstream.messages import MessageType, type_for_topic
 from coinstream.sampling import newest_records
-from coinstream.topic_schema import Finding, judge
+from coinstream.topic_schema import Finding, check_sample
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
 from resources.admin import AdminResource
 
@@ -28,37 +28,43 @@ CHECKED: Final[dict[str, MessageType]] = {
         dg.AssetCheckSpec(
             "schema",
             asset=topic_key(name),
-            description=f"The newest {SAMPLE:,} messages are valid {kind.name} messages.",
+            description=f"The newest messages, at most {SAMPLE:,}, are valid {kind.name} messages.",
         )
         for name, kind in CHECKED.items()
     ],
     can_subset=True,
 )
 def schema(context: dg.AssetCheckExecutionContext, admin: AdminResource) -> Iterator[dg.AssetCheckResult]:
-    """Read the tail of each selected topic and judge it."""
+    """Check the newest messages of each selected topic."""
     settings = admin.settings()
     for key in sorted(context.selected_asset_check_keys):
         topic = key.asset_key.path[-1]
         records = newest_records(settings, topic, SAMPLE)
-        findings = judge(CHECKED[topic], records)
+        findings = check_sample(CHECKED[topic], records)
         yield dg.AssetCheckResult(
             asset_key=key.asset_key,
             check_name=key.name,
             passed=all(finding.met for finding in findings),
-            description=_summary(findings, len(records)),
+            description=_summary(CHECKED[topic], findings, len(records)),
             metadata={"messages": len(records), "expectations": _table(findings)},
         )
 
 
-def _summary(findings: list[Finding], records: int) -> str:
+def _summary(kind: MessageType, findings: list[Finding], records: int) -> str:
     if not records:
-        return "The topic is empty: there is nothing to judge yet."
-    broken = [finding for finding in findings if not finding.met]
-    if not broken:
-        return f"{records} messages meet all {len(findings)} expectations."
-    return "; ".join(
-        f"not so: {finding.expectation} ({finding.unexpected} of {records} messages)" for finding in broken
-    )
+        return "The topic is empty: there is nothing to check yet."
+    if all(finding.met for finding in findings):
+        return f"{records:,} messages meet all {len(findings)} expectations."
+    readable, *fields = findings
+    sentences = [f"{readable.unexpected:,} of {records:,} messages are not valid {kind.name} messages"]
+    sentences += [readable.examples] if readable.examples else []
+    if readable.met:
+        sentences = [
+            f"{found.expectation} fails in {found.unexpected:,} of {records:,} messages"
+            for found in fields
+            if not found.met
+        ]
+    return ": ".join(sentences)
 
 
 def _table(findings: list[Finding]) -> dg.MetadataValue:

@@ -1,4 +1,4 @@
-"""Whether the newest messages of a topic are what the topic promises, judged by Great Expectations."""
+"""Check with Great Expectations that the newest messages of a topic have the schema of its type."""
 
 from __future__ import annotations
 
@@ -31,16 +31,29 @@ class Finding:
     examples: str
 
 
-def judge(kind: MessageType, records: Sequence[Record]) -> list[Finding]:
-    """Return which fields the sample of a topic violates and meets; an empty sample has no findings."""
+def check_sample(kind: MessageType, records: Sequence[Record]) -> list[Finding]:
+    """Return how a sample of a topic meets each expectation; an empty sample has no findings.
+
+    The first finding counts the records that are not valid messages of the type, each once. The others count
+    fields of the records that are JSON objects of the type: a record that cannot be read lacks no field.
+    """
     if not records:
         return []
+    rows = [_row(kind, record) for record in records]
+    readable, *fields = _suite(kind)
+    comparable = [row for row in rows if kind.discriminator in row]
+    return [*_validated(kind, rows, [readable]), *_validated(kind, comparable, fields)]
+
+
+def _validated(
+    kind: MessageType, rows: Sequence[dict[str, Any]], suite: Sequence[Expectation]
+) -> list[Finding]:
     # Imported here: it takes seconds.
     import great_expectations as gx
     import pandas as pd
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
-    frame = pd.DataFrame([_row(kind, record) for record in records])
+    frame = pd.DataFrame(list(rows))
     for name in (_PROBLEM, *_fields(kind)):
         if name not in frame:
             frame[name] = None
@@ -52,7 +65,7 @@ def judge(kind: MessageType, records: Sequence[Record]) -> list[Finding]:
         .add_batch_definition_whole_dataframe("newest")
         .get_batch({"dataframe": frame})
     )
-    result = batch.validate(gx.ExpectationSuite(kind.name, expectations=_suite(kind)))
+    result = batch.validate(gx.ExpectationSuite(kind.name, expectations=list(suite)))
     return [_finding(each) for each in result.results]
 
 

@@ -6,11 +6,14 @@ import dagster as dg
 import pytest
 from confluent_kafka import OFFSET_END, Producer, TopicPartition
 
+from assets.topic_checks import CHECKED
 from assets.topics import SPECS, topic_key
 from coinstream.client import RedpandaClient
 from coinstream.kafka import admin_client
 from coinstream.messages import Analytics
+from coinstream.sampling import Record
 from coinstream.settings import BrokerSettings
+from coinstream.topic_schema import check_sample
 from tests.orchestration.conftest import Execute
 
 TOPIC = "crypto-analytics"
@@ -55,5 +58,22 @@ def test_good_messages_pass_and_one_bad_record_fails(
     assert bad.flush(30) == 0
     failed = check(provisioned)
     assert not failed.passed
-    assert "every record is a valid analytics message (1 of 21 messages)" in str(failed.description)
-    assert "btcDominance is there" in str(failed.description)
+    assert "1 of 21 messages are not valid analytics messages" in str(failed.description)
+    assert "bad analytics message" in str(failed.description)
+
+
+def test_each_bad_record_is_told_once() -> None:
+    good = (
+        b'{"exchangeId":"a","totalMarketCap":1,"totalVolume":1,"btcDominance":50,'
+        b'"lastUpdated":"2026-01-05T10:00:00Z"}'
+    )
+    bad = [b"not JSON", b"\xff", b"[]", b'{"exchangeId":"a","totalMarketCap":"a lot"}']
+    records = [Record(0, place, None, value, []) for place, value in enumerate([good, *bad])]
+    readable, *fields = check_sample(CHECKED[TOPIC], records)
+    assert (readable.met, readable.unexpected) == (False, 4)
+    # Only the record that is an object of the type can lack fields.
+    assert {found.expectation: found.unexpected for found in fields if not found.met} == {
+        "totalVolume is there": 1,
+        "btcDominance is there": 1,
+        "lastUpdated is there": 1,
+    }
