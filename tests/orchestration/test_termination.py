@@ -14,7 +14,7 @@ from tests.support import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
-TOPICS = ("crypto-level1", "crypto-prices", "crypto-ohlcv", "crypto-feeds.dlq")
+TOPICS = ("crypto-level1", "crypto-prices", "crypto-ohlcv", "crypto-trades", "crypto-feeds.dlq")
 _CONFIG = {"duration_s": 600.0, "speed": 20.0, "loop": True}
 _TERMINATE = "mutation ($id: String!) { terminateRun(runId: $id) { __typename } }"
 _STATUS = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
