@@ -12,7 +12,7 @@ BROKEN_PIPE_CODE: Final = 141
 
 
 class PipeOutput(io.TextIOWrapper):
-    """Standard output that ends the command, with its cleanup, when nobody reads it any more."""
+    """Standard output that ends the command, with its cleanup, when its reader has gone."""
 
     def write(self, text: str, /) -> int:
         """Write text.

@@ -207,7 +207,7 @@ class Assignment:
             self._scheduler.chain(old, state)
 
     def _replace(self, key: PartitionKey, offset: int) -> None:
-        """Begin a partition anew; what is in work of its earlier records ends first and does not count."""
+        """Start a partition again. Work on its earlier records ends first and does not count."""
         old = self.states.pop(key)
         self._scheduler.cancel([old])
         self._keep_busy([old])

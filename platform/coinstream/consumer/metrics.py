@@ -17,7 +17,7 @@ from coinstream.monitoring.metrics import METRICS, Metrics
 log = logging.getLogger("coinstream.consumer")
 
 SAMPLE: Final = 64
-"""Of so many messages of a batch one latency is taken, which stands for all of them."""
+"""One latency is sampled per this many messages of a batch, and counts for all of them."""
 
 
 class ConsumerMetrics:

@@ -38,7 +38,7 @@ class Backlog:
             self.changed.notify_all()
 
     def notify(self) -> None:
-        """Wake whoever waits for a change."""
+        """Wake the threads that wait for a change."""
         with self.changed:
             self.changed.notify_all()
 

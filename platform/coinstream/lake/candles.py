@@ -227,7 +227,7 @@ def _keep(
 
 
 def _others(found: pa.Table, source: CandleSource, touched: Hours) -> pa.Table:
-    """Return the candles in the range of the touched hours that are not computed anew."""
+    """Return the candles in the range of the touched hours that are not computed again."""
     pairs = [(f"{exchange}-{source.suffix}", hour) for exchange, hours in touched.items() for hour in hours]
     computed = pl.DataFrame(
         pairs, schema={"exchange_id": pl.String, "hour": pl.Datetime("us", "UTC")}, orient="row"

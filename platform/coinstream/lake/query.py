@@ -64,7 +64,7 @@ def explain(error: duckdb.Error, lake: Lake) -> str:
     missing = _NO_TABLE.search(str(error))
     if missing is None:
         return str(error)
-    # DuckDB would propose tables of its own catalog, which nobody means here.
+    # DuckDB would propose tables of its own catalog, which do not belong to the lake.
     names = lake.names()
     hint = did_you_mean(missing[1], names) if names else "`coinstream lake land` makes the tables"
     return f"there is no table {missing[1]}; {hint}"

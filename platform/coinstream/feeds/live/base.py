@@ -1,4 +1,4 @@
-"""What all live feeds share: the loop that is driven by whoever takes the messages, and timeouts."""
+"""What all live feeds share: the event loop, driven by the consumer of the messages, and timeouts."""
 
 from __future__ import annotations
 
