@@ -1,13 +1,15 @@
 """Where a platform lives, and who may use it."""
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from coinstream.errors import PlatformError
-from coinstream.stack.paths import HOST, InstancePaths, code_root, first_free_port
+from coinstream.stack.paths import HOST, InstancePaths, code_root, reserve_port
 
 
 def test_a_taken_port_gives_way_to_the_next_free_one() -> None:
@@ -15,7 +17,19 @@ def test_a_taken_port_gives_way_to_the_next_free_one() -> None:
         holder.bind((HOST, 0))
         holder.listen()
         taken = holder.getsockname()[1]
-        assert taken < first_free_port(taken) < taken + 200
+        assert taken < reserve_port(taken) < taken + 200
+
+
+def test_a_reserved_port_is_given_to_nobody_else_before_it_is_used() -> None:
+    first = reserve_port(0)
+    command = [
+        sys.executable,
+        "-c",
+        f"from coinstream.stack.paths import reserve_port; print(reserve_port({first}))",
+    ]
+    other = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert first < other < first + 200
+    assert first < reserve_port(first) < first + 200
 
 
 def test_a_home_is_claimed_once(tmp_path: Path) -> None:

@@ -23,10 +23,10 @@ def explore(
     """Serve the explorer until Ctrl-C. It listens on loopback and asks for the token in its address."""
     from coinstream.settings import HomeSettings
     from coinstream.stack.explorer import explorer_command, explorer_url
-    from coinstream.stack.paths import code_root, first_free_port
+    from coinstream.stack.paths import code_root, reserve_port
 
     home = HomeSettings().home
-    chosen = first_free_port(port)
+    chosen = reserve_port(port)
     command, environment = explorer_command(code_root(), home, host, chosen, os.environ)
     url = explorer_url(home, host, chosen)
     console.print(f"explorer at {url}", soft_wrap=True, markup=False)

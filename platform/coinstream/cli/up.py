@@ -17,7 +17,7 @@ import typer
 from coinstream.cli.output import progress_console
 from coinstream.feeds.registry import DEFAULT, LIVE
 from coinstream.stack.dagster_client import DagsterClient, DagsterClientError
-from coinstream.stack.paths import first_free_port, instance_paths
+from coinstream.stack.paths import instance_paths, reserve_port
 from coinstream.stack.stack import Stack
 
 app = typer.Typer()
@@ -55,7 +55,7 @@ def up(
     where = instance_paths()
     try:
         with _stoppable(), where.claimed() as claim:
-            web_port = first_free_port(port)
+            web_port = reserve_port(port)
             if port and web_port != port:
                 say(f"port {port} is taken; the web UI gets {web_port}")
             platform = Stack(where, say)

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import fcntl
 import os
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Final
 
 import yaml
+from filelock import FileLock, Timeout
 
 from coinstream.errors import PlatformError
 from coinstream.lake.first_hour import remember_first_hour
+from coinstream.local_broker.ports import free_ports, is_free
 from coinstream.settings import HomeSettings
 from coinstream.state_folder import private_folder
 
 HOST: Final = "127.0.0.1"
 _ATTEMPTS: Final = 200
+_reserved: Final[list[FileLock]] = []
 
 
 def code_root() -> Path:
@@ -136,20 +139,29 @@ def instance_paths() -> InstancePaths:
     return InstancePaths(code_root(), HomeSettings().home)
 
 
-def first_free_port(wanted: int) -> int:
-    """Return the port, or the next one that is free; 0 takes any.
+def reserve_port(wanted: int) -> int:
+    """Return the port, or the next one that is free, and keep it from other calls on this machine.
+
+    A page is often served seconds after its port was chosen. Until this process ends, no other call
+    returns the port, also not in another process.
+
+    Args:
+        wanted: the first port to try; 0 takes any.
 
     Raises:
         PlatformError: none of the next two hundred is free.
     """
-    for port in range(wanted, wanted + (_ATTEMPTS if wanted else 1)):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise PlatformError(
-        f"no free port on {HOST} from {wanted} to {wanted + _ATTEMPTS - 1}: choose with --port"
-    )
+    tried = range(wanted, wanted + _ATTEMPTS) if wanted else (free_ports(1)[0] for _ in range(_ATTEMPTS))
+    for port in tried:
+        lock = FileLock(Path(gettempdir()) / f"coinstream-port-{port}.lock")
+        try:
+            lock.acquire(blocking=False)
+        except (Timeout, OSError):
+            # Another process chose it, or its lock belongs to another user.
+            continue
+        if is_free(port):
+            _reserved.append(lock)
+            return port
+        lock.release()
+    where = f"from {wanted} to {wanted + _ATTEMPTS - 1}" if wanted else f"in {_ATTEMPTS} attempts"
+    raise PlatformError(f"no free port on {HOST} {where}: choose one with --port")

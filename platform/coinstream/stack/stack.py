@@ -18,7 +18,7 @@ from coinstream.local_broker.ports import free_ports, is_free
 from coinstream.settings import BrokerSettings, HomeSettings, LakeSettings
 from coinstream.stack import explorer
 from coinstream.stack.dagster_client import DagsterClient
-from coinstream.stack.paths import HOST, InstancePaths, first_free_port
+from coinstream.stack.paths import HOST, InstancePaths, reserve_port
 from coinstream.stack.process import SupervisedProcess
 
 Say = Callable[[str], None]
@@ -55,7 +55,7 @@ class Stack:
             stack.callback(self._stop_children)
             code_port = free_ports(1)[0]
             self._paths.prepare(code_port)
-            docs_port = None if LakeSettings().docs_url else first_free_port(_DOCS_PORT)
+            docs_port = None if LakeSettings().docs_url else reserve_port(_DOCS_PORT)
             if docs_port is not None:
                 self._paths.docs_url = f"http://{HOST}:{docs_port}"
             # Loading Dagster takes the longest: it begins while the broker starts.
@@ -128,7 +128,7 @@ class Stack:
         self._children.append(self._child("data docs", command, self._paths.environment()))
 
     def _start_explorer(self) -> None:
-        port = first_free_port(explorer.PORT)
+        port = reserve_port(explorer.PORT)
         command, environment = explorer.explorer_command(
             self._paths.root, self._paths.home, HOST, port, self._paths.environment()
         )
