@@ -1,8 +1,8 @@
-"""Feeds: market data from recordings, from exchanges and from the simulated exchange.
+"""Read market data from recordings, exchanges and the simulated exchange.
 
-A feed yields small batches of messages; `run_feed` publishes them. Whatever a feed receives either
-becomes messages or is counted with its reason, and what should have become a message but could
-not is kept as a dead letter: nothing is dropped in silence.
+A feed yields small batches of messages, and `run_feed` publishes them. Each frame that a feed receives
+either produces messages or is counted with a reason. Frames that should have produced a message but could
+not be read go to the dead-letter topic.
 """
 
 from coinstream.feeds.base import Feed

@@ -1,4 +1,4 @@
-"""What a feed is."""
+"""Define the interface of a feed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Feed(Protocol):
     """A source of market messages.
 
     Attributes:
-        name: how it is called in `feeds.yaml` and on the command line.
-        exchange: the `exchangeId` of its messages, or of most of them.
-        stats: what became of everything it received.
+        name: name in `feeds.yaml` and on the command line.
+        exchange: `exchangeId` of its messages, or of most of them.
+        stats: counts of received frames by outcome.
     """
 
     name: str
@@ -26,10 +26,10 @@ class Feed(Protocol):
     def messages(self, stop: threading.Event) -> Iterator[Sequence[Message]]:
         """Yield batches until the source ends or `stop` is set.
 
-        A batch may be empty: a feed that waits yields one at least every quarter of a second, so
-        that its caller can look at the clock. Closing the iterator closes every connection.
+        A batch may be empty: a waiting feed yields one at least every 250 ms, so that the caller can check
+        its deadline. Closing the iterator closes every connection.
 
         Raises:
-            FeedError: the source cannot be read at all. Names the feed.
+            FeedError: the source cannot be read; the message names the feed.
         """
         ...

@@ -1,4 +1,4 @@
-"""List the exchanges that the platform knows by name, without importing their clients."""
+"""List the names of the known exchanges without importing their clients."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def exchange_names() -> frozenset[str]:
 
 
 def require_exchanges(names: list[str]) -> None:
-    """Make sure that exchanges are known.
+    """Check that all exchange names are known.
 
     Raises:
-        TopicError: one is not. Names it, and those that are spelled much the same.
+        TopicError: a name is unknown; the message suggests similar names.
     """
     known = exchange_names()
     for name in names:
@@ -34,7 +34,7 @@ def require_exchanges(names: list[str]) -> None:
 
 
 def _ccxt_names() -> set[str]:
-    """Return the modules of ccxt's exchanges: importing ccxt takes seconds."""
+    """Return the names of ccxt's exchange modules without importing ccxt, which takes seconds."""
     found = find_spec("ccxt")
     folders = [Path(folder) for folder in found.submodule_search_locations or ()] if found else []
     return {path.stem for folder in folders for path in (folder / "async_support").glob("[a-z]*.py")}

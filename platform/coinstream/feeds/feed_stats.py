@@ -1,4 +1,4 @@
-"""What became of the frames a feed received: counted by reason, faults kept as dead letters."""
+"""Count the frames of a feed by outcome and keep faulty frames as dead letters."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 MAX_DEAD_LETTERS: Final = 10_000
-"""Dead letters kept until the runner takes them. A feed that reaches this stops with an error."""
+"""Dead letters kept until the runner publishes them. A feed stops with an error at this limit."""
 DEAD_LETTER_SAMPLE: Final = 65_536
-"""Bytes of a faulty frame that a dead letter keeps."""
+"""Maximum bytes of a faulty frame in its dead letter."""
 
 
 class Reason(StrEnum):
-    """Why a frame, or an entry of one, did not become a message."""
+    """Reason why a frame, or an entry of a frame, produced no message."""
 
     SENT = "sent by the client"
     OPENED = "connection opened"
@@ -46,7 +46,7 @@ class Reason(StrEnum):
 
     @property
     def is_fault(self) -> bool:
-        """Whether the frame should have become a message: it goes to the dead letters."""
+        """Return whether the frame should have produced a message, so that it becomes a dead letter."""
         return self in _FAULTS
 
 
@@ -59,7 +59,7 @@ _KEPT_ONCE: Final = frozenset({Reason.UNKNOWN, Reason.UNKNOWN_SYMBOL})
 
 
 class Anomaly(StrEnum):
-    """A remarkable thing about a message that was produced all the same."""
+    """Anomaly of a published message or of its connection."""
 
     CROSSED = "crossed book (bid above ask)"
     LOCKED = "locked book (bid equals ask)"
@@ -74,7 +74,7 @@ class Anomaly(StrEnum):
 
 
 class DeadLetter(NamedTuple):
-    """A frame that could not become a message, with the reason."""
+    """A frame that could not be converted to a message, with the reason."""
 
     exchange: str
     received_ns: int
@@ -85,18 +85,19 @@ class DeadLetter(NamedTuple):
 
 @dataclass
 class FeedStats:
-    """Counts of one feed. `frames` = frames that gave messages + frames that were rejected.
+    """Counts of one feed. `frames` is the sum of `accepted` and `rejected`.
 
     Attributes:
         frames: frames (or lines of a recording) received.
-        accepted: frames that gave at least one message.
+        accepted: frames that produced at least one message.
         rejected: frames without a message, by reason.
-        entries: entries of accepted frames that gave no message, by reason.
-        flags: remarkable messages and events, by kind.
-        dead: dead letters that the runner has not taken yet.
-        kept_once: unknown symbols and kinds of frames that have a dead letter already.
-        trouble: what kept a live feed from its source last; None while all is well.
-        clock_ahead_ms: how far the exchange's clock runs ahead of this machine's; None: not measured.
+        entries: entries of accepted frames that produced no message, by reason.
+        flags: anomalies of messages and connections, by kind.
+        dead: dead letters that the runner has not published yet.
+        kept_once: unknown symbols and frame kinds that already have a dead letter.
+        trouble: last connection error of a live feed; None while it is connected.
+        clock_ahead_ms: offset of the exchange's clock, positive when it is ahead of this machine's; None
+            if not measured.
     """
 
     frames: int = 0
@@ -111,23 +112,23 @@ class FeedStats:
 
     @property
     def is_balanced(self) -> bool:
-        """Whether every frame is accounted for."""
+        """Return whether every frame was accepted or rejected."""
         return self.frames == self.accepted + self.rejected.total()
 
     @property
     def is_full(self) -> bool:
-        """Whether no more dead letters may pile up."""
+        """Return whether the limit of unpublished dead letters is reached."""
         return len(self.dead) >= MAX_DEAD_LETTERS
 
     def refuse(self, reason: Reason) -> None:
-        """Count a frame that is no concern of the parser."""
+        """Count a frame that the parser does not process."""
         self.frames += 1
         self.rejected[reason] += 1
 
     def bury(self, letter: DeadLetter) -> None:
         """Keep a faulty frame for the dead-letter topic.
 
-        Of an unknown symbol or an unknown kind of frame only the first one is kept. All are counted.
+        Only the first frame of an unknown symbol or kind is kept; all are counted.
         """
         if letter.reason in _KEPT_ONCE and letter.detail:
             told = (letter.reason, letter.detail)
@@ -138,7 +139,7 @@ class FeedStats:
         self.dead.append(letter._replace(payload=letter.payload[:DEAD_LETTER_SAMPLE]))
 
     def take_dead(self) -> list[DeadLetter]:
-        """Hand over the dead letters gathered so far."""
+        """Return the unpublished dead letters and clear the list."""
         return [self.dead.popleft() for _ in range(len(self.dead))]
 
 

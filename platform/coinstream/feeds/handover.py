@@ -1,4 +1,4 @@
-"""How a run takes a feed over: keep what comes, then go on where the run before has stopped."""
+"""Take over a feed from a running process: buffer messages, then continue after its checkpoint."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from coinstream.feeds.lease import LOOK_EVERY_S, FeedLease
 from coinstream.messages import Level1, Message
 
 MAX_KEPT: Final = 200_000
-"""Messages a successor keeps. Older ones are let go: whoever holds the lease is publishing them."""
+"""Maximum messages in a successor's buffer. Older ones are dropped: the lease holder publishes them."""
 OVERLAP_S: Final = 1.0
-"""How long a successor has received before it says that it is ready."""
+"""Seconds that a successor receives messages before it signals that it is ready."""
 
 
 def under_lease(
@@ -26,7 +26,11 @@ def under_lease(
     on_held: Callable[[], None],
     overlap_s: float = OVERLAP_S,
 ) -> Iterator[Sequence[Message]]:
-    """The batches that this run may publish: from when it holds the lease until a successor is ready."""
+    """Yield the batches that this run may publish.
+
+    Batches are buffered, and empty ones yielded, until the run holds the lease. The iterator ends when a
+    successor is ready.
+    """
     if not lease.is_held:
         kept: deque[Message] = deque(maxlen=MAX_KEPT)
         since: float | None = None
@@ -60,12 +64,12 @@ def under_lease(
 
 
 def market_of(message: Message) -> str:
-    """What a note goes by: the kind of message, the exchange and the symbol."""
+    """Return the checkpoint key of a message: its type, exchange and symbol."""
     return f"{type(message).__name__}|{message.exchange_id}|{getattr(message, 'symbol', '')}"
 
 
 def identity(message: Message) -> str:
-    """What two runs see alike in the same message: all but the moment at which each received it."""
+    """Return the fields of a message that do not depend on the run: all but the receipt time."""
     fields = msgspec.structs.asdict(message)
     if isinstance(message, Level1):
         received = fields.pop("last_updated")
@@ -75,15 +79,15 @@ def identity(message: Message) -> str:
 
 
 def note_of(last: Iterable[Message]) -> dict[str, str]:
-    """The note that a holder leaves."""
+    """Return a checkpoint: the identity of the last message of each market."""
     return {market_of(message): identity(message) for message in last}
 
 
 def beyond(kept: Iterable[Message], note: dict[str, str] | None) -> list[Message]:
-    """What was kept, from after the message that the note names, for each market by itself.
+    """Return the buffered messages that follow the checkpoint, market by market.
 
-    A market whose noted message is not among them is published whole, and one that quoted the same twice from
-    after the first time: rather a message twice than one missing.
+    Delivery is at least once. If the checkpoint's message of a market is not in the buffer, all of the
+    market's messages are returned; if it occurs more than once, those after its first occurrence.
     """
     kept = list(kept)
     if not note:

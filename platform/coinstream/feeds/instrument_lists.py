@@ -1,4 +1,4 @@
-"""Read and write the instrument lists that ship with the package, and split joined names that no list has.
+"""Read and write the packaged instrument lists, and split joined names that are in no list.
 
 One file per exchange: gzip-compressed JSON lines, each the non-default fields of one instrument.
 `scripts/instruments.py` builds them from the exchanges' own REST replies.
@@ -37,7 +37,7 @@ class _Row(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
 
 
 class Currencies(NamedTuple):
-    """Currencies of all packaged lists: those that any market has, and those that prices are quoted in."""
+    """Currencies of all packaged lists: all currencies, and those used as quote currency."""
 
     all: frozenset[str]
     quotes: frozenset[str]
@@ -47,7 +47,7 @@ _rows: Final = msgspec.json.Decoder(_Row)
 
 
 def packaged(exchange: str) -> InstrumentList:
-    """Return the packaged list of an exchange; an empty one where none ships.
+    """Return the packaged list of an exchange, or an empty one if there is none.
 
     Raises:
         FeedError: the file is damaged.
@@ -56,12 +56,12 @@ def packaged(exchange: str) -> InstrumentList:
 
 
 def exchanges_with_lists() -> list[str]:
-    """Return the exchanges whose list ships with the package."""
+    """Return the exchanges that have a packaged list."""
     return sorted(path.name.removesuffix(_SUFFIX) for path in FOLDER.glob(f"*{_SUFFIX}"))
 
 
 def encode(instruments: Iterable[Instrument]) -> bytes:
-    """Return the contents of a list file, the same for the same instruments."""
+    """Return the contents of a list file; equal instruments give equal bytes."""
     rows = {instrument.id: _row(instrument) for instrument in instruments}
     lines = [msgspec.json.encode(_trimmed(rows[identity])) for identity in sorted(rows)]
     return gzip.compress(b"\n".join(lines), 9, mtime=0)
@@ -88,14 +88,14 @@ def currencies() -> Currencies:
 
 
 def split_uniquely(joined: str, instruments: InstrumentList) -> tuple[str, str] | None:
-    """Split a joined name such as `BTCUSDT` into base and quote where only one split is possible.
+    """Split a joined name such as `BTCUSDT` into base and quote if only one split is possible.
 
     The name must end in exactly one of the quote currencies of all lists, that currency must be a
     quote of this exchange, and the base must be a known currency. `ARBUSD` is not split: it may be
     ARB/USD or AR/BUSD.
 
     Returns:
-        Base and quote, or None where the split is not certain.
+        Base and quote, or None if the split is ambiguous.
     """
     known, upper = currencies(), joined.upper()
     ends = [quote for quote in known.quotes if upper.endswith(quote) and len(upper) > len(quote)]
@@ -107,7 +107,7 @@ def split_uniquely(joined: str, instruments: InstrumentList) -> tuple[str, str] 
 
 
 def split_listed(joined: str, exchange: str) -> tuple[str, str] | None:
-    """Split a joined name by the exchange's packaged list, else where only one split is possible."""
+    """Split a joined name by the exchange's packaged list, else by `split_uniquely`."""
     listed = packaged(exchange)
     upper = joined.upper()
     found = {(one.base, one.quote) for one in listed if one.kind == "spot" and one.base + one.quote == upper}

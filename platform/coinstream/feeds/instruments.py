@@ -1,8 +1,8 @@
-"""Instruments of an exchange: which market a name on the wire means, and how its contracts count.
+"""Map an exchange's instrument names to unified symbols and contract sizes.
 
-A name such as `ADAEUR` says nothing by itself: only the exchange's own list tells where the base currency
-ends. Each adapter reads the list from the exchange's REST reply into `Instrument`s. A live feed requests
-the list when it starts; a recording uses the list that ships with the package and the replies it holds.
+A name such as `ADAEUR` is ambiguous without the exchange's instrument list. Each adapter converts the list
+from the exchange's REST reply into `Instrument`s. A live feed requests the list at start; a recording uses
+the packaged list and the REST replies in the recording.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, Literal
 import msgspec
 
 Kind = Literal["spot", "swap", "future", "option", "index", "other"]
-"""What an instrument is. `swap` is a perpetual contract; `other` covers combos and strategies."""
+"""Kind of instrument. `swap` is a perpetual contract; `other` covers combos and strategies."""
 
 DOLLARS: Final = frozenset(
     (
@@ -29,19 +29,19 @@ class Instrument(msgspec.Struct, frozen=True, gc=False):
     """One market of an exchange.
 
     Attributes:
-        id: the exchange's own name, as frames carry it.
-        symbol: unified as ccxt writes it: `BTC/USDT`, `BTC/USDT:USDT`, `BTC/USD:BTC-240628`,
+        id: the exchange's own name, as in frames.
+        symbol: unified symbol in ccxt's form: `BTC/USDT`, `BTC/USDT:USDT`, `BTC/USD:BTC-240628`,
             `BTC/USD:BTC-240628-50000-C`.
-        base: currency that sizes are counted in.
-        quote: currency that prices are in.
+        base: currency of sizes.
+        quote: currency of prices.
         kind: see `Kind`.
-        settle: currency that a derivative settles in; empty for spot.
-        contract_size: what one contract is worth: base currency for a linear contract, quote currency for
-            an inverse one. 1 where sizes are in base currency already.
-        inverse: whether a contract is worth a fixed amount of the quote currency.
-        price_currency: currency of the numbers in frames where it is not the quote (Deribit's and OKX's
-            inverse options are priced in the base currency); empty where it is the quote.
-        active: whether the exchange trades it now.
+        settle: settlement currency of a derivative; empty for spot.
+        contract_size: size of one contract, in base currency if linear, in quote currency if inverse; 1
+            if the exchange reports sizes in base currency.
+        inverse: whether a contract is a fixed amount of the quote currency.
+        price_currency: currency of prices in frames if it differs from the quote (inverse options of
+            Deribit and OKX are priced in the base currency); else empty.
+        active: whether the instrument is currently traded.
     """
 
     id: str
@@ -57,14 +57,14 @@ class Instrument(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_in_dollars(self) -> bool:
-        """Whether its prices are in dollars or a dollar stablecoin."""
+        """Return whether prices are in US dollars or a dollar stablecoin."""
         return (self.price_currency or self.quote) in DOLLARS
 
     def base_size(self, contracts: float, price: float) -> float | None:
-        """Return the size in base currency of a number of contracts traded at a price.
+        """Convert a number of contracts at a price to a size in base currency.
 
         Returns:
-            None where an inverse contract has no price to convert with.
+            The size, or None if the contract is inverse and the price is missing.
         """
         if not self.inverse:
             return contracts * self.contract_size
@@ -72,7 +72,7 @@ class Instrument(msgspec.Struct, frozen=True, gc=False):
 
 
 def spot(identity: str, base: str, quote: str, *, active: bool = True) -> Instrument:
-    """Return a spot market, with the currencies under their common names (`XBT` is `BTC`)."""
+    """Return a spot market with normalized currency names (`XBT` becomes `BTC`)."""
     base, quote = currency(base), currency(quote)
     return Instrument(identity, f"{base}/{quote}", base, quote, active=active)
 
@@ -121,7 +121,7 @@ _ALIASES: Final = {"XBT": "BTC", "XDG": "DOGE"}
 
 
 def currency(code: str) -> str:
-    """Return the common upper-case name of a currency. Adapters translate their own names before."""
+    """Return the common upper-case name of a currency. Adapters translate exchange-specific names first."""
     upper = code.upper()
     return _ALIASES.get(upper, upper)
 
@@ -129,8 +129,8 @@ def currency(code: str) -> str:
 class InstrumentList:
     """The instruments of one exchange, by the name in frames and by unified symbol.
 
-    Names are looked up as they are, then in upper case, since some exchanges write `btcusdt` in frames and
-    `BTCUSDT` in their list.
+    Lookups try the exact name, then upper case: some exchanges write `btcusdt` in frames and `BTCUSDT` in
+    their list.
     """
 
     def __init__(self, instruments: Iterable[Instrument] = ()) -> None:
@@ -141,7 +141,7 @@ class InstrumentList:
 
     @property
     def quotes(self) -> frozenset[str]:
-        """Currencies that the exchange quotes prices in."""
+        """Return the quote currencies of the exchange."""
         if self._quotes is None:
             self._quotes = frozenset(instrument.quote for instrument in self)
         return self._quotes
@@ -152,7 +152,7 @@ class InstrumentList:
         return all(instrument.kind == "spot" for instrument in self)
 
     def add(self, instruments: Iterable[Instrument]) -> None:
-        """Add instruments; a newer entry of the same name replaces the older one."""
+        """Add instruments; an entry of the same name is replaced."""
         self._quotes = None
         for instrument in instruments:
             self._by_id[instrument.id] = instrument
@@ -160,12 +160,12 @@ class InstrumentList:
             self._by_symbol[instrument.symbol] = instrument
 
     def get(self, identity: str) -> Instrument | None:
-        """Return the instrument that a frame names, or None where the list does not have it."""
+        """Return the instrument with an exchange's name, or None if it is not listed."""
         found = self._by_id.get(identity)
         return found if found is not None else self._by_id.get(identity.upper())
 
     def of_symbol(self, symbol: str) -> Instrument | None:
-        """Return the instrument of a unified symbol, or None."""
+        """Return the instrument of a unified symbol, or None if it is not listed."""
         return self._by_symbol.get(symbol)
 
     def __iter__(self) -> Iterator[Instrument]:

@@ -1,15 +1,16 @@
-"""Only one run of a feed produces at a time, and the next one takes over without a gap.
+"""Restrict each feed to one producing run, and hand it to a successor without a gap.
 
-A lease is two lock files and a note under `<home>/leases`. The kernel frees a lock when its process dies,
-whatever the cause, so no clock decides who holds a lease and a dead holder blocks nobody.
+A lease consists of two lock files and a checkpoint under `<home>/leases`. The kernel releases the locks when
+their process ends for any reason, so a lease needs no timeout.
 
-1. The holder produces. A second run is refused, or, when it was started to take over, becomes the successor:
-   it connects, keeps what it receives, and says that it is ready.
-2. The holder sees that, stops, flushes, leaves a note of the last message of each market, and lets go.
-3. The successor publishes what it has kept beyond that note, and goes on.
+1. The holder publishes. A second run is refused unless it was started to take over. Such a successor
+   connects, buffers messages and signals that it is ready.
+2. The holder stops, flushes, writes the last message of each market as a checkpoint, and releases the
+   lease.
+3. The successor publishes its buffered messages after the checkpoint and continues.
 
-The locks hold between processes of one machine, or of machines that share a file system whose `flock` does.
-On a cluster without one, run each feed from one orchestrator with a concurrency pool of size 1.
+The locks work between processes of one machine, and between machines with a shared file system that supports
+`flock`. Otherwise run each feed from one orchestrator with a concurrency pool of size 1.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ import psutil
 from coinstream.errors import FeedError
 
 LOOK_EVERY_S: Final = 0.05
-"""How often a holder looks for a successor, and a successor for the lease."""
+"""Seconds between a holder's checks for a successor, and a successor's attempts to acquire the lease."""
 
 
 class LeaseError(FeedError):
-    """The lease of a feed is held by another run. Names the feed and the process."""
+    """The lease of a feed is held by another run; the message names the feed and the process."""
 
 
 class _Holder(msgspec.Struct):
@@ -46,12 +47,12 @@ class FeedLease:
     """The right to produce one feed.
 
     Args:
-        folder: where leases lie; the same for all runs.
-        feed: the feed's name.
-        take_over: wait as successor when another run holds the lease, instead of being refused.
+        folder: folder of the leases; the same for all runs.
+        feed: name of the feed.
+        take_over: wait as successor if another run holds the lease, instead of raising `LeaseError`.
 
     Attributes:
-        token: counts the holders of this lease; higher than that of any run before. 0 until it is held.
+        token: fencing token, one higher than that of the previous holder; 0 until the lease is held.
     """
 
     def __init__(self, folder: Path, feed: str, *, take_over: bool = False) -> None:
@@ -66,7 +67,7 @@ class FeedLease:
 
     @property
     def is_held(self) -> bool:
-        """Whether this run may produce."""
+        """Return whether this run holds the lease and may publish."""
         return self._lock is not None
 
     def __enter__(self) -> Self:
@@ -79,10 +80,10 @@ class FeedLease:
         self.release()
 
     def open(self) -> None:
-        """Take the lease, or become the successor of who holds it.
+        """Acquire the lease, or become the successor of its holder.
 
         Raises:
-            LeaseError: another run holds it and this one shall not take over, or has a successor already.
+            LeaseError: another run holds the lease and `take_over` is false, or a successor already waits.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         if self.try_acquire():
@@ -102,7 +103,11 @@ class FeedLease:
         self._path("ready").unlink(missing_ok=True)
 
     def try_acquire(self) -> bool:
-        """Take the lease if nobody holds it; whether it is held now."""
+        """Acquire the lease if it is free.
+
+        Returns:
+            Whether this run holds the lease now.
+        """
         if self._lock is None:
             self._lock = _locked(self._path("lock"))
             if self._lock is None:
@@ -116,11 +121,15 @@ class FeedLease:
     # The successor
 
     def say_ready(self) -> None:
-        """Ask the holder to let go."""
+        """Signal to the holder that this successor is ready."""
         self._path("ready").touch()
 
     def take_note(self) -> dict[str, str] | None:
-        """What the holder before published last, by market; None when it died without a word."""
+        """Read and delete the checkpoint of the previous holder.
+
+        Returns:
+            The last message of each market, or None if the holder ended without a checkpoint.
+        """
         path = self._path("note")
         try:
             return msgspec.json.decode(path.read_bytes(), type=dict[str, str])
@@ -133,7 +142,7 @@ class FeedLease:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether a successor is ready. Looks at most every `LOOK_EVERY_S`."""
+        """Return whether a successor is ready, checking at most every `LOOK_EVERY_S`."""
         now = time.monotonic()
         if self._lock is None or now - self._looked < LOOK_EVERY_S:
             return False
@@ -143,13 +152,13 @@ class FeedLease:
         orphaned = _locked(self._path("next"))
         if orphaned is None:
             return True
-        # It has died since: its word stands for nobody.
+        # The lock is free: the successor has died, and its signal is stale.
         self._path("ready").unlink(missing_ok=True)
         orphaned.close()
         return False
 
     def release(self, note: Mapping[str, str] | None = None) -> None:
-        """Let go, with a note for the successor. What was produced must have been acknowledged."""
+        """Release the lease with a checkpoint for the successor. Flush all messages before."""
         if self._lock is not None:
             if note is not None:
                 _write(self._path("note"), dict(note))
@@ -194,7 +203,7 @@ def _locked(path: Path) -> IO[bytes] | None:
 
 
 def _write(path: Path, value: Any) -> None:
-    """All or nothing, also for who reads at the same moment."""
+    """Write atomically, so that a concurrent reader sees the old or the new content."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.write_bytes(msgspec.json.encode(value))
     draft.replace(path)

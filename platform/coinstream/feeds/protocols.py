@@ -1,4 +1,4 @@
-"""Choose the parser of a recording: by its addresses, by its exchange, or by what its frames look like."""
+"""Choose the parser of a recording by its URLs, its exchange, or the content of its frames."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from coinstream.feeds.parsers.base import Frame, Parser
 from coinstream.suggestions import did_you_mean
 
 SAMPLE: Final = 400
-"""Frames that are tried with every parser where a recording has no addresses."""
+"""Number of frames tried with every parser if a recording has no URLs."""
 _COINGECKO: Final = re.compile(r"/api/v3/(global|coins/|simple/)")
-"""Paths that only CoinGecko's interface has; its recordings name no host."""
+"""Paths of CoinGecko's REST API, whose recordings contain no host."""
 _UNREAD: Final = frozenset({Reason.MALFORMED, Reason.BAD_VALUE, Reason.UNKNOWN, Reason.REFUSED})
 
 
@@ -40,8 +40,8 @@ def new_parser(
 
     Args:
         exchange: the exchange id.
-        instruments: resolves the names in frames; by default the packaged list.
-        types: message types wanted; None for all.
+        instruments: instruments that frames refer to; by default the packaged list.
+        types: message types to produce; None for all.
 
     Raises:
         FeedError: the exchange has no parser.
@@ -57,7 +57,7 @@ def new_parser(
 
 
 def exchange_of(url: str) -> str | None:
-    """Return the exchange behind an address, or None where it is not known."""
+    """Return the exchange of a URL, or None if its host is unknown."""
     scheme, _, rest = url.partition("://")
     host = rest.partition("/")[0].partition(":")[0]
     if scheme == "lean":
@@ -71,7 +71,7 @@ def exchange_of(url: str) -> str | None:
 
 
 def identify(frames: Iterable[Frame]) -> list[str]:
-    """Return the exchanges whose parser reads most of the frames: none, one, or several that tie."""
+    """Return the exchanges whose parsers read the most frames: none, one, or several in a tie."""
     sample = list(islice(frames, SAMPLE))
     scores = {name: _score(name, sample) for name in known_exchanges()}
     readers = {name: score for name, score in scores.items() if score.messages}

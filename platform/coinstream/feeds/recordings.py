@@ -38,7 +38,7 @@ _CONFIGURATION: Final = b"configuration: "
 
 
 class Line(NamedTuple):
-    """One line of a recording: a frame, and for a line that holds none the reason."""
+    """One line of a recording: a frame, or the reason why the line contains none."""
 
     frame: Frame
     reason: Reason | None = None
@@ -48,7 +48,8 @@ def read(path: Path) -> Iterator[Line]:
     """Yield the lines of a recording in file order.
 
     Raises:
-        FeedError: the file is missing, unreadable, or its compression is damaged. Names the line.
+        FeedError: the file is missing, unreadable, or its compression is damaged; the message names the
+            line.
     """
     number = 0
     try:
@@ -72,11 +73,11 @@ def read(path: Path) -> Iterator[Line]:
 
 
 def exchange_in(path: Path) -> str:
-    """Return the exchange of a recording: by its addresses, else by what its frames look like.
+    """Return the exchange of a recording by its URLs, else by the content of its frames.
 
     Raises:
-        FeedError: its addresses name two exchanges, or the frames fit none or several. The error
-            names the candidates.
+        FeedError: the URLs belong to two exchanges, or the frames fit none or several; the message names
+            the candidates.
     """
     frames = []
     for line in read(path):
@@ -122,7 +123,7 @@ def _line(raw: bytes, last_ns: int) -> Line | None:
 
 
 def _unquoted(payload: bytes) -> bytes:
-    """Return the bytes of a frame that is written as a Python literal, as binary frames are."""
+    """Return the bytes of a frame; binary frames are recorded as Python literals."""
     if not payload.startswith(_BYTES):
         return payload
     try:
@@ -156,7 +157,7 @@ def _archive(path: Path) -> Iterator[Line]:
 
 
 def _bar(row: bytes, midnight_ns: int | None, url: str) -> Line:
-    """A bar came to be known at the end of its minute."""
+    """Return a line of a minute bar, with the end of its minute as receipt time."""
     since_midnight = row.partition(b",")[0]
     if midnight_ns is None or not since_midnight.isdigit():
         return Line(Frame(midnight_ns or 0, row, url), Reason.MALFORMED)
@@ -180,13 +181,13 @@ def market_of(path: Path) -> str:
 
 
 def tell_address(parser: Parser, url: str | None) -> None:
-    """Tell a parser the address of the connection whose frames follow, where it makes use of it."""
+    """Pass the URL of the connection to a parser that depends on it."""
     if url is not None and isinstance(parser, ExchangeParser):
         parser.opened(url)
 
 
 def parser_for(path: Path, exchange: str, instruments: InstrumentList | None = None) -> Parser:
-    """Return a new parser for a recording. The form of the file decides before its exchange.
+    """Return a new parser for a recording. The format of the file takes precedence over its exchange.
 
     Raises:
         FeedError: the exchange has no parser, or the file cannot be read.

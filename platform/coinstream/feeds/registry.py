@@ -1,4 +1,4 @@
-"""Feeds by name: what `feeds.yaml` says, opened."""
+"""Open feeds by their name in `feeds.yaml`."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from coinstream.suggestions import did_you_mean
 
 _VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
 LIVE: Final = "live"
-"""The value of FEEDS in the environment with which the real exchanges are the default."""
+"""Value of the environment variable FEEDS that makes a real exchange the default feed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a run may ask of a feed.
+    """Options of one run of a feed.
 
     Attributes:
-        speed: of a replay: 1 as it happened, N times faster, None as fast as possible. A simulated
-            exchange that starts with its feed quotes N times as often; None leaves its rate.
-        loop: a replay starts over at its end.
-        rebase: a replay's times are moved to now.
-        exchange: whose frames a recording holds, where it does not tell.
-        shard: only this part of the feed's symbols.
+        speed: speed of a replay as a multiple of real time; None replays as fast as possible. A simulated
+            exchange that starts with its feed multiplies its rate; None leaves the rate unchanged.
+        loop: restart a replay at its end.
+        rebase: shift a replay's times to now.
+        exchange: exchange of a recording whose frames do not identify it.
+        shard: run only this shard of the feed's symbols.
     """
 
     speed: float | None = 1.0
@@ -66,22 +66,22 @@ class FeedEntry:
 
 
 def sample_path(name: str) -> Path:
-    """Where a packaged recording lies."""
+    """Return the path of a packaged recording."""
     return Path(str(resources.files("coinstream.feeds") / "data" / name))
 
 
 def entries(config: FeedsConfig | None = None) -> dict[str, FeedEntry]:
-    """Every feed that can be run by name.
+    """Return every feed that can be run by name.
 
     Raises:
-        SettingsError: a `feeds.yaml` is not right. Names file and line.
+        SettingsError: a `feeds.yaml` is invalid; the message names file and line.
     """
     feeds = (config or load()).feeds
     return {name: _entry(name, spec) for name, spec in feeds.items()}
 
 
 def default_feed() -> str:
-    """The feed that is run when none is named: the simulated exchange; with FEEDS=live a real one.
+    """Return the default feed: the simulated exchange, or a real one with FEEDS=live.
 
     Raises:
         SettingsError: as `entries`.
@@ -91,7 +91,7 @@ def default_feed() -> str:
 
 
 def parts_of(name: str) -> tuple[str, ...]:
-    """The feeds that a name of `feeds.yaml` stands for: its shards, else itself.
+    """Return the feeds of a name in `feeds.yaml`: its shards, or the feed itself.
 
     Raises:
         SettingsError: as `entries`.
@@ -100,10 +100,10 @@ def parts_of(name: str) -> tuple[str, ...]:
 
 
 def open_feed(name: str, options: Options | None = None) -> Feed:
-    """The feed of that name, or a replay of the recording at that path.
+    """Open the feed of a name, or a replay of the recording at a path.
 
     Raises:
-        FeedError: there is neither; or the recording cannot be read, or the shard has no symbols.
+        FeedError: neither exists, the recording cannot be read, or the shard has no symbols.
         SettingsError: as `entries`.
     """
     options = options or Options()
@@ -223,10 +223,10 @@ def _simulated(name: str, spec: SimulatedSpec, options: Options) -> Feed:
 
 
 def _expanded(feed: str, value: Any) -> Any:
-    """Replace `${NAME}` by the environment's value, at any depth: keys do not belong into a file.
+    """Replace `${NAME}` by the environment variable at any depth, so that files contain no secrets.
 
     Raises:
-        FeedError: a variable is not set. Names it.
+        FeedError: a variable is not set; the message names it.
     """
     if isinstance(value, str):
         missing = [name for name in _VARIABLE.findall(value) if name not in os.environ]

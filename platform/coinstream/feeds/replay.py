@@ -1,4 +1,4 @@
-"""Replay of recordings: the same frames through the same parsers as live, at any speed."""
+"""Replay recordings at any speed through the parsers of the live feeds."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from coinstream.feeds.time_shift import rebased
 from coinstream.messages import Message
 
 BATCH: Final = 500
-"""Messages in a batch at most."""
+"""Maximum messages per batch."""
 _PATIENCE_S: Final = 0.25
 _SAME_SESSION_NS: Final = 3_600_000_000_000
 _WORTH_WAITING_NS: Final = 1_000_000
 
 
 class ReplayFeed:
-    """Messages from recorded sessions of one exchange.
+    """Replay of recorded sessions of one exchange.
 
     Args:
         paths: recordings; several are merged by receipt time.
-        speed: 1 replays as it happened, N as many times faster, None as fast as possible.
-        name: the feed's name; by default that of the first recording.
-        exchange: whose frames these are; by default what the recording tells.
-        loop: start over at the end instead of ending.
-        rebase: move all times so that a message is received when it is replayed. Distances
-            between exchange time and receipt stay. Without it times stay as recorded, and topics
-            with a time-based retention drop old messages.
+        speed: multiple of real time; None replays as fast as possible.
+        name: name of the feed; by default that of the first recording.
+        exchange: exchange of the frames; by default detected from the recording.
+        loop: restart at the end.
+        rebase: shift all times so that each message is received when it is replayed. The difference
+            between exchange time and receipt time stays. Without it times stay as recorded, and topics
+            with time-based retention delete old messages.
 
     Raises:
-        FeedError: a recording cannot be read, or does not tell its exchange.
+        FeedError: a recording cannot be read, or its exchange cannot be detected.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class ReplayFeed:
             if stop.is_set():
                 break
             if line.reason is Reason.OPENED and path in opened:
-                # What was remembered of the connection before does not hold for a new one.
+                # A new connection starts without the state of the previous one.
                 parser, address = recordings.parser_for(path, self.exchange, instruments), None
             if line.reason is Reason.OPENED or path not in opened:
                 opened[path] = line.frame.url if line.reason is Reason.OPENED else None
@@ -101,7 +101,7 @@ class ReplayFeed:
         yield batch
 
     def _merged(self) -> Iterator[_Due]:
-        """All lines by receipt time. Recordings of other days are moved to begin with the first."""
+        """Yield all lines by receipt time. Recordings of other days are shifted to the start of the first."""
         start_ns = _first_ns(self._paths[0])
         recorded = [_timed(path, start_ns, align=self._rebase) for path in self._paths]
         return heapq.merge(*recorded, key=lambda due: due.at_ns)
@@ -128,7 +128,7 @@ class ReplayFeed:
         return [rebased(message, shift_us) for message in parsed.messages]
 
     def _listed(self, frame: Frame) -> list[Instrument] | None:
-        """Return the instruments of a REST reply in the recording; None where it lists none."""
+        """Return the instruments of a REST reply in the recording, or None if it lists none."""
         adapter = adapters().get(self.exchange)
         if adapter is None or not adapter.lists_instruments(frame.url or ""):
             return None
@@ -162,7 +162,7 @@ def _timed(path: Path, start_ns: int, *, align: bool) -> Iterator[_Due]:
 
 
 class _Pace:
-    """When a recorded moment is due, counted from the first one."""
+    """Map recorded times to due times, relative to the first one."""
 
     def __init__(self, speed: float | None) -> None:
         self._speed = speed

@@ -1,4 +1,4 @@
-"""Define what a run of a feed reports, and while it runs."""
+"""Define the progress and the final report of a feed run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Quantiles:
-    """A distribution of milliseconds."""
+    """Quantiles of a distribution, in milliseconds."""
 
     p50_ms: float
     p99_ms: float
@@ -17,7 +17,7 @@ class Quantiles:
 
     @classmethod
     def of(cls, samples: Iterable[float]) -> Quantiles | None:
-        """Of these samples; None when there are none."""
+        """Return the quantiles of samples, or None if there are none."""
         ordered = sorted(samples)
         if not ordered:
             return None
@@ -26,23 +26,24 @@ class Quantiles:
 
 @dataclass(frozen=True, slots=True)
 class FeedReport:
-    """What a run of a feed did. Counts are messages unless said otherwise.
+    """Report of one feed run.
 
     Attributes:
-        messages: acknowledged by the broker.
-        by_type: the same by kind of message.
-        frames: frames received; each gave messages or is in `rejected` (frames, by reason).
-        entries: parts of frames that gave no message, by reason.
-        flags: remarkable messages and events: crossed books, gaps, reconnects.
+        messages: messages acknowledged by the broker.
+        by_type: acknowledged messages by message type.
+        frames: frames received; each produced messages or is counted in `rejected` by reason.
+        entries: entries of frames that produced no message, by reason.
+        flags: anomalies by kind: crossed books, gaps, reconnects.
         dead_letters: faulty frames, all in the dead-letter topic.
-        rounded_prices: prices that rounding changed, by `type.field`.
-        lossy_prices: prices that rounding changed by more than one millionth of their value.
-        lease_token: how many runs have held the feed's lease, this one included; None without a lease.
-        clock_ahead_ms: how far the exchange's clock runs ahead of this machine's: as its time endpoint
-            says, else at least so much as its quotes were ahead of their receipt; None: unknown.
-        exchange_to_receipt: receipt time minus exchange time; negative when the exchange's clock is ahead.
-        receipt_to_produce: from receipt until the client had taken the message.
-        offsets: what was acknowledged, by `topic[partition]`.
+        rounded_prices: prices changed by rounding, by `type.field`.
+        lossy_prices: prices changed by rounding by more than one millionth of their value.
+        lease_token: number of runs that have held the feed's lease, including this one; None without a
+            lease.
+        clock_ahead_ms: offset of the exchange's clock, positive when it is ahead of this machine's. Measured
+            by its time endpoint, else a lower bound from quotes ahead of their receipt; None if unknown.
+        exchange_to_receipt: receipt time minus exchange time; negative if the exchange's clock is ahead.
+        receipt_to_produce: time from receipt until the client accepted the message.
+        offsets: acknowledged offsets by `topic[partition]`.
     """
 
     feed: str
@@ -67,7 +68,7 @@ class FeedReport:
 
 @dataclass
 class Progress:
-    """How far a run is."""
+    """Progress of a feed run."""
 
     messages: int = 0
     seconds: float = 0.0
@@ -75,5 +76,5 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Messages per second so far."""
+        """Return the messages per second since the start of the run."""
         return self.messages / self.seconds if self.seconds else 0.0

@@ -1,4 +1,4 @@
-"""Count the prices that rounding changed during one run of a feed."""
+"""Count prices changed by rounding during a feed run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from coinstream.serialization import MessageSerializer
 
 
 class RoundingStats:
-    """Counts the prices that rounding changed during one run, also in the metrics."""
+    """Counts of prices changed by rounding, also exported as metrics."""
 
     def __init__(self, client: object) -> None:
         serializer = getattr(client, "encoder", None)
@@ -19,15 +19,15 @@ class RoundingStats:
         self._exported = self._before
 
     def rounded(self) -> Counter[str]:
-        """Return the prices that were changed at all."""
+        """Return the number of changed prices by `type.field`."""
         return self._rounder.rounded - self._before[0]
 
     def lossy(self) -> Counter[str]:
-        """Return the prices that were changed by more than one millionth."""
+        """Return the number of prices changed by more than one millionth, by `type.field`."""
         return self._rounder.lossy - self._before[1]
 
     def export(self) -> None:
-        """Add what is new to the metrics."""
+        """Add the counts since the last call to the metrics."""
         now = Counter(self._rounder.rounded), Counter(self._rounder.lossy)
         for is_lossy, count, before in zip((False, True), now, self._exported, strict=True):
             for field_name, more in (count - before).items():

@@ -1,4 +1,4 @@
-"""Runs a feed: its messages into the broker, its dead letters into theirs, and a report of it all."""
+"""Run a feed: publish its messages and dead letters, and return a report."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from coinstream.topics.catalogue import FEED_DEAD_LETTERS
 __all__ = ["DEAD_LETTER_TOPIC", "FeedReport", "Progress", "Publisher", "Quantiles", "run_feed"]
 
 DEAD_LETTER_TOPIC: Final = FEED_DEAD_LETTERS.name
-"""Where frames go that should have become messages but could not; the value is the frame itself."""
+"""Dead-letter topic of frames that could not be converted to messages; the value is the frame."""
 FLUSH_TIMEOUT_S: Final = 10.0
 _PROGRESS_EVERY_S: Final = 0.25
 _SAMPLES: Final = 20_000
 
 
 class Publisher(Protocol):
-    """What a feed needs of the client."""
+    """Client methods that a feed run uses."""
 
     def publish(self, messages: Iterable[Message]) -> int:
-        """Route, encode and produce."""
+        """Route, encode and produce messages; return their number."""
         ...
 
     def send(self, topic: str, key: bytes | None, value: bytes, headers: Any = None) -> Future[Any]:
@@ -42,17 +42,17 @@ class Publisher(Protocol):
         ...
 
     def flush(self, timeout_s: float) -> None:
-        """Wait until all is acknowledged; raise if it is not."""
+        """Wait until all messages are acknowledged; raise `ProduceError` if they are not in time."""
         ...
 
     @property
     def held_record_times(self) -> Mapping[str, int]:
-        """Messages whose record time was held within the bounds of the broker, by topic."""
+        """Return the number of messages per topic whose record time was clamped to the broker's bounds."""
         ...
 
     @property
     def delivered(self) -> Mapping[tuple[str, int], Any]:
-        """What was acknowledged, by topic and partition."""
+        """Return the acknowledged offsets by topic and partition."""
         ...
 
 
@@ -68,16 +68,16 @@ def run_feed(
     lease: FeedLease | None = None,
     status_folder: Path | None = None,
 ) -> FeedReport:
-    """Publish what a feed yields until it ends, `stop` is set, or a bound is reached.
+    """Publish a feed's messages until it ends, `stop` is set, or `duration_s` or `limit` is reached.
 
-    However the run ends, also by an interruption, it is flushed within `flush_timeout_s`. With a
-    lease it publishes only while it holds that, and ends when a successor is ready; `duration_s` counts
-    from when it holds the lease.
+    On exit, also on an interruption, the run flushes its messages within `flush_timeout_s`. With a lease it
+    publishes only while it holds the lease, and ends when a successor is ready; `duration_s` then starts
+    when the lease is acquired.
 
     Raises:
         LeaseError: another run holds the lease.
-        FeedError: the feed failed, or was kept from its source until the end and gave nothing.
-        ProduceError: a message was not acknowledged, or some remained when the time was up.
+        FeedError: the feed failed, or received nothing because its source was unreachable.
+        ProduceError: a message was refused, or messages were unacknowledged at the flush timeout.
     """
     if lease is not None:
         lease.open()
@@ -98,7 +98,7 @@ def run_feed(
                 client.flush(flush_timeout_s)
             note = note_of(run.last.values())
         finally:
-            # Without a note, after a failure, the successor publishes all that it has kept.
+            # After a failure there is no checkpoint, and the successor publishes its whole buffer.
             if lease is not None:
                 lease.release(note)
     run.settle()
@@ -172,7 +172,7 @@ class _Run:
         self.status.add(batch)
         if self._lease is not None:
             self.last.update((market_of(message), message) for message in batch)
-        # One sample a batch: its first message waited longest.
+        # One sample per batch: its first message waited longest.
         first = batch[0]
         if isinstance(first, Level1):
             self._to_produce.append((time.time() - first.last_updated.timestamp()) * 1000)

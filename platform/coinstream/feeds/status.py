@@ -1,4 +1,4 @@
-"""Write what a running feed does to a file, and read the files of all feeds on this machine."""
+"""Write the status of a running feed to a file, and read the status files of all feeds on this machine."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from coinstream.monitoring.metrics import METRICS
 
 WRITE_EVERY_S: Final = 1.0
 RUNNING_WITHIN_S: Final = 15.0
-"""A status older than this is that of a feed that ended without a word."""
+"""Maximum age of the status of a running feed."""
 
 
 class SymbolStatus(msgspec.Struct):
-    """One symbol of a feed. `last_message` is in seconds since 1970; `rate` is messages per second."""
+    """Status of one symbol. `last_message` is in Unix seconds; `rate` is in messages per second."""
 
     messages: int = 0
     rate: float = 0.0
@@ -29,7 +29,7 @@ class SymbolStatus(msgspec.Struct):
 
 
 class FeedStatus(msgspec.Struct):
-    """One feed. Counts are since its start; `updated` is in seconds since 1970."""
+    """Status of one feed. Counts are since its start; `updated` is in Unix seconds."""
 
     feed: str
     exchange: str
@@ -47,7 +47,7 @@ class FeedStatus(msgspec.Struct):
     symbols: dict[str, SymbolStatus] = {}
 
     def is_running(self, now: float) -> bool:
-        """Return whether the feed writes its status still."""
+        """Return whether the feed still updates its status."""
         return not self.ended and now - self.updated < RUNNING_WITHIN_S
 
 
@@ -55,10 +55,10 @@ class StatusWriter:
     """Counts messages by symbol and writes the status once a second.
 
     Args:
-        folder: where status files are; None keeps the status in the metrics only.
+        folder: folder of status files; None exports metrics only.
         feed: name of the feed.
-        exchange: of the feed.
-        stats: of the feed.
+        exchange: exchange of the feed.
+        stats: counts of the feed.
     """
 
     def __init__(self, folder: Path | None, feed: str, exchange: str, stats: FeedStats) -> None:
@@ -115,7 +115,7 @@ class StatusWriter:
 
 
 def read_all(folder: Path) -> list[FeedStatus]:
-    """Return the status of every feed that ran on this machine, by name; unreadable files are left out."""
+    """Return the status of every feed that ran on this machine, sorted by name, without unreadable files."""
     found = []
     for path in sorted(folder.glob("*.json")):
         try:

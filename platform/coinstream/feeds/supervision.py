@@ -1,8 +1,8 @@
-"""When a feed needs a run: the rules of the supervisor, pure.
+"""Decide when a supervised feed needs a new run.
 
-A run lasts `run_s` seconds. Its successor is launched `handover_s` before it ends, so that it is up in time;
-who of the two produces is settled by the feed's lease. A feed whose runs crash is started again after a
-wait that doubles with every crash in a row.
+A run lasts `run_s` seconds. Its successor is launched `handover_s` before it ends; the feed's lease decides
+which of the two publishes. A crashed feed is restarted after a backoff that doubles with each consecutive
+crash.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Timing:
-    """In seconds."""
+    """Run length, handover time and backoff, in seconds."""
 
     run_s: float
     handover_s: float
@@ -32,25 +32,25 @@ class FeedRun:
 
 @dataclass(frozen=True)
 class Failures:
-    """Crashes in a row, and when the last one was seen."""
+    """Number of consecutive crashes and the time of the last one."""
 
     count: int = 0
     at: float = 0.0
 
     def wait(self, timing: Timing) -> float:
-        """Seconds to wait after the last crash."""
+        """Return the backoff after the last crash, in seconds."""
         if not self.count:
             return 0.0
         doubled = timing.backoff_s * 2.0 ** min(self.count - 1, 32)
         return min(doubled, timing.backoff_max_s)
 
     def dump(self) -> list[Any]:
-        """As plain values for JSON."""
+        """Return the values as a list for JSON."""
         return [self.count, self.at]
 
 
 def needs_run(alive: Sequence[FeedRun], failures: Failures, now: float, timing: Timing) -> bool:
-    """Whether a run is to be launched now."""
+    """Return whether a run should be launched now."""
     if now < failures.at + failures.wait(timing):
         return False
     if not alive:
@@ -61,9 +61,12 @@ def needs_run(alive: Sequence[FeedRun], failures: Failures, now: float, timing: 
 
 
 def counted(failures: Failures, ended: Sequence[tuple[float, bool]], lasted_well: bool) -> Failures:
-    """The failures after some runs have ended: `(when, failed)`, oldest first.
+    """Return the failures after runs have ended.
 
-    A run that lives on past its handover, or ended well, ends the row.
+    Args:
+        failures: failures so far.
+        ended: `(time, failed)` of each ended run, oldest first. A success resets the count.
+        lasted_well: whether a run has been alive long enough to reset the count.
     """
     for at, failed in ended:
         failures = Failures(failures.count + 1, at) if failed else Failures()

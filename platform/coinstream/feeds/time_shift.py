@@ -1,4 +1,4 @@
-"""Moving the times of a message, so that a recording looks live."""
+"""Shift the times of messages, so that a recording is replayed with current times."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ M = TypeVar("M", bound=Message)
 
 
 def rebased(message: M, shift_us: int) -> M:
-    """The message with all its times moved by so many microseconds.
+    """Return the message with all times shifted by a number of microseconds.
 
-    A candle's window moves by whole windows only, so that it still begins where candles begin.
+    A candle is shifted by a multiple of its timeframe, so that its window stays aligned.
     """
     shift = timedelta(microseconds=shift_us)
     moved = {name: getattr(message, name) + shift for name in _times(type(message))}

@@ -1,8 +1,8 @@
-"""Live feeds: exchanges over websockets and REST.
+"""Read live market data over websockets and REST.
 
-`DirectFeed` reads Binance and Kraken through this package's own parsers, `CcxtFeed` any exchange that ccxt
-knows, `CoingeckoFeed` the global figures. All drive their connections from the thread that takes their
-messages: while that thread publishes nothing is read, so the exchange's connection is the back pressure.
+`DirectFeed` uses this package's exchange adapters, `CcxtFeed` any exchange supported by ccxt, and
+`CoingeckoFeed` CoinGecko's global figures. All run their event loop in the thread that consumes their
+messages: while that thread publishes, no frame is read, which applies backpressure to the connection.
 """
 
 from coinstream.feeds.live.base import LiveFeed, Timeouts

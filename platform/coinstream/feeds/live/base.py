@@ -1,4 +1,4 @@
-"""What all live feeds share: the event loop, driven by the consumer of the messages, and timeouts."""
+"""Provide the base of live feeds: the event loop, run by the consumer of the messages, and timeouts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from coinstream.messages import Message
 log = logging.getLogger(__name__)
 
 ROOM: Final = 2_000
-"""Messages that wait to be taken at most; then nothing more is read."""
+"""Maximum messages in an inbox; reading pauses at this limit."""
 BATCH: Final = 1_000
 _PATIENCE_S: Final = 0.25
 _CLOSE_S: Final = 5.0
@@ -28,16 +28,16 @@ _END_ATTEMPTS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long a live feed waits before it acts. Seconds.
+    """Timeouts and intervals of a live feed, in seconds.
 
     Attributes:
-        frozen_after_s: an open connection without data is given up and made anew.
-        silent_after_s: a symbol without data, while others have some, is looked into by itself.
-        first_retry_s: upper bound of the first wait before a new connection; it doubles each time.
-        longest_retry_s: upper bound of any such wait.
-        give_up_after_s: without any connection for so long the feed fails.
-        clock_every_s: how often the exchange's clock is compared with this machine's.
-        poll_every_s: how often an endpoint without a stream is asked.
+        frozen_after_s: a connection without data for this time is closed and reopened.
+        silent_after_s: a symbol without data for this time, while others have data, is checked.
+        first_retry_s: upper bound of the first backoff before a reconnect; it doubles each time.
+        longest_retry_s: upper bound of the backoff.
+        give_up_after_s: the feed fails after this time without a connection.
+        clock_every_s: interval of comparisons of the exchange's clock with this machine's.
+        poll_every_s: interval of requests to an endpoint without a stream.
     """
 
     frozen_after_s: float = 30.0
@@ -50,7 +50,7 @@ class Timeouts:
 
 
 class Backoff:
-    """Waits that double up to a cap, with full jitter, so that many clients do not come back at once."""
+    """Exponential backoff with a maximum and full jitter, so that clients do not reconnect all at once."""
 
     def __init__(self, timeouts: Timeouts) -> None:
         self._wait = wait_random_exponential(multiplier=timeouts.first_retry_s, max=timeouts.longest_retry_s)
@@ -58,17 +58,17 @@ class Backoff:
         self._state.attempt_number = 0
 
     def next_s(self) -> float:
-        """How long to wait after one more failure."""
+        """Return the seconds to wait after another failure."""
         self._state.attempt_number += 1
         return float(self._wait(self._state))
 
     def reset(self) -> None:
-        """It works again."""
+        """Reset the backoff after a success."""
         self._state.attempt_number = 0
 
 
 class Inbox:
-    """Messages between connections and the taker, bounded: who puts must wait for room."""
+    """Bounded queue of messages between the connections and the consumer."""
 
     def __init__(self, stats: FeedStats, room: int = ROOM) -> None:
         self._stats = stats
@@ -80,11 +80,11 @@ class Inbox:
 
     @property
     def is_full(self) -> bool:
-        """Whether who puts must wait."""
+        """Return whether producers must wait for room."""
         return len(self._messages) >= self._room or self._stats.is_full
 
     def put(self, messages: Sequence[Message]) -> None:
-        """Add messages; call `free` next when the inbox is full."""
+        """Add messages. Call `free` afterwards if the inbox is full."""
         self._messages.extend(messages)
         self._some.set()
 
@@ -95,7 +95,7 @@ class Inbox:
             await self._free.wait()
 
     async def take(self) -> list[Message]:
-        """What is there, waiting a quarter of a second at most for the first message."""
+        """Return the queued messages, waiting at most 250 ms for the first one."""
         if not self._messages:
             self._some.clear()
             try:
@@ -109,17 +109,17 @@ class Inbox:
         return taken
 
     def woken(self) -> None:
-        """The taker has taken the dead letters: look again whether there is room."""
+        """Check for room again after the consumer has taken the dead letters."""
         self._free.set()
 
 
 class LiveFeed(ABC):
-    """A feed whose connections run on an event loop of its own, driven by the iterator's caller.
+    """A feed whose connections run on its own event loop in the thread of the iterator's caller.
 
     Attributes:
         name: see `Feed`.
         exchange: see `Feed`.
-        stats: see `Feed`. `stats.clock_ahead_ms` says how far the exchange's clock runs ahead.
+        stats: see `Feed`; `stats.clock_ahead_ms` is the measured offset of the exchange's clock.
     """
 
     def __init__(self, name: str, exchange: str, timeouts: Timeouts | None = None) -> None:
@@ -137,8 +137,8 @@ class LiveFeed(ABC):
         """See `Feed.messages`.
 
         Raises:
-            FeedError: no connection for `give_up_after_s`, the exchange refuses everything, or the calling
-                thread runs an event loop already.
+            FeedError: there is no connection for `give_up_after_s`, the exchange refuses all requests, or
+                the calling thread already runs an event loop.
         """
         if _is_in_a_loop():
             raise FeedError(
@@ -170,7 +170,7 @@ class LiveFeed(ABC):
             loop.close()
 
     def on_callback_error(self, error: Exception) -> None:
-        """A callback of the event loop has failed; the loop goes on."""
+        """Log an error of an event-loop callback; the loop continues."""
         log.warning("feed %s: %s: %s", self.name, type(error).__name__, error)
 
     def _on_stray_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -185,7 +185,7 @@ class LiveFeed(ABC):
 
 
 def _interruption_in(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The interruption that a task group has wrapped, which ends the feed as what it is; else the group."""
+    """Return the interruption wrapped in a task group's error, or the group itself."""
     errors: list[BaseException] = [group]
     while errors:
         error = errors.pop()
@@ -205,7 +205,7 @@ def _is_in_a_loop() -> bool:
 
 
 def _end(loop: asyncio.AbstractEventLoop) -> None:
-    """Cancel what still runs on the loop and wait for it."""
+    """Cancel all tasks of the loop and wait for them."""
     for _ in range(_END_ATTEMPTS - 1):
         try:
             return loop.run_until_complete(_ended(loop))
@@ -241,7 +241,7 @@ def _report_interruption(task: asyncio.Task[None]) -> None:
 
 
 async def together(*works: asyncio.Task[None]) -> None:
-    """Wait for tasks that never end; the first error of one ends them all and is raised."""
+    """Run tasks until the first error, then cancel the others and raise it."""
     for task in works:
         task.add_done_callback(_report_interruption)
     try:

@@ -1,8 +1,8 @@
 """Turn off the buffer drain of ccxt's websocket client, which loses frames and pauses the connection.
 
 Before each read ccxt takes all frames but one from aiohttp's queue. Of several buffered updates only the
-first reaches the caller, and the byte count of the frames is not given back, so that aiohttp stops to read
-for good after about 4,096 of them. Without the drain each frame is read by itself.
+first reaches the caller. The byte count of the removed frames is not released, so aiohttp pauses reading
+permanently after about 4,096 of them. Without the drain ccxt reads frame by frame.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def disable() -> bool:
     """Turn off the drain for the whole process.
 
     Returns:
-        Whether it is off: ccxt is of the tested version and its client has the drain.
+        Whether it is off, which requires the tested version of ccxt.
     """
     import ccxt.pro
     from ccxt.async_support.base.ws.client import Client

@@ -1,4 +1,4 @@
-"""Read any exchange that ccxt knows: streams where it has them, polling where it has none."""
+"""Read any exchange supported by ccxt, over streams where available, else by polling."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ _CANDLES_POLLED: Final = 2
 
 
 class _AgainError(Exception):
-    """The client must be made anew."""
+    """The ccxt client must be recreated."""
 
 
 class CcxtFeed(LiveFeed):
     """Quotes, prices and candles of one exchange.
 
     Args:
-        exchange: ccxt's id of it.
+        exchange: ccxt's exchange id.
         symbols: unified symbols.
-        types: of messages wanted: level1, price, ohlcv.
-        name: of the feed.
-        timeframe: of the candles.
-        options: passed to ccxt's client: keys, `urls`, `options`.
+        types: message types: level1, price, ohlcv.
+        name: name of the feed.
+        timeframe: timeframe of candles.
+        options: options of ccxt's client: keys, `urls`, `options`.
 
     Raises:
-        FeedError: ccxt does not know the exchange, or a type is not known.
+        FeedError: the exchange or a message type is unknown.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class CcxtFeed(LiveFeed):
     async def _measure_clock(self, client: Any) -> None:
         if not client.has.get("fetchTime"):
             return
-        # Held back to keep to the exchange's limits, the request would leave later than it seems.
+        # ccxt's rate limiter would delay the request and distort the measured round trip.
         limits, client.enableRateLimit = client.enableRateLimit, False
         try:
             before = time.time()
@@ -301,14 +301,14 @@ class CcxtFeed(LiveFeed):
             self._inbox.put(parsed.messages)
 
     def _market(self, told: Any) -> Instrument | None:
-        """Return the market of a ticker where its sizes are contracts."""
+        """Return the market of a ticker if its sizes are in contracts."""
         symbol = told.get("symbol") if isinstance(told, dict) else None
         return self._contracts.get(symbol) if isinstance(symbol, str) else None
 
     # What goes wrong
 
     def on_callback_error(self, error: Exception) -> None:
-        """Report a frame that ccxt cannot read: its callback would end reading without an error."""
+        """Report a frame that ccxt cannot read; ccxt's callback would stop reading without an error."""
         if not self._is_closing:
             self.stats.refuse(Reason.MALFORMED)
             self._broken = f"a frame that ccxt cannot read: {error}"

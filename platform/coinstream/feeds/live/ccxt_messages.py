@@ -1,4 +1,4 @@
-"""ccxt's unified structures to messages."""
+"""Convert ccxt's unified structures to messages."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Ticker = Mapping[str, Any]
 
 
 _BAD: Final = (ValueError, OverflowError, KeyError, TypeError, AttributeError, IndexError, OSError)
-"""What a structure of another shape than ccxt documents raises."""
+"""Errors raised by structures that differ from ccxt's documentation."""
 
 
 def quote_of(
     memory: Memory, ticker: Ticker, received_ns: int, market: Instrument | None = None
 ) -> Level1 | Reason:
-    """Return the quote in a ticker, or why there is none.
+    """Return the quote in a ticker, or the reason why there is none.
 
     Args:
-        market: the market where sizes are contracts; they become base currency.
+        market: market whose sizes are in contracts; they are converted to base currency.
     """
     received = from_ns(received_ns)
     try:
@@ -42,7 +42,7 @@ def quote_of(
 
 
 def price_of(memory: Memory, ticker: Ticker, received_ns: int) -> Price | Reason:
-    """Return the price in a ticker, or why there is none. A change that is no number is left out."""
+    """Return the price in a ticker, or the reason why there is none. An invalid change is omitted."""
     try:
         last, volume = _number(ticker.get("last")), _number(ticker.get("baseVolume"))
         change = signed(ticker.get("percentage"))
@@ -52,14 +52,14 @@ def price_of(memory: Memory, ticker: Ticker, received_ns: int) -> Price | Reason
 
 
 def tickers_in(update: Any) -> list[Any]:
-    """Return the tickers of an update: one, several by symbol, or a list."""
+    """Return the tickers of an update, which is a ticker, a list, or a mapping by symbol."""
     if isinstance(update, dict):
         return [update] if "symbol" in update else list(update.values())
     return list(update) if isinstance(update, list) else [update]
 
 
 def top_of(book: Any) -> dict[str, Any] | None:
-    """Return the best bid and ask of a book as a ticker; None where it is no book."""
+    """Return the best bid and ask of a book as a ticker, or None if it is not a book."""
     try:
         (bid, bid_size), (ask, ask_size) = (_best(book.get(side)) for side in ("bids", "asks"))
         return {
@@ -71,7 +71,7 @@ def top_of(book: Any) -> dict[str, Any] | None:
 
 
 def contracts_of(markets: Any) -> dict[str, Instrument]:
-    """Return the markets of ccxt whose sizes are contracts, by symbol."""
+    """Return ccxt's markets whose sizes are in contracts, by symbol."""
     found = {}
     for symbol, market in (markets or {}).items():
         size = signed(market.get("contractSize"))
@@ -110,7 +110,7 @@ def candles_of(
     rows: Sequence[Sequence[Any]],
     received_ns: int,
 ) -> Iterator[Message | Reason]:
-    """The candles of rows of ccxt; those told before in `last` are no news."""
+    """Yield the candles of ccxt's rows, without those already in `last`."""
     length, received = _length(timeframe), from_ns(received_ns)
     for row in rows if isinstance(rows, (list, tuple)) else ():
         try:

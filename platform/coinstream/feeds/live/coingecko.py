@@ -1,4 +1,4 @@
-"""Global figures, and prices of many coins, from CoinGecko's public endpoint."""
+"""Poll global figures and coin prices from CoinGecko's public API."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _TIMEOUT_S: Final = 20.0
 
 
 class CoingeckoFeed(LiveFeed):
-    """Analytics, and prices of the largest coins where asked for, once every `poll_every_s`.
+    """Feed of analytics and of prices of the largest coins, requested every `poll_every_s`.
 
     Args:
-        types: analytics, price.
-        name: of the feed.
-        url: where the interface lies.
-        coins: how many of the largest coins are priced, up to 250.
-        key: of a demo plan, if there is one.
+        types: message types: analytics, price.
+        name: name of the feed.
+        url: base URL of the API.
+        coins: number of coins with prices, by market capitalization, at most 250.
+        key: API key of a demo plan, if any.
     """
 
     def __init__(

@@ -26,7 +26,7 @@ from coinstream.messages import Message
 log = logging.getLogger(__name__)
 
 REST_ERRORS: Final = (httpx.HTTPError, msgspec.DecodeError, FeedError, KeyError, TypeError, ValueError)
-"""What a REST request raises that failed or was answered with something else."""
+"""Errors of REST requests that failed or returned an unexpected body."""
 _LIMITED: Final = (418, 429)
 _LOOK_S: Final = 0.25
 _MAX_RECOVERIES: Final = 4
@@ -35,12 +35,12 @@ _SNAPSHOT_RETRY_S: Final = 2.0
 
 @dataclass(frozen=True)
 class Link:
-    """What the connections of a feed share.
+    """State shared by the connections of a feed.
 
     Attributes:
-        plan: returns the connections to open. It is asked again for each attempt, since an address may
-            hold a token that expires.
-        is_listed: asks whether the exchange still lists a symbol.
+        plan: returns the connections to open. It is called for each attempt, since a URL may contain a
+            token that expires.
+        is_listed: requests whether the exchange still lists a symbol.
     """
 
     name: str
@@ -55,13 +55,13 @@ class Link:
 
 
 class FeedConnection:
-    """One connection: opened again whenever it breaks, until it is cancelled.
+    """One connection of a feed, reopened after each failure until it is cancelled.
 
     Args:
-        link: what the connections share.
-        index: position in what `Link.plan` returns.
-        parser: keeps the state of this connection's symbols.
-        instruments: of this connection, by symbol.
+        link: state shared by the connections.
+        index: position in the result of `Link.plan`.
+        parser: parser with the state of this connection's symbols.
+        instruments: instruments of this connection, by symbol.
     """
 
     def __init__(self, link: Link, index: int, parser: Parser, instruments: dict[str, Instrument]) -> None:
@@ -81,10 +81,10 @@ class FeedConnection:
         self._parse_many = many or (lambda *batch: parse_each(parser, *batch))
 
     async def run(self) -> None:
-        """Keep the connection.
+        """Keep the connection open.
 
         Raises:
-            FeedError: no data for `Timeouts.give_up_after_s`.
+            FeedError: there is no data for `Timeouts.give_up_after_s`.
         """
         link = self._link
         backoff, connected_before, last_alive = Backoff(link.timeouts), False, time.monotonic()
@@ -185,7 +185,7 @@ class FeedConnection:
             self._held = spawn(self._hold())
 
     async def _hold(self) -> None:
-        """Answer the exchange, and read nothing while the inbox is full."""
+        """Send pending replies, and pause reading while the inbox is full."""
         socket = self._socket
         if socket is None:
             return
@@ -221,7 +221,7 @@ class FeedConnection:
         link.inbox.put(found)
 
     async def _snapshots(self, socket: Socket) -> None:
-        """Request the snapshot of each book that waits for one, one after the other."""
+        """Request the snapshots of waiting books, one at a time."""
         parser, adapter = self._parser, self._link.adapter
         if not isinstance(parser, ExchangeParser):
             await asyncio.Event().wait()
@@ -255,7 +255,7 @@ class FeedConnection:
             self._resync.clear()
             raise SocketError("frames of the connection are missing; its books have a gap")
         elif instrument.symbol in self._resync:
-            # The stream itself sends the snapshot: ask for it again, or connect again.
+            # The stream sends the snapshot: subscribe again, or reconnect.
             self._resync.discard(instrument.symbol)
             requests = link.adapter.resync(instrument)
             if not requests:
@@ -266,7 +266,10 @@ class FeedConnection:
     # Silence
 
     async def _watch(self, socket: Socket) -> None:
-        """Count looks, not the clock: while the taker publishes for long no frame is read."""
+        """Detect silent connections and symbols by counting checks.
+
+        Elapsed time is no measure: while the consumer publishes, no frame is read.
+        """
         silent_looks, data_before, timeouts = 0, self._data, self._link.timeouts
         while True:
             await asyncio.sleep(_LOOK_S)

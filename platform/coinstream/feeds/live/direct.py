@@ -1,4 +1,4 @@
-"""The direct path: an exchange over its adapter, without a client library between."""
+"""Read an exchange through its adapter, without a client library."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _LISTED_FOR_S: Final = 1.0
 
 
 class DirectFeed(LiveFeed):
-    """Messages of one exchange over as many connections as its symbols need.
+    """Feed of one exchange over as many connections as its symbols require.
 
     Args:
-        adapter: of the exchange.
+        adapter: adapter of the exchange.
         symbols: unified symbols.
-        name: of the feed.
-        types: message types wanted.
+        name: name of the feed.
+        types: message types to produce.
         timeouts: see `Timeouts`.
     """
 
@@ -94,10 +94,10 @@ class DirectFeed(LiveFeed):
             await together(*(asyncio.create_task(work) for work in [*works, self._clock(http)]))
 
     async def _prepare(self, http: httpx.AsyncClient) -> None:
-        """Fetch what the addresses need, until the exchange answers.
+        """Request what the websocket URLs need, for example a token, until the exchange answers.
 
         Raises:
-            FeedError: it does not answer for `Timeouts.give_up_after_s`.
+            FeedError: the exchange does not answer for `Timeouts.give_up_after_s`.
         """
         backoff, started = Backoff(self.timeouts), time.monotonic()
         while True:
@@ -115,7 +115,7 @@ class DirectFeed(LiveFeed):
     # Instruments
 
     async def _instruments(self, http: httpx.AsyncClient) -> InstrumentList:
-        """Return the instruments of the exchange, those of the package where it does not tell."""
+        """Return the instruments of the exchange, or the packaged list if the request fails."""
         known = packaged(self.exchange)
         try:
             known.add(await self._request_list(http))
@@ -168,7 +168,7 @@ class DirectFeed(LiveFeed):
             await asyncio.sleep(self.timeouts.clock_every_s)
 
     async def _ahead_ms(self, http: httpx.AsyncClient) -> float | None:
-        """Return how far the exchange's clock is ahead, by the sample with the shortest round trip."""
+        """Return the offset of the exchange's clock in ms from the sample with the shortest round trip."""
         samples = []
         for _ in range(_CLOCK_SAMPLES):
             before = time.time()

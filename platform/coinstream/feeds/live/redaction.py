@@ -1,4 +1,4 @@
-"""Remove secrets from errors before they are logged or reported: addresses may be signed."""
+"""Remove secrets such as keys in signed URLs from errors before they are logged or reported."""
 
 from __future__ import annotations
 

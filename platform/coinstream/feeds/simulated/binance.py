@@ -1,4 +1,4 @@
-"""Binance's spot protocol, served: market streams and the public REST endpoints a client needs."""
+"""Serve Binance's spot protocol: market streams and public REST endpoints."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _request: Final = msgspec.json.Decoder(_Request)
 
 
 class BinanceSession:
-    """A connection to `/ws` (frames as they are) or `/stream` (frames in an envelope)."""
+    """Connection to `/ws` (plain frames) or `/stream` (frames in an envelope)."""
 
     def __init__(self, world: World, path: str, query: Mapping[str, str]) -> None:
         self._world = world
@@ -37,11 +37,11 @@ class BinanceSession:
             self._subscribe(stream)
 
     def greet(self) -> Iterable[bytes]:
-        """Binance says nothing."""
+        """Return no frames: Binance sends nothing on open."""
         return ()
 
     def hear(self, text: bytes) -> Iterable[bytes]:
-        """SUBSCRIBE, UNSUBSCRIBE, LIST_SUBSCRIPTIONS. An unknown stream is accepted and stays silent."""
+        """Process SUBSCRIBE, UNSUBSCRIBE and LIST_SUBSCRIPTIONS; an unknown stream gets no data."""
         try:
             request = _request.decode(text)
         except msgspec.DecodeError as error:
@@ -66,7 +66,7 @@ class BinanceSession:
                 yield write(tick)
 
     def beat(self) -> Iterable[bytes]:
-        """Binance pings instead."""
+        """Return no frames: Binance sends pings instead."""
         return ()
 
     def _subscribe(self, stream: str) -> None:
@@ -132,12 +132,12 @@ class BinanceSession:
 
 
 def joined(symbol: str) -> str:
-    """`BTC/USDT` as `BTCUSDT`."""
+    """Return `BTC/USDT` as `BTCUSDT`."""
     return symbol.replace("/", "")
 
 
 def book_ticker(tick: Tick) -> bytes:
-    """A bookTicker frame: no event time, as on the real spot market."""
+    """Return a bookTicker frame, without an event time as on the real spot market."""
     return b'{"u":%d,"s":"%b","b":"%.8f","B":"%.8f","a":"%.8f","A":"%.8f"}' % (
         tick.number,
         joined(tick.symbol).encode(),
@@ -146,7 +146,7 @@ def book_ticker(tick: Tick) -> bytes:
 
 
 def agg_trade(tick: Tick) -> bytes:
-    """An aggTrade frame."""
+    """Return an aggTrade frame."""
     return (
         b'{"e":"aggTrade","E":%d,"s":"%b","a":%d,"p":"%.8f","q":"0.00100000","f":%d,"l":%d,"T":%d,"m":true}'
         % (
@@ -160,7 +160,7 @@ def agg_trade(tick: Tick) -> bytes:
 
 
 def trade(tick: Tick) -> bytes:
-    """A trade frame."""
+    """Return a trade frame."""
     return b'{"e":"trade","E":%d,"s":"%b","t":%d,"p":"%.8f","q":"0.00100000","T":%d,"m":true}' % (
         tick.at_ms,
         joined(tick.symbol).encode(),

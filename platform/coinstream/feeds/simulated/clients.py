@@ -1,4 +1,4 @@
-"""How clients of the real exchanges are led to the simulated one: by their public options alone."""
+"""Return public options that connect a client library to the simulated exchange."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any
 
 
 def ccxt_options(venue: str, http_url: str, ws_url: str) -> dict[str, Any]:
-    """Options for ccxt's client of that exchange.
+    """Return the options of ccxt's client of an exchange.
 
     Args:
         venue: binance, kraken or coinbase.
-        http_url: where the venue's REST endpoints begin.
-        ws_url: where its websocket endpoints begin.
+        http_url: base URL of the REST endpoints.
+        ws_url: base URL of the websocket endpoints.
     """
     match venue:
         case "binance":

@@ -1,4 +1,4 @@
-"""Coinbase's Advanced Trade websocket protocol and its public REST endpoints, served."""
+"""Serve Coinbase's Advanced Trade websocket protocol and public REST endpoints."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _request: Final = msgspec.json.Decoder(_Request)
 
 
 class CoinbaseSession:
-    """A connection: every frame carries the next number of the connection."""
+    """Connection whose frames are numbered in sequence."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -37,11 +37,11 @@ class CoinbaseSession:
         self._wants_heartbeats = False
 
     def greet(self) -> Iterable[bytes]:
-        """Coinbase says nothing."""
+        """Return no frames: Coinbase sends nothing on open."""
         return ()
 
     def hear(self, text: bytes) -> Iterator[bytes]:
-        """`subscribe` and `unsubscribe` of one channel; unknown products are an error."""
+        """Process `subscribe` and `unsubscribe` of one channel; an unknown product is an error."""
         try:
             request = _request.decode(text)
         except msgspec.DecodeError as error:
@@ -109,7 +109,7 @@ class CoinbaseSession:
                 }
                 for side, price, size in sides
             ]
-            # One level a side: each quote is a book of its own, which only a snapshot can say.
+            # One level per side: each quote replaces the book, so it is sent as a snapshot.
             return self._frame(
                 "l2_data", tick.at_ms, {"type": "snapshot", "product_id": name, "updates": updates}
             )
@@ -205,7 +205,7 @@ class Coinbase:
 
 
 def product(symbol: str) -> str:
-    """`BTC/USD` as `BTC-USD`."""
+    """Return `BTC/USD` as `BTC-USD`."""
     return symbol.replace("/", "-")
 
 

@@ -1,4 +1,4 @@
-"""CoinGecko's public endpoints, served from the simulated market."""
+"""Serve CoinGecko's public REST endpoints from the simulated market."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _SUPPLY = {"BTC": 19_700_000.0, "ETH": 120_000_000.0}
 
 
 class Coingecko:
-    """See `Venue`. There are no websockets."""
+    """CoinGecko's protocol, see `Venue`; it has no websockets."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
     def session(self, path: str, query: Mapping[str, str]) -> Session:
-        """See `Venue.session`; what connects all the same is heard like Kraken's clients."""
+        """See `Venue.session`; a client that connects anyway gets Kraken's protocol."""
         return KrakenSession(self._world)
 
     def reply(self, path: str, query: Mapping[str, str]) -> Reply:

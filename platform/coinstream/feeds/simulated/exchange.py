@@ -1,4 +1,4 @@
-"""The server of the simulated exchange: one port for REST, websockets and the control of faults."""
+"""Serve the simulated exchange: REST, websockets and the control of faults on one port."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ VENUES: Final[dict[str, Callable[[World], Venue]]] = {
     "coinbase": Coinbase,
     "coingecko": Coingecko,
 }
-"""Protocols by exchange; each lives under its name: `/binance/…`."""
+"""Protocols by exchange, which is the first part of the path: `/binance/…`."""
 
 _STEP_S: Final = 0.005
 _MAX_BEHIND_S: Final = 0.5
@@ -59,7 +59,7 @@ class _Line:
             return
         for frame in frames:
             protocol.send_text(frame)
-        # One write for all of them: a write each costs more than everything else here.
+        # One write for all frames: separate writes would dominate the cost.
         self.connection.send_data()
 
     @property
@@ -68,19 +68,22 @@ class _Line:
 
 
 class SimulatedExchange:
-    """Serves until it is left. Quotes go on whether or not somebody listens.
+    """Server of the simulated exchange, as a context manager. It quotes with and without clients.
+
+    A slow client slows all quotes: no quote is dropped unless a fault requests it.
 
     Args:
         symbols: unified symbols of the random walk.
         rate: quotes per second over all symbols.
-        source: where quotes come from instead of the random walk.
-        seed: of the random walk and of the dice for faults.
-        port: to listen on; 0 takes a free one.
-        number_in_size: the bid size of a quote is its number, so that a reader of the messages sees holes.
+        source: source of quotes; by default a random walk.
+        seed: seed of the random walk and of random faults.
+        port: port to listen on; 0 takes a free one.
+        number_in_size: write the sequence number of a quote into its bid size, so that tests detect gaps.
 
-    `connections` counts the websockets that were opened, `requests` the frames of clients that were answered.
-    `faults` may be changed at any time, also over HTTP: `GET /faults?garble=0.1`. A slow reader slows the
-    quotes down for all: nothing is left out unless a fault says so.
+    Attributes:
+        connections: number of opened websockets.
+        requests: number of processed client frames.
+        faults: current faults; can be changed at any time, also by `GET /faults?garble=0.1`.
     """
 
     def __init__(
@@ -112,20 +115,20 @@ class SimulatedExchange:
 
     @property
     def port(self) -> int:
-        """The port it listens on."""
+        """Return the port."""
         return self._port
 
     @property
     def url(self) -> str:
-        """Its address over HTTP."""
+        """Return the HTTP URL."""
         return f"http://{self._host}:{self._port}"
 
     def http_url(self, venue: str) -> str:
-        """Where a venue's REST endpoints begin."""
+        """Return the base URL of an exchange's REST endpoints."""
         return f"{self.url}/{venue}"
 
     def ws_url(self, venue: str) -> str:
-        """Where a venue's websocket endpoints begin."""
+        """Return the base URL of an exchange's websocket endpoints."""
         return f"ws://{self._host}:{self._port}/{venue}"
 
     def __enter__(self) -> Self:

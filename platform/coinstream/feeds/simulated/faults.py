@@ -1,4 +1,4 @@
-"""What may go wrong at the simulated exchange, settable while it runs."""
+"""Define the faults of the simulated exchange, which can be set while it runs."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _HALF: Final = 2
 
 @dataclass
 class Faults:
-    """Fractions are of the data frames sent, 0 to 1.
+    """Faults of the simulated exchange. Fractions from 0 to 1 refer to the data frames sent.
 
     Attributes:
-        gap: fraction that is left out, so that the numbers have a hole.
-        garble: fraction that is cut in half.
-        duplicate: fraction sent twice.
-        cross: fraction of quotes whose bid is above the ask.
-        delay_ms: how long every data frame is held back.
-        freeze: connections stay open and answer, but no data comes.
-        drop: how many of the coming data frames end in a broken connection instead (it counts down).
-        refuse: how many of the coming connections and requests are answered 503 (it counts down).
-        rate_limit: how many of the coming connections and requests are answered 429 (it counts down).
-        html: REST requests are answered with a page instead of JSON.
-        skew_ms: how far the exchange's clock runs ahead of this machine's.
+        gap: fraction of frames dropped, which leaves a gap in the sequence numbers.
+        garble: fraction of frames cut in half.
+        duplicate: fraction of frames sent twice.
+        cross: fraction of quotes with a bid above the ask.
+        delay_ms: delay of every data frame.
+        freeze: keep connections open and reply to requests, but send no data.
+        drop: number of next data frames replaced by a broken connection (counts down).
+        refuse: number of next connections and requests answered with 503 (counts down).
+        rate_limit: number of next connections and requests answered with 429 (counts down).
+        html: answer REST requests with an HTML page instead of JSON.
+        skew_ms: offset of the exchange's clock, positive when it is ahead of this machine's.
         vanished: symbols that are no longer listed.
     """
 
@@ -46,10 +46,10 @@ class Faults:
     vanished: set[str] = field(default_factory=set)
 
     def update(self, values: Mapping[str, str]) -> None:
-        """Set faults from texts, as a query or a flag gives them: `garble=0.1`, `vanished=BTC/USDT,ETH/USDT`.
+        """Set faults from text values of a query or option: `garble=0.1`, `vanished=BTC/USDT,ETH/USDT`.
 
         Raises:
-            SettingsError: a name is not known or a value does not fit. Names it.
+            SettingsError: a name is unknown or a value is invalid.
         """
         known = {item.name: getattr(self, item.name) for item in fields(self)}
         for name, text in values.items():
@@ -61,7 +61,7 @@ class Faults:
                 raise SettingsError(f"fault {name}: {text!r} does not fit") from None
 
     def as_dict(self) -> dict[str, Any]:
-        """All faults by name."""
+        """Return all faults by name."""
         return {
             item.name: sorted(value) if isinstance(value := getattr(self, item.name), set) else value
             for item in fields(self)
@@ -69,11 +69,11 @@ class Faults:
 
     @property
     def is_clean(self) -> bool:
-        """Whether frames are sent as they are."""
+        """Return whether frames are sent unchanged."""
         return not (self.gap or self.garble or self.duplicate)
 
     def spoil(self, frames: Iterable[bytes], dice: random.Random) -> Iterator[bytes]:
-        """The frames with what the fractions do to them."""
+        """Yield the frames with random faults applied."""
         for frame in frames:
             if self.gap and dice.random() < self.gap:
                 continue

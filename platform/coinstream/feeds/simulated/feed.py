@@ -1,4 +1,4 @@
-"""A feed of the simulated exchange, over the same websocket path as a real one."""
+"""Provide the feed of the simulated exchange, over the same websocket code as live feeds."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from coinstream.messages import Message
 
 
 class SimulatedFeed:
-    """Starts a simulated exchange for as long as it is read, unless one runs at `url`.
+    """Feed of a simulated exchange, which it starts itself unless one runs at `url`.
 
     Args:
-        name: of the feed.
-        exchange: whose protocol is spoken: binance or kraken.
+        name: name of the feed.
+        exchange: protocol of the exchange: binance or kraken.
         symbols: unified symbols.
-        types: level1, price.
-        recorded: a feed whose quotes the exchange repeats; otherwise a random walk with `seed`.
+        types: message types: level1, price.
+        recorded: feed whose quotes the exchange repeats; by default a random walk with `seed`.
         rate: quotes per second over all symbols.
-        url: of `coinstream simulate`, such as http://127.0.0.1:8765.
+        url: URL of `coinstream simulate`, for example http://127.0.0.1:8765.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Kraken's websocket v2 protocol and its public REST endpoints, served."""
+"""Serve Kraken's websocket v2 protocol and public REST endpoints."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _request: Final = msgspec.json.Decoder(_Request)
 
 
 class KrakenSession:
-    """A connection to v2: `ticker`, `trade` and `ohlc`, each begun by a snapshot."""
+    """Connection to v2 with the channels `ticker`, `trade` and `ohlc`, each with an initial snapshot."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -37,7 +37,7 @@ class KrakenSession:
         return (encode({"channel": "status", "type": "update", "data": [status]}),)
 
     def hear(self, text: bytes) -> Iterator[bytes]:
-        """`subscribe`, `unsubscribe`, `ping`. An unknown pair is refused, each one by itself."""
+        """Process `subscribe`, `unsubscribe` and `ping`. Unknown pairs are refused one by one."""
         try:
             request = _request.decode(text)
         except msgspec.DecodeError:

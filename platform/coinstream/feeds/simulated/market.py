@@ -1,4 +1,4 @@
-"""The simulated market: numbered quotes from a recording or a seeded random walk, and their candles."""
+"""Simulate a market: numbered quotes from a recording or a seeded random walk, and their candles."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from coinstream.feeds.base import Feed
 from coinstream.messages import Level1
 
 HISTORY: Final = 20_000
-"""Quotes a symbol remembers, for requests about the past."""
+"""Quotes kept per symbol for REST requests about the past."""
 MAX_CANDLES: Final = 200
 MINUTE_MS: Final = 60_000
 _START: Final = {"BTC": 61_000.0, "ETH": 2_600.0, "SOL": 150.0, "XRP": 0.6, "DOGE": 0.1, "ADA": 0.35}
 
 
 class Quote(NamedTuple):
-    """A top of book without number and time."""
+    """A top of book without sequence number and time."""
 
     symbol: str
     bid: float
@@ -30,7 +30,7 @@ class Quote(NamedTuple):
 
 
 class Tick(NamedTuple):
-    """A numbered top of book, and the trade at its bid. Numbers rise by one per symbol."""
+    """A numbered top of book, and the trade at its bid. Sequence numbers are per symbol."""
 
     symbol: str
     number: int
@@ -42,21 +42,21 @@ class Tick(NamedTuple):
 
 
 class Source(Protocol):
-    """Where quotes come from."""
+    """Source of quotes."""
 
     symbols: Sequence[str]
 
     def quotes(self) -> Iterator[Quote]:
-        """An endless stream."""
+        """Yield quotes without end."""
         ...
 
 
 class RandomWalk:
-    """Quotes whose prices walk at random; the same for the same seed.
+    """Quotes of a random walk, deterministic for a seed.
 
     Args:
-        symbols: unified symbols, in turn.
-        seed: of the walk.
+        symbols: unified symbols, quoted in turn.
+        seed: seed of the walk.
     """
 
     def __init__(self, symbols: Sequence[str], seed: int = 1) -> None:
@@ -75,7 +75,7 @@ class RandomWalk:
 
 
 class Recorded:
-    """The quotes of a feed that ends, over and over."""
+    """Quotes of a finite feed, repeated."""
 
     def __init__(self, symbols: Sequence[str], feed: Feed) -> None:
         self.symbols = symbols
@@ -96,7 +96,7 @@ class Recorded:
 
 @dataclass(slots=True)
 class Candle:
-    """A minute of a symbol's trades."""
+    """Candle of one minute of a symbol's trades."""
 
     open_ms: int
     open: float
@@ -107,14 +107,14 @@ class Candle:
     trades: int = 0
 
     def add(self, price: float, size: float) -> None:
-        """Take a trade in."""
+        """Add a trade."""
         self.high, self.low, self.close = max(self.high, price), min(self.low, price), price
         self.volume += size
         self.trades += 1
 
 
 class Market:
-    """What the exchange knows: the last quotes and candles of each symbol."""
+    """Last quotes and candles of each symbol."""
 
     def __init__(self, source: Source, *, number_in_size: bool = False) -> None:
         self.symbols = tuple(source.symbols)
@@ -127,7 +127,7 @@ class Market:
         self._quotes = source.quotes()
 
     def next(self, at_ms: int, *, crossed: bool = False) -> Tick:
-        """The next quote of the market."""
+        """Return the next quote of the market."""
         symbol, bid, bid_size, ask, ask_size = next(self._quotes)
         before = self.last.get(symbol)
         number = 1 if before is None else before.number + 1
@@ -142,7 +142,7 @@ class Market:
         return tick
 
     def day(self, tick: Tick) -> tuple[float, float, float, float, float]:
-        """Open, high, low, base volume and change in per cent over all candles kept."""
+        """Return open, high, low, base volume and change in per cent over all kept candles."""
         candles = self.candles[tick.symbol]
         opened = candles[0].open
         return (

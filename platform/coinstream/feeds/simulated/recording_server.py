@@ -1,7 +1,7 @@
-"""Serve a recorded session over a real websocket, as the exchange did.
+"""Serve a recorded session over a websocket.
 
-The server reads what the client subscribes to, checks that each market is one of the recorded session, and
-then plays the recorded frames. REST requests are answered with the replies that the recording holds.
+The server checks that each subscribed market is part of the recorded session, then sends the recorded
+frames. REST requests are answered with recorded replies.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ _CHUNK: Final = 200
 
 
 class RecordingServer:
-    """Plays the frames of a recording on the first connection that subscribes.
+    """Server that sends the frames of a recording on the first connection that subscribes.
 
     Args:
-        path: the recorded session.
-        exchange: of the session; by default what the recording tells.
+        path: path of the recorded session.
+        exchange: exchange of the session; by default detected from the recording.
         rate: frames per second; None sends as fast as the client reads.
         host: address to listen on.
-        port: port to listen on; 0 takes a free one. REST is served on a free port.
-        faults: `gap`, `garble`, `duplicate`, `drop` and `refuse` apply to the frames.
-        seed: of the dice for faults.
+        port: port of the websocket; 0 takes a free one. REST always takes a free port.
+        faults: faults of the frames: `gap`, `garble`, `duplicate`, `drop` and `refuse`.
+        seed: seed of random faults.
 
     Attributes:
-        frames: frames of the recording.
-        sent: frames that were sent.
-        subscriptions: requests of clients.
-        refused: why subscriptions were refused.
+        frames: number of recorded frames.
+        sent: number of frames sent.
+        subscriptions: client requests.
+        refused: reasons of refused subscriptions.
         finished: set when every frame was sent.
 
     Raises:
@@ -103,17 +103,17 @@ class RecordingServer:
 
     @property
     def ws_url(self) -> str:
-        """The address of the websocket."""
+        """Return the URL of the websocket."""
         return f"ws://{self._host}:{self._port}"
 
     @property
     def rest_url(self) -> str:
-        """The address of the REST replies."""
+        """Return the base URL of the REST replies."""
         return f"http://{self._host}:{self._rest.server_address[1]}"
 
     @cached_property
     def symbols(self) -> list[str]:
-        """The markets of the session: those that its requests name, else those of its messages."""
+        """Return the markets of the session, from its requests or else from its messages."""
         named = dict.fromkeys(one.symbol for one in self._named(self._recorded_words))
         return list(named or dict.fromkeys(self._symbols_of_messages()))
 
@@ -127,7 +127,7 @@ class RecordingServer:
                     yield symbol
 
     def __enter__(self) -> Self:
-        """Start to listen.
+        """Start the server.
 
         Raises:
             FeedError: the port is taken.
@@ -214,10 +214,10 @@ class RecordingServer:
                 player.cancel()
                 self._playing = False
                 if self.finished.is_set():
-                    self.sent = 0  # the next client gets the whole session again
+                    self.sent = 0  # the next client receives the whole session
 
     def _strange(self, request: bytes) -> str:
-        """Return why a request is none of the recorded session; empty where it is."""
+        """Return the reason why a request is not part of the recorded session, or an empty string."""
         asked = _words(request.decode(errors="replace"))
         recorded = set(self.symbols)
         names = {one.id for one in self._named(asked) if one.symbol not in recorded}
@@ -252,10 +252,10 @@ class RecordingServer:
         server = self
 
         class Handler(BaseHTTPRequestHandler):
-            """Answers with the replies that the recording holds."""
+            """Handler that answers with recorded replies."""
 
             def do_GET(self) -> None:
-                """Answer a request."""
+                """Answer a REST request."""
                 path = urlsplit(self.path).path
                 found = server._replies.get(path)
                 if found is None and path.endswith("/bullet-public"):
@@ -270,18 +270,18 @@ class RecordingServer:
             do_POST = do_GET  # noqa: N815 (the base class's name)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name)
-                """Write nothing."""
+                """Suppress the request log."""
 
         return Handler
 
     def _token(self) -> bytes:
-        """Return what KuCoin answers before a connection: an address and a token."""
+        """Return KuCoin's reply that precedes a connection: a URL and a token."""
         servers = [{"endpoint": self.ws_url, "pingInterval": 18_000, "pingTimeout": 10_000}]
         return msgspec.json.encode({"code": "200000", "data": {"token": "0", "instanceServers": servers}})
 
 
 def _words(text: str) -> set[str]:
-    """Return the words of a request or address that may name a market, in upper case."""
+    """Return the words of a request or URL that may be a market's name, in upper case."""
     words: set[str] = set()
     for word in _WORDS.split(text.upper()):
         words.add(word)

@@ -1,4 +1,4 @@
-"""What a protocol of the simulated exchange must be able to do."""
+"""Define the interface of a protocol of the simulated exchange."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ class Reply(NamedTuple):
 
 
 class Session(Protocol):
-    """One websocket connection: what it has subscribed to."""
+    """One websocket connection and its subscriptions."""
 
     def greet(self) -> Iterable[bytes]:
-        """Frames sent as soon as the connection is open."""
+        """Return the frames sent when the connection opens."""
         ...
 
     def hear(self, text: bytes) -> Iterable[bytes]:
-        """A frame from the client: change the subscriptions, give the answers."""
+        """Process a client's frame; return the replies."""
         ...
 
     def tell(self, tick: Tick) -> Iterable[bytes]:
-        """The frames that a quote gives on this connection."""
+        """Return the frames of a quote for this connection."""
         ...
 
     def beat(self) -> Iterable[bytes]:
-        """The heartbeat, once a second."""
+        """Return the heartbeat, sent once a second."""
         ...
 
 
@@ -44,31 +44,31 @@ class Venue(Protocol):
     """A protocol: REST replies and sessions."""
 
     def session(self, path: str, query: Mapping[str, str]) -> Session:
-        """A new connection to that path."""
+        """Open a session for a connection to a path."""
         ...
 
     def reply(self, path: str, query: Mapping[str, str]) -> Reply:
-        """The answer to a REST request."""
+        """Return the reply to a REST request."""
         ...
 
 
 class World(NamedTuple):
-    """What all venues share."""
+    """State shared by all protocols."""
 
     market: Market
     faults: Faults
 
     @property
     def listed(self) -> tuple[str, ...]:
-        """The symbols that have not vanished."""
+        """Return the symbols that have not vanished."""
         return tuple(symbol for symbol in self.market.symbols if symbol not in self.faults.vanished)
 
 
 def ok(value: Any) -> Reply:
-    """A JSON answer."""
+    """Return a JSON reply."""
     return Reply(200, encode(value))
 
 
 def number(value: float) -> str:
-    """A number as exchanges write it: eight decimals."""
+    """Format a number with eight decimals, as exchanges do."""
     return f"{value:.8f}"
