@@ -62,7 +62,7 @@ class Running:
         try:
             for batch in self.feed.messages(self._stop):
                 self.messages.extend(batch)
-                self.feed.stats.take_dead()
+                self.feed.stats.take_faults()
         except Exception as error:  # noqa: BLE001 (it is looked at by the test)
             self.error = error
 

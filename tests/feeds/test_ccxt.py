@@ -12,15 +12,7 @@ from coinstream.errors import FeedError
 from coinstream.feeds import Reason
 from coinstream.feeds.feed_stats import Anomaly
 from coinstream.feeds.live import CcxtFeed, ccxt_drain
-from coinstream.feeds.live.ccxt_messages import (
-    candles_of,
-    contracts_of,
-    price_of,
-    quote_of,
-    tickers_in,
-    top_of,
-)
-from coinstream.feeds.parsers.market_state import Memory
+from coinstream.feeds.live.ccxt_messages import UnifiedParser, instrument_of, tickers_in, top_of
 from coinstream.feeds.simulated import SimulatedExchange
 from coinstream.feeds.simulated.clients import ccxt_options
 from coinstream.messages import Level1, Ohlcv, Price
@@ -110,8 +102,8 @@ TICKER: dict[str, Any] = {
 
 
 def test_a_unified_ticker_is_a_quote_and_a_price() -> None:
-    memory = Memory("okx")
-    quote, price = quote_of(memory, TICKER, RECEIVED_NS), price_of(memory, TICKER, RECEIVED_NS)
+    parser = UnifiedParser("okx")
+    quote, price = parser.quote(TICKER, RECEIVED_NS), parser.price(TICKER, RECEIVED_NS)
     assert isinstance(quote, Level1)
     assert (quote.best_bid, quote.best_ask, quote.timestamp.microsecond) == (1.5, 1.6, 313000)
     assert isinstance(price, Price)
@@ -135,14 +127,14 @@ def test_a_unified_ticker_is_a_quote_and_a_price() -> None:
     ],
 )
 def test_what_is_no_quote_has_its_reason(change: dict[str, Any], reason: Reason) -> None:
-    assert quote_of(Memory("okx"), TICKER | change, RECEIVED_NS) is reason
+    assert UnifiedParser("okx").quote(TICKER | change, RECEIVED_NS) is reason
 
 
 def test_candles_are_told_when_they_change() -> None:
-    last: dict[str, tuple[Any, ...]] = {}
+    parser = UnifiedParser("okx")
 
     def told(*rows: list[Any]) -> list[Any]:
-        return list(candles_of(last, "okx", "BTC/USDT", "5m", rows, RECEIVED_NS))
+        return list(parser.candles("BTC/USDT", "5m", rows, RECEIVED_NS))
 
     row: list[Any] = [1723161000000, "1", "3", "0.5", "2", 7]
     (candle,) = told(row)
@@ -156,15 +148,15 @@ def test_candles_are_told_when_they_change() -> None:
 
 @pytest.mark.parametrize("change", [float("nan"), [], {}, "x", None, float("inf")])
 def test_a_change_that_is_no_number_is_left_out(change: Any) -> None:
-    price = price_of(Memory("okx"), TICKER | {"percentage": change}, RECEIVED_NS)
+    price = UnifiedParser("okx").price(TICKER | {"percentage": change}, RECEIVED_NS)
     assert isinstance(price, Price)
     assert price.price_change_24h is None
 
 
 @pytest.mark.parametrize("told", [None, [], 5, {"symbol": None}, {"symbol": "BTC/USDT", "last": []}])
 def test_no_structure_of_ccxt_raises(told: Any) -> None:
-    assert not isinstance(quote_of(Memory("okx"), told, RECEIVED_NS), Level1)
-    assert not isinstance(price_of(Memory("okx"), told, RECEIVED_NS), Price)
+    assert not isinstance(UnifiedParser("okx").quote(told, RECEIVED_NS), Level1)
+    assert not isinstance(UnifiedParser("okx").price(told, RECEIVED_NS), Price)
     assert isinstance(tickers_in(told), list)
     assert top_of(told) is None or isinstance(told, dict)
 
@@ -172,22 +164,43 @@ def test_no_structure_of_ccxt_raises(told: Any) -> None:
 def test_sizes_in_contracts_become_base_currency() -> None:
     linear = {"contract": True, "contractSize": 0.01, "inverse": False, "base": "BTC", "quote": "USDT"}
     inverse = {"contract": True, "contractSize": 100, "inverse": True, "base": "BTC", "quote": "USD"}
-    markets = contracts_of({"BTC/USDT:USDT": linear, "BTC/USD:BTC": inverse, "BTC/USDT": {"contract": False}})
-    assert set(markets) == {"BTC/USDT:USDT", "BTC/USD:BTC"}
+    markets = {"BTC/USDT:USDT": linear, "BTC/USD:BTC": inverse, "BTC/USDT": {"contract": False}}
+    parser = UnifiedParser("x", markets)
     ticker = TICKER | {"bid": 2.0, "ask": 4.0, "bidVolume": 3.0, "askVolume": 8.0}
-    quote = quote_of(Memory("x"), ticker, RECEIVED_NS, markets["BTC/USDT:USDT"])
+    quote = parser.quote(ticker | {"symbol": "BTC/USDT:USDT"}, RECEIVED_NS)
     assert isinstance(quote, Level1)
     assert (quote.bid_size, quote.ask_size) == (0.03, 0.08)
-    quote = quote_of(Memory("x"), ticker, RECEIVED_NS, markets["BTC/USD:BTC"])
+    quote = parser.quote(ticker | {"symbol": "BTC/USD:BTC"}, RECEIVED_NS)
     assert isinstance(quote, Level1)
     assert (quote.bid_size, quote.ask_size) == (150.0, 200.0)
+    quote = parser.quote(ticker | {"symbol": "BTC/USDT"}, RECEIVED_NS)
+    assert isinstance(quote, Level1)
+    assert (quote.bid_size, quote.ask_size) == (3.0, 8.0)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "kind", "is_in_dollars"),
+    [
+        ("BTC/USDT", "spot", True),
+        ("ETH/BTC", "spot", False),
+        ("BTC/USD:BTC", "swap", True),
+        ("BTC/USDT:USDT-241227", "future", True),
+        ("BTC/USD:BTC-241227-50000-C", "option", False),
+        ("BTC/USDC:USDC-241227-50000-P", "option", True),
+    ],
+)
+def test_a_symbol_tells_the_kind_of_market_and_the_currency_of_its_price(
+    symbol: str, kind: str, is_in_dollars: bool
+) -> None:
+    found = instrument_of(symbol, {})
+    assert (found.symbol, found.kind, found.is_in_dollars) == (symbol, kind, is_in_dollars)
 
 
 def test_a_price_far_ahead_of_its_receipt_holds_back_no_other() -> None:
-    memory = Memory("okx")
+    parser = UnifiedParser("okx")
     now_ms = RECEIVED_NS // 1_000_000
     for ahead_ms, price in ((0, 1.0), (3_600_000, 2.0), (1, 3.0)):
-        made = price_of(memory, TICKER | {"timestamp": now_ms + ahead_ms, "last": price}, RECEIVED_NS)
+        made = parser.price(TICKER | {"timestamp": now_ms + ahead_ms, "last": price}, RECEIVED_NS)
         assert isinstance(made, Price), made
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from coinstream.feeds import Reason
-from coinstream.feeds.parsers.coingecko import CoingeckoParser
+from coinstream.feeds.exchanges.coingecko import CoingeckoParser
 from coinstream.messages import Price
 from tests.feeds.frames import only, parse
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coinstream.feeds.feed_stats import FeedStats
-from coinstream.feeds.parsers.base import Frame, Parsed, account_for
+from coinstream.feeds.parser import Frame, Parsed, account_for
 from coinstream.feeds.protocols import exchange_of, known_exchanges, new_parser
 from coinstream.feeds.recordings import read
 from coinstream.messages import Level1, Price

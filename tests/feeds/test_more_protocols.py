@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from coinstream.feeds import Reason
-from coinstream.feeds.parsers import Frame
+from coinstream.feeds.parser import Frame
 from coinstream.feeds.protocols import exchange_of, identify
 from coinstream.messages import Level1, Ohlcv, Price
 from tests.feeds.frames import RECEIVED_NS, core_parser, parse
@@ -52,7 +52,6 @@ HUOBI_BBO = {
     "symbol": "btcusdt",
 }
 CRYPTOCOM = {"i": "BTC_USDT", "b": 9, "bs": 3, "k": 11, "ks": 4, "a": 10, "v": 77, "t": MS}
-FTX = {"bid": 9, "ask": 11, "bidSize": 3, "askSize": 4, "last": 10, "time": MS / 1000}
 BOOK = {"bids": [["9", "3"]], "asks": [["11", "4"]]}
 DERIBIT_BOOK = {
     **{"type": "snapshot", "timestamp": MS, "instrument_name": "BTC-PERPETUAL", "change_id": 5},
@@ -120,7 +119,6 @@ QUOTES: list[tuple[str, str, list[Any]]] = [
         "BTC/USDT",
         [{"method": "subscribe", "result": {"channel": "ticker", "data": [CRYPTOCOM]}}],
     ),
-    ("ftx", "BTC/USD:USD", [{"channel": "ticker", "market": "BTC-PERP", "type": "update", "data": FTX}]),
     (
         "binancecoinm",
         "BTC/USD:BTC",
@@ -217,7 +215,6 @@ PRICES: list[tuple[str, list[Any]]] = [
             }
         ],
     ),
-    ("ftx", [{"channel": "trades", "market": "BTC/USD", "data": [{"id": 5, "price": 10, "time": AT}]}]),
 ]
 
 
@@ -333,7 +330,6 @@ CONTROL: list[tuple[str, Any, Reason]] = [
     ("htx", gzip.compress(b'{"ping":1492420473027}', mtime=0), Reason.HEARTBEAT),
     ("htx", {"id": "id1", "status": "ok", "subbed": "market.btcusdt.bbo"}, Reason.ACKNOWLEDGED),
     ("cryptocom", {"id": 1, "method": "public/heartbeat", "code": 0}, Reason.HEARTBEAT),
-    ("ftx", {"type": "subscribed", "channel": "ticker", "market": "BTC/USD"}, Reason.ACKNOWLEDGED),
 ]
 
 

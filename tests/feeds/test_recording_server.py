@@ -14,7 +14,7 @@ from coinstream.feeds.exchanges.discovery import adapters
 from coinstream.feeds.feed_stats import FeedStats
 from coinstream.feeds.instrument_lists import packaged
 from coinstream.feeds.live import DirectFeed, Timeouts
-from coinstream.feeds.parsers.base import Frame, account_for
+from coinstream.feeds.parser import Frame, account_for
 from coinstream.feeds.recordings import exchange_in, read
 from coinstream.feeds.simulated import Faults
 from coinstream.feeds.simulated.recording_server import RecordingServer
@@ -97,7 +97,9 @@ def test_faults_apply_to_recorded_frames() -> None:
 
 def test_a_recording_without_an_adapter_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "session"
-    path.write_bytes(b"wss://ftx.com/ws <-> 1618678132.37\n1618678132.5: " + msgspec.json.encode({}) + b"\n")
-    assert exchange_in(path) == "ftx"
+    path.write_bytes(
+        b"wss://coingecko.com/ws <-> 1618678132.37\n1618678132.5: " + msgspec.json.encode({}) + b"\n"
+    )
+    assert exchange_in(path) == "coingecko"
     with pytest.raises(FeedError, match="no adapter"):
         RecordingServer(path)

@@ -47,7 +47,7 @@ def test_no_frame_of_a_recording_is_unaccounted(path: Path) -> None:
     assert feed.stats.is_balanced
     assert not feed.stats.rejected[Reason.UNKNOWN]
     assert not feed.stats.entries[Reason.UNKNOWN]
-    assert not feed.stats.dead
+    assert not feed.stats.faults
 
 
 @pytest.mark.parametrize("path", instrument_lists(), ids=lambda path: path.name)
@@ -56,7 +56,7 @@ def test_a_recorded_instrument_list_is_no_fault(path: Path) -> None:
     drained(feed)
     assert feed.stats.frames > 0
     assert feed.stats.is_balanced
-    assert not feed.stats.dead
+    assert not feed.stats.faults
 
 
 def test_the_shared_recordings_are_there() -> None:
@@ -112,4 +112,4 @@ def test_answers_that_are_no_json_are_dead_letters(tmp_path: Path) -> None:
     (quote,) = (message for message in drained(feed) if isinstance(message, Level1))
     assert (quote.symbol, quote.best_bid, quote.ask_size) == ("BTC/USDT", 1.5, 3)
     assert feed.stats.rejected == {Reason.MALFORMED: 2, Reason.REFUSED: 1, Reason.SNAPSHOT_STALE: 1}
-    assert len(feed.stats.take_dead()) == 3
+    assert len(feed.stats.take_faults()) == 3

@@ -30,7 +30,7 @@ def test_every_line_of_the_sample_is_a_message_or_counted() -> None:
     assert len(trades) == 4_586
     assert feed.stats.rejected == {Reason.BOOK_UNSYNCED: 22, Reason.OPENED: 1}
     assert feed.stats.is_balanced
-    assert not feed.stats.dead
+    assert not feed.stats.faults
 
 
 def test_a_session_recording_counts_its_control_lines() -> None:
@@ -107,7 +107,7 @@ def test_a_line_without_a_time_is_a_dead_letter(tmp_path: Path) -> None:
     path.write_bytes(b'1723161254087891268 {"u":1,"s":"BTCUSDT","b":"1","B":"1","a":"2","A":"1"}\ngarbage\n')
     feed = ReplayFeed(path, exchange="binance")
     assert len(drain(feed)) == 1
-    assert [(letter.reason, letter.payload) for letter in feed.stats.take_dead()] == [
+    assert [(letter.reason, letter.payload) for letter in feed.stats.take_faults()] == [
         (Reason.MALFORMED, b"garbage")
     ]
 

@@ -16,7 +16,7 @@ from coinstream.feeds.exchanges.parsing import ExchangeParser, Found, each, mome
 from coinstream.feeds.exchanges.replies import read_instruments
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, spot
-from coinstream.feeds.parsers.base import ACKNOWLEDGED, Frame, Parsed, rejected
+from coinstream.feeds.parser import ACKNOWLEDGED, Frame, Parsed, rejected
 
 WS, REST = "wss://ws.bitvavo.com/v2", "https://api.bitvavo.com/v2"
 

@@ -6,13 +6,13 @@ not be read go to the dead-letter topic.
 """
 
 from coinstream.feeds.base import Feed
-from coinstream.feeds.feed_stats import DeadLetter, FeedStats, Reason
+from coinstream.feeds.feed_stats import FaultyFrame, FeedStats, Reason
 from coinstream.feeds.lease import FeedLease, LeaseError
 from coinstream.feeds.replay import ReplayFeed
 from coinstream.feeds.runner import FeedReport, run_feed
 
 __all__ = [
-    "DeadLetter",
+    "FaultyFrame",
     "Feed",
     "FeedLease",
     "FeedReport",

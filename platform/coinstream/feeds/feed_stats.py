@@ -1,4 +1,4 @@
-"""Count the frames of a feed by outcome and keep faulty frames as dead letters."""
+"""Count the frames of a feed by outcome and keep faulty frames for the dead-letter queue."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-MAX_DEAD_LETTERS: Final = 10_000
-"""Dead letters kept until the runner publishes them. A feed stops with an error at this limit."""
-DEAD_LETTER_SAMPLE: Final = 65_536
-"""Maximum bytes of a faulty frame in its dead letter."""
+MAX_FAULTS: Final = 10_000
+"""Faulty frames kept until the runner takes them. A feed that reaches this limit stops with an error."""
+FAULT_SAMPLE: Final = 65_536
+"""Bytes kept of a faulty frame."""
 
 
 class Reason(StrEnum):
@@ -46,7 +46,7 @@ class Reason(StrEnum):
 
     @property
     def is_fault(self) -> bool:
-        """Return whether the frame should have produced a message, so that it becomes a dead letter."""
+        """Return whether the frame should have produced a message, and goes to the dead-letter queue."""
         return self in _FAULTS
 
 
@@ -73,8 +73,8 @@ class Anomaly(StrEnum):
     RECORD_TIME_HELD = "record time held within the broker's bounds (event time far from this clock)"
 
 
-class DeadLetter(NamedTuple):
-    """A frame that could not be converted to a message, with the reason."""
+class FaultyFrame(NamedTuple):
+    """A frame that could not become a message, with the reason."""
 
     exchange: str
     received_ns: int
@@ -91,13 +91,12 @@ class FeedStats:
         frames: frames (or lines of a recording) received.
         accepted: frames that produced at least one message.
         rejected: frames without a message, by reason.
-        entries: entries of accepted frames that produced no message, by reason.
-        flags: anomalies of messages and connections, by kind.
-        dead: dead letters that the runner has not published yet.
-        kept_once: unknown symbols and frame kinds that already have a dead letter.
-        trouble: last connection error of a live feed; None while it is connected.
-        clock_ahead_ms: offset of the exchange's clock, positive when it is ahead of this machine's; None
-            if not measured.
+        entries: entries of accepted frames that gave no message, by reason.
+        flags: remarkable messages and events, by kind.
+        faults: faulty frames that the runner has not taken yet.
+        kept_once: unknown symbols and kinds of frames of which a faulty frame was kept already.
+        trouble: the last reason that a live feed had no data; None while it has.
+        clock_ahead_ms: how far the exchange's clock runs ahead of this machine's; None: not measured.
     """
 
     frames: int = 0
@@ -105,7 +104,7 @@ class FeedStats:
     rejected: Counter[Reason] = field(default_factory=Counter)
     entries: Counter[Reason] = field(default_factory=Counter)
     flags: Counter[Anomaly] = field(default_factory=Counter)
-    dead: deque[DeadLetter] = field(default_factory=deque)
+    faults: deque[FaultyFrame] = field(default_factory=deque)
     kept_once: set[tuple[Reason, str]] = field(default_factory=set)
     clock_ahead_ms: float | None = None
     trouble: str | None = None
@@ -117,33 +116,27 @@ class FeedStats:
 
     @property
     def is_full(self) -> bool:
-        """Return whether the limit of unpublished dead letters is reached."""
-        return len(self.dead) >= MAX_DEAD_LETTERS
+        """Whether no more faulty frames may be kept."""
+        return len(self.faults) >= MAX_FAULTS
 
     def refuse(self, reason: Reason) -> None:
-        """Count a frame that the parser does not process."""
+        """Count a frame that does not reach the parser."""
         self.frames += 1
         self.rejected[reason] += 1
 
-    def bury(self, letter: DeadLetter) -> None:
+    def keep_fault(self, fault: FaultyFrame) -> None:
         """Keep a faulty frame for the dead-letter topic.
 
         Only the first frame of an unknown symbol or kind is kept; all are counted.
         """
-        if letter.reason in _KEPT_ONCE and letter.detail:
-            told = (letter.reason, letter.detail)
-            if told in self.kept_once:
+        if fault.reason in _KEPT_ONCE and fault.detail:
+            key = (fault.reason, fault.detail)
+            if key in self.kept_once:
                 return
-            if len(self.kept_once) < MAX_DEAD_LETTERS:
-                self.kept_once.add(told)
-        self.dead.append(letter._replace(payload=letter.payload[:DEAD_LETTER_SAMPLE]))
+            if len(self.kept_once) < MAX_FAULTS:
+                self.kept_once.add(key)
+        self.faults.append(fault._replace(payload=fault.payload[:FAULT_SAMPLE]))
 
-    def take_dead(self) -> list[DeadLetter]:
-        """Return the unpublished dead letters and clear the list."""
-        return [self.dead.popleft() for _ in range(len(self.dead))]
-
-
-Account = FeedStats
-"""The name of `FeedStats` before 0.2."""
-Flag = Anomaly
-"""The name of `Anomaly` before 0.2."""
+    def take_faults(self) -> list[FaultyFrame]:
+        """Return the faulty frames kept so far, and forget them."""
+        return [self.faults.popleft() for _ in range(len(self.faults))]

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Final, NamedTuple
 
 from coinstream.errors import FeedError
+from coinstream.feeds.exchanges.coingecko import CoingeckoParser
 from coinstream.feeds.exchanges.discovery import adapters, exchange_at
+from coinstream.feeds.exchanges.lean import LeanParser
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instrument_lists import packaged
 from coinstream.feeds.instruments import InstrumentList
-from coinstream.feeds.parsers import HOSTS, PARSERS
-from coinstream.feeds.parsers.base import Frame, Parser
+from coinstream.feeds.parser import Frame, Parser
 from coinstream.suggestions import did_you_mean
 
+PARSERS: Final[dict[str, Callable[[], Parser]]] = {"coingecko": CoingeckoParser, "lean": LeanParser}
+"""Parsers that belong to no exchange adapter, by exchange id; plugins add to them with `register_parser`."""
+HOSTS: Final[dict[str, str]] = {"coingecko.com": "coingecko"}
+"""Exchange of these parsers by the end of its host names; the first match counts."""
 SAMPLE: Final = 400
 """Number of frames tried with every parser if a recording has no URLs."""
 _COINGECKO: Final = re.compile(r"/api/v3/(global|coins/|simple/)")
@@ -26,6 +31,19 @@ _UNREAD: Final = frozenset({Reason.MALFORMED, Reason.BAD_VALUE, Reason.UNKNOWN, 
 class _Score(NamedTuple):
     read: int
     messages: int
+
+
+def register_parser(exchange: str, make: Callable[[], Parser], *hosts: str) -> None:
+    """Register a parser for recordings of an exchange, with the ends of its host names.
+
+    Raises:
+        ValueError: the exchange or a host name belongs to another parser.
+    """
+    taken = [host for host in hosts if HOSTS.get(host, exchange) != exchange]
+    if taken or PARSERS.get(exchange, make) is not make:
+        raise ValueError(f"exchange {exchange!r} or one of its hosts is registered already")
+    PARSERS[exchange] = make
+    HOSTS.update(dict.fromkeys(hosts, exchange))
 
 
 def known_exchanges() -> list[str]:

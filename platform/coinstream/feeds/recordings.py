@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import IO, Final, NamedTuple, cast
 
 from coinstream.errors import FeedError
+from coinstream.feeds.exchanges.lean import MARKETS, LeanParser
 from coinstream.feeds.exchanges.parsing import ExchangeParser
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import InstrumentList
-from coinstream.feeds.parsers import Frame, LeanParser, Parser
-from coinstream.feeds.parsers.lean import MARKETS
+from coinstream.feeds.parser import Frame, Parser
 from coinstream.feeds.protocols import SAMPLE, exchange_of, identify, new_parser
 
 _METHODS: Final = (b"GET", b"POST")

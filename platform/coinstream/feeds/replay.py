@@ -13,10 +13,10 @@ from coinstream.errors import FeedError
 from coinstream.feeds import recordings
 from coinstream.feeds.exchanges.base import ExchangeAdapter
 from coinstream.feeds.exchanges.discovery import adapters
-from coinstream.feeds.feed_stats import DeadLetter, FeedStats, Reason
+from coinstream.feeds.feed_stats import FaultyFrame, FeedStats, Reason
 from coinstream.feeds.instrument_lists import packaged
 from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.parsers import Frame, Parser, account_for
+from coinstream.feeds.parser import Frame, Parser, account_for
 from coinstream.feeds.recordings import Line
 from coinstream.feeds.time_shift import rebased
 from coinstream.messages import Message
@@ -95,7 +95,7 @@ class ReplayFeed:
                 address = opened[path]
                 recordings.tell_address(parser, address)
             batch.extend(self._read(line, parser, instruments))
-            if len(batch) >= BATCH or self.stats.dead:
+            if len(batch) >= BATCH or self.stats.faults:
                 yield batch
                 batch = []
         yield batch
@@ -116,8 +116,8 @@ class ReplayFeed:
         if line.reason is not None:
             self.stats.refuse(line.reason)
             if line.reason.is_fault:
-                self.stats.bury(
-                    DeadLetter(self.exchange, frame.received_ns, line.reason, "no time stamp", frame.payload)
+                self.stats.keep_fault(
+                    FaultyFrame(self.exchange, frame.received_ns, line.reason, "no time stamp", frame.payload)
                 )
             return ()
         parsed = parser.parse(frame)

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from coinstream.errors import FeedError
 from coinstream.feeds.base import Feed
-from coinstream.feeds.feed_stats import Anomaly, DeadLetter
+from coinstream.feeds.feed_stats import Anomaly, FaultyFrame
 from coinstream.feeds.handover import market_of, note_of, under_lease
 from coinstream.feeds.lease import FeedLease
 from coinstream.feeds.report import FeedReport, Progress, Quantiles
@@ -94,7 +94,7 @@ def run_feed(
             try:
                 _close(batches)
             finally:
-                run.bury(feed.stats.take_dead())
+                run.send_to_dlq(feed.stats.take_faults())
                 client.flush(flush_timeout_s)
             note = note_of(run.last.values())
         finally:
@@ -135,7 +135,7 @@ class _Run:
         self._started = time.monotonic()
         self._told = self._started
         self._progress = Progress()
-        self._buried: list[Future[Any]] = []
+        self._dead_letters: list[Future[Any]] = []
         self._from_exchange: deque[float] = deque(maxlen=_SAMPLES)
         self._to_produce: deque[float] = deque(maxlen=_SAMPLES)
 
@@ -150,8 +150,8 @@ class _Run:
                 batch = batch[: limit - progress.messages]
             if batch:
                 self._publish(batch)
-            if self._feed.stats.dead:
-                self.bury(self._feed.stats.take_dead())
+            if self._feed.stats.faults:
+                self.send_to_dlq(self._feed.stats.take_faults())
             progress.seconds = time.monotonic() - self._started
             self._tell()
             if limit is not None and progress.messages >= limit:
@@ -178,20 +178,20 @@ class _Run:
             self._to_produce.append((time.time() - first.last_updated.timestamp()) * 1000)
             self._from_exchange.append((first.last_updated - first.timestamp).total_seconds() * 1000)
 
-    def bury(self, letters: Sequence[DeadLetter]) -> None:
-        for letter in letters:
+    def send_to_dlq(self, faults: Sequence[FaultyFrame]) -> None:
+        for fault in faults:
             headers = {
                 "feed": self._feed.name,
-                "exchange": letter.exchange,
-                "error": f"{letter.reason}: {letter.detail}"[:1000],
-                "receivedNs": str(letter.received_ns),
+                "exchange": fault.exchange,
+                "error": f"{fault.reason}: {fault.detail}"[:1000],
+                "receivedNs": str(fault.received_ns),
             }
-            self._buried.append(
-                self._client.send(DEAD_LETTER_TOPIC, letter.exchange.encode(), letter.payload, headers)
+            self._dead_letters.append(
+                self._client.send(DEAD_LETTER_TOPIC, fault.exchange.encode(), fault.payload, headers)
             )
 
     def settle(self) -> None:
-        for sent in self._buried:
+        for sent in self._dead_letters:
             error = sent.exception(timeout=0)
             if error is not None:
                 raise FeedError(
@@ -213,7 +213,7 @@ class _Run:
             rejected={str(reason): count for reason, count in stats.rejected.most_common()},
             entries={str(reason): count for reason, count in stats.entries.most_common()},
             flags=self._flags(),
-            dead_letters=len(self._buried),
+            dead_letters=len(self._dead_letters),
             rounded_prices=dict(self._rounding.rounded()),
             lossy_prices=dict(self._rounding.lossy()),
             lease_token=self._lease.token if self._lease is not None else None,

@@ -16,7 +16,7 @@ from coinstream.errors import FeedError
 from coinstream.feeds.exchanges.base import Connection, ExchangeAdapter
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.parsers.base import Frame, Gap, Parsed, Parser
+from coinstream.feeds.parser import Frame, Gap, Parsed, Parser
 from coinstream.feeds.recordings import read
 from coinstream.messages import Level1, Message
 

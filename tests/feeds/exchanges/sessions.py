@@ -11,7 +11,7 @@ import pytest
 from coinstream.feeds.exchanges.base import ExchangeAdapter
 from coinstream.feeds.feed_stats import FeedStats, Reason
 from coinstream.feeds.instruments import InstrumentList
-from coinstream.feeds.parsers.base import account_for
+from coinstream.feeds.parser import account_for
 from coinstream.feeds.recordings import read
 from coinstream.messages import Message
 from tests.feeds.exchanges.recorded import EXCERPTS, SHARED

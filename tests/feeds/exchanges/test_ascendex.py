@@ -10,7 +10,7 @@ import pytest
 from coinstream.feeds.exchanges.ascendex import AscendexAdapter
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import InstrumentList, derivative, spot
-from coinstream.feeds.parsers.base import Frame, Gap, Parser
+from coinstream.feeds.parser import Frame, Gap, Parser
 from coinstream.feeds.recordings import read
 from coinstream.messages import DerivativeTicker, Level1, Ohlcv, Trade
 from tests.feeds.exchanges.recorded import (

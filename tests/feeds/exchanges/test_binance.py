@@ -13,7 +13,7 @@ from coinstream.feeds import Reason
 from coinstream.feeds.exchanges.discovery import adapters
 from coinstream.feeds.feed_stats import FeedStats
 from coinstream.feeds.instrument_lists import packaged
-from coinstream.feeds.parsers.base import Frame, Gap, Parser, account_for
+from coinstream.feeds.parser import Frame, Gap, Parser, account_for
 from coinstream.feeds.protocols import exchange_of, new_parser
 from coinstream.messages import Level1, Message, Ohlcv, Price
 from tests.feeds.exchanges.recorded import play, shared

@@ -12,7 +12,7 @@ from coinstream.feeds.exchanges.bitfinex import BitfinexAdapter
 from coinstream.feeds.exchanges.bitfinex.names import as_javascript
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import InstrumentList
-from coinstream.feeds.parsers.base import Gap, Parser
+from coinstream.feeds.parser import Gap, Parser
 from coinstream.feeds.recordings import read
 from coinstream.messages import Book, DerivativeTicker, Level1, Liquidation, Ohlcv, Price, Trade
 from tests.feeds.exchanges.recorded import (

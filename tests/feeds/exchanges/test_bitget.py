@@ -9,7 +9,7 @@ import pytest
 
 from coinstream.feeds.exchanges.bitget import BitgetAdapter
 from coinstream.feeds.feed_stats import Reason
-from coinstream.feeds.parsers.base import Parser
+from coinstream.feeds.parser import Parser
 from coinstream.messages import Book, DerivativeTicker, Level1, Liquidation, Ohlcv, Price, Trade
 from tests.feeds.exchanges.sessions import excerpt, instruments_of, replayed, shared
 from tests.feeds.frames import only, parse

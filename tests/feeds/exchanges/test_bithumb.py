@@ -10,7 +10,7 @@ import pytest
 from coinstream.feeds.exchanges.bithumb import BithumbAdapter
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import InstrumentList, spot
-from coinstream.feeds.parsers.base import Parser
+from coinstream.feeds.parser import Parser
 from coinstream.messages import Book, Level1, Trade
 from tests.feeds.exchanges.recorded import (
     EXCERPTS,

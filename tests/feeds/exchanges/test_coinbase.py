@@ -17,7 +17,7 @@ from coinstream.feeds.exchanges.discovery import exchange_at
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import InstrumentList
 from coinstream.feeds.live import DirectFeed
-from coinstream.feeds.parsers.base import Parser
+from coinstream.feeds.parser import Parser
 from coinstream.messages import Book, DerivativeTicker, Level1, Ohlcv, Price, Trade
 from tests.feeds.exchanges.sessions import excerpt, instruments_of, replayed, shared
 from tests.feeds.frames import only, parse

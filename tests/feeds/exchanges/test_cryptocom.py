@@ -10,7 +10,7 @@ import pytest
 from coinstream.feeds.exchanges.cryptocom import CryptocomAdapter
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import InstrumentList
-from coinstream.feeds.parsers.base import Frame, Gap, Parser
+from coinstream.feeds.parser import Frame, Gap, Parser
 from coinstream.messages import Book, DerivativeTicker, Level1, Ohlcv, Price, Trade
 from tests.feeds.exchanges.recorded import instruments_of, named, parse, subscribed
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from coinstream.feeds.exchanges.compression import inflated
 from coinstream.feeds.exchanges.discovery import adapters
-from coinstream.feeds.parsers.base import Frame, Parser
+from coinstream.feeds.parser import Frame, Parser
 from coinstream.feeds.protocols import new_parser
 from coinstream.feeds.recordings import read
 from coinstream.messages import Message

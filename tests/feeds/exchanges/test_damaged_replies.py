@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from coinstream.errors import FeedError
 from coinstream.feeds.exchanges.discovery import adapters
 from coinstream.feeds.instruments import Instrument
-from coinstream.feeds.parsers.base import Frame
+from coinstream.feeds.parser import Frame
 from coinstream.feeds.recordings import read
 from tests.feeds.exchanges.recorded import EXCERPTS, RECEIVED_NS
 

@@ -10,7 +10,7 @@ import pytest
 from coinstream.feeds.exchanges.dydx import DydxAdapter
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import InstrumentList
-from coinstream.feeds.parsers.base import Gap, Parser
+from coinstream.feeds.parser import Gap, Parser
 from coinstream.messages import DerivativeTicker, Level1, Liquidation, Ohlcv, Trade
 from tests.feeds.exchanges.recorded import named, parse, subscribed
 

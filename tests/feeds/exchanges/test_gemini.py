@@ -10,7 +10,7 @@ import pytest
 from coinstream.feeds.exchanges.gemini import GeminiAdapter
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import InstrumentList, derivative, spot
-from coinstream.feeds.parsers.base import Gap
+from coinstream.feeds.parser import Gap
 from coinstream.feeds.recordings import read
 from coinstream.messages import DerivativeTicker, Level1, Ohlcv, Price, Trade
 from tests.feeds.exchanges.recorded import (

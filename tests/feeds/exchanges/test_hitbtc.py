@@ -11,7 +11,7 @@ import pytest
 from coinstream.feeds.exchanges.hitbtc import BequantAdapter, FmfwAdapter, HitbtcAdapter
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import InstrumentList, spot
-from coinstream.feeds.parsers.base import Gap, Parser
+from coinstream.feeds.parser import Gap, Parser
 from coinstream.feeds.protocols import exchange_of
 from coinstream.feeds.recordings import read
 from coinstream.messages import Level1, Ohlcv, Price, Trade

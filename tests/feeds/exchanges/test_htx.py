@@ -13,7 +13,7 @@ from coinstream.feeds.exchanges.htx import HtxAdapter
 from coinstream.feeds.exchanges.htx.instruments import expiry
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import InstrumentList
-from coinstream.feeds.parsers.base import Frame, Parser
+from coinstream.feeds.parser import Frame, Parser
 from coinstream.messages import DerivativeTicker, Level1, Liquidation, Ohlcv, Price, Trade
 from tests.feeds.exchanges.sessions import excerpt, instruments_of, replayed, shared
 from tests.feeds.frames import only, parse

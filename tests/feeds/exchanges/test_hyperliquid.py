@@ -12,7 +12,7 @@ import pytest
 from coinstream.feeds.exchanges.hyperliquid import HyperliquidAdapter
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import InstrumentList
-from coinstream.feeds.parsers.base import Parser
+from coinstream.feeds.parser import Parser
 from coinstream.messages import Book, DerivativeTicker, Level1, Ohlcv, Price, Trade
 from tests.feeds.exchanges.recorded import named, parse, subscribed
 

@@ -42,6 +42,23 @@ def test_a_level_beyond_the_depth_never_comes_back() -> None:
     assert book.best(5)[0] == []
 
 
+@given(st.integers(0, 9))
+def test_changes_before_the_snapshot_are_applied_when_they_go_beyond_it(at: int) -> None:
+    book = OrderBook()
+    for number in range(10):
+        assert book.change(BookChange(number, number, [(1.0 + number, 1.0)], [])) is None
+    assert book.replace([(0.5, 1.0)], [(100.0, 1.0)], at)
+    assert book.top[0] == (10.0 if at < 9 else 0.5)
+    assert book.sequence == 9
+
+
+def test_an_older_snapshot_changes_nothing() -> None:
+    book = OrderBook()
+    book.replace([(1.0, 1.0)], [(2.0, 1.0)], 5)
+    assert not book.replace([(0.1, 1.0)], [(0.2, 1.0)], 4)
+    assert book.top == (1.0, 2.0, 1.0, 1.0)
+
+
 def test_a_hole_in_the_numbers_unsyncs_the_book_until_a_snapshot_covers_it() -> None:
     book = OrderBook()
     assert book.change(BookChange(6, 6, [(1.0, 6.0)], [])) is None

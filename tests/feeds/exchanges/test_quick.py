@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coinstream.feeds.feed_stats import FeedStats
-from coinstream.feeds.parsers.base import parse_each
+from coinstream.feeds.parser import parse_each
 from coinstream.feeds.protocols import new_parser
 
 RECEIVED_NS = 1_723_161_254_087_891_268
@@ -66,8 +66,8 @@ def test_a_batch_gives_what_its_frames_give_one_by_one(
     together, single = FeedStats(), FeedStats()
     batch = new_parser(exchange, types=types).parse_many(payloads, RECEIVED_NS, together)  # type: ignore[attr-defined]
     assert batch == parse_each(new_parser(exchange, types=types), payloads, RECEIVED_NS, single)
-    together.dead.clear()
-    single.dead.clear()
+    together.faults.clear()
+    single.faults.clear()
     assert together == single
 
 

@@ -14,7 +14,7 @@ from coinstream.errors import FeedError
 from coinstream.feeds.exchanges.base import ExchangeAdapter
 from coinstream.feeds.exchanges.discovery import adapters
 from coinstream.feeds.instrument_lists import packaged
-from coinstream.feeds.parsers.base import Gap
+from coinstream.feeds.parser import Gap
 from coinstream.messages import Trade
 
 MS = 1_700_000_000_123

@@ -16,7 +16,7 @@ import httpx
 
 from coinstream.errors import FeedError
 from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.parsers.base import Frame, Gap, Parser
+from coinstream.feeds.parser import Frame, Gap, Parser
 from coinstream.messages import Message
 
 Evidence = Literal["recording", "documentation"]

@@ -33,7 +33,7 @@ from coinstream.feeds.exchanges.subscriptions import plan, redirected
 from coinstream.feeds.exchanges.upbit import UpbitParser
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, spot
-from coinstream.feeds.parsers.base import ACKNOWLEDGED, STATUS, Frame, Parsed, rejected
+from coinstream.feeds.parser import ACKNOWLEDGED, STATUS, Frame, Parsed, rejected
 
 WS: Final = "wss://ws-api.bithumb.com/websocket/v1"
 REST: Final = "https://api.bithumb.com"

@@ -31,7 +31,7 @@ from coinstream.feeds.exchanges.replies import fetch_frame, path_after, read_ins
 from coinstream.feeds.exchanges.subscriptions import plan, redirected
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
-from coinstream.feeds.parsers.base import ACKNOWLEDGED, DEPTH, HEARTBEAT, STATUS, Frame, Parsed, rejected
+from coinstream.feeds.parser import ACKNOWLEDGED, DEPTH, HEARTBEAT, STATUS, Frame, Parsed, rejected
 
 WS: Final = "wss://ws.bitstamp.net"
 REST: Final = "https://www.bitstamp.net"

@@ -39,7 +39,7 @@ from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
 from coinstream.feeds.exchanges.subscriptions import plan, redirected
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative
-from coinstream.feeds.parsers.base import ACKNOWLEDGED, STATUS, Frame, Gap, Parsed, rejected
+from coinstream.feeds.parser import ACKNOWLEDGED, STATUS, Frame, Gap, Parsed, rejected
 
 WS: Final = "wss://indexer.dydx.trade/v4/ws"
 REST: Final = "https://indexer.dydx.trade"

@@ -40,7 +40,7 @@ from coinstream.feeds.exchanges.parsing import (
 from coinstream.feeds.exchanges.subscriptions import plan
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative
-from coinstream.feeds.parsers.base import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, rejected
+from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, rejected
 
 WS: Final = "wss://futures.kraken.com/ws/v1"
 _NAME: Final = re.compile(r"(PI|FI|PF|FF|PV|FV)_([A-Z0-9]+?)(USD|EUR|XBT)(?:_(\d{6}))?\Z")

@@ -15,7 +15,7 @@ from coinstream.feeds.exchanges.candles import closing_time
 from coinstream.feeds.exchanges.order_book import BookChange, BookGap, Levels, OrderBook
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument
-from coinstream.feeds.parsers.base import Gap
+from coinstream.feeds.parser import Gap
 from coinstream.messages import Book, DerivativeTicker, Level1, Liquidation, Message, Ohlcv, Price, Trade
 
 Side = Literal["buy", "sell"]

@@ -18,7 +18,7 @@ from coinstream.feeds.exchanges.values import levels, moment, number, optional, 
 from coinstream.feeds.feed_stats import FeedStats, Reason
 from coinstream.feeds.instrument_lists import split_uniquely
 from coinstream.feeds.instruments import Instrument, InstrumentList, spot
-from coinstream.feeds.parsers.base import (
+from coinstream.feeds.parser import (
     Batch,
     Frame,
     Gap,

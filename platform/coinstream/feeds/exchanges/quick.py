@@ -10,7 +10,7 @@ import msgspec
 
 from coinstream.feeds.exchanges.parsing import ExchangeParser, UnknownSymbolError
 from coinstream.feeds.feed_stats import FeedStats, Reason
-from coinstream.feeds.parsers.base import Batch, Frame, Gap, account_for, from_ns
+from coinstream.feeds.parser import Batch, Frame, Gap, account_for, from_ns
 from coinstream.messages import Level1, Message
 
 _ODD = (msgspec.DecodeError, UnicodeDecodeError, UnknownSymbolError, ValueError, OverflowError, OSError)

@@ -12,7 +12,7 @@ import msgspec
 from coinstream.errors import FeedError
 from coinstream.feeds.exchanges.parsing import describe
 from coinstream.feeds.instruments import Instrument
-from coinstream.feeds.parsers.base import Frame
+from coinstream.feeds.parser import Frame
 
 _json: Final = msgspec.json.Decoder(Any)
 

@@ -32,7 +32,7 @@ from coinstream.feeds.exchanges.replies import read_instruments
 from coinstream.feeds.exchanges.subscriptions import plan, redirected
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, spot
-from coinstream.feeds.parsers.base import HEARTBEAT, STATUS, Frame, Parsed, rejected
+from coinstream.feeds.parser import HEARTBEAT, STATUS, Frame, Parsed, rejected
 
 WS: Final = "wss://api.upbit.com/websocket/v1"
 REST: Final = "https://api.upbit.com"

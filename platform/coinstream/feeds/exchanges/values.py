@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from coinstream.feeds.parsers.base import Number, from_ms
+from coinstream.feeds.parser import Number, from_ms
 
 _LARGEST: Final = 1e30
 _MANY: Final = 8

@@ -11,21 +11,13 @@ from typing import Any, Final
 import msgspec
 
 from coinstream.errors import FeedError
+from coinstream.feeds.exchanges.parsing import collected
 from coinstream.feeds.feed_stats import Anomaly, Reason
-from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.live import ccxt_drain
 from coinstream.feeds.live.base import Backoff, Inbox, LiveFeed, Timeouts, together
-from coinstream.feeds.live.ccxt_messages import (
-    candles_of,
-    contracts_of,
-    price_of,
-    quote_of,
-    tickers_in,
-    top_of,
-)
+from coinstream.feeds.live.ccxt_messages import UnifiedParser, last_of, tickers_in, top_of
 from coinstream.feeds.live.redaction import redacted
-from coinstream.feeds.parsers import Frame, account_for
-from coinstream.feeds.parsers.market_state import Memory, collect
+from coinstream.feeds.parser import Frame, account_for
 from coinstream.messages import Message
 
 log = logging.getLogger(__name__)
@@ -82,9 +74,7 @@ class CcxtFeed(LiveFeed):
             )
         self._symbols, self._types, self._timeframe = list(symbols), tuple(types), timeframe
         self._options = {**_DEFAULTS.get(exchange, {}), **(options or {})}
-        self._memory = Memory(exchange)
-        self._contracts: dict[str, Instrument] = {}
-        self._candles: dict[str, tuple[Any, ...]] = {}
+        self._parser = UnifiedParser(exchange)
         self._seen: dict[str, float] = {}
         self._gone: set[str] = set()
         self._data = 0
@@ -141,7 +131,7 @@ class CcxtFeed(LiveFeed):
 
     async def _session(self, client: Any, inbox: Inbox, *, is_again: bool) -> None:
         await client.load_markets()
-        self._contracts = contracts_of(client.markets)
+        self._parser.set_markets(client.markets)
         await self._measure_clock(client)
         symbols = self._listed(client)
         if is_again:
@@ -257,40 +247,33 @@ class CcxtFeed(LiveFeed):
             for ticker in tickers_in(update):
                 found: list[Message | Reason] = []
                 if quote:
-                    found.append(quote_of(self._memory, ticker, received_ns, self._market(ticker)))
+                    found.append(self._parser.quote(ticker, received_ns))
                 if price:
-                    found.append(price_of(self._memory, ticker, received_ns))
+                    found.append(self._parser.price(ticker, received_ns))
                 self._account_for(ticker, found, received_ns)
 
         return take
 
     def _on_book(self, book: Any, received_ns: int) -> None:
         quote = top_of(book)
-        found = (
-            Reason.BAD_VALUE
-            if quote is None
-            else quote_of(self._memory, quote, received_ns, self._market(quote))
-        )
+        found = Reason.BAD_VALUE if quote is None else self._parser.quote(quote, received_ns)
         self._account_for(book if quote is None else quote, [found], received_ns)
 
     def _on_trades(self, trades: Any, received_ns: int) -> None:
         for trade in trades if isinstance(trades, list) else [trades]:
-            found: Message | Reason = Reason.BAD_VALUE
-            if isinstance(trade, dict):
-                ticker = {"symbol": trade.get("symbol"), "last": trade.get("price")}
-                ticker["timestamp"] = trade.get("timestamp")
-                found = price_of(self._memory, ticker, received_ns)
+            ticker = last_of(trade)
+            found = Reason.BAD_VALUE if ticker is None else self._parser.price(ticker, received_ns)
             self._account_for(trade, [found], received_ns)
 
     def _on_candles(self, symbol: str) -> Callable[[Any, int], None]:
         def take(rows: Any, received_ns: int) -> None:
-            found = candles_of(self._candles, self.exchange, symbol, self._timeframe, rows, received_ns)
+            found = self._parser.candles(symbol, self._timeframe, rows, received_ns)
             self._account_for(rows, found, received_ns)
 
         return take
 
     def _account_for(self, told: Any, found: Iterable[Message | Reason], received_ns: int) -> None:
-        parsed = collect(found)
+        parsed = collected(found)
         is_fault = any(reason.is_fault for reason in parsed.rejected)
         payload = msgspec.json.encode(told, enc_hook=str) if is_fault else b""
         account_for(parsed, Frame(received_ns, payload), self.exchange, self.stats)
@@ -299,11 +282,6 @@ class CcxtFeed(LiveFeed):
             self.stats.trouble = None
             self._seen[parsed.messages[0].symbol] = time.monotonic()  # type: ignore[attr-defined]
             self._inbox.put(parsed.messages)
-
-    def _market(self, told: Any) -> Instrument | None:
-        """Return the market of a ticker if its sizes are in contracts."""
-        symbol = told.get("symbol") if isinstance(told, dict) else None
-        return self._contracts.get(symbol) if isinstance(symbol, str) else None
 
     # What goes wrong
 

@@ -1,65 +1,118 @@
-"""Convert ccxt's unified structures to messages."""
+"""Turn ccxt's unified structures into messages."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
-from functools import cache
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, cast, get_args
 
-from coinstream.feeds.exchanges.parsing import signed
+from coinstream.feeds.exchanges.market_state import MarketState
+from coinstream.feeds.exchanges.values import optional, signed
 from coinstream.feeds.feed_stats import Reason
-from coinstream.feeds.instruments import Instrument
-from coinstream.feeds.parsers.base import from_ms, from_ns
-from coinstream.feeds.parsers.market_state import Memory
+from coinstream.feeds.instruments import Instrument, Kind
+from coinstream.feeds.parser import from_ms, from_ns
 from coinstream.messages import Level1, Message, Ohlcv, Price
 
 Ticker = Mapping[str, Any]
 
-
 _BAD: Final = (ValueError, OverflowError, KeyError, TypeError, AttributeError, IndexError, OSError)
-"""Errors raised by structures that differ from ccxt's documentation."""
+"""Errors that a structure of another shape than ccxt documents raises."""
+_ROW: Final = ("time", "open", "high", "low", "close", "volume")
 
 
-def quote_of(
-    memory: Memory, ticker: Ticker, received_ns: int, market: Instrument | None = None
-) -> Level1 | Reason:
-    """Return the quote in a ticker, or the reason why there is none.
+class UnifiedParser:
+    """Reads tickers, books and candles of one exchange, as ccxt unifies them.
 
     Args:
-        market: market whose sizes are in contracts; they are converted to base currency.
+        exchange: the `exchangeId` of the messages.
+        markets: ccxt's markets by symbol; they tell which sizes are contracts.
     """
-    received = from_ns(received_ns)
-    try:
-        bid, ask = _number(ticker.get("bid")), _number(ticker.get("ask"))
-        bid_size = _size(ticker.get("bidVolume"), bid, market)
-        ask_size = _size(ticker.get("askVolume"), ask, market)
-        at = _moment(ticker) or received
-        return memory.quote(_symbol(ticker), bid, ask, bid_size, ask_size, at, received)
-    except _BAD:
-        return Reason.BAD_VALUE
 
+    def __init__(self, exchange: str, markets: Mapping[str, Any] | None = None) -> None:
+        self._state = MarketState(exchange)
+        self._instruments: dict[str, Instrument] = {}
+        self._candles: dict[tuple[str, str], tuple[Any, ...]] = {}
+        self.set_markets(markets)
 
-def price_of(memory: Memory, ticker: Ticker, received_ns: int) -> Price | Reason:
-    """Return the price in a ticker, or the reason why there is none. An invalid change is omitted."""
-    try:
-        last, volume = _number(ticker.get("last")), _number(ticker.get("baseVolume"))
-        change = signed(ticker.get("percentage"))
-        return memory.ticker(_symbol(ticker), last, _moment(ticker), from_ns(received_ns), volume, change)
-    except _BAD:
-        return Reason.BAD_VALUE
+    def set_markets(self, markets: Mapping[str, Any] | None) -> None:
+        """Use these markets of ccxt from now on."""
+        self._instruments = {
+            symbol: instrument_of(symbol, market) for symbol, market in (markets or {}).items()
+        }
+
+    def quote(self, ticker: Any, received_ns: int) -> Level1 | Reason:
+        """Return the quote in a ticker, or why there is none."""
+        received = from_ns(received_ns)
+        try:
+            bid, ask = optional(ticker.get("bid")), optional(ticker.get("ask"))
+            sizes = optional(ticker.get("bidVolume")), optional(ticker.get("askVolume"))
+            at = _time_of(ticker)
+            return self._state.quote(
+                self._instrument(ticker), bid, ask, *sizes, from_ms(at) if at else received, received
+            )
+        except _BAD:
+            return Reason.BAD_VALUE
+
+    def price(self, ticker: Any, received_ns: int) -> Price | Reason:
+        """Return the price in a ticker, or why there is none. A change that is not a number is left out."""
+        try:
+            last, volume = optional(ticker.get("last")), optional(ticker.get("baseVolume"))
+            at, change = _time_of(ticker), ticker.get("percentage")
+            return self._state.ticker(
+                *(self._instrument(ticker), last, from_ms(at) if at else None, from_ns(received_ns)),
+                volume,
+                signed(change),
+            )
+        except _BAD:
+            return Reason.BAD_VALUE
+
+    def candles(self, symbol: str, timeframe: str, rows: Any, received_ns: int) -> Iterator[Message | Reason]:
+        """Yield the candles of rows, or why a row gives none: repeats and older ones are refused."""
+        for row in rows if isinstance(rows, (list, tuple)) else ():
+            try:
+                yield self._candle(symbol, timeframe, row, received_ns)
+            except _BAD:
+                yield Reason.BAD_VALUE
+
+    def _candle(self, symbol: str, timeframe: str, row: Any, received_ns: int) -> Ohlcv | Reason:
+        begin_ms, values = float(row[0]), [optional(value) for value in row[1 : len(_ROW)]]
+        opened = from_ms(begin_ms)
+        if len(values) != len(_ROW) - 1 or any(value is None for value in values[:4]):
+            return Reason.INCOMPLETE
+        news, key = (begin_ms, *values), (symbol, timeframe)
+        before = self._candles.get(key)
+        if before == news:
+            return Reason.DUPLICATE
+        if before is not None and begin_ms < before[0]:
+            return Reason.OUT_OF_DATE
+        self._candles[key] = news
+        begin, high, low, close, volume = (value or 0.0 for value in values)
+        return self._state.candle(
+            *(self._market(symbol), timeframe, opened, (begin, high, low, close), volume),
+            from_ns(received_ns),
+        )
+
+    def _instrument(self, ticker: Ticker) -> Instrument:
+        symbol = ticker["symbol"]
+        if not isinstance(symbol, str) or not symbol:
+            raise ValueError(f"{symbol!r} is not a symbol")
+        return self._market(symbol)
+
+    def _market(self, symbol: str) -> Instrument:
+        found = self._instruments.get(symbol)
+        if found is None:
+            found = self._instruments[symbol] = instrument_of(symbol, {})
+        return found
 
 
 def tickers_in(update: Any) -> list[Any]:
-    """Return the tickers of an update, which is a ticker, a list, or a mapping by symbol."""
+    """Return the tickers of an update: one, several by symbol, or a list."""
     if isinstance(update, dict):
         return [update] if "symbol" in update else list(update.values())
     return list(update) if isinstance(update, list) else [update]
 
 
 def top_of(book: Any) -> dict[str, Any] | None:
-    """Return the best bid and ask of a book as a ticker, or None if it is not a book."""
+    """Return the best bid and ask of a book as a ticker; None where it is not a book."""
     try:
         (bid, bid_size), (ask, ask_size) = (_best(book.get(side)) for side in ("bids", "asks"))
         return {
@@ -70,92 +123,41 @@ def top_of(book: Any) -> dict[str, Any] | None:
         return None
 
 
-def contracts_of(markets: Any) -> dict[str, Instrument]:
-    """Return ccxt's markets whose sizes are in contracts, by symbol."""
-    found = {}
-    for symbol, market in (markets or {}).items():
-        size = signed(market.get("contractSize"))
-        if market.get("contract") and size and size > 0:
-            found[symbol] = Instrument(
-                *(str(market.get("id")), symbol, str(market.get("base")), str(market.get("quote"))),
-                kind="swap",
-                settle=str(market.get("settle")),
-                contract_size=size,
-                inverse=bool(market.get("inverse")),
-            )
-    return found
+def last_of(trade: Any) -> dict[str, Any] | None:
+    """Return the price of a trade as a ticker; None where it is not a trade."""
+    if not isinstance(trade, dict):
+        return None
+    return {"symbol": trade.get("symbol"), "last": trade.get("price"), "timestamp": trade.get("timestamp")}
+
+
+def instrument_of(symbol: str, market: Mapping[str, Any]) -> Instrument:
+    """Return the instrument of a unified symbol.
+
+    Args:
+        market: ccxt's description; without it the symbol alone tells base, quote and settlement currency.
+    """
+    base, _, rest = symbol.partition("/")
+    quote, _, settled = rest.partition(":")
+    settle, _, detail = settled.partition("-")
+    is_option = detail.count("-") >= 2
+    default: Kind = "option" if is_option else "future" if detail else "swap" if settle else "spot"
+    kind = market.get("type")
+    size = signed(market.get("contractSize")) if market.get("contract") else None
+    is_contract = bool(size and size > 0)
+    return Instrument(
+        *(str(market.get("id") or symbol), symbol, base, quote),
+        kind=cast(Kind, kind) if kind in get_args(Kind) else default,
+        settle=settle,
+        contract_size=size if size and is_contract else 1.0,
+        inverse=is_contract and bool(market.get("inverse")),
+        price_currency=settle if is_option else "",
+    )
 
 
 def _best(side: Any) -> tuple[Any, Any]:
     return (side[0][0], side[0][1]) if side else (None, None)
 
 
-def _symbol(ticker: Ticker) -> str:
-    symbol = ticker["symbol"]
-    if not isinstance(symbol, str) or not symbol:
-        raise ValueError(f"{symbol!r} is not a symbol")
-    return symbol
-
-
-def _size(value: Any, price: float | None, market: Instrument | None) -> float | None:
-    size = _number(value)
-    return size if size is None or market is None else market.base_size(size, price or 0.0)
-
-
-def candles_of(
-    last: dict[str, tuple[Any, ...]],
-    exchange: str,
-    symbol: str,
-    timeframe: str,
-    rows: Sequence[Sequence[Any]],
-    received_ns: int,
-) -> Iterator[Message | Reason]:
-    """Yield the candles of ccxt's rows, without those already in `last`."""
-    length, received = _length(timeframe), from_ns(received_ns)
-    for row in rows if isinstance(rows, (list, tuple)) else ():
-        try:
-            begin_ms, *numbers = row[:6]
-            values = [_number(value) for value in numbers]
-            opened = from_ms(float(begin_ms))
-        except (ValueError, OverflowError, TypeError):
-            yield Reason.BAD_VALUE
-            continue
-        if len(values) != 5 or any(value is None for value in values[:4]):
-            yield Reason.INCOMPLETE
-            continue
-        told = (begin_ms, *values)
-        before = last.get(symbol)
-        if before == told:
-            yield Reason.DUPLICATE
-            continue
-        if before is not None and begin_ms < before[0]:
-            yield Reason.OUT_OF_DATE
-            continue
-        last[symbol] = told
-        begin, high, low, close, volume = (value or 0.0 for value in values)
-        yield Ohlcv(
-            exchange, symbol, timeframe, opened, opened + length, begin, high, low, close, volume, received
-        )
-
-
-def _number(value: Any) -> float | None:
-    if value is None or value == "":
-        return None
-    if isinstance(value, bool):
-        raise ValueError(f"{value!r} is no price or size")
-    number = float(value)
-    if not math.isfinite(number) or number < 0:
-        raise ValueError(f"{value!r} is no price or size")
-    return number
-
-
-def _moment(ticker: Ticker) -> datetime | None:
-    told = ticker.get("timestamp")
-    return from_ms(float(told)) if told else None
-
-
-@cache
-def _length(timeframe: str) -> timedelta:
-    import ccxt
-
-    return timedelta(seconds=ccxt.Exchange.parse_timeframe(timeframe))
+def _time_of(ticker: Ticker) -> float | None:
+    found = ticker.get("timestamp")
+    return float(found) if found else None

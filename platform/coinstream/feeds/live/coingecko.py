@@ -11,9 +11,10 @@ from typing import Final
 import httpx
 
 from coinstream.errors import FeedError
+from coinstream.feeds.exchanges.coingecko import CoingeckoParser
 from coinstream.feeds.feed_stats import Anomaly
 from coinstream.feeds.live.base import Backoff, Inbox, LiveFeed, Timeouts
-from coinstream.feeds.parsers import CoingeckoParser, Frame, account_for
+from coinstream.feeds.parser import Frame, account_for
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.live.base import Backoff, Inbox, Timeouts, spawn, together
 from coinstream.feeds.live.redaction import redacted
 from coinstream.feeds.live.sockets import Socket, SocketError, open_socket
-from coinstream.feeds.parsers.base import Frame, Gap, Parser, account_for, parse_each
+from coinstream.feeds.parser import Frame, Gap, Parser, account_for, parse_each
 from coinstream.messages import Message
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from coinstream.feeds.parsers.coingecko import COMMON_IDS
+from coinstream.feeds.exchanges.coingecko import COMMON_IDS
 from coinstream.feeds.simulated.kraken import KrakenSession
 from coinstream.feeds.simulated.venue import Reply, Session, World, ok
 

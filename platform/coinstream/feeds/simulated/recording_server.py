@@ -31,7 +31,7 @@ from coinstream.feeds.exchanges.parsing import ExchangeParser
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instrument_lists import packaged
 from coinstream.feeds.instruments import Instrument
-from coinstream.feeds.parsers.base import Frame
+from coinstream.feeds.parser import Frame
 from coinstream.feeds.simulated.faults import Faults
 
 _START_TIMEOUT_S: Final = 10.0

@@ -21,7 +21,7 @@ from coinstream.feeds.exchanges.base import (
 from coinstream.feeds.exchanges.binance.parser import BinanceParser
 from coinstream.feeds.exchanges.replies import fetch_frame
 from coinstream.feeds.instruments import DOLLARS, Instrument, InstrumentList, derivative, spot
-from coinstream.feeds.parsers.base import Frame, Gap, from_ms
+from coinstream.feeds.parser import Frame, Gap, from_ms
 from coinstream.messages import Message, Price, Trade
 
 MAX_RECOVERED: Final = 1000

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from coinstream.feeds.parsers.base import Finite, Number
+from coinstream.feeds.parser import Finite, Number
 
 
 class Head(msgspec.Struct, gc=False):

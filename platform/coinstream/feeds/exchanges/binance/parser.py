@@ -13,7 +13,7 @@ from coinstream.feeds.exchanges.parsing import ExchangeParser, collected, guarde
 from coinstream.feeds.feed_stats import FeedStats, Reason
 from coinstream.feeds.instrument_lists import split_uniquely
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
-from coinstream.feeds.parsers.base import (
+from coinstream.feeds.parser import (
     ACKNOWLEDGED,
     STATUS,
     Batch,

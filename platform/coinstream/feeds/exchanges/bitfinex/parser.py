@@ -21,7 +21,7 @@ from coinstream.feeds.exchanges.parsing import (
 )
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.parsers.base import ACKNOWLEDGED, DEPTH, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
+from coinstream.feeds.parser import ACKNOWLEDGED, DEPTH, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
 
 _EVENTS: Final = {
     **{"conf": ACKNOWLEDGED, "unsubscribed": ACKNOWLEDGED, "info": STATUS, "pong": HEARTBEAT},

@@ -25,7 +25,7 @@ from coinstream.feeds.exchanges.bitget.parser import BitgetParser
 from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
 from coinstream.feeds.exchanges.subscriptions import RENEW, plan, redirected
 from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.parsers.base import Parser
+from coinstream.feeds.parser import Parser
 
 _CHANNELS: Final = {
     "level1": "books1",

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from coinstream.feeds.exchanges.joined_names import split_by_quotes
 from coinstream.feeds.instruments import Instrument, derivative, spot
-from coinstream.feeds.parsers.base import from_ms
+from coinstream.feeds.parser import from_ms
 
 _QUOTES: Final = ("USDT", "USDC", "BTC", "ETH", "EUR", "BRL", "BGB")
 """Quote currencies of spot."""

@@ -33,7 +33,7 @@ from coinstream.feeds.exchanges.parsing import (
 )
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument
-from coinstream.feeds.parsers.base import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
+from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
 
 _UNITS: Final = {"m": "m", "H": "h", "h": "h", "D": "d", "d": "d", "W": "w", "w": "w", "M": "M"}
 _CONTROL: Final = frozenset({"subscribe", "unsubscribe", "login"})

@@ -28,7 +28,7 @@ from coinstream.feeds.exchanges.parsing import (
 )
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument
-from coinstream.feeds.parsers.base import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
+from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
 
 _QUIET: Final = frozenset({"funding", "insurance", "settlement", "announcement", "connected"})
 _UNREAD: Final = frozenset({"chat", "publicNotifications"})

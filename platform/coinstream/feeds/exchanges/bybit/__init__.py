@@ -27,7 +27,7 @@ from coinstream.feeds.exchanges.bybit.v2 import BybitParser
 from coinstream.feeds.exchanges.replies import server_time_ms
 from coinstream.feeds.exchanges.subscriptions import plan, redirected
 from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.parsers.base import Parser
+from coinstream.feeds.parser import Parser
 
 _TOPICS_PER_REQUEST: Final = 10
 _CHANNELS: Final = {

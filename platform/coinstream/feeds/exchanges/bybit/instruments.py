@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from coinstream.feeds.exchanges.joined_names import split_by_quotes
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
-from coinstream.feeds.parsers.base import from_ms
+from coinstream.feeds.parser import from_ms
 
 CATEGORIES: Final = ("spot", "linear", "inverse", "option")
 MONTH_CODES: Final = "FGHJKMNQUVXZ"

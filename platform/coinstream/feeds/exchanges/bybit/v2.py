@@ -22,7 +22,7 @@ from coinstream.feeds.exchanges.bybit.v5 import BybitV5Parser, side_of, timefram
 from coinstream.feeds.exchanges.parsing import Found, each, levels, moment, number, parsed, signed
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument
-from coinstream.feeds.parsers.base import ACKNOWLEDGED, Frame, Parsed, rejected
+from coinstream.feeds.parser import ACKNOWLEDGED, Frame, Parsed, rejected
 
 _HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[a-z])(?=\d)")
 _SCALES: Final = (("", 1.0), ("_e4", 1e4), ("_e6", 1e6), ("_e8", 1e8))

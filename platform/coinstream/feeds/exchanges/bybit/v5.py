@@ -32,7 +32,7 @@ from coinstream.feeds.exchanges.parsing import (
 )
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument
-from coinstream.feeds.parsers.base import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, from_ms, rejected
+from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, from_ms, rejected
 
 _TIMEFRAMES: Final = {"D": "1d", "W": "1w", "M": "1M"}
 _DERIVATIVES: Final = ("linear", "inverse", "option")

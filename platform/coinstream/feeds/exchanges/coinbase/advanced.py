@@ -22,7 +22,7 @@ from coinstream.feeds.exchanges.coinbase.exchange import (
 )
 from coinstream.feeds.exchanges.parsing import Found, ascending, each, moment, number, optional, signed
 from coinstream.feeds.feed_stats import Reason
-from coinstream.feeds.parsers.base import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
+from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
 
 CONNECTION: Final = ""
 """Symbol of a gap that concerns a whole connection."""

@@ -25,7 +25,7 @@ from coinstream.feeds.exchanges.parsing import (
 )
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument
-from coinstream.feeds.parsers.base import (
+from coinstream.feeds.parser import (
     ACKNOWLEDGED,
     DEPTH,
     HEARTBEAT,

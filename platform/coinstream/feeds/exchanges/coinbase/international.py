@@ -24,7 +24,7 @@ from coinstream.feeds.exchanges.parsing import (
 )
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument
-from coinstream.feeds.parsers.base import ACKNOWLEDGED, STATUS, Frame, Parsed, rejected
+from coinstream.feeds.parser import ACKNOWLEDGED, STATUS, Frame, Parsed, rejected
 
 _LENGTHS: Final = {
     **{"ONE_MINUTE": "1m", "FIVE_MINUTE": "5m", "FIVE_MINUTES": "5m", "THIRTY_MINUTE": "30m"},

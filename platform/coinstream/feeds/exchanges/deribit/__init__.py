@@ -27,7 +27,7 @@ from coinstream.feeds.exchanges.deribit.parser import DeribitParser
 from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
 from coinstream.feeds.exchanges.subscriptions import plan, redirected
 from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.parsers.base import Frame, Gap, Parser
+from coinstream.feeds.parser import Frame, Gap, Parser
 from coinstream.messages import Message
 
 _CHANNELS: Final = {

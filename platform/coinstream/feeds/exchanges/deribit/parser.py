@@ -29,7 +29,7 @@ from coinstream.feeds.exchanges.parsing import (
 )
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument
-from coinstream.feeds.parsers.base import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, rejected
+from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, rejected
 
 _UNREAD: Final = ("deribit_", "perpetual", "estimated", "markprice", "platform", "instrument", "block", "rfq")
 _MINUTES: Final = {"1D": "1d"}

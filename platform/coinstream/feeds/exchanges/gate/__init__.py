@@ -20,7 +20,7 @@ from coinstream.feeds.exchanges.gate.futures import GateParser
 from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
 from coinstream.feeds.exchanges.subscriptions import plan, redirected
 from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.parsers.base import Parser
+from coinstream.feeds.parser import Parser
 
 _SHARED: Final = {"level1": "book_ticker", "price": "tickers", "trade": "trades"}
 """Channels that take a list of names."""

@@ -16,7 +16,7 @@ from typing import Any
 from coinstream.feeds.exchanges.gate.spot import GateSpotParser
 from coinstream.feeds.exchanges.parsing import Found, ascending, each, moment, number, optional, signed
 from coinstream.feeds.feed_stats import Reason
-from coinstream.feeds.parsers.base import STATUS, Parsed, rejected
+from coinstream.feeds.parser import STATUS, Parsed, rejected
 
 _ALIASES = {"7d": "1w", "30d": "1M"}
 

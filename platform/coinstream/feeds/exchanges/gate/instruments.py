@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from coinstream.feeds.instruments import Instrument, derivative, spot
-from coinstream.feeds.parsers.base import from_ms
+from coinstream.feeds.parser import from_ms
 
 _OPTION: Final = re.compile(r"([A-Z0-9]+)_(USDT)-(\d{8})-([0-9.]+)-([CP])")
 

@@ -20,7 +20,7 @@ from coinstream.feeds.exchanges.parsing import (
 from coinstream.feeds.exchanges.replies import path_after
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
-from coinstream.feeds.parsers.base import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
+from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
 
 _ACKNOWLEDGEMENTS: Final = frozenset({"subscribed", "unsubscribed", "subscription_ack"})
 _PERPETUAL: Final = "PERP"

@@ -20,7 +20,7 @@ from coinstream.feeds.exchanges.htx.parser import HtxParser
 from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
 from coinstream.feeds.exchanges.subscriptions import plan, redirected
 from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.parsers.base import Frame, Parser
+from coinstream.feeds.parser import Frame, Parser
 
 _CONTRACTS: Final = "wss://api.hbdm.com"
 _MARKET: Final = {"level1": "bbo", "price": "detail", "trade": "trade.detail", "ohlcv": "kline.1min"}

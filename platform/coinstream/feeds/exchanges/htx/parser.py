@@ -35,7 +35,7 @@ from coinstream.feeds.exchanges.parsing import (
 )
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument
-from coinstream.feeds.parsers.base import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, rejected
+from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, rejected
 
 _PERIODS: Final = {
     **{"1min": "1m", "5min": "5m", "15min": "15m", "30min": "30m", "60min": "1h", "4hour": "4h"},

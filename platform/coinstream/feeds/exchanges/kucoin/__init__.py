@@ -28,7 +28,7 @@ from coinstream.feeds.exchanges.kucoin.futures import KucoinParser
 from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
 from coinstream.feeds.exchanges.subscriptions import plan, redirected
 from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.parsers.base import Parser
+from coinstream.feeds.parser import Parser
 
 _REST: Final = {"spot": "https://api.kucoin.com", "futures": "https://api-futures.kucoin.com"}
 _SOCKETS: Final = {"spot": "wss://ws-api-spot.kucoin.com", "futures": "wss://ws-api-futures.kucoin.com"}

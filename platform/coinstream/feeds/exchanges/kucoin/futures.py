@@ -17,7 +17,7 @@ from coinstream.feeds.exchanges.kucoin.spot import KucoinSpotParser, side_of
 from coinstream.feeds.exchanges.parsing import Found, moment, number, optional, parsed, signed
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument
-from coinstream.feeds.parsers.base import Parsed, rejected
+from coinstream.feeds.parser import Parsed, rejected
 
 _PREDICTED_MS: Final = 60_000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from coinstream.feeds.instruments import Instrument, derivative, spot
-from coinstream.feeds.parsers.base import from_ms
+from coinstream.feeds.parser import from_ms
 
 _ALIASES: Final = {"BCHSV": "BSV"}
 _LINEAR: Final = {"XBTUSDTM": 0.001, "XBTUSDCM": 0.001, "ETHUSDTM": 0.01, "ETHUSDCM": 0.01}

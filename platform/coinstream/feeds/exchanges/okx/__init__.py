@@ -27,7 +27,7 @@ from coinstream.feeds.exchanges.okx.v3 import OkxParser
 from coinstream.feeds.exchanges.replies import server_time_ms
 from coinstream.feeds.exchanges.subscriptions import RENEW, plan, redirected
 from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.parsers.base import Parser
+from coinstream.feeds.parser import Parser
 
 _CHANNELS: Final = {
     "level1": ("bbo-tbt",),

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
-from coinstream.feeds.parsers.base import from_ms
+from coinstream.feeds.parser import from_ms
 
 _INVERSE_SIZES: Final = {"BTC": 100.0}
 _INVERSE_SIZE: Final = 10.0

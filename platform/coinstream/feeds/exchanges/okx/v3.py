@@ -27,7 +27,7 @@ from coinstream.feeds.exchanges.parsing import (
 )
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument
-from coinstream.feeds.parsers.base import ACKNOWLEDGED, Frame, Parsed, rejected
+from coinstream.feeds.parser import ACKNOWLEDGED, Frame, Parsed, rejected
 
 _CANDLES: Final = {60: "1m", 180: "3m", 300: "5m", 900: "15m", 1800: "30m", 3600: "1h", 7200: "2h"}
 _LONG_CANDLES: Final = {14_400: "4h", 21_600: "6h", 43_200: "12h", 86_400: "1d", 604_800: "1w"}

@@ -35,7 +35,7 @@ from coinstream.feeds.exchanges.parsing import (
 from coinstream.feeds.exchanges.quick import QuickParser
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument
-from coinstream.feeds.parsers.base import (
+from coinstream.feeds.parser import (
     ACKNOWLEDGED,
     HEARTBEAT,
     STATUS,

@@ -16,9 +16,10 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from coinstream.feeds.exchanges.parsing import ExchangeParser, collected
 from coinstream.feeds.feed_stats import Reason
-from coinstream.feeds.parsers.base import Finite, Frame, Number, Parsed, from_ms, from_ns, read, rejected
-from coinstream.feeds.parsers.market_state import BookParser, collect
+from coinstream.feeds.instruments import InstrumentList
+from coinstream.feeds.parser import Finite, Frame, Number, Parsed, from_ms, from_ns, read, rejected
 from coinstream.messages import Analytics, Message, Ohlcv, Price
 
 COMMON_IDS: Final = {
@@ -74,15 +75,16 @@ _OHLC: Final = re.compile(r"/coins/([^/]+)/ohlc")
 _VS: Final = re.compile(r"[?&]vs_currenc(?:y|ies)=(\w+)")
 
 
-class CoingeckoParser(BookParser):
+class CoingeckoParser(ExchangeParser):
     """Replies of CoinGecko: global data to Analytics, markets and prices to Price, candles to Ohlcv."""
 
     def __init__(self, exchange: str = "coingecko") -> None:
-        super().__init__(exchange)
+        super().__init__(exchange, InstrumentList())
         self._symbols = dict(COMMON_IDS)
         self._claimed = {ticker: coin for coin, ticker in COMMON_IDS.items()}
 
-    def _read(self, frame: Frame) -> Parsed:
+    def read(self, frame: Frame) -> Parsed:
+        """See `ExchangeParser.read`."""
         url = frame.url or ""
         if "/global" in url:
             return self._global(frame)
@@ -192,7 +194,7 @@ class CoingeckoParser(BookParser):
             )
             for candle in told
         ]
-        return collect([*made, *bad])
+        return collected([*made, *bad])
 
     def _symbol(self, coin: str) -> str:
         return f"{self._symbols.get(coin, coin.upper())}/USD"
@@ -213,7 +215,7 @@ def _entries(rows: Iterable[T], read_one: Callable[[T], Message | Reason]) -> Pa
         except (msgspec.DecodeError, ValueError, OverflowError, OSError) as error:
             found.append(Reason.BAD_VALUE)
             details.append(str(error))
-    return collect(found, detail="; ".join(details[:5]))
+    return collected(found)._replace(detail="; ".join(details[:5]))
 
 
 def _number(value: Any) -> float | None:

@@ -13,10 +13,11 @@ from typing import Final
 
 import msgspec
 
+from coinstream.feeds.exchanges.parsing import ExchangeParser, UnknownSymbolError
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instrument_lists import split_listed
-from coinstream.feeds.parsers.base import ONE_SIDED, Frame, Number, Parsed, from_ns, rejected
-from coinstream.feeds.parsers.market_state import BookParser, unknown_symbol
+from coinstream.feeds.instruments import InstrumentList
+from coinstream.feeds.parser import ONE_SIDED, Frame, Number, Parsed, from_ns, rejected
 from coinstream.messages import Level1, Ohlcv
 
 MINUTE: Final = timedelta(minutes=1)
@@ -27,23 +28,24 @@ _TRADE_FIELDS: Final = 6
 _QUOTE_FIELDS: Final = 11
 
 
-class LeanParser(BookParser):
+class LeanParser(ExchangeParser):
     """Lines of LEAN's minute bars: trade bars to Ohlcv, quote bars to the Level1 at the end of the minute.
 
     A frame's receipt time is the end of its minute; its address names the file in the archive.
     """
 
     def __init__(self, exchange: str = "lean") -> None:
-        super().__init__(exchange)
+        super().__init__(exchange, InstrumentList())
 
-    def _read(self, frame: Frame) -> Parsed:
+    def read(self, frame: Frame) -> Parsed:
+        """See `ExchangeParser.read`."""
         name = (frame.url or "").rpartition("/")[2].removesuffix(".csv")
         parts = name.split("_")
         if len(parts) != 4 or parts[2] != "minute":
             return rejected(Reason.UNKNOWN, f"not minute bars: {name!r}")
         split = split_listed(parts[1], self.exchange)
         if split is None:
-            return unknown_symbol(f"{parts[1]!r} is not in the instrument list of {self.exchange}")
+            raise UnknownSymbolError(f"{parts[1]!r} is not in the instrument list of {self.exchange}")
         symbol = "/".join(split)
         fields = frame.payload.decode().split(",")
         if parts[3] == "trade" and len(fields) >= _TRADE_FIELDS:

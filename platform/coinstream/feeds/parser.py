@@ -1,4 +1,4 @@
-"""What a parser is: it turns one frame of one exchange's protocol into messages."""
+"""Define the parser of an exchange: it turns one frame of the protocol into messages or reasons."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Annotated, Final, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from coinstream.feeds.feed_stats import Anomaly, DeadLetter, FeedStats, Reason
-from coinstream.feeds.symbols import is_in_dollars
-from coinstream.messages import Level1, Message, Price
+from coinstream.feeds.feed_stats import Anomaly, FaultyFrame, FeedStats, Reason
+from coinstream.messages import Level1, Message
 
 Number = Annotated[float, msgspec.Meta(ge=0, lt=1e30)]
 """A price or size as exchanges write it: a JSON number or text. Empty text is not one."""
@@ -23,7 +22,7 @@ _EMPTY: Final = b':""'
 
 
 class Frame(NamedTuple):
-    """Bytes from an exchange, with the moment they came in and, for REST, the address they answer."""
+    """Bytes from an exchange, with their receipt time and, for REST, the address that they answer."""
 
     received_ns: int
     payload: bytes
@@ -31,7 +30,7 @@ class Frame(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """Messages `first` to `last` of a symbol's numbered stream did not come. Recover that symbol alone."""
+    """Messages `first` to `last` of a symbol's numbered stream are missing. Only that symbol is recovered."""
 
     symbol: str
     first: int
@@ -39,13 +38,13 @@ class Gap(NamedTuple):
 
 
 class Parsed(NamedTuple):
-    """What a frame gave. Errors are values here: a bad frame is an everyday event.
+    """The result of one frame. Errors are values: bad frames are frequent.
 
     Attributes:
         messages: in the order of the frame.
-        rejected: the reasons of everything in the frame that gave no message.
-        detail: about a fault, for the dead letter.
-        gap: a hole in the numbered stream before this frame.
+        rejected: one reason per entry that gave no message.
+        detail: text about a fault, for the dead-letter queue.
+        gap: messages of the numbered stream that are missing before this frame.
     """
 
     messages: Sequence[Message] = ()
@@ -55,24 +54,24 @@ class Parsed(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What the frames of one socket read gave."""
+    """The result of the frames of one socket read."""
 
     messages: list[Message]
     gaps: list[Gap]
 
 
 class Parser(Protocol):
-    """Reads the frames of one connection, in their order. Holds what the protocol makes it remember."""
+    """Reads the frames of one connection, in their order, and keeps the state that the protocol needs."""
 
     exchange: str
 
     def parse(self, frame: Frame) -> Parsed:
-        """Return the messages of a frame, or the reasons why there are none. Never raises for bad data."""
+        """Return the messages of a frame, or the reasons why there are none. Bad data never raises."""
         ...
 
 
 def rejected(reason: Reason, detail: str = "") -> Parsed:
-    """A frame that gave no message."""
+    """Return the result of a frame that gave no message."""
     return Parsed((), (reason,), detail)
 
 
@@ -88,21 +87,21 @@ NO_SIZES: Final = rejected(Reason.NO_SIZES)
 
 
 def from_ms(milliseconds: float) -> datetime:
-    """The moment so many milliseconds after 1970."""
+    """Return the time of a Unix timestamp in milliseconds."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def from_ns(nanoseconds: int) -> datetime:
-    """The moment so many nanoseconds after 1970, to the microsecond."""
+    """Return the time of a Unix timestamp in nanoseconds, to the microsecond."""
     return datetime.fromtimestamp(nanoseconds / 1_000_000_000, UTC)
 
 
 def read(decoder: msgspec.json.Decoder[T], body: msgspec.Raw | bytes) -> T:
-    """Decode a frame. Empty text for a number, as several exchanges write it, reads as zero.
+    """Decode a frame; empty text in place of a number reads as zero.
 
     Raises:
         msgspec.DecodeError: not JSON.
-        msgspec.ValidationError: JSON, but not what the protocol says.
+        msgspec.ValidationError: JSON of another shape than the protocol's.
     """
     try:
         return decoder.decode(body)
@@ -114,29 +113,10 @@ def read(decoder: msgspec.json.Decoder[T], body: msgspec.Raw | bytes) -> T:
 
 
 def fault(error: Exception) -> Parsed:
-    """The rejection of a frame that does not decode: not JSON is malformed, a wrong value is bad."""
+    """Return the rejection of a frame that does not decode: malformed JSON, or a wrong value."""
     if isinstance(error, msgspec.ValidationError):
         return rejected(Reason.BAD_VALUE, str(error))
     return rejected(Reason.MALFORMED, str(error))
-
-
-def trade_price(
-    exchange: str,
-    symbol: str,
-    price: float,
-    at: datetime,
-    volume_24h: float | None = None,
-    price_change_24h: float | None = None,
-) -> Price | Reason:
-    """The last price of a symbol, or why it cannot be one: it is not in dollars, or zero.
-
-    `price_change_24h` is in per cent.
-    """
-    if price <= 0:
-        return Reason.NO_PRICE
-    if not is_in_dollars(symbol):
-        return Reason.NOT_DOLLARS
-    return Price(exchange, symbol, price, at, volume_24h, price_change_24h)
 
 
 def parse_each(parser: Parser, payloads: Iterable[bytes], received_ns: int, stats: FeedStats) -> Batch:
@@ -154,12 +134,12 @@ def parse_each(parser: Parser, payloads: Iterable[bytes], received_ns: int, stat
 
 
 def account_for(parsed: Parsed, frame: Frame, exchange: str, stats: FeedStats) -> None:
-    """Book what became of a frame: counts, flags and the dead letter of a fault."""
+    """Count the result of a frame, flag its anomalies and keep its fault for the dead-letter queue."""
     stats.frames += 1
     if parsed.messages:
         stats.accepted += 1
         for message in parsed.messages:
-            # One comparison a quote is what flagging costs on the hot path.
+            # Hot path: one comparison per quote.
             if isinstance(message, Level1) and message.best_bid >= message.best_ask:
                 stats.flags[Anomaly.CROSSED if message.best_bid > message.best_ask else Anomaly.LOCKED] += 1
         if parsed.rejected:
@@ -170,5 +150,5 @@ def account_for(parsed: Parsed, frame: Frame, exchange: str, stats: FeedStats) -
         stats.flags[Anomaly.GAP] += 1
     for reason in parsed.rejected:
         if reason.is_fault:
-            stats.bury(DeadLetter(exchange, frame.received_ns, reason, parsed.detail, frame.payload))
+            stats.keep_fault(FaultyFrame(exchange, frame.received_ns, reason, parsed.detail, frame.payload))
             break
