@@ -21,6 +21,7 @@ from coinstream.serialization import decode_any
 from coinstream.settings import BrokerSettings
 from coinstream.topics.apply import Provisioner
 from coinstream.topics.catalogue import catalogue
+from tests.command_line import run_cli
 from tests.feeds.running import direct
 from tests.support import headers_of, wait_until
 
@@ -153,3 +154,23 @@ def test_prices_are_of_the_exchange(brokers: BrokerSettings, exchange: Simulated
     message = decode_any(value).message
     assert isinstance(message, Price)
     assert message.exchange_id == "kraken"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("# A page\n\nIt holds no frames.\n", "none of 2 frames"),
+        ("", "no frame was read"),
+        ('{"event":"heartbeat"}\n', "none of 1 frames"),
+    ],
+    ids=["page", "empty", "heartbeat"],
+)
+def test_a_file_without_messages_fails(
+    brokers: BrokerSettings, tmp_path: Path, text: str, reason: str
+) -> None:
+    file = tmp_path / "frames.txt"
+    file.write_text(text)
+    environment = {"REDPANDA_BROKERS": brokers.brokers, "COINSTREAM_HOME": str(tmp_path)}
+    result = run_cli("feed", "run", str(file), "--exchange", "kraken", environment=environment)
+    assert result.exit_code == 1
+    assert reason in result.output

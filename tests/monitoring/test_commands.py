@@ -60,6 +60,17 @@ def test_lag_of_a_group(broker: LocalBroker, group: tuple[str, str]) -> None:
     assert "oldest" in shown
 
 
+def test_partitions_without_a_commit_are_shown_only_on_request(
+    broker: LocalBroker, topic: TopicFactory
+) -> None:
+    name, group = topic(partitions=43), unique("group")
+    consumer = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": group})
+    consumer.commit(offsets=[TopicPartition(name, 7, 0)], asynchronous=False)
+    consumer.close()
+    assert "43 partition(s) without lag are not shown" in run_cli("lag", group).stdout
+    assert run_cli("lag", group, "--all").stdout.count(f"{name} ") >= 43
+
+
 def test_all_groups_are_listed(broker: LocalBroker, group: tuple[str, str]) -> None:
     shown = run_cli("lag")
     assert shown.exit_code == 0

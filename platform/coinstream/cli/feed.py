@@ -120,11 +120,9 @@ def run(
             status_folder=_status_folder(),
         )
     print_json(report) if json else _render(report)
-    if not report.messages and report.dead_letters:
-        raise FeedError(
-            f"feed {report.feed}: none of {report.frames:,} frames could be read as {report.exchange}; "
-            f"{next(iter(report.rejected), 'unknown kind of frame')}"
-        )
+    is_file = feed not in entries()
+    if not report.messages and (report.dead_letters or is_file):
+        raise FeedError(_why_nothing(report))
 
 
 @app.command("exchanges", epilog="Examples:\n\ncoinstream feed exchanges\n\ncoinstream feed exchanges --json")
@@ -175,6 +173,15 @@ def show_status(json: AsJson = False) -> None:
             age = f"{max(now - symbol.last_message, 0):,.0f} s ago"
             table.add_row("", "", name, "", f"{symbol.rate:,.1f}", age)
     console.print(table if found else "no feed has run on this machine")
+
+
+def _why_nothing(report: FeedReport) -> str:
+    if not report.frames:
+        return f"feed {report.feed}: no frame was read"
+    reason = next(iter(report.rejected), "unknown kind of frame")
+    return (
+        f"feed {report.feed}: none of {report.frames:,} frames could be read as {report.exchange}; {reason}"
+    )
 
 
 def _status_folder() -> Path:
