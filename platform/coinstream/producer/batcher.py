@@ -1,4 +1,4 @@
-"""Collect single messages into batches, so that each costs an append instead of a call of `publish`.
+"""Collect single messages into batches, so that each costs a list append instead of a call of `publish`.
 
 librdkafka batches the messages of one partition. The batcher works one step earlier, for callers that receive
 one message at a time, such as a websocket client.
@@ -43,8 +43,8 @@ def limits_for(topic: str) -> BatchLimits:
 class AdaptiveSize:
     """Adapt the batch size to the rate: the messages that arrive within the latency, from 1 to the limit.
 
-    At a steady rate a batch is complete just before its oldest message reaches the latency. At a high rate
-    batches grow up to the limit; at a low rate single messages leave without a delay.
+    At a steady rate a batch is complete just before its oldest message reaches the latency limit. At high
+    rates batches grow up to the size limit; at low rates single messages are sent without delay.
     """
 
     def __init__(self, limits: BatchLimits) -> None:
@@ -66,9 +66,9 @@ class AdaptiveSize:
 class Batcher:
     """Collect messages for one topic and publish them in batches, in the order of `add`. Thread-safe.
 
-    A full batch is sent in the thread of the caller, which the client's backpressure then blocks. A batch
-    whose oldest message has waited for the latency is sent in the batcher's own thread; an error there is
-    raised by the next `add`, `flush` or `close`.
+    A full batch is sent in the caller's thread, to which the client's backpressure applies. A batch whose
+    oldest message reaches the latency limit is sent in the batcher's own thread; an error there is raised by
+    the next `add`, `flush` or `close`.
     """
 
     def __init__(self, topic: str, publish: Callable[[Sequence[Message]], int], limits: BatchLimits) -> None:
@@ -96,7 +96,7 @@ class Batcher:
         return len(self._waiting)
 
     def add(self, message: Message) -> None:
-        """Add a message. A batch that is full with it is sent before this returns.
+        """Add a message. If it completes a batch, the batch is sent before this returns.
 
         Raises:
             CoinstreamError: an error of `publish`, also for a batch that the timer sent.

@@ -15,19 +15,18 @@ RETRY_UNTIL_TIMEOUT: Final = 2_147_483_647
 """librdkafka's largest number of retries."""
 
 REQUEST_TIMEOUT_MS: Final = 30_000
-"""Longest wait for the response to a request, as in Kafka's Java producer (`request.timeout.ms`).
-librdkafka's default is a minute, and messages in flight to a frozen leader wait for it after another broker
-leads."""
+"""Maximum time to wait for a response, as in Kafka's Java producer (`request.timeout.ms`). librdkafka's
+default is a minute, for which messages in flight to a frozen leader wait after a new leader is elected."""
 
 THROUGHPUT_SHARE: Final = 0.75
-"""Share of the buffer for the throughput profile when both profiles are used. Its batches fill while the
-request of each producer is in flight, so a smaller share means smaller batches."""
+"""Share of the buffer for the throughput profile if both profiles are used. Its batches fill while a request
+is in flight, so a smaller share means smaller batches."""
 
 TRANSACTION_MAX_IN_FLIGHT: Final = 5
-"""Requests in flight of the bare and transactional producers unless the settings say otherwise."""
+"""Default `max.in.flight` of the bare and transactional producers."""
 
 POOL_MAX_IN_FLIGHT: Final = 1
-"""Requests in flight of each producer of the pool unless the settings say otherwise."""
+"""Default `max.in.flight` of each producer of the pool."""
 
 _ALL_TOPICS: Final = "*"
 
@@ -49,7 +48,7 @@ class Profile:
     Attributes:
         name: `latency` or `throughput`.
         batch_bytes: largest batch for one partition, in bytes.
-        linger_ms: longest wait of the oldest message of a batch.
+        linger_ms: maximum time that the oldest message of a batch waits.
     """
 
     name: str
@@ -82,7 +81,7 @@ def profile_chooser(settings: ProducerSettings) -> Callable[[str], Profile]:
 def producer_config(
     brokers: BrokerSettings, settings: ProducerSettings, profile: Profile, name: str
 ) -> KafkaConfig:
-    """Return the configuration of a bare producer, as one would write it by hand."""
+    """Return the configuration of a bare librdkafka producer, the baseline of the benchmarks."""
     return {
         **base_config(brokers, name),
         "acks": settings.acks,
@@ -109,10 +108,10 @@ def pooled_config(
 ) -> KafkaConfig:
     """Return the configuration of one idempotent producer of the pool, with its share of the buffer.
 
-    `enable.gapless.guarantee` makes a message that cannot be delivered a fatal error of its producer:
-    librdkafka returns the messages behind it, and the pool sends them again in order. The retries of
-    librdkafka are bounded by the delivery timeout alone, since it does not stop the messages behind a batch
-    whose retries are used up. `retries` bounds how often the pool sends a refused message again.
+    With `enable.gapless.guarantee` an undeliverable message is a fatal error of its producer: librdkafka
+    returns the following messages, and the pool sends them again in order. librdkafka's retries are limited
+    by the delivery timeout only, because it does not hold back the messages that follow a batch whose retries
+    are exhausted. `retries` limits how often the pool sends a refused message again.
     """
     share = int(settings.buffer_bytes * _share(settings, profile)) // settings.pool_size
     return producer_config(brokers, settings, profile, name) | {

@@ -1,8 +1,8 @@
-"""Record which messages failed, so that they can be sent again in order.
+"""Record failed messages, so that they can be sent again in order.
 
-librdkafka keeps the payload of every message until it is acknowledged, and returns it with the error when
-it is not. So the platform keeps no copies. Each message has a delivery callback, which knows the order and
-the record time of its messages; `delivery_kinds` has one class for each way of sending.
+librdkafka keeps each payload until it is acknowledged and returns it with an error otherwise, so the platform
+keeps no copies. Each message has a delivery callback with the order and record time of its messages;
+`delivery_kinds` has one class for each way of sending.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CURABLE: Final = {
     KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
     KafkaError.UNKNOWN_PRODUCER_ID,
 }
-"""Errors that a new producer, or a record time within the broker's bounds, resolves."""
+"""Errors resolved by a new producer or by a record time within the broker's bounds."""
 
 _RETURNED: Final = {
     KafkaError._FATAL,
@@ -36,7 +36,7 @@ _RETURNED: Final = {
     KafkaError._PURGE_QUEUE,
     KafkaError._STATE,
 }
-"""Errors of messages that were not sent, since the producer failed over another message."""
+"""Errors of messages that were not sent because another message failed the producer."""
 
 _RETRIABLE: Final = _CURABLE | _RETURNED
 
@@ -46,7 +46,7 @@ REFUSED_TOGETHER: Final = {
     KafkaError.MSG_SIZE_TOO_LARGE,
     KafkaError.RECORD_LIST_TOO_LARGE,
 }
-"""Errors of a whole batch that one message may have caused: each message is sent once more, alone."""
+"""Errors of a batch that a single message may have caused: each message is sent again alone."""
 
 
 class RecordMetadata(NamedTuple):
@@ -60,7 +60,7 @@ class RecordMetadata(NamedTuple):
 
 
 class DeliveryReports:
-    """Collect the delivery reports of one pooled producer until it handles them after a poll.
+    """Delivery reports of one pooled producer, collected until it handles them after a poll.
 
     Attributes:
         failed: messages that were not acknowledged.
@@ -93,38 +93,38 @@ class Failure:
 
     @property
     def position(self) -> int:
-        """The position of the message among those of its delivery."""
+        """Return the index of the message in its delivery."""
         if self._position is None:
             self._position = self.delivery.position(self.record)
         return self._position
 
     @property
     def order(self) -> tuple[int, int]:
-        """A sort key: the order in which the messages were first sent."""
+        """Return a sort key for the order in which messages were first sent."""
         return self.delivery.sequence, self.position
 
     @property
     def record_time_ms(self) -> int:
-        """The record time with which the message was sent; a failed record itself has lost it."""
+        """Return the record time of the message, which the failed record no longer has."""
         return self.delivery.record_time_ms(self.position)
 
     @property
     def refusals(self) -> int:
-        """How often the message itself was refused, and not returned because another one was."""
+        """Return how often the message itself was refused, not counting failures of other messages."""
         return self.delivery.refusals + (self.error.code() not in _RETURNED)
 
     @property
     def is_time_refused(self) -> bool:
-        """Whether the broker refused the batch for a record time."""
+        """Return whether the broker refused the batch because of a record time."""
         return self.error.code() == KafkaError.INVALID_TIMESTAMP
 
     @property
     def alone(self) -> bool:
-        """Whether the broker refused the batch and this message has not been sent without the others yet."""
+        """Return whether the broker refused the batch and the message must be sent alone."""
         return self.error.code() in REFUSED_TOGETHER and not self.delivery.alone
 
     def retriable(self, timeout_s: float, retries: int) -> bool:
-        """Tell whether to send the message again, within the timeout and the number of retries."""
+        """Return whether to send the message again, within the timeout and the number of retries."""
         may_help = self.error.code() in _RETRIABLE or self.alone
         in_time = time.perf_counter() - self.delivery.since < timeout_s
         return may_help and in_time and self.refusals <= retries
@@ -144,16 +144,16 @@ class Failure:
 
 
 class Delivery:
-    """The delivery callback of one or more messages, called by the thread that polls.
+    """Delivery callback of one or more messages, called by the polling thread.
 
     It only records failures: polling or producing inside a delivery callback is not allowed.
 
     Attributes:
-        sequence: orders the deliveries of a client.
-        attempts: how often the messages were sent before.
-        refusals: how often the messages themselves were refused before.
-        alone: whether the message is sent without others after the broker refused its batch.
-        since: when the messages were first sent, on the clock of `time.perf_counter`.
+        sequence: position in the order of the client's deliveries.
+        attempts: number of earlier attempts to send the messages.
+        refusals: number of earlier refusals of the messages themselves.
+        alone: whether the message is sent alone after the broker refused its batch.
+        since: time of the first attempt, from `time.perf_counter`.
     """
 
     __slots__ = ("alone", "attempts", "refusals", "sequence", "since")
@@ -166,15 +166,15 @@ class Delivery:
         self.since = time.perf_counter()
 
     def position(self, record: KafkaMessage) -> int:
-        """Return the position of a failed record among the messages of this delivery."""
+        """Return the index of a failed record among the messages of this delivery."""
         return 0
 
     def record_time_ms(self, position: int) -> int:
-        """Return the record time with which the message at a position was sent."""
+        """Return the record time of the message at an index."""
         raise NotImplementedError
 
     def fail(self, error: ProduceError, report: Callable[[ProduceError], None]) -> None:
-        """Report that a message is given up."""
+        """Report a message that will not be sent again."""
         report(error)
 
 

@@ -1,14 +1,14 @@
 """Count acknowledged messages without a call per message.
 
-librdkafka reports failures only (`delivery.report.only.error`): a report for each success costs a third of
-the rate. For an acknowledged message its Python wrapper calls nothing and drops its reference to the
-delivery callback. All messages of a chunk share one callback, which owns an `Unsettled`. CPython's
-reference counting runs `Unsettled.__del__` as soon as the last message of the chunk is settled, and the
-chunk is counted then.
+librdkafka reports only failures (`delivery.report.only.error`), because a report for each success costs a
+third of the throughput. When a message is acknowledged, its Python wrapper releases its reference to the
+delivery callback without a call. All messages of a chunk share one callback, which owns an `Unsettled`.
+CPython's reference counting runs `Unsettled.__del__` when the last message of the chunk is settled, and the
+chunk is then counted.
 
-This is the only place of the package that relies on `__del__`. It holds as long as nothing else keeps a
-reference to the callback: a failed message keeps it until the message was sent again or given up, and a
-callback must never be part of a reference cycle.
+This is the only module that relies on `__del__`. Only librdkafka may keep references to the callback, except
+that a failed message keeps one until it is sent again or given up. A callback must never be part of a
+reference cycle.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ class Destination:
 
 
 class SettledChunk(NamedTuple):
-    """A chunk of which each message was acknowledged or given up.
+    """A chunk whose messages were all acknowledged or given up.
 
     Attributes:
-        latency_ms: from the start of the chunk until its last message was settled.
-        sent: the destination of each message that librdkafka accepted.
-        lost: the destination of each message that was given up.
+        latency_ms: time from the start of the chunk until its last message was settled.
+        sent: destination of each message that librdkafka accepted.
+        lost: destination of each message that was given up.
     """
 
     latency_ms: float
@@ -67,11 +67,11 @@ class SettledChunk(NamedTuple):
 
 
 class Unsettled:
-    """Add a `SettledChunk` to a queue when the last reference to this object is dropped.
+    """Add a `SettledChunk` to a queue when the last reference to this object is released.
 
     Attributes:
-        sent: the destination of each message that librdkafka accepted.
-        lost: the destination of each message that was given up.
+        sent: destination of each message that librdkafka accepted.
+        lost: destination of each message that was given up.
     """
 
     __slots__ = ("_queue", "_since", "lost", "sent")
@@ -83,7 +83,7 @@ class Unsettled:
         self._since = time.perf_counter()
 
     def __del__(self) -> None:
-        """Add the chunk to the queue and nothing more: any lock may be held where this runs."""
+        """Add the chunk to the queue, without taking a lock: the running thread may hold any."""
         latency = (time.perf_counter() - self._since) * 1000
         self._queue.append(SettledChunk(latency, self.sent, self.lost))
 
@@ -105,13 +105,13 @@ class DeliveryCounter:
         self._metrics_of: dict[Partition, Metric] = {}
 
     def delivered(self) -> Mapping[Partition, int]:
-        """Return the acknowledged messages by topic and partition; exact after a flush."""
+        """Return the number of acknowledged messages by topic and partition; exact after a flush."""
         self.count()
         with self._lock:
             return dict(self._delivered)
 
     def count(self) -> None:
-        """Count all settled chunks that are in the queue at the time of the call."""
+        """Count all settled chunks in the queue."""
         with self._counting:
             self._count()
 
@@ -138,12 +138,12 @@ class DeliveryCounter:
             self.credit(credited)
 
     def add(self, topic: str, partition: int, latency_ms: float) -> None:
-        """Count one message whose success was reported."""
+        """Count one message with a delivery report."""
         self._metrics.producer_latency.observe(latency_ms, topic)
         self.credit({(topic, partition): 1})
 
     def credit(self, partitions: Mapping[Partition, int]) -> None:
-        """Count messages that are known to be acknowledged, by topic and partition."""
+        """Count acknowledged messages by topic and partition."""
         with self._lock:
             for partition, count in partitions.items():
                 self._delivered[partition] += count
@@ -160,7 +160,7 @@ class DeliveryCounter:
 
 
 class _Bucket:
-    """The chunks of one count whose latencies share a bucket of the histogram."""
+    """Chunks of one count whose latencies are in the same histogram bucket."""
 
     def __init__(self) -> None:
         self.counts: Counter[CountedPartition] = Counter()
@@ -169,7 +169,7 @@ class _Bucket:
 
     @property
     def mean_ms(self) -> float:
-        """The mean latency of the messages, which lies in the same bucket."""
+        """Return the mean latency of the messages, which is in the same bucket."""
         return self._total_ms / self._messages if self._messages else 0.0
 
     def add(self, chunk: SettledChunk) -> None:

@@ -1,4 +1,4 @@
-"""The delivery callbacks: of a chunk of `publish`, of one message of `send`, of a message sent again."""
+"""Define the delivery callbacks of `publish`, of `send`, and of messages sent again."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from coinstream.records import Headers
 from coinstream.routing import record_time_ms
 
 Encode = Callable[[Message], tuple[bytes, Headers | None]]
-"""Return the payload and the headers of a message as they were sent."""
+"""Function that returns the payload and the headers of a message as they were sent."""
 
 
 class ChunkDelivery(Delivery):
-    """The messages of one chunk of `publish`. Exists until the last of them is settled, and is counted then.
+    """Messages of one chunk of `publish`, counted when all of them are settled.
 
     Attributes:
-        unsettled: what the counter adds up when this delivery ends.
+        unsettled: adds the chunk to the counter when this delivery is released.
     """
 
     __slots__ = ("_encode", "_messages", "_positions", "_reports_of", "unsettled")
@@ -51,7 +51,7 @@ class ChunkDelivery(Delivery):
             reports.failed.append(Failure(self, error, record))
 
     def position(self, record: KafkaMessage) -> int:
-        """Return the position of a failed record; ask once per failure, for the last failure first."""
+        """Return the index of a failed record. Call it once per failure, from the last to the first."""
         if self._positions is None:
             # The payloads are encoded again, since only failures need the positions. Producers fail in
             # threads of their own, so the table is complete before it is assigned.
@@ -84,7 +84,7 @@ class ChunkDelivery(Delivery):
 
 
 class SingleDelivery(Delivery):
-    """One message of `send`, whose caller holds a future."""
+    """One message of `send` with the future of its caller."""
 
     __slots__ = ("_record_time_ms", "_reports", "future")
 
@@ -103,17 +103,17 @@ class SingleDelivery(Delivery):
             self._reports.acknowledged.append((self.future, _metadata(record, latency)))
 
     def record_time_ms(self, position: int) -> int:
-        """Return the record time with which the message was sent."""
+        """Return the record time of the message."""
         return self._record_time_ms
 
     def fail(self, error: ProduceError, report: Callable[[ProduceError], None]) -> None:
-        """Give the error to the future."""
+        """Set the error of the future."""
         if self.future.set_running_or_notify_cancel():
             self.future.set_exception(error)
 
 
 class RepeatedDelivery(Delivery):
-    """One message that is sent again after a failure."""
+    """One message sent again after a failure."""
 
     __slots__ = ("_original", "_position", "_record_time_ms", "_reports")
 
@@ -135,15 +135,15 @@ class RepeatedDelivery(Delivery):
             self._original(None, record)
 
     def position(self, record: KafkaMessage) -> int:
-        """Return the position that the message had at first."""
+        """Return the index of the message in its first delivery."""
         return self._position
 
     def record_time_ms(self, position: int) -> int:
-        """Return the record time with which the message was first sent."""
+        """Return the record time of the first attempt."""
         return self._record_time_ms
 
     def fail(self, error: ProduceError, report: Callable[[ProduceError], None]) -> None:
-        """Report the error as the first attempt would."""
+        """Report the error to the delivery of the first attempt."""
         self._original.fail(error, report)
 
 

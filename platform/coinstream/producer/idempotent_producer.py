@@ -1,4 +1,4 @@
-"""An idempotent librdkafka producer that notices a fatal error and can be replaced by a new one."""
+"""Wrap an idempotent librdkafka producer that is replaced after a fatal error."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from coinstream.settings import KafkaConfig
 log = logging.getLogger("coinstream.producer")
 
 DRAIN_S: Final = 5.0
-"""Longest wait of a failed producer for the results of its requests in flight, in seconds."""
+"""Maximum time to wait for the in-flight requests of a failed producer, in seconds."""
 
 
 class IdempotentProducer:
     """Own one librdkafka producer at a time.
 
     Attributes:
-        produce: the current producer's own `produce`, called directly on the hot path.
-        is_fatal: whether the current producer has failed and must be replaced.
+        produce: bound method `produce` of the current producer, called directly on the hot path.
+        is_fatal: whether the current producer failed and must be replaced.
     """
 
     def __init__(
@@ -48,15 +48,19 @@ class IdempotentProducer:
 
     @property
     def name(self) -> str:
-        """The client id that the broker sees."""
+        """Return the client id."""
         return str(self._config["client.id"])
 
     def list_topics(self, timeout_s: float) -> frozenset[str]:
-        """Return the topics of the cluster. Raises KafkaException."""
+        """Return the topics of the cluster.
+
+        Raises:
+            KafkaException: the request failed.
+        """
         return frozenset(self._producer.list_topics(timeout=timeout_s).topics)
 
     def _serve(self, timeout_s: float, *, at_once: bool = False) -> None:
-        """Run the callbacks that are due; with `at_once` send without waiting for full batches."""
+        """Run due callbacks; with `at_once` send without waiting for full batches."""
         try:
             (self._producer.flush if at_once else self._producer.poll)(timeout_s)
         except KafkaException as failed:
@@ -81,7 +85,7 @@ class IdempotentProducer:
         self.is_fatal = False
 
     def _drain(self) -> None:
-        """Get every message back from the producer, acknowledged or failed."""
+        """Wait for the result of every message of the producer."""
         deadline = time.monotonic() + DRAIN_S
         self._producer.purge(in_queue=True, in_flight=False, blocking=False)
         while len(self._producer) and time.monotonic() < deadline:
@@ -129,5 +133,5 @@ class IdempotentProducer:
 
 
 def is_fatal(error: KafkaError) -> bool:
-    """Tell whether an error means that its producer can send nothing more."""
+    """Return whether an error means that its producer can send no more messages."""
     return bool(error.fatal()) or error.code() in (KafkaError._FATAL, KafkaError._STATE)

@@ -1,4 +1,4 @@
-"""The pool of idempotent producers: a key always goes through the same one."""
+"""Pool idempotent producers and assign each key to one of them."""
 
 from __future__ import annotations
 
@@ -23,17 +23,16 @@ BUSY_S: Final = 0.004
 IDLE_S: Final = 0.1
 """Pause of the poll thread while no message is outstanding, in seconds."""
 COUNT_S: Final = 0.25
-"""Pause between two counts of acknowledged messages for the metrics, in seconds: a count of many chunks costs
-less than many counts."""
+"""Interval at which acknowledged messages are counted for the metrics, in seconds; counting many chunks at
+once is cheaper."""
 
 
 class ProducerPool:
-    """`pool_size` idempotent producers per profile, each opened when first used.
+    """Pool of `pool_size` idempotent producers per profile, each opened at first use.
 
-    Order holds per key: a key always goes through the same producer, for one topic always in the same
-    profile, also after a producer was replaced. By default the keys of a topic share a producer, which mmh3
-    of the topic's name chooses: a producer then fills its batches, and few threads share the cores.
-    `affinity="key"` chooses by mmh3 of the key instead.
+    Order is guaranteed per key: a key of a topic always uses the same producer and profile, also after the
+    producer is replaced. By default all keys of a topic share the producer chosen by mmh3 of the topic's
+    name, which keeps batches large and threads few. `affinity="key"` chooses by mmh3 of the key instead.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class ProducerPool:
 
     @property
     def producers(self) -> tuple[PooledProducer, ...]:
-        """The producers in use."""
+        """Return the open producers."""
         return tuple(self._producers.values())
 
     def find(self, topic: str, key: bytes) -> PooledProducer:
@@ -77,11 +76,11 @@ class ProducerPool:
         return self.find(topic, key).reports
 
     def get_producer(self, topic: str = "") -> PooledProducer:
-        """Return the next producer, round-robin: for messages without a key, which have no order."""
+        """Return the next producer, round-robin, for messages without a key, whose order is undefined."""
         return self._producer(self.profile_of(topic), next(self._turn) % self._settings.pool_size)
 
     def poll(self) -> None:
-        """Poll all producers once without waiting, unless that was done just now."""
+        """Poll all producers once without waiting, unless they were just polled."""
         now = time.monotonic()
         if now - self._polled < BUSY_S / 2:
             return
@@ -90,10 +89,10 @@ class ProducerPool:
             producer.poll()
 
     def flush(self, timeout_s: float) -> int:
-        """Wait until all messages are acknowledged or given up, or the time is over.
+        """Wait until all messages are acknowledged or given up, at most `timeout_s` seconds.
 
         Returns:
-            The number of messages that are still outstanding.
+            The number of outstanding messages.
         """
         deadline = time.monotonic() + timeout_s
         # A producer that recovers while another is flushed has messages again: repeat until none has.
@@ -108,7 +107,7 @@ class ProducerPool:
         return waiting
 
     def close(self) -> None:
-        """Stop. Flush first: what is outstanding now is given up."""
+        """Close all producers. Outstanding messages are given up, so flush before."""
         self._stopping.set()
         self._poll_thread.join()
         for producer in self.producers:

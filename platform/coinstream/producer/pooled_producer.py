@@ -1,4 +1,4 @@
-"""One producer of the pool: it blocks for room, sends failed messages again and is replaced when it fails."""
+"""Implement one producer of the pool with backpressure, ordered retries and recovery from fatal errors."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from coinstream.settings import KafkaConfig
 log = logging.getLogger("coinstream.producer")
 
 MAX_BACKOFF_S: Final = 2.0
-"""Longest pause before a producer is replaced, in seconds; the pause doubles up to this."""
+"""Maximum backoff before a producer is replaced, in seconds; it doubles up to this value."""
 
 Headers = list[tuple[str, bytes]] | None
 
 
 class PooledProducer(IdempotentProducer):
-    """Deliver every message in order, or report it.
+    """Producer that delivers every message in order or reports its error.
 
     Attributes:
-        reports: delivery reports that are not handled yet.
+        reports: delivery reports not handled yet.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class PooledProducer(IdempotentProducer):
         return len(self._producer) + len(self.reports)
 
     def poll(self, timeout_s: float = 0.0) -> None:
-        """Serve delivery reports, recover what failed and complete futures."""
+        """Serve delivery reports, send failed messages again and complete futures."""
         self._serve(timeout_s)
         if self.reports.failed or self.is_fatal:
             self._recover()
@@ -75,10 +75,10 @@ class PooledProducer(IdempotentProducer):
         record_time_ms: int,
         headers: Headers,
     ) -> None:
-        """Produce one message; wait for room in the buffer and replace a failed producer as needed.
+        """Produce one message. Waits for room in the buffer and replaces a failed producer as needed.
 
         Raises:
-            BufferFullError: the buffer stayed full for the longest allowed time.
+            BufferFullError: the buffer stayed full for `max_block_ms`.
             MessageTooLargeError, FatalProducerError, ProduceError: the message cannot be sent.
         """
         deadline = time.monotonic() + self._max_block_s
@@ -86,7 +86,7 @@ class PooledProducer(IdempotentProducer):
             while not self._try_produce(topic, value, key, delivery, record_time_ms, headers, deadline):
                 self.poll()
         finally:
-            # A stored traceback must not keep the delivery: its end is what counts the messages.
+            # A stored traceback must not keep a reference to the delivery: its release counts the messages.
             del delivery
 
     def _try_produce(
@@ -99,7 +99,7 @@ class PooledProducer(IdempotentProducer):
         headers: Headers,
         deadline: float,
     ) -> bool:
-        """Produce one message when there is room; return whether the producer accepted it or failed."""
+        """Produce one message if there is room; return whether the producer accepted it or failed."""
         produce = self.produce
         try:
             produce_when_room(
@@ -124,14 +124,14 @@ class PooledProducer(IdempotentProducer):
             del delivery
 
     def enable_delivery_reports(self) -> None:
-        """Report each success too from now on, which `send` needs.
+        """Enable delivery reports for successes, which `send` requires.
 
-        Reports cost a third of the rate, so a producer runs without them until the first `send`. Outstanding
-        messages are awaited first, which keeps the order of keys. The producer is replaced, and batch sizes
-        that it has not reported to the metrics yet are lost.
+        Reports cost a third of the throughput, so a producer runs without them until the first `send`. This
+        waits for outstanding messages, which keeps the order of keys, and replaces the producer. Batch sizes
+        that the old producer has not reported are missing from the metrics.
 
         Raises:
-            BufferFullError: they were not acknowledged within the longest allowed block.
+            BufferFullError: outstanding messages were not acknowledged within `max_block_ms`.
         """
         if not self._reports_success:
             self._enable_delivery_reports()
@@ -156,14 +156,14 @@ class PooledProducer(IdempotentProducer):
                 self._resume()
 
     def flush(self, timeout_s: float) -> None:
-        """Wait until everything is acknowledged or given up, or the time is over."""
+        """Wait until all messages are acknowledged or given up, at most `timeout_s` seconds."""
         deadline = time.monotonic() + timeout_s
         while len(self) and (left := deadline - time.monotonic()) > 0:
             self._serve(min(left, 0.05))
             self.poll()
 
     def close(self) -> None:
-        """Stop; what is still outstanding is given up and reported."""
+        """Close the producer. Outstanding messages are given up and reported."""
         self._producer.purge()
         self._serve(0)
         self._complete()
@@ -172,7 +172,7 @@ class PooledProducer(IdempotentProducer):
 
     def _complete(self) -> None:
         while True:
-            # No check before: the poll thread may take the last future in between.
+            # Without a check first: the poll thread may take the last future in between.
             try:
                 future, metadata = self.reports.acknowledged.popleft()
             except IndexError:
@@ -198,8 +198,8 @@ class PooledProducer(IdempotentProducer):
             self._tracker.give_up(failure)
 
     def _replace_and_repeat(self, failed: list[Failure]) -> None:
-        # 1. No message may pass those that failed, so producing is paused. The old producer returns what it
-        #    still has, or reports it as acknowledged.
+        # 1. Pause producing, so that no message overtakes a failed one. The old producer acknowledges or
+        #    returns its remaining messages.
         self._drain()
         failed += self.reports.take_failed()
         for topic in {failure.record.topic() or "" for failure in failed if failure.is_time_refused}:

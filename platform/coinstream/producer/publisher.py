@@ -1,4 +1,4 @@
-"""The hot path: encode typed messages and produce them through the pool."""
+"""Encode typed messages and produce them through the pool (the hot path)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CHUNK: Final = 500
 """Messages between two polls for delivery reports."""
 
 RouteGroup = tuple[type[Message], str, str | None]
-"""Message type, exchange, and the topic if the caller named one."""
+"""Message type, exchange, and the topic if given by the caller."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY: Final = timedelta(days=1)
@@ -39,7 +39,7 @@ _DAY_MS: Final = 86_400_000
 
 
 class CachedRoute(Destination):
-    """Where the messages of one market go, and the pooled producer of their key."""
+    """Destination of one market's messages and the pooled producer of their key."""
 
     __slots__ = ("producer",)
 
@@ -49,7 +49,7 @@ class CachedRoute(Destination):
 
 
 class Publisher:
-    """Route, encode and produce messages. The route of each market is cached."""
+    """Routes, encodes and produces messages, with a cached route for each market."""
 
     def __init__(
         self,
@@ -72,13 +72,13 @@ class Publisher:
         self._day = _EPOCH, 0
 
     def publish(self, messages: Iterable[Message], topic: str | None = None) -> int:
-        """Send messages to the topic named, or each to its own.
+        """Send messages to `topic`, or by default each to the topic of its type and exchange.
 
         Returns:
-            The number of messages that were accepted.
+            The number of accepted messages.
 
         Raises:
-            ProduceError: an earlier message was not acknowledged, or this one cannot be accepted.
+            ProduceError: an earlier message was not acknowledged, or a message was not accepted.
             MessageError, UnroutableError, TopicError: a message cannot be encoded, or has no topic.
         """
         count = 0
@@ -90,12 +90,12 @@ class Publisher:
         return count
 
     def invalidate(self) -> None:
-        """Forget all routes: topics were created or deleted."""
+        """Clear the cached routes after topics were created or deleted."""
         self._routes = {}
         self._cached = 0
 
     def _send(self, chunk: Sequence[Message], topic: str | None) -> None:
-        # The hot path: no call that can be avoided, and nothing twice that neighbours share.
+        # Hot path: avoid calls, and reuse what consecutive messages share.
         delivery = ChunkDelivery(
             next(self._tracker.sequence),
             chunk,
@@ -126,7 +126,7 @@ class Publisher:
                 if message.last_updated is not moment:
                     moment = message.last_updated
                     since = moment - day
-                    # `record_time_ms`, at half of its cost; the division of timedeltas is slow.
+                    # Equal to `record_time_ms` at half the cost; dividing timedeltas is slow.
                     at_ms = (
                         record_time_ms(message)
                         if since.days
@@ -142,11 +142,11 @@ class Publisher:
                     route.producer.produce_blocking(route.topic, value, route.key, delivery, held_ms, headers)
                 sent(route)
         finally:
-            # A stored traceback must not keep the delivery: its end is what counts the messages.
+            # A stored traceback must not keep a reference to the delivery: its release counts the messages.
             del delivery, sent
 
     def _day_of(self, message: Message) -> tuple[datetime, int]:
-        """Return the start of the day of a message, also in milliseconds since 1970."""
+        """Return the start of the message's day as a datetime and in Unix milliseconds."""
         day, day_ms = self._day
         try:
             days = (message.last_updated - day).days

@@ -1,7 +1,7 @@
-"""Hold record times within the bounds that brokers accept. The event time stays in the message.
+"""Clamp record times to the bounds that brokers accept. The event time in the message stays unchanged.
 
-A broker refuses a whole batch when one record time is too far ahead of its clock (an hour by default) or,
-with `message.timestamp.before.max.ms`, too old. An exchange whose clock is wrong must not end its feed.
+A broker refuses a whole batch if one record time is too far ahead of its clock (an hour by default) or, with
+`message.timestamp.before.max.ms`, too old. Without clamping, a wrong exchange clock would end its feed.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ from coinstream.monitoring.metrics import METRICS, Metrics
 log = logging.getLogger("coinstream.producer")
 
 MARGIN_MS: Final = 300_000
-"""Allowance for a difference between this machine's clock and the broker's, at most half of a bound."""
+"""Allowed difference between this machine's clock and the broker's, at most half of a bound."""
 
 UNBOUNDED_MS: Final = 2**62
-"""A bound that no record time reaches."""
+"""Bound that no record time reaches."""
 
 
 class TimeBounds(NamedTuple):
-    """How far record times of a topic may lie before and after the broker's clock, in milliseconds."""
+    """Maximum distance of a topic's record times before and after the broker's clock, in milliseconds."""
 
     before_ms: int = UNBOUNDED_MS
     ahead_ms: int = 3_600_000
 
     def limits(self, now_ms: int) -> tuple[int, int]:
-        """Return the earliest and the latest record time that is safe now."""
+        """Return the earliest and latest accepted record times."""
         before = self.before_ms - min(MARGIN_MS, self.before_ms // 2)
         ahead = self.ahead_ms - min(MARGIN_MS, self.ahead_ms // 2)
         return now_ms - before, now_ms + ahead
 
 
 DEFAULT_BOUNDS: Final = TimeBounds()
-"""The bounds of Kafka and Redpanda unless a topic or the cluster is configured otherwise."""
+"""Default bounds of Kafka and Redpanda."""
 
 _NOW: Final = TimeBounds(0, 0)
 
 
 class RecordTimes:
-    """Hold record times within the bounds of each topic, and count those that were changed. Thread-safe.
+    """Clamp record times to the bounds of each topic, and count changed ones. Thread-safe.
 
-    All topics have the default bounds until the broker refuses a batch for its times. Then the bounds of the
-    topic are read; if they cannot be read or do not help, its record times become the time of sending.
+    A topic has the default bounds until the broker refuses a batch for its record times. Its bounds are then
+    read from the broker. If that fails or the broker refuses again, record times become the time of sending.
     """
 
     def __init__(
@@ -62,21 +62,21 @@ class RecordTimes:
 
     @property
     def held(self) -> Mapping[str, int]:
-        """The number of messages whose record time was changed, by topic."""
+        """Return the number of messages with a changed record time, by topic."""
         with self._lock:
             return dict(self._held)
 
     def safe_limits(self) -> tuple[int, int]:
-        """Return the earliest and the latest record time that every topic accepts now."""
+        """Return the earliest and latest record times that every topic accepts now."""
         return self._strictest.limits(_now_ms())
 
     def hold(self, topic: str, at_ms: int, *, count: bool = True) -> int:
-        """Return the record time that is closest to `at_ms` within the bounds of the topic.
+        """Return the record time closest to `at_ms` within the bounds of the topic.
 
         Args:
-            topic: where the message goes.
-            at_ms: the event time.
-            count: whether a change is counted; not for a message that is sent again.
+            topic: topic of the message.
+            at_ms: event time in Unix milliseconds.
+            count: whether to count a change; false for a message that is sent again.
         """
         earliest, latest = self._bounds.get(topic, DEFAULT_BOUNDS).limits(_now_ms())
         held = min(max(at_ms, earliest), latest)
@@ -87,12 +87,12 @@ class RecordTimes:
         return held
 
     def was_held(self, at_ms: int) -> bool:
-        """Tell whether the default bounds already changed the time when the message was first sent."""
+        """Return whether the default bounds already changed the time at the first attempt."""
         earliest, latest = DEFAULT_BOUNDS.limits(_now_ms())
         return not earliest <= at_ms <= latest
 
     def tighten(self, topic: str) -> None:
-        """Narrow the bounds of a topic whose broker refused a batch for its record times."""
+        """Narrow the bounds of a topic after the broker refused a batch for its record times."""
         known = self._bounds.get(topic)
         found = self._read_bounds(topic) if known is None and self._read_bounds is not None else None
         bounds = _NOW if found is None or found == DEFAULT_BOUNDS else found

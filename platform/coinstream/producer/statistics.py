@@ -1,4 +1,4 @@
-"""Convert the statistics of librdkafka to metrics: batch sizes, at no cost per message."""
+"""Convert librdkafka's statistics to metrics of batch sizes, without work per message."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from coinstream.monitoring.metrics import Metrics
 
 
 class _Window(msgspec.Struct):
-    """The number of batches since the last report, and quantiles of their sizes."""
+    """Number of batches since the last report, and quantiles of their sizes."""
 
     cnt: int = 0
     p50: int = 0
@@ -30,19 +30,19 @@ class _Report(msgspec.Struct):
 
 
 _SHARES: Final = (("p50", 0.50), ("p75", 0.25), ("p90", 0.15), ("p95", 0.05), ("p99", 0.04), ("max", 0.01))
-"""The share of the batches that is counted at each quantile: those between the quantile below and itself."""
+"""Share of the batches counted at each quantile: those between the next lower quantile and itself."""
 
 _read: Final = msgspec.json.Decoder(_Report).decode
 
 
 class BatchSizes:
-    """Count batch sizes: the statistics callback of a producer. It has no state."""
+    """Statistics callback of a producer that counts batch sizes. It has no state."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
     def __call__(self, report: str) -> None:
-        """Count the batches of one window, each at the quantile at or above its true size."""
+        """Count the batches of one window, each at the next quantile at or above its size."""
         for topic, found in _read(report).topics.items():
             window, left = found.batchcnt, found.batchcnt.cnt
             counts = [(getattr(window, name), round(window.cnt * share)) for name, share in _SHARES]

@@ -1,4 +1,4 @@
-"""Cache which topics exist: asked at the first use and every 30 seconds, never per message."""
+"""Cache the topics of the cluster, requested at first use and every 30 seconds."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from coinstream.settings import BrokerSettings
 log = logging.getLogger("coinstream.producer")
 
 REFRESH_S: Final = 30.0
-"""Time between two refreshes in the background, in seconds."""
+"""Interval of background refreshes, in seconds."""
 RETRY_S: Final = 1.0
-"""Shortest time between two requests for a topic that is missing, in seconds."""
+"""Minimum interval between requests for a missing topic, in seconds."""
 
 _TIME_BOUND: Final = "message.timestamp"
 
 
 class TopicCache:
-    """Cache the topics of the cluster, refresh them in the background and give them to the router."""
+    """Cached topics of the cluster, refreshed in the background and passed to the router."""
 
     def __init__(self, brokers: BrokerSettings, on_change: Callable[[], None]) -> None:
         self._brokers = brokers
@@ -45,21 +45,21 @@ class TopicCache:
 
     @property
     def router(self) -> Router:
-        """The router with the current topics; the first use asks the cluster.
+        """Return the router with the current topics, which are requested at first use.
 
         Raises:
-            BrokerError, AuthenticationError: the cluster does not answer.
+            BrokerError, AuthenticationError: the request to the cluster failed.
         """
         if not self._asked:
             self.refresh()
         return self._router
 
     def require(self, topic: str, key: bytes | None = None) -> int:
-        """Return the number of partitions of a topic. A missing topic is asked for again once per second.
+        """Return the number of partitions of a topic. A missing topic is requested at most once per second.
 
         Raises:
-            TopicError: the topic does not exist. Names it and the key of the message.
-            BrokerError, AuthenticationError: the cluster does not answer.
+            TopicError: the topic does not exist; the message contains the topic and the key.
+            BrokerError, AuthenticationError: the request to the cluster failed.
         """
         partitions = self._existing.get(topic)
         if partitions is None and time.monotonic() - self._asked > RETRY_S:
@@ -74,7 +74,7 @@ class TopicCache:
         return partitions
 
     def _check_access(self, topic: str) -> None:
-        # The list of all topics omits those that this user may not see; a request by name is refused.
+        # The list of all topics omits topics without DESCRIBE; a request by name fails for them.
         try:
             found = self._admin.list_topics(topic, timeout=self._brokers.request_timeout_ms / 1000)
         except KafkaException as failed:
@@ -84,7 +84,7 @@ class TopicCache:
             raise broker_error(error, f"asking for {topic}", self._brokers.brokers)
 
     def time_bounds(self, topic: str) -> TimeBounds | None:
-        """Return how far record times of a topic may lie from the broker's clock; None: unknown."""
+        """Return the bounds of a topic's record times, or None if they are unknown."""
         resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
         timeout_s = self._brokers.request_timeout_ms / 1000
         try:
@@ -100,10 +100,10 @@ class TopicCache:
         return TimeBounds(min(int(before.value), UNBOUNDED_MS), min(int(ahead.value), UNBOUNDED_MS))
 
     def refresh(self) -> None:
-        """Ask the cluster now.
+        """Request the topics now.
 
         Raises:
-            BrokerError, AuthenticationError: it does not answer.
+            BrokerError, AuthenticationError: the request to the cluster failed.
         """
         with self._lock:
             try:

@@ -1,7 +1,7 @@
-"""Write batches over several topics as transactions: all messages or none.
+"""Produce messages to several topics atomically in transactions.
 
-One transactional producer per id. The id is stable: a successor with the same id (after a crash, or started
-at the same time by mistake) fences this one, which can then commit nothing more.
+There is one transactional producer per transactional id. A later producer with the same id, for example after
+a restart, fences the earlier one, which can then commit nothing.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _UNREACHABLE: Final = {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError.
 
 
 class Transaction:
-    """Send messages inside one `with client.transaction(id)` block. Not thread-safe.
+    """Transaction of one `with client.transaction(id)` block. Not thread-safe.
 
     Attributes:
-        counts: messages accepted, by topic and partition.
+        counts: number of accepted messages by topic and partition.
     """
 
     def __init__(
@@ -55,10 +55,10 @@ class Transaction:
         self._max_block_s = max_block_s
 
     def publish(self, messages: Iterable[Message], topic: str | None = None) -> int:
-        """Send messages to the topic named, or each to its own.
+        """Send messages to `topic`, or by default each to the topic of its type and exchange.
 
         Returns:
-            The number of messages that were accepted.
+            The number of accepted messages.
 
         Raises:
             MessageError, UnroutableError, TopicError, ProduceError: as `RedpandaClient.publish`.
@@ -83,7 +83,7 @@ class Transaction:
 
         Raises:
             TopicError: the topic does not exist.
-            ProduceError: the record cannot be accepted: too large, or no room in the buffer.
+            ProduceError: the record is too large, or the buffer stayed full.
         """
         partition = partition_of(key, self._topics.require(topic, key))
         produce: Callable[..., None] = self._producer.produce
@@ -106,7 +106,7 @@ class Transaction:
 
 
 class Transactions:
-    """Own the transactional producers of a client, one per id, opened when first used. Thread-safe."""
+    """Transactional producers of a client, one per id, opened at first use. Thread-safe."""
 
     def __init__(
         self,
@@ -130,12 +130,12 @@ class Transactions:
 
     @contextmanager
     def open(self, name: str) -> Iterator[Transaction]:
-        """Run a transaction that is committed when the block ends and aborted when the block raises.
+        """Run a transaction: commit it when the block ends, abort it when the block raises.
 
-        Blocks of one id run one after the other.
+        Blocks with the same id run one at a time.
 
         Raises:
-            TransactionError: another producer uses the id, or the cluster refused to commit.
+            TransactionError: another producer fenced this one, or the commit failed.
             BrokerError: the cluster does not answer.
         """
         with self._lock:
