@@ -8,40 +8,34 @@ The figures compare processor time per message, which neither the exchange nor o
 
 - `cpu_ratio` at full rate, `paced_cpu_ratio` at a steady rate, both for Binance;
 - `venues`: the same at full rate for each exchange;
-- `ccxt_handed_out_ratio`: the share of the offered quotes that a feed over ccxt's client publishes.
+- `ccxt_handed_out_ratio`: the smallest share of the offered quotes that a feed over ccxt's client publishes;
+- `ccxt_complete`: whether that is at least 0.99, and no run was silent for 5 s.
 """
 
 from __future__ import annotations
 
 import gc
-import os
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-import psutil
 
+from benchmarks.ccxt_feed import ccxt_run
 from benchmarks.common import Cost, bench_broker, bench_topic, compare, interleaved, machine, measure
 from benchmarks.frame_server import frame_server
 from benchmarks.produce import POLL_EVERY, bare_producer, wait_and_produce
-from benchmarks.venue_frames import SYMBOLS, VENUES, Venue, frames_of
+from benchmarks.venue_frames import VENUES, Venue, frames_of
 from coinstream.client import RedpandaClient
 from coinstream.feeds.exchanges.discovery import adapters
-from coinstream.feeds.live import CcxtFeed, DirectFeed
+from coinstream.feeds.live import DirectFeed
 from coinstream.feeds.runner import FeedReport, run_feed
-from coinstream.feeds.simulated.clients import ccxt_options
 from coinstream.messages import LEVEL1, Message
 from coinstream.producer.config import profile_chooser
 from coinstream.settings import BrokerSettings, ProducerSettings
-from coinstream.topics.apply import Provisioner
-from coinstream.topics.catalogue import catalogue
 
 ROOT = Path(__file__).resolve().parents[1]
 EXCHANGE = "binance"
@@ -80,8 +74,9 @@ def run(
     partitions: int = 24,
     paced_rate: float = 20_000.0,
     venues: str = ",".join(VENUES),
-    ccxt_rates: str = "500,2000,5000",
-    ccxt_seconds: float = 5.0,
+    ccxt_rates: str = "500,2000",
+    ccxt_seconds: float = 120.0,
+    ccxt_symbols: int = 50,
 ) -> dict[str, Any]:
     """Measure the feed and the bare loop in turns, in the same run.
 
@@ -93,13 +88,16 @@ def run(
         venues: exchanges to measure at full rate; Binance is always among them.
         ccxt_rates: quotes per second offered to ccxt, one run each; empty: ccxt is not measured.
         ccxt_seconds: length of each run with ccxt.
+        ccxt_symbols: symbols of each run with ccxt.
     """
     names = list(dict.fromkeys([EXCHANGE, *(name for name in venues.split(",") if name)]))
     with bench_broker() as brokers:
         found = {name: _venue(brokers, name, messages, repetitions, partitions) for name in names}
         paced = _venue(brokers, EXCHANGE, messages, repetitions, partitions, paced_rate)
         by_ccxt = {
-            rate: ccxt_share(brokers, float(rate), ccxt_seconds) for rate in ccxt_rates.split(",") if rate
+            rate: ccxt_run(brokers, SETTINGS, float(rate), ccxt_seconds, ccxt_symbols)
+            for rate in ccxt_rates.split(",")
+            if rate
         }
     figures = ("cpu_us_per_message", "raw_cpu_us_per_message", "cpu_ratio", "messages_per_second")
     return found[EXCHANGE] | {
@@ -107,8 +105,10 @@ def run(
         "paced_cpu_us_per_message": paced["cpu_us_per_message"],
         "paced_messages_per_second": paced["messages_per_second"],
         "paced_receipt_to_produce_p99_ms": paced["receipt_to_produce_p99_ms"],
-        "ccxt_handed_out_ratio": min(by_ccxt.values(), default=None),
-        "ccxt_handed_out": by_ccxt,
+        "ccxt_handed_out_ratio": min((found.ratio for found in by_ccxt.values()), default=None),
+        "ccxt_handed_out": {rate: found.ratio for rate, found in by_ccxt.items()},
+        "ccxt_longest_silence_s": max((found.longest_silence_s for found in by_ccxt.values()), default=None),
+        "ccxt_complete": all(found.is_complete for found in by_ccxt.values()),
         "venues": {name: {figure: found[name][figure] for figure in figures} for name in names},
         "messages": messages,
         "machine": machine(),
@@ -190,37 +190,6 @@ def bare(brokers: BrokerSettings, venue: Venue, topic: str, frames: Sequence[byt
             raise AssertionError(f"{left} messages of the bare client were not acknowledged")
 
     return measure(len(frames), work)
-
-
-def ccxt_share(brokers: BrokerSettings, rate: float, seconds: float) -> float:
-    """Return the share of the offered quotes that a feed over ccxt's client publishes."""
-    with simulator(rate) as (address, _):
-        base = f"{address}/{EXCHANGE}"
-        options = ccxt_options(EXCHANGE, base, base.replace("http", "ws", 1))
-        feed = CcxtFeed(EXCHANGE, SYMBOLS, ("level1",), options=options)
-        provisioner = Provisioner(brokers)
-        provisioner.apply(provisioner.plan(catalogue([])))
-        with TimedClient(brokers, SETTINGS) as client:
-            report = run_feed(feed, client, duration_s=seconds)
-            published = client.cost(max(report.messages, 1))
-    return round(min(published.rate / rate, 1.0), 3) if report.messages else 0.0
-
-
-@contextmanager
-def simulator(rate: float, symbols: Sequence[str] = SYMBOLS) -> Iterator[tuple[str, psutil.Process]]:
-    """Yield a simulated exchange in a process of its own: its address, and the process."""
-    command = [sys.executable, "-m", "coinstream", "simulate", "--port", "0", "--rate", str(rate), "--json"]
-    for symbol in symbols:
-        command += ["--symbol", symbol]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'platform'}{os.pathsep}{ROOT}"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
-    assert process.stdout is not None
-    try:
-        told = msgspec.json.decode(process.stdout.readline())
-        yield str(told["control"]).removesuffix("/faults"), psutil.Process(process.pid)
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 def feed_rate(

@@ -20,8 +20,8 @@ from typing import Any
 
 import msgspec
 
+from benchmarks.ccxt_feed import simulator
 from benchmarks.common import RAW, Cost, bench_broker, bench_topic, interleaved, machine, measure, quotes
-from benchmarks.feeds import simulator
 from benchmarks.produce import bare_producer, encode_all, send, send_typed
 from benchmarks.scale_consume import (
     PARTITIONS,

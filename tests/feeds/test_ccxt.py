@@ -11,11 +11,11 @@ import pytest
 from coinstream.errors import FeedError
 from coinstream.feeds import Reason
 from coinstream.feeds.feed_stats import Anomaly
-from coinstream.feeds.live import CcxtFeed, ccxt_drain
+from coinstream.feeds.live import CcxtFeed, ccxt_client
 from coinstream.feeds.live.ccxt_messages import UnifiedParser, instrument_of, tickers_in, top_of
 from coinstream.feeds.simulated import SimulatedExchange
 from coinstream.feeds.simulated.clients import ccxt_options
-from coinstream.messages import Level1, Ohlcv, Price
+from coinstream.messages import Book, Level1, Ohlcv, Price, Trade
 from tests.feeds.frames import RECEIVED_NS
 from tests.feeds.running import IMPATIENT, Running
 
@@ -206,12 +206,77 @@ def test_a_price_far_ahead_of_its_receipt_holds_back_no_other() -> None:
 
 def test_no_frame_is_lost_inside_ccxt() -> None:
     """Ccxt's own reading paused the connection after some 4,096 frames, and handed out one of several."""
-    assert ccxt_drain.disable()
+    assert ccxt_client.patch()
+    symbols = [f"C{number:02}/USDT" for number in range(50)]
     with (
-        SimulatedExchange(("BTC/USDT", "ETH/USDT"), rate=2_000, number_in_size=True) as fast,
-        Running(feed(fast, "binance", "BTC/USDT", "ETH/USDT", types=("level1",))) as running,
+        SimulatedExchange(symbols, rate=2_000, number_in_size=True) as fast,
+        Running(feed(fast, "binance", *symbols, types=("level1",))) as running,
     ):
         running.wait_for_more(6_000)
-    for symbol in ("BTC/USDT", "ETH/USDT"):
+    for symbol in symbols:
         numbers = running.numbers(symbol)
-        assert len(numbers) >= 0.99 * (numbers[-1] - numbers[0] + 1)
+        assert numbers == list(range(numbers[0], numbers[-1] + 1))
+
+
+def test_no_change_of_a_book_is_lost_inside_ccxt() -> None:
+    with (
+        SimulatedExchange(("BTC/USD",), rate=500, number_in_size=True) as fast,
+        Running(feed(fast, "coinbase", "BTC/USD", types=("level1",))) as running,
+    ):
+        running.wait_for_more(1_000)
+    numbers = running.numbers("BTC/USD")
+    assert numbers == list(range(numbers[0], numbers[-1] + 1))
+
+
+def test_trades_and_books_come_over_ccxt(exchange: SimulatedExchange) -> None:
+    with Running(feed(exchange, "coinbase", types=("trade", "book"))) as running:
+        running.wait(
+            lambda: {type(message) for message in list(running.messages)} == {Trade, Book}, "trades and books"
+        )
+        running.wait_for_more(50)
+    assert running.feed.stats.is_balanced
+    trades = [message for message in running.messages if isinstance(message, Trade)]
+    numbers = [int(trade.trade_id or 0) for trade in trades]
+    assert numbers == list(range(numbers[0], numbers[-1] + 1))
+    ticks = {tick.number: tick for tick in exchange.market.ticks["BTC/USD"]}
+    for trade in trades:
+        assert trade.trade_price == pytest.approx(ticks[int(trade.trade_id or 0)].bid, abs=1e-7)
+    for book in running.messages:
+        if isinstance(book, Book):
+            tick = ticks[int(book.bids[0][1])]
+            assert book.bids[0][0] == pytest.approx(tick.bid, abs=1e-7)
+            assert book.asks[0][0] == pytest.approx(tick.ask, abs=1e-7)
+
+
+TRADE: dict[str, Any] = {
+    **{"symbol": "BTC/USD:BTC", "timestamp": 1723161256313, "price": 50_000.0, "amount": 3, "side": "sell"},
+    "id": "17",
+}
+
+
+def test_a_unified_trade_is_a_trade_and_a_price_in_base_currency() -> None:
+    market = {"contract": True, "contractSize": 100, "inverse": True, "base": "BTC", "quote": "USD"}
+    parser = UnifiedParser("x", {"BTC/USD:BTC": market})
+    trade, price = parser.trade(TRADE, RECEIVED_NS)
+    assert isinstance(trade, Trade)
+    assert isinstance(price, Price)
+    assert (trade.trade_price, trade.size, trade.side, trade.trade_id) == (50_000.0, 0.006, "sell", "17")
+    assert list(parser.trade(TRADE, RECEIVED_NS)) == [Reason.DUPLICATE]
+    for change in ({"price": None}, {"price": 0}, {"amount": -1}, {"symbol": None}, {"price": "x"}):
+        (reason,) = parser.trade(TRADE | {"id": "18"} | change, RECEIVED_NS)
+        assert isinstance(reason, Reason)
+
+
+def test_a_unified_book_is_a_quote_and_levels() -> None:
+    market = {"contract": True, "contractSize": 0.01, "inverse": False, "base": "BTC", "quote": "USDT"}
+    parser = UnifiedParser("x", {"BTC/USDT:USDT": market}, frozenset({"book"}))
+    book = {
+        "symbol": "BTC/USDT:USDT",
+        "timestamp": 1723161256313,
+        "bids": [[9, 2], [8, 1]],
+        "asks": [[10, 5]],
+    }
+    (found,) = (item for item in parser.book(book, RECEIVED_NS) if isinstance(item, Book))
+    assert (found.bids, found.asks) == ([(9.0, 0.02), (8.0, 0.01)], [(10.0, 0.05)])
+    assert list(parser.book(book | {"bids": [["x", 1]]}, RECEIVED_NS)) == [Reason.BAD_VALUE]
+    assert list(parser.book({"symbol": "BTC/USDT:USDT"}, RECEIVED_NS)) == [Reason.BAD_VALUE]

@@ -8,6 +8,7 @@ import pytest
 
 from coinstream.errors import SettingsError
 from coinstream.feeds.config import load, read
+from coinstream.feeds.exchanges.discovery import adapters
 from coinstream.feeds.live import CcxtFeed, CoingeckoFeed, DirectFeed
 from coinstream.feeds.live.base import Timeouts
 from coinstream.feeds.registry import default_feed, entries, open_feed
@@ -31,6 +32,17 @@ def test_every_packaged_feed_opens() -> None:
 
 def test_the_exchanges_asked_for_are_there() -> None:
     assert {entry.exchange for entry in entries().values()} >= EXCHANGES
+
+
+def test_packaged_feeds_use_an_adapter_where_there_is_one() -> None:
+    for name, entry in entries().items():
+        assert entry.source != "ccxt" or entry.exchange not in adapters(), name
+
+
+def test_live_feeds_of_six_exchanges_have_trades_and_books() -> None:
+    for exchange in ("coinbase", "okx", "bybit", "bitstamp", "kucoin", "gate"):
+        entry = entries()[f"{exchange}-live"]
+        assert {"level1", "price", "trade", "book"} <= set(entry.types), exchange
 
 
 def test_feeds_live_makes_a_real_exchange_the_default(monkeypatch: pytest.MonkeyPatch) -> None:

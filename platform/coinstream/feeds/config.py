@@ -104,7 +104,7 @@ class CcxtSpec(_Feed):
     source: Literal["ccxt"]
     exchange: str
     symbols: Annotated[tuple[Symbol, ...], Field(min_length=1)]
-    types: Annotated[tuple[Literal["level1", "price", "ohlcv"], ...], Field(min_length=1)]
+    types: Annotated[tuple[Literal["level1", "price", "ohlcv", "trade", "book"], ...], Field(min_length=1)]
     timeframe: str = "1m"
     options: dict[str, Any] = {}
     shards: Shards = 1

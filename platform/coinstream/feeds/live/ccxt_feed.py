@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -13,23 +13,22 @@ import msgspec
 from coinstream.errors import FeedError
 from coinstream.feeds.exchanges.parsing import collected
 from coinstream.feeds.feed_stats import Anomaly, Reason
-from coinstream.feeds.live import ccxt_drain
+from coinstream.feeds.live import ccxt_client
 from coinstream.feeds.live.base import Backoff, Inbox, LiveFeed, Timeouts, together
-from coinstream.feeds.live.ccxt_messages import UnifiedParser, last_of, tickers_in, top_of
+from coinstream.feeds.live.ccxt_messages import UnifiedParser
+from coinstream.feeds.live.ccxt_streams import CcxtStreams
 from coinstream.feeds.live.redaction import redacted
-from coinstream.feeds.parser import Frame, account_for
+from coinstream.feeds.parser import Frame, Gap, account_for
 from coinstream.messages import Message
 
 log = logging.getLogger(__name__)
 
-TYPES: Final = ("level1", "price", "ohlcv")
+TYPES: Final = ("level1", "price", "ohlcv", "trade", "book")
 _DEFAULTS: Final[dict[str, dict[str, Any]]] = {
     # Without it ccxt also asks for futures and delivery markets, at other hosts.
     "binance": {"options": {"fetchMarkets": {"types": ["spot"]}}},
 }
 _LOOK_S: Final = 0.25
-_BOOK_DEPTH: Final = 20
-_CANDLES_POLLED: Final = 2
 
 
 class _AgainError(Exception):
@@ -65,7 +64,7 @@ class CcxtFeed(LiveFeed):
         super().__init__(name or exchange, exchange, timeouts)
         import ccxt.pro
 
-        ccxt_drain.disable()
+        ccxt_client.patch()
         if exchange not in ccxt.pro.exchanges and exchange not in ccxt.exchanges:
             raise FeedError(f"feed {self.name}: ccxt {ccxt.__version__} does not know exchange {exchange!r}")
         if strange := set(types) - set(TYPES):
@@ -74,7 +73,7 @@ class CcxtFeed(LiveFeed):
             )
         self._symbols, self._types, self._timeframe = list(symbols), tuple(types), timeframe
         self._options = {**_DEFAULTS.get(exchange, {}), **(options or {})}
-        self._parser = UnifiedParser(exchange)
+        self._parser = UnifiedParser(exchange, types=frozenset(types))
         self._seen: dict[str, float] = {}
         self._gone: set[str] = set()
         self._data = 0
@@ -137,7 +136,11 @@ class CcxtFeed(LiveFeed):
         if is_again:
             self.stats.flags[Anomaly.RECONNECT] += 1
         self._seen = dict.fromkeys(symbols, time.monotonic())
-        works = [*self._streams(client, symbols, inbox), self._watch(client)]
+        streams = CcxtStreams(
+            *(self.name, self.exchange, frozenset(self._types), self._timeframe, self._parser),
+            *(self._account_for, inbox, self.stats, self.timeouts),
+        )
+        works = [*streams.works(client, symbols), self._watch(client)]
         await together(*(asyncio.create_task(work) for work in works))
 
     def _listed(self, client: Any) -> list[str]:
@@ -168,111 +171,9 @@ class CcxtFeed(LiveFeed):
         if told is not None:
             self.stats.clock_ahead_ms = round(told - middle_ms, 1)
 
-    # Streams
+    # Messages
 
-    def _streams(self, client: Any, symbols: list[str], inbox: Inbox) -> Iterator[Any]:
-        has, level1, price = client.has, "level1" in self._types, "price" in self._types
-        if level1 and has.get("watchBidsAsks"):
-            yield self._stream(lambda: client.watch_bids_asks(symbols), self._on_tickers(price=False), inbox)
-            level1 = False
-        if (level1 or price) and has.get("watchTickers"):
-            take = self._on_tickers(quote=level1, price=price)
-            yield self._stream(lambda: client.watch_tickers(symbols), take, inbox)
-            level1 = price = False
-        for symbol in symbols:
-            yield from self._symbol_streams(client, symbol, inbox, level1=level1, price=price)
-        if (level1 and not has.get("watchOrderBook")) or (
-            price and not has.get("watchTicker") and not has.get("watchTrades")
-        ):
-            take = self._on_tickers(quote=level1, price=price)
-            yield self._poll(lambda: client.fetch_tickers(symbols), take, inbox)
-
-    def _symbol_streams(
-        self, client: Any, symbol: str, inbox: Inbox, *, level1: bool, price: bool
-    ) -> Iterator[Any]:
-        has = client.has
-        if level1 and has.get("watchOrderBook"):
-            depth = None if self.exchange == "bitstamp" else _BOOK_DEPTH
-            yield self._stream(lambda: client.watch_order_book(symbol, depth), self._on_book, inbox)
-        if price and has.get("watchTicker"):
-            yield self._stream(lambda: client.watch_ticker(symbol), self._on_tickers(quote=False), inbox)
-        elif price and has.get("watchTrades"):
-            yield self._stream(lambda: client.watch_trades(symbol), self._on_trades, inbox)
-        if "ohlcv" in self._types:
-            take = self._on_candles(symbol)
-            if has.get("watchOHLCV"):
-                yield self._stream(lambda: client.watch_ohlcv(symbol, self._timeframe), take, inbox)
-            else:
-                yield self._poll(
-                    lambda: client.fetch_ohlcv(symbol, self._timeframe, limit=_CANDLES_POLLED), take, inbox
-                )
-
-    async def _stream(
-        self, ask: Callable[[], Awaitable[Any]], take: Callable[[Any, int], None], inbox: Inbox
-    ) -> None:
-        import ccxt
-
-        while True:
-            try:
-                update = await ask()
-            except (ccxt.ChecksumError, ccxt.InvalidNonce):
-                # ccxt has dropped this symbol's book and takes a fresh snapshot when asked again.
-                self.stats.flags[Anomaly.GAP] += 1
-                continue
-            take(update, time.time_ns())
-            if inbox.is_full:
-                await inbox.free()
-
-    async def _poll(
-        self, ask: Callable[[], Awaitable[Any]], take: Callable[[Any, int], None], inbox: Inbox
-    ) -> None:
-        import ccxt
-
-        while True:
-            try:
-                take(await ask(), time.time_ns())
-            except (ccxt.NetworkError, ccxt.ExchangeError) as error:
-                # The streams beside it are well: this endpoint alone is asked again later.
-                if isinstance(error, (ccxt.RateLimitExceeded, ccxt.DDoSProtection)):
-                    self.stats.flags[Anomaly.RATE_LIMITED] += 1
-                log.warning("feed %s: %s", self.name, redacted(error))
-            if inbox.is_full:
-                await inbox.free()
-            await asyncio.sleep(self.timeouts.poll_every_s)
-
-    # What came
-
-    def _on_tickers(self, *, quote: bool = True, price: bool = True) -> Callable[[Any, int], None]:
-        def take(update: Any, received_ns: int) -> None:
-            for ticker in tickers_in(update):
-                found: list[Message | Reason] = []
-                if quote:
-                    found.append(self._parser.quote(ticker, received_ns))
-                if price:
-                    found.append(self._parser.price(ticker, received_ns))
-                self._account_for(ticker, found, received_ns)
-
-        return take
-
-    def _on_book(self, book: Any, received_ns: int) -> None:
-        quote = top_of(book)
-        found = Reason.BAD_VALUE if quote is None else self._parser.quote(quote, received_ns)
-        self._account_for(book if quote is None else quote, [found], received_ns)
-
-    def _on_trades(self, trades: Any, received_ns: int) -> None:
-        for trade in trades if isinstance(trades, list) else [trades]:
-            ticker = last_of(trade)
-            found = Reason.BAD_VALUE if ticker is None else self._parser.price(ticker, received_ns)
-            self._account_for(trade, [found], received_ns)
-
-    def _on_candles(self, symbol: str) -> Callable[[Any, int], None]:
-        def take(rows: Any, received_ns: int) -> None:
-            found = self._parser.candles(symbol, self._timeframe, rows, received_ns)
-            self._account_for(rows, found, received_ns)
-
-        return take
-
-    def _account_for(self, told: Any, found: Iterable[Message | Reason], received_ns: int) -> None:
+    def _account_for(self, told: Any, found: Iterable[Message | Reason | Gap], received_ns: int) -> None:
         parsed = collected(found)
         is_fault = any(reason.is_fault for reason in parsed.rejected)
         payload = msgspec.json.encode(told, enc_hook=str) if is_fault else b""

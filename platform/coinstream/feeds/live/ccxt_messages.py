@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast, get_args
 
 from coinstream.feeds.exchanges.market_state import MarketState
-from coinstream.feeds.exchanges.values import optional, signed
+from coinstream.feeds.exchanges.values import levels, number, optional, signed
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, Kind
-from coinstream.feeds.parser import from_ms, from_ns
+from coinstream.feeds.parser import Gap, from_ms, from_ns
 from coinstream.messages import Level1, Message, Ohlcv, Price
 
 Ticker = Mapping[str, Any]
@@ -20,15 +20,18 @@ _ROW: Final = ("time", "open", "high", "low", "close", "volume")
 
 
 class UnifiedParser:
-    """Reads tickers, books and candles of one exchange, as ccxt unifies them.
+    """Reads tickers, trades, books and candles of one exchange, as ccxt unifies them.
 
     Args:
         exchange: the `exchangeId` of the messages.
         markets: ccxt's markets by symbol; they tell which sizes are contracts.
+        types: message types wanted; None for all.
     """
 
-    def __init__(self, exchange: str, markets: Mapping[str, Any] | None = None) -> None:
-        self._state = MarketState(exchange)
+    def __init__(
+        self, exchange: str, markets: Mapping[str, Any] | None = None, types: frozenset[str] | None = None
+    ) -> None:
+        self.state = MarketState(exchange, types)
         self._instruments: dict[str, Instrument] = {}
         self._candles: dict[tuple[str, str], tuple[Any, ...]] = {}
         self.set_markets(markets)
@@ -46,7 +49,7 @@ class UnifiedParser:
             bid, ask = optional(ticker.get("bid")), optional(ticker.get("ask"))
             sizes = optional(ticker.get("bidVolume")), optional(ticker.get("askVolume"))
             at = _time_of(ticker)
-            return self._state.quote(
+            return self.state.quote(
                 self._instrument(ticker), bid, ask, *sizes, from_ms(at) if at else received, received
             )
         except _BAD:
@@ -57,13 +60,38 @@ class UnifiedParser:
         try:
             last, volume = optional(ticker.get("last")), optional(ticker.get("baseVolume"))
             at, change = _time_of(ticker), ticker.get("percentage")
-            return self._state.ticker(
+            return self.state.ticker(
                 *(self._instrument(ticker), last, from_ms(at) if at else None, from_ns(received_ns)),
                 volume,
                 signed(change),
             )
         except _BAD:
             return Reason.BAD_VALUE
+
+    def trade(self, trade: Any, received_ns: int) -> Iterator[Message | Reason | Gap]:
+        """Yield a trade as `Trade` and, in dollars, as `Price`; or why it is none."""
+        received = from_ns(received_ns)
+        try:
+            at, identity, side = _time_of(trade), trade.get("id"), trade.get("side")
+            yield from self.state.trade(
+                *(self._instrument(trade), number(trade.get("price")), number(trade.get("amount"))),
+                *(from_ms(at) if at else received, received),
+                side=side if side in ("buy", "sell") else None,
+                trade_id=None if identity is None else str(identity),
+            )
+        except _BAD:
+            yield Reason.BAD_VALUE
+
+    def book(self, book: Any, received_ns: int) -> Iterator[Message | Reason | Gap]:
+        """Yield the quote and the levels of a book, or why there are none."""
+        received = from_ns(received_ns)
+        try:
+            at, (bids, asks) = _time_of(book), (levels(list(book[side])) for side in ("bids", "asks"))
+            yield from self.state.book_snapshot(
+                "book", self._instrument(book), bids, asks, from_ms(at) if at else received, received
+            )
+        except _BAD:
+            yield Reason.BAD_VALUE
 
     def candles(self, symbol: str, timeframe: str, rows: Any, received_ns: int) -> Iterator[Message | Reason]:
         """Yield the candles of rows, or why a row gives none: repeats and older ones are refused."""
@@ -86,7 +114,7 @@ class UnifiedParser:
             return Reason.OUT_OF_DATE
         self._candles[key] = news
         begin, high, low, close, volume = (value or 0.0 for value in values)
-        return self._state.candle(
+        return self.state.candle(
             *(self._market(symbol), timeframe, opened, (begin, high, low, close), volume),
             from_ns(received_ns),
         )
@@ -111,6 +139,17 @@ def tickers_in(update: Any) -> list[Any]:
     return list(update) if isinstance(update, list) else [update]
 
 
+def is_tickers(update: Any) -> bool:
+    """Return whether an update holds nothing but tickers, each with its symbol."""
+    found = tickers_in(update)
+    return bool(found) and all(
+        isinstance(ticker, dict)
+        and isinstance(ticker.get("symbol"), str)
+        and ("bid" in ticker or "last" in ticker)
+        for ticker in found
+    )
+
+
 def top_of(book: Any) -> dict[str, Any] | None:
     """Return the best bid and ask of a book as a ticker; None where it is not a book."""
     try:
@@ -121,13 +160,6 @@ def top_of(book: Any) -> dict[str, Any] | None:
         }
     except _BAD:
         return None
-
-
-def last_of(trade: Any) -> dict[str, Any] | None:
-    """Return the price of a trade as a ticker; None where it is not a trade."""
-    if not isinstance(trade, dict):
-        return None
-    return {"symbol": trade.get("symbol"), "last": trade.get("price"), "timestamp": trade.get("timestamp")}
 
 
 def instrument_of(symbol: str, market: Mapping[str, Any]) -> Instrument:
