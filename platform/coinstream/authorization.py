@@ -1,7 +1,7 @@
-"""Find out which rights a user lacks, where a broker answers with less instead of an error.
+"""Detect missing ACLs, for which a broker returns shorter lists instead of an error.
 
-A broker lists only what a user may describe. An empty list of topics or groups is then no proof that there
-are none. These functions ask for named topics and for the rights on the cluster, which a broker answers.
+A broker lists only topics and groups that the user may describe, so an empty list does not mean that there
+are none. These functions request named topics and the user's rights on the cluster instead.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def unauthorized_topics(admin: AdminClient, names: Iterable[str], timeout_s: flo
 
 
 def require_topic_rights(admin: AdminClient, names: Iterable[str], brokers: str, timeout_s: float) -> None:
-    """Make sure that this user may describe topics.
+    """Check that this user may describe topics.
 
     Raises:
-        AuthenticationError: it may not. Names the topics and the right that is missing.
+        AuthenticationError: an ACL is missing; the message names the topics and the right.
     """
     denied = unauthorized_topics(admin, names, timeout_s)
     if denied:
@@ -49,7 +49,7 @@ def require_topic_rights(admin: AdminClient, names: Iterable[str], brokers: str,
 
 
 def may_describe_cluster(admin: AdminClient, timeout_s: float) -> bool:
-    """Return whether this user sees every group: it has DESCRIBE on the cluster, or nothing is restricted."""
+    """Return whether this user sees every group: it has DESCRIBE on the cluster, or there are no ACLs."""
     try:
         asked = admin.describe_cluster(include_authorized_operations=True, request_timeout=timeout_s)
         cluster = asked.result(timeout_s * 2)
@@ -57,7 +57,7 @@ def may_describe_cluster(admin: AdminClient, timeout_s: float) -> bool:
         return bool(error.args[0].code() not in _DENIED)
     if cluster.authorized_operations is not None:
         return AclOperation.DESCRIBE in cluster.authorized_operations
-    # No right at all, or a broker that does not list rights. Only the former refuses this request.
+    # No rights, or a broker that does not report rights. Only the former refuses this request.
     broker = ConfigResource(ResourceType.BROKER, str(cluster.nodes[0].id))
     try:
         admin.describe_configs([broker], request_timeout=timeout_s)[broker].result(timeout_s * 2)

@@ -1,4 +1,4 @@
-"""Which broker: the one that the settings name, else the local one of this machine."""
+"""Choose the broker: the configured one, or else the local broker of this machine."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def broker_home(home: HomeSettings) -> Path:
 
 @contextmanager
 def open_broker(brokers: BrokerSettings, home: HomeSettings) -> Iterator[BrokerSettings]:
-    """Yield the configured broker, else the local one, which is started for the block if it does not run.
+    """Yield the configured broker, or else the local one, which is started for the block if necessary.
 
     Raises:
-        LocalBrokerError: the local broker cannot be started. Says why, and where its log is.
+        LocalBrokerError: the local broker cannot be started; the message contains the reason and the log.
     """
     found = find_broker(brokers, home)
     if found is not None:
@@ -33,10 +33,10 @@ def open_broker(brokers: BrokerSettings, home: HomeSettings) -> Iterator[BrokerS
 
 
 def require_broker(brokers: BrokerSettings, home: HomeSettings) -> BrokerSettings:
-    """Return the configured broker, else the running local one. Start none.
+    """Return the configured broker, or else the running local one, without starting it.
 
     Raises:
-        BrokerError: none is configured, and the local one does not run.
+        BrokerError: no broker is configured and the local one is not running.
     """
     found = find_broker(brokers, home)
     if found is None:
@@ -48,7 +48,7 @@ def require_broker(brokers: BrokerSettings, home: HomeSettings) -> BrokerSetting
 
 
 def find_broker(brokers: BrokerSettings, home: HomeSettings) -> BrokerSettings | None:
-    """Return the configured broker, else the local one if it runs, else None."""
+    """Return the configured broker, or else the local one if it is running, or else None."""
     if brokers.brokers:
         return brokers
     running = running_broker(broker_home(home))

@@ -1,4 +1,4 @@
-"""Says in words why a broker's certificate is not trusted: librdkafka only says that it is not."""
+"""Explain why a broker's certificate is not trusted, which librdkafka does not report."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ TIMEOUT_S: Final = 3.0
 
 
 def why_not_trusted(brokers: BrokerSettings) -> str | None:
-    """Return the fault of the certificate of the first broker that answers, or None if it has none.
+    """Return the certificate error of the first broker that answers, or None if there is none.
 
-    Makes one TLS connection a broker, as a client with the same authorities, and sends nothing.
+    Opens one TLS connection per broker with the client's certificate authorities, and sends no data.
     """
     for address in brokers.brokers.split(","):
         reason = _ask(address.strip(), brokers)

@@ -1,4 +1,4 @@
-"""RedpandaClient: the face of the platform for code that sends and receives market data."""
+"""Produce and consume market data through `RedpandaClient`."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ from coinstream.serialization import MessageSerializer
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
 
 AnyHeaders = Mapping[str, str | bytes] | Sequence[tuple[str, str | bytes]]
-"""Record headers as a caller may give them."""
+"""Record headers: a mapping or a list of pairs, with text or bytes as values."""
 
 CLOSE_TIMEOUT_S: Final = 30.0
-"""How long leaving the `with` block waits for acknowledgements."""
+"""Maximum time to wait for acknowledgements at the end of the `with` block, in seconds."""
 
 
 class TopicBatch(TypedDict):
-    """Messages for one topic, as `produce_batch` takes them."""
+    """Messages for one topic, an argument of `produce_batch`."""
 
     topic: str
     messages: Sequence[Message | Mapping[str, Any]]
 
 
 class RedpandaClient:
-    """Sends and receives market messages. Thread-safe.
+    """Client that produces and consumes market messages. Thread-safe.
 
-    Sending is asynchronous: a call returns when the messages are in the send buffer, which is
-    bounded (32 MiB by default); a full buffer blocks, at most `max_block_ms`. A message that the
-    cluster did not acknowledge is an error raised by the next call that sends or flushes.
-    Leaving the `with` block flushes, and raises if a message remains.
+    Producing is asynchronous: a call returns when the messages are in the send buffer (32 MiB by default). A
+    full buffer blocks the call for at most `max_block_ms`. If the cluster does not acknowledge a message, the
+    next call that produces or flushes raises the error. The end of the `with` block flushes, and raises an
+    error if messages are not acknowledged.
     """
 
     def __init__(
@@ -82,51 +82,63 @@ class RedpandaClient:
         self.close()
 
     def publish(self, messages: Iterable[Message]) -> int:
-        """Send each message to its topic; how many were taken.
+        """Produce each message to the topic of its type and exchange.
+
+        Returns:
+            The number of accepted messages.
 
         Raises:
-            ProduceError: an earlier message was not acknowledged, or this one cannot be taken.
-            MessageError, UnroutableError: a message cannot be written, or is of no known type.
-            TopicError: its topic does not exist.
+            ProduceError: an earlier message was not acknowledged, or a message was not accepted.
+            MessageError, UnroutableError: a message has an invalid value or an unregistered type.
+            TopicError: a topic does not exist.
         """
         return self._publisher.publish(messages)
 
     def produce(self, topic: str, messages: Iterable[Message | Mapping[str, Any]]) -> int:
-        """Send messages, or wire fields that make messages, to one topic; how many were taken.
+        """Produce messages, or mappings of wire fields, to one topic.
+
+        Returns:
+            The number of accepted messages.
 
         Raises:
-            As `publish`.
+            CoinstreamError: see `publish`.
         """
         return self._publisher.publish(map(_as_message, messages), topic)
 
     def produce_batch(self, batches: Iterable[TopicBatch]) -> int:
-        """Send batches for several topics; how many messages were taken.
+        """Produce batches to several topics.
+
+        Returns:
+            The number of accepted messages.
 
         Raises:
-            As `publish`.
+            CoinstreamError: see `publish`.
         """
         return sum(self.produce(batch["topic"], batch["messages"]) for batch in batches)
 
     def send_batch(self, topic: str, messages: Iterable[Message | Mapping[str, Any]]) -> int:
-        """Send a batch to one topic, each key through its own producer; how many were taken.
+        """Produce a batch to one topic, each key through its own producer.
+
+        Returns:
+            The number of accepted messages.
 
         Raises:
-            As `publish`.
+            CoinstreamError: see `publish`.
         """
         return self.produce(topic, messages)
 
     def batcher(self, topic: str, limits: BatchLimits | None = None) -> Batcher:
         """Return a batcher that collects single messages for a topic.
 
-        Without `limits` the topic's own: at most 1,000 messages and 10 ms for level1, and so on. Close it, or
-        leave its `with` block, before the client.
+        By default the limits depend on the topic, for example 1,000 messages and 10 ms for level1. Close the
+        batcher before the client.
         """
         return Batcher(topic, lambda batch: self.produce(topic, batch), limits or limits_for(topic))
 
     def get_producer(self, topic: str = "") -> PooledProducer:
-        """Return the next producer of the pool, round-robin, for records without an order.
+        """Return the next producer of the pool, round-robin, for records without a key.
 
-        What has a key goes through `publish` or `send`, which keep a key on its producer.
+        For records with a key use `publish` or `send`, which keep the order per key.
         """
         return self._pool.get_producer(topic)
 
@@ -137,19 +149,23 @@ class RedpandaClient:
         value: bytes | Message | None,
         headers: AnyHeaders | None = None,
     ) -> Future[RecordMetadata]:
-        """Send one message; the future gives where it lies. asyncio code awaits `asyncio.wrap_future` of it.
+        """Produce one record.
 
-        A `Message` without a key is sent under its own; bytes without one are nobody's order, and the
-        producers take turns. Headers are a mapping or a list of pairs, of text or bytes.
+        By default a `Message` gets the key of its market. Bytes without a key go to the producers in turn,
+        without order.
+
+        Returns:
+            A future of the record's topic, partition and offset. Errors of the delivery are raised by the
+            future. asyncio code awaits it with `asyncio.wrap_future`.
 
         Raises:
-            As `publish`. What happens after the message was taken is raised by the future.
+            CoinstreamError: see `publish`.
         """
         raw_key = key.encode() if isinstance(key, str) else key
         if raw_key is None and isinstance(value, Message):
             raw_key = message_key(value, topic)
         self._topics.require(topic, raw_key)
-        # Fixed here, so that a message that is sent again after a failure keeps its time.
+        # Fixed here, so that a message keeps its record time when it is sent again.
         at_ms = int(time.time() * 1000)
         pairs = _pairs(headers)
         if isinstance(value, Message):
@@ -165,10 +181,10 @@ class RedpandaClient:
     def create_consumer_group(
         self, group: str, topics: Sequence[str], handler: AnyHandler, options: GroupOptions | None = None
     ) -> ConsumerGroupManager:
-        """Return a member of a consumer group; it begins with `start`, or as a context.
+        """Return a member of a consumer group. Start it with `start`, or use it as a context manager.
 
-        The handler takes a `ConsumedMessage`, or with `GroupOptions(batch=True)` a list of them, and may be
-        asynchronous. Dead letters are sent through this client: close it after the group.
+        The handler receives a `ConsumedMessage`, or with `GroupOptions(batch=True)` a list of them, and may
+        be asynchronous. Dead letters are produced by this client, so close it after the group.
         """
         return ConsumerGroupManager(
             group, topics, handler, options or GroupOptions(), self.brokers, self.consumer_settings, self.send
@@ -183,9 +199,9 @@ class RedpandaClient:
         options: GroupOptions | None = None,
         stop: threading.Event | None = None,
     ) -> GroupReport:
-        """Handle messages until `stop` is set, an error stops the group, or Ctrl-C; then leave in good order.
+        """Handle messages until `stop` is set, an error stops the group, or Ctrl-C, then leave the group.
 
-        The process serves its metrics meanwhile, and Prometheus discovers it.
+        While the group runs, the process serves its metrics and is discovered by Prometheus.
 
         Raises:
             CoinstreamError: the error that stopped the group.
@@ -199,13 +215,15 @@ class RedpandaClient:
         return manager.report()
 
     def transaction(self, transactional_id: str) -> AbstractContextManager[Transaction]:
-        """Return a context whose messages, over any topics, are all written or none.
+        """Return a context manager that produces messages to any topics in one transaction.
 
-        It commits at the end of the block and is undone when the block raises. The id is the caller's: the
-        same after a restart, and nobody else's at the same time, as whoever took it last fences the others.
+        The transaction is committed at the end of the block and aborted if the block raises. Use the same id
+        after a restart, and a different id in each process: a new producer with the same id fences the
+        others.
 
         Raises:
-            TransactionError: nothing was written: the id was taken by another producer, or the commit failed.
+            TransactionError: the transaction was not committed, because another producer uses the id or the
+                commit failed.
             BrokerError: the cluster does not answer.
         """
         return self._transactions.open(transactional_id)
@@ -213,7 +231,7 @@ class RedpandaClient:
     def create_processor(
         self, group: str, topics: Sequence[str], transform: Transform, transactional_id: str
     ) -> TransactionalProcessor:
-        """Consume, make messages of them and produce those, exactly once; it works in `run`."""
+        """Return a processor that consumes, transforms and produces exactly once. Start it with `run`."""
         return TransactionalProcessor(
             group,
             topics,
@@ -226,31 +244,31 @@ class RedpandaClient:
 
     @property
     def delivered(self) -> Mapping[tuple[str, int], int]:
-        """Messages that the cluster acknowledged, by topic and partition. Exact after a flush."""
+        """Return the number of acknowledged messages by topic and partition; exact after a flush."""
         return self._tracker.counter.delivered()
 
     @property
     def held_record_times(self) -> Mapping[str, int]:
-        """Messages whose record time was held within the bounds of the broker, by topic.
+        """Return the number of messages per topic whose record time was clamped to the broker's bounds.
 
-        Their event time is far from the clock of this machine. The messages keep it.
+        Their event time differs too much from this machine's clock. The messages keep their event time.
         """
         return self._times.held
 
     def route_message(self, data: Message | Mapping[str, Any], data_type: str | None = None) -> str:
-        """Return the topic of a message or of wire fields, whose type may be named.
+        """Return the topic of a message or of wire fields, optionally of a given message type.
 
         Raises:
-            UnroutableError: the fields fit no type. Names the fields seen.
-            BrokerError, AuthenticationError: the topics are not known yet and the cluster does not answer.
+            UnroutableError: the fields match no message type; the message lists them.
+            BrokerError, AuthenticationError: the topics are not cached and the request to the cluster failed.
         """
         return self._topics.router.topic_of(data, data_type)
 
     def flush(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
-        """Wait until the cluster has acknowledged everything.
+        """Wait until the cluster has acknowledged all messages.
 
         Raises:
-            ProduceError: messages remain after the time, or one failed.
+            ProduceError: a message failed, or messages are unacknowledged after `timeout_s`.
         """
         remaining = self._pool.flush(timeout_s)
         self._tracker.raise_first()
@@ -263,10 +281,10 @@ class RedpandaClient:
             )
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
-        """Flush and let go of the producers. May be called twice.
+        """Flush and close the producers. Further calls have no effect.
 
         Raises:
-            ProduceError: messages remain after the time, or one failed.
+            ProduceError: a message failed, or messages are unacknowledged after `timeout_s`.
         """
         try:
             self.flush(timeout_s)

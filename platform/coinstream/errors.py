@@ -1,51 +1,51 @@
-"""Every error that coinstream raises. Each message says what failed, where, and what to do."""
+"""Define the exceptions of coinstream. Messages name what failed, where, and what to do."""
 
 from __future__ import annotations
 
 
 class CoinstreamError(Exception):
-    """The root of all errors that coinstream raises on purpose."""
+    """Base of all errors that coinstream raises."""
 
 
 class SettingsError(CoinstreamError):
-    """A setting is missing or has a value that cannot be used."""
+    """A setting is missing or invalid."""
 
 
 class BrokerError(CoinstreamError):
-    """The broker cannot be reached, or refused what was asked of it."""
+    """The broker is unreachable or refused a request."""
 
 
 class AuthenticationError(BrokerError):
-    """The broker refused the credentials, the certificate or the permission."""
+    """The broker refused the credentials, the certificate or the authorization."""
 
 
 class LocalBrokerError(BrokerError):
-    """The local broker could not be started, or died. The message holds the path of its log."""
+    """The local broker could not be started, or exited. The message contains the path of its log."""
 
 
 class TopicError(CoinstreamError):
-    """A topic does not exist, or cannot be given the settings that are wanted."""
+    """A topic does not exist, or its settings cannot be applied."""
 
 
 class MessageError(CoinstreamError):
-    """A message is not one of the four types, or holds a value that no market can have."""
+    """A message has an unregistered type or an invalid value."""
 
 
 class UnroutableError(MessageError):
-    """No topic is known for the data. The message names the fields that were seen."""
+    """The data match no message type, so they have no topic. The message lists their fields."""
 
 
 class DecodeError(MessageError):
-    """Bytes from the wire are not a message."""
+    """A payload is not a valid message."""
 
 
 class ProduceError(CoinstreamError):
-    """A message was not acknowledged. Names the topic and the key.
+    """A message was not acknowledged. The message contains the topic and the key.
 
     Attributes:
-        topic: where the message was to go.
-        key: the key it carried, if any.
-        error_type: the short name used as `error_type` in metrics, e.g. `MSG_SIZE_TOO_LARGE`.
+        topic: topic of the message.
+        key: key of the message, if any.
+        error_type: value of the metrics label `error_type`, for example `MSG_SIZE_TOO_LARGE`.
     """
 
     def __init__(
@@ -58,52 +58,52 @@ class ProduceError(CoinstreamError):
 
 
 class MessageTooLargeError(ProduceError):
-    """The message is larger than the client or the broker accepts."""
+    """A message is larger than the client or the broker accepts."""
 
 
 class NotAllowedError(ProduceError, AuthenticationError):
-    """The broker knows this user, but does not let it write to the topic."""
+    """The authenticated user lacks the right to write to the topic."""
 
 
 class BufferFullError(ProduceError):
-    """The send buffer stayed full for longer than the longest allowed block."""
+    """The send buffer stayed full for longer than `max_block_ms`."""
 
 
 class FatalProducerError(ProduceError):
-    """The producer failed in a way that only a new producer can mend."""
+    """The producer failed permanently and must be replaced."""
 
 
 class TransactionError(CoinstreamError):
-    """A transaction was not committed: nothing of it is visible to readers of committed messages."""
+    """A transaction was not committed. `read_committed` consumers see none of its messages."""
 
 
 class FeedError(CoinstreamError):
-    """A feed or a recording cannot be read. Names the feed, and the line where there is one."""
+    """A feed or a recording cannot be read. The message names the feed, and the line of a file."""
 
 
 class LakeError(CoinstreamError):
-    """The lake (catalogue, table or object store) cannot be read or written."""
+    """The lake (catalog, table or object store) cannot be read or written."""
 
 
 class PluginError(CoinstreamError):
-    """A plugin cannot be imported. Names it and says why."""
+    """A plugin cannot be imported. The message contains its name and the reason."""
 
 
 class PlatformError(CoinstreamError):
-    """A process of `coinstream up` could not be started, or ended. Names its log."""
+    """A process of `coinstream up` could not be started, or exited. The message names its log."""
 
 
 class ConsumeError(CoinstreamError):
-    """A consumer group cannot go on. Names the group, and the partition where there is one."""
+    """A consumer group cannot continue. The message names the group, and the partition if any."""
 
 
 class NonRetryableError(CoinstreamError):
-    """A handler raises this to send a message to the dead letters at once, without retries."""
+    """Raised by a handler to send a message to the dead-letter queue without retries."""
 
 
 class StopGroupError(CoinstreamError):
-    """A handler raises this to stop its group: what it was given is handled again after a restart."""
+    """Raised by a handler to stop its group. Its messages are handled again after a restart."""
 
 
 class SinkError(CoinstreamError):
-    """A sink is not known, or its target cannot be opened."""
+    """A sink is unknown, or its target cannot be opened or written."""

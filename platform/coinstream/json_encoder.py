@@ -1,8 +1,8 @@
 """Compile the JSON encoder of a message type from its definition.
 
-msgspec writes datetimes with microseconds and NaN as null, and does not round. A loop over the fields
-in Python would cost more than the JSON itself, so each type gets a straight-line function, generated
-once from its fields, as dataclasses generate `__init__`.
+msgspec writes datetimes with microseconds and NaN as null, and does not round. A Python loop over the fields
+would cost more than the JSON itself, so each type gets a straight-line function that is generated once from
+its fields, as dataclasses generate `__init__`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _to_json: Final = msgspec.json.Encoder().encode
 
 
 def iso_millis(moment: datetime) -> str:
-    """ISO-8601 in UTC with milliseconds (further digits are cut): `2024-08-08T23:54:13.937Z`.
+    """Format a datetime as ISO-8601 in UTC, truncated to milliseconds: `2024-08-08T23:54:13.937Z`.
 
     Raises:
         MessageError: the datetime is naive.
@@ -39,7 +39,7 @@ def iso_millis(moment: datetime) -> str:
 
 @dataclass(frozen=True)
 class _Plan:
-    """The fields of one class by the work they need before msgspec can write them."""
+    """Fields of one class, grouped by the conversion they need before msgspec can write them."""
 
     fields: tuple[msgspec.structs.FieldInfo, ...]
     prices: frozenset[str]
@@ -134,10 +134,10 @@ def _source(plan: _Plan) -> Iterator[str]:
 
 
 def _tail(plan: _Plan) -> list[str]:
-    """Lines that let msgspec write the message itself and cut its microseconds to milliseconds.
+    """Return code that lets msgspec encode the whole message and truncates microseconds in the JSON.
 
-    That saves a third of the time, where every time stands at the end of the JSON: fields after the times
-    are optional and absent. Wherever the text has not the one layout that is cut, `write_any` writes it.
+    This saves a third of the time. It requires that all times are at the end of the JSON, so that later
+    fields are optional and absent. JSON with any other layout is written by `write_any`.
     """
     fields = list(plan.fields)
     fields_after = not fields[-1].required

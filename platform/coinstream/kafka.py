@@ -1,4 +1,4 @@
-"""Wrap confluent-kafka: client configurations, clients that say why they cannot connect, typed errors."""
+"""Wrap confluent-kafka: client configurations, clients that report connection errors, typed errors."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from coinstream.settings import BrokerSettings, KafkaConfig
 T = TypeVar("T")
 
 log = logging.getLogger("coinstream.kafka")
-"""Receives librdkafka's own log lines, so that they never spill to standard error."""
+"""Logger of librdkafka, whose messages would otherwise go to standard error."""
 
-# Without a handler Python's last resort prints warnings there after all.
+# Without a handler, Python's last-resort handler prints warnings to standard error.
 log.addHandler(logging.NullHandler())
 
 AUTHENTICATION: Final = {
@@ -46,29 +46,29 @@ AUTHORIZATION: Final = {
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
 }
-"""The user is known, but an access rule (ACL) is missing."""
+"""Errors of an authenticated user without the necessary ACL."""
 FETCH_QUEUE_BACKOFF_MS: Final = 20
-"""How long a partition rests when as much is fetched ahead as may be. librdkafka's own second leaves a fast
-reader waiting: a bare consumer on two cores went from 201,000 messages/s to 629,000 (`coinstream bench
-consume`)."""
+"""Backoff of a partition's fetch when the prefetch queue is full. librdkafka's default of a second makes fast
+consumers wait: with 20 ms a bare consumer on two cores went from 201,000 to 629,000 messages/s (`coinstream
+bench consume`)."""
 CONSUME_BATCH: Final = 500
-"""Messages asked of librdkafka at a time. Of 10,000 each costs four times the processor time (3.1 us against
-0.7): they are out of its cache before they are looked at, and no other thread runs while they are made."""
+"""Messages per call of `consume`. With 10,000 a message takes four times the processor time (3.1 us against
+0.7 us): messages leave the processor's cache before they are read, and the call blocks other threads."""
 _FATAL: Final = {KafkaError._FATAL, KafkaError._FENCED, KafkaError.FENCED_INSTANCE_ID}
 _UNRESOLVED: Final = re.compile(r"Failed to resolve '([^']+)'")
 _TOO_LARGE: Final = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 
 
 def base_config(brokers: BrokerSettings, client_id: str = "coinstream") -> KafkaConfig:
-    """Return what every librdkafka client of the platform gets: connection, security, logging."""
+    """Return the configuration shared by all librdkafka clients: connection, security, logging."""
     return {**brokers.kafka_config(), "client.id": client_id, "logger": log}
 
 
 def admin_client(brokers: BrokerSettings) -> AdminClient:
-    """Return an admin client that times out as the settings say, and says why it cannot connect.
+    """Return an admin client that uses the configured timeout and reports connection errors.
 
     Raises:
-        SettingsError: the settings cannot be used, e.g. a certificate file is missing.
+        SettingsError: a setting is invalid, for example a certificate file is missing.
     """
     _stranded.clear()
     config = {
@@ -80,10 +80,10 @@ def admin_client(brokers: BrokerSettings) -> AdminClient:
 
 
 def checked(make: Callable[[], T]) -> T:
-    """Make a client of confluent-kafka; a configuration that it refuses becomes a clear error.
+    """Create a client of confluent-kafka.
 
     Raises:
-        SettingsError: names the setting in librdkafka's words, never its value.
+        SettingsError: the configuration is invalid; the message names the setting, not its value.
     """
     try:
         return make()
@@ -95,10 +95,10 @@ def checked(make: Callable[[], T]) -> T:
 
 
 def refusal(error: KafkaError) -> KafkaError | None:
-    """Return the error if it says that the broker does not let this client in, else None.
+    """Return the error if it means that authentication failed, else None.
 
-    A broker that asks for a client certificate says so in an alert, which librdkafka reports as a
-    broken connection.
+    A broker that requires a client certificate sends a TLS alert, which librdkafka reports as a broken
+    connection.
     """
     if error.code() in AUTHENTICATION:
         return error
@@ -108,7 +108,7 @@ def refusal(error: KafkaError) -> KafkaError | None:
 
 
 def is_fatal(error: KafkaError) -> bool:
-    """Return whether a client can no longer be used.
+    """Return whether an error makes its client unusable.
 
     librdkafka reports a fenced member with the code `_FATAL` and `fatal()` False.
     """
@@ -116,14 +116,14 @@ def is_fatal(error: KafkaError) -> bool:
 
 
 _stranded: Final[list[AdminClient]] = []
-"""Clients that were released in a thread of librdkafka's; the next call of `admin_client` frees them."""
+"""Clients released in a librdkafka thread; the next call of `admin_client` frees them."""
 
 
 class ConnectionErrors:
-    """Collects why a client cannot connect: refused, or host names that do not resolve.
+    """Connection errors of a client: failed authentication, and host names that do not resolve.
 
-    librdkafka tells the caller "transport failure" or "timed out", and the reason only to `error_cb`.
-    It holds no reference to the client, which would then refer to itself.
+    librdkafka raises only "transport failure" or "timed out", and passes the reason to `error_cb`. This
+    object keeps no reference to the client, which would create a reference cycle.
     """
 
     def __init__(self, brokers: BrokerSettings) -> None:
@@ -132,19 +132,19 @@ class ConnectionErrors:
         self._unresolved: dict[str, KafkaError] = {}
 
     def __call__(self, error: KafkaError) -> None:
-        """Take an error from librdkafka."""
+        """Record an error from librdkafka."""
         self._refused = refusal(error) or self._refused
         if error.code() == KafkaError._RESOLVE:
             found = _UNRESOLVED.search(error.str())
             self._unresolved[found[1] if found else error.str()] = error
 
     def reset(self) -> None:
-        """Forget what was collected."""
+        """Clear the recorded errors."""
         self._refused = None
         self._unresolved.clear()
 
     def reason(self) -> KafkaError | None:
-        """Return why no broker can be used; None if that is not known, or one of them may still answer."""
+        """Return why no broker can be used, or None if that is unknown or a broker may still answer."""
         if self._refused is not None:
             return self._with_certificate(self._refused)
         if len(self._unresolved) >= len(self._brokers.brokers.split(",")):
@@ -165,7 +165,7 @@ def _list_topics(
     errors: ConnectionErrors,
     timeout_s: float,
 ) -> ClusterMetadata:
-    """Ask for topics until the time is over, or the reason is known why no broker will answer."""
+    """Request the topics until the timeout, or until a connection error is known for all brokers."""
     deadline = time.monotonic() + timeout_s
     attempt_s = 0.5
     while True:
@@ -184,7 +184,7 @@ def _list_topics(
 
 
 class _Admin(AdminClient):
-    """An admin client that says why it cannot connect."""
+    """Admin client that reports connection errors."""
 
     def __init__(self, config: KafkaConfig, brokers: BrokerSettings) -> None:
         self._timeout_s = brokers.request_timeout_ms / 1000
@@ -193,14 +193,14 @@ class _Admin(AdminClient):
         super().__init__(own)
 
     def __del__(self) -> None:
-        # librdkafka aborts the process when a client is destroyed in a thread of its own. Answers to admin
-        # requests come in such a thread, and Python may collect garbage there: the frames of an exception,
-        # with a client in them. Python names threads that it has not started so.
+        # librdkafka aborts the process when a client is destroyed in one of its threads. Responses to admin
+        # requests arrive in such a thread, where Python's garbage collector may free an exception's frames
+        # with a client in them. Python gives this name to threads that it did not start.
         if threading.current_thread().name.startswith("Dummy-"):
             _stranded.append(self)
 
     def list_topics(self, topic: str | None = None, timeout: float = -1, **_: Any) -> ClusterMetadata:
-        """As of `AdminClient`, but fails as soon as the broker refuses, with its reason."""
+        """List topics as `AdminClient` does, but fail with the reason as soon as the broker refuses."""
         limit = timeout if timeout >= 0 else self._timeout_s
         listing = super().list_topics
         return _list_topics(
@@ -209,7 +209,7 @@ class _Admin(AdminClient):
 
 
 class BrokerConsumer(Consumer):
-    """A consumer that says why it cannot connect. It is for readers that join no group."""
+    """Consumer without a group that reports connection errors."""
 
     def __init__(self, config: KafkaConfig, brokers: BrokerSettings) -> None:
         self._timeout_s = brokers.request_timeout_ms / 1000
@@ -218,11 +218,11 @@ class BrokerConsumer(Consumer):
         super().__init__(own)
 
     def failure(self) -> KafkaError | None:
-        """Return why the brokers cannot be used, as far as is known."""
+        """Return the reason why no broker can be used, or None if it is unknown."""
         return self._errors.reason()
 
     def list_topics(self, topic: str | None = None, timeout: float = -1, **_: Any) -> ClusterMetadata:
-        """As of `Consumer`, but fails as soon as the broker refuses, with its reason."""
+        """List topics as `Consumer` does, but fail with the reason as soon as the broker refuses."""
         limit = timeout if timeout >= 0 else self._timeout_s
         listing = super().list_topics
         return _list_topics(lambda wait: listing(topic, timeout=wait), self._serve, self._errors, limit)
@@ -234,12 +234,12 @@ class BrokerConsumer(Consumer):
 
 
 def error_name(error: KafkaError) -> str:
-    """Return the short name of a librdkafka error, as metrics label it: `MSG_SIZE_TOO_LARGE`."""
+    """Return the name of a librdkafka error as used in metrics labels: `MSG_SIZE_TOO_LARGE`."""
     return str(error.name()).lstrip("_")
 
 
 def broker_error(error: KafkaError, doing: str, brokers: str) -> CoinstreamError:
-    """Return the error of `doing` something with the cluster, with what to do about it."""
+    """Return the exception for a failed request to the cluster, with advice on what to do."""
     said = f"{doing} at {brokers}: {error.str()} ({error_name(error)})"
     if error.code() in AUTHORIZATION:
         return AuthenticationError(f"{said}. Ask for an access rule (ACL) that allows it to this user.")
@@ -267,10 +267,10 @@ def produce_error(error: KafkaError, topic: str, key: bytes | None) -> ProduceEr
 
 
 def translate_errors(call: Callable[[], T], doing: str, brokers: str) -> T:
-    """Run a call of confluent-kafka and translate its exception.
+    """Run a call of confluent-kafka and translate its exceptions.
 
     Raises:
-        BrokerError, AuthenticationError: as `broker_error` sorts them.
+        BrokerError, AuthenticationError: see `broker_error`.
     """
     try:
         return call()

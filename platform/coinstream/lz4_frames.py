@@ -9,9 +9,9 @@ import lz4.frame
 from coinstream.errors import DecodeError
 
 MAX_DECOMPRESSED: Final = 16 * 1024 * 1024
-"""A compressed payload that decompresses to more bytes than this is refused."""
+"""Maximum bytes of a decompressed payload."""
 MAX_FRAMES: Final = 1_024
-"""A payload of more frames than this is refused: decompressing it would take quadratic time."""
+"""Maximum frames of a payload, because decompressing them takes quadratic time."""
 _SKIPPABLE: Final = 0x184D2A50
 _SKIPPABLE_MASK: Final = 0xFFFFFFF0
 
@@ -42,7 +42,7 @@ def _frame(value: bytes, room: int) -> tuple[bytes, bytes]:
     """Return the content of the first frame and the bytes that follow it."""
     decompressor = lz4.frame.LZ4FrameDecompressor()
     try:
-        # One byte more than there is room for tells a full frame from one that is too large.
+        # One byte more than the limit distinguishes a frame that fits exactly from one that is too large.
         content = bytes(decompressor.decompress(value, max_length=room + 1))
     except RuntimeError as error:
         raise DecodeError(f"header says compressed, but: {error}") from None

@@ -18,12 +18,12 @@ import msgspec
 from coinstream.errors import MessageError, UnroutableError
 
 PRICE_DECIMALS: Final = 8
-"""Decimals a price keeps on the wire."""
+"""Decimals of a price on the wire."""
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 Quantity = Annotated[float, msgspec.Meta(ge=0)]
 PriceValue = Annotated[float, msgspec.Meta(ge=0, extra={"price": True})]
-"""A price: finite, never negative, rounded half-even to eight decimals when written."""
+"""A price: finite, not negative, rounded half-even to eight decimals when serialized."""
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 Level = tuple[PriceValue, Quantity]
 """One level of an order book: price and size."""
@@ -34,19 +34,19 @@ Side = Literal["buy", "sell"]
 class Message(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
     """Base of all messages: the source and the time of the last update. Subclasses declare the fields."""
 
-    if TYPE_CHECKING:  # each subclass chooses the order of its fields, so it declares them
+    if TYPE_CHECKING:  # Declared by each subclass, which chooses the order of its fields.
 
         @property
         def exchange_id(self) -> str:
-            """The exchange, or the source of analytics."""
+            """Return the exchange, or the source of analytics."""
 
         @property
         def last_updated(self) -> datetime:
-            """The time at which the platform received it; the record's timestamp."""
+            """Return the receipt time, which is also the record's timestamp."""
 
 
 class Price(Message, forbid_unknown_fields=True, frozen=True):
-    """The last price of a symbol in US dollars (or a dollar-pegged quote currency)."""
+    """Last price of a symbol in US dollars or a dollar-pegged quote currency."""
 
     exchange_id: Text
     symbol: Text
@@ -58,7 +58,7 @@ class Price(Message, forbid_unknown_fields=True, frozen=True):
 
 
 class Ohlcv(Message, forbid_unknown_fields=True, frozen=True):
-    """One candle: prices over `[open_time, close_time)` and the base volume traded in it."""
+    """Candle over `[open_time, close_time)`; `volume` is in the base currency."""
 
     exchange_id: Text
     symbol: Text
@@ -74,7 +74,7 @@ class Ohlcv(Message, forbid_unknown_fields=True, frozen=True):
 
 
 class Analytics(Message, forbid_unknown_fields=True, frozen=True):
-    """The whole market at one time. `exchange_id` is the source; dominances are in per cent."""
+    """Figures of the whole market. `exchange_id` is the source; dominances are in per cent."""
 
     exchange_id: Text
     total_market_cap: Quantity
@@ -99,7 +99,7 @@ class Level1(Message, forbid_unknown_fields=True, frozen=True):
 
 
 class Trade(Message, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """One trade. `side` is the side of the taker; `timestamp` is the exchange's time."""
+    """Trade. `side` is the side of the taker; `timestamp` is the exchange's time."""
 
     exchange_id: Text
     symbol: Text
@@ -112,7 +112,7 @@ class Trade(Message, forbid_unknown_fields=True, frozen=True, kw_only=True):
 
 
 class Book(Message, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """The top of an order book: at most `depth` levels per side, best first."""
+    """Top of an order book: at most `depth` levels per side, best first."""
 
     exchange_id: Text
     symbol: Text
@@ -125,7 +125,7 @@ class Book(Message, forbid_unknown_fields=True, frozen=True, kw_only=True):
 
 
 class DerivativeTicker(Message, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """The state of a derivative. `funding_rate` is a fraction; `open_interest` is in the base currency."""
+    """State of a derivative. `funding_rate` is a fraction; `open_interest` is in the base currency."""
 
     exchange_id: Text
     symbol: Text
@@ -140,7 +140,7 @@ class DerivativeTicker(Message, forbid_unknown_fields=True, frozen=True, kw_only
 
 
 class Liquidation(Message, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """The forced close of a position. `side` is the side of the liquidation order."""
+    """Forced close of a position. `side` is the side of the liquidation order."""
 
     exchange_id: Text
     symbol: Text
@@ -157,10 +157,10 @@ class MessageType:
     """A registered message type.
 
     Attributes:
-        name: the name used in configuration, tables and metrics.
-        cls: the message class.
-        discriminator: the wire field that only this type has.
-        topic: the general topic.
+        name: name in configuration, tables and metrics.
+        cls: message class.
+        discriminator: wire field that only this type has.
+        topic: general topic of the type.
     """
 
     name: str
@@ -209,7 +209,7 @@ def type_of(message: Message) -> MessageType:
     """Return the type of a message object.
 
     Raises:
-        UnroutableError: its class was never registered.
+        UnroutableError: its class is not registered.
     """
     kind = _BY_CLASS.get(type(message))
     if kind is None:
@@ -218,10 +218,10 @@ def type_of(message: Message) -> MessageType:
 
 
 def type_named(name: str) -> MessageType:
-    """Return the message type of that name, for example `price` or `level1`.
+    """Return the message type of a name, for example `price` or `level1`.
 
     Raises:
-        UnroutableError: no type has the name.
+        UnroutableError: no type has this name.
     """
     kind = MESSAGE_TYPES.get(name)
     if kind is None:
@@ -230,10 +230,10 @@ def type_named(name: str) -> MessageType:
 
 
 def classify(fields: Iterable[str]) -> MessageType:
-    """Return the message type that has these wire fields.
+    """Return the message type of wire fields.
 
     Raises:
-        UnroutableError: no discriminator is among them. The error names the fields seen.
+        UnroutableError: the fields contain no discriminator; the message lists them.
     """
     seen = set(fields)
     for kind in MESSAGE_TYPES.values():
@@ -246,7 +246,7 @@ def classify(fields: Iterable[str]) -> MessageType:
 
 
 def type_for_topic(topic: str) -> MessageType | None:
-    """Return the type that a topic carries, by its name: `crypto-prices` or `crypto-prices-binance`."""
+    """Return the message type of a topic by its name: `crypto-prices` or `crypto-prices-binance`."""
     for kind in MESSAGE_TYPES.values():
         if topic == kind.topic or topic.startswith(kind.topic + "-"):
             return kind
@@ -257,10 +257,10 @@ def from_wire(fields: Mapping[str, Any]) -> tuple[Message, dict[str, Any]]:
     """Build a message from wire names and values.
 
     Returns:
-        The message, and the fields that its type does not know.
+        The message, and the fields that its type does not have.
 
     Raises:
-        UnroutableError: the fields fit no message type.
+        UnroutableError: the fields match no message type.
         MessageError: a field is missing or has an invalid value.
     """
     kind = classify(fields)

@@ -1,6 +1,6 @@
-"""Extensions: a plugin is a module that registers message types, topics, exchanges or sinks when imported.
+"""Load plugins: modules that register message types, topics, exchanges or sinks when imported.
 
-An installed package names it in its `pyproject.toml`; `COINSTREAM_PLUGINS` names modules that are not
+An installed package declares its plugin in `pyproject.toml`; `COINSTREAM_PLUGINS` lists modules that are not
 installed:
 
     [project.entry-points."coinstream.plugins"]
@@ -20,10 +20,13 @@ GROUP: Final = "coinstream.plugins"
 
 
 def load_plugins(settings: HomeSettings | None = None) -> tuple[str, ...]:
-    """Import every plugin; their module names. A second call imports nothing anew.
+    """Import every plugin. Plugins that are already imported are not imported again.
+
+    Returns:
+        The module names of the plugins.
 
     Raises:
-        PluginError: one of them cannot be imported.
+        PluginError: a plugin cannot be imported.
     """
     named = (settings or HomeSettings()).plugins
     modules = dict.fromkeys([*(point.module for point in entry_points(group=GROUP)), *named])

@@ -1,4 +1,4 @@
-"""Round prices to the decimals of the wire format and count what rounding changed."""
+"""Round prices to the decimals of the wire format and count changed prices."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Final
 from coinstream.messages import PRICE_DECIMALS
 
 MAX_RELATIVE_CHANGE: Final = Decimal("1e-6")
-"""The largest relative change of a price that rounding to eight decimals may make."""
+"""Maximum relative change of a price by rounding to eight decimals."""
 SIGNIFICANT_DIGITS: Final = 7
-"""Significant digits that a price keeps at least where eight decimals change it by more."""
+"""Minimum significant digits of a price that eight decimals would change by more."""
 MAX_DECIMALS: Final = 18
-"""Decimals that a price keeps at most. The tables hold as many."""
+"""Maximum decimals of a price, equal to the scale of the table columns."""
 
 _PLAIN_BELOW: Final = 1e6
 _NEAR_TIE: Final = 0.05
@@ -25,9 +25,8 @@ _ALL_WHOLE_ABOVE: Final = 2.0**53
 def round_price(price: float, *, strict: bool = False) -> float:
     """Round a price half-even on its shortest decimal text.
 
-    Eight decimals are kept where they change the price by at most one millionth of its value, and
-    always with `strict`. A smaller price keeps as many decimals as it needs for seven significant
-    digits, at most 18.
+    A price is rounded to eight decimals if that changes it by at most one millionth of its value, and always
+    with `strict`. A smaller price keeps the decimals of seven significant digits, at most 18.
 
     Args:
         price: a finite price.
@@ -43,7 +42,7 @@ def round_price(price: float, *, strict: bool = False) -> float:
 
 
 def decimals_of(exact: Decimal) -> int:
-    """Return how many decimals a price keeps where the rule is not strict."""
+    """Return the number of decimals of a price without `strict`."""
     change = abs(_to_decimals(exact, PRICE_DECIMALS) - exact)
     if change <= abs(exact) * MAX_RELATIVE_CHANGE:
         return PRICE_DECIMALS
@@ -51,15 +50,15 @@ def decimals_of(exact: Decimal) -> int:
 
 
 class PriceRounder:
-    """Rounds prices and counts what rounding changed, by `type.field`.
+    """Rounds prices and counts changed ones by `type.field`.
 
     Args:
-        strict: round every price to eight decimals, whatever digits it loses.
+        strict: round every price to eight decimals, even if it loses significant digits.
 
     Attributes:
         strict: whether every price is rounded to eight decimals.
-        rounded: prices that rounding changed at all.
-        lossy: prices that rounding changed by more than one millionth of their value.
+        rounded: number of prices changed by rounding.
+        lossy: number of prices changed by more than one millionth of their value.
     """
 
     def __init__(self, *, strict: bool = False) -> None:
@@ -68,7 +67,7 @@ class PriceRounder:
         self.lossy: Counter[str] = Counter()
 
     def round(self, field: str, price: float) -> float:
-        """Round a price of the field `type.field` and count it if that changes it."""
+        """Round a price of the field `type.field` and count it if it changes."""
         if price < _PLAIN_BELOW and abs(price * 1e8 % 1.0 - 0.5) > _NEAR_TIE:
             # Not near a tie, eight decimals of the binary value are those of its text.
             plain = round(price, PRICE_DECIMALS)

@@ -1,13 +1,13 @@
-"""Run a command, and end it with all its descendants when the owner is gone.
+"""Run a command, and terminate it with all its descendants when the owner exits.
 
-The owner holds this process's standard input. When that pipe closes, because the owner closed it or
-because it died, the descendants are asked to end, then the command, then those that remain are killed. On
-Linux orphaned descendants come to this process, so none escapes it. Should this process be killed, Linux
+The owner keeps this process's standard input open. When that pipe closes because the owner closed it or
+exited, this process sends SIGTERM to the descendants, then to the command, and kills the remaining ones. On
+Linux this process is the subreaper of orphaned descendants, so none escapes. If this process is killed, Linux
 kills the command (PR_SET_PDEATHSIG).
 
-Usage: `python -I process_supervisor.py [--report-pid] GRACE_SECONDS COMMAND...`; exits with the code of the
-command. With `--report-pid`, standard output holds the process id of the command alone, and the output of the
-command goes to standard error.
+Usage: `python -I process_supervisor.py [--report-pid] GRACE_SECONDS COMMAND...`. The exit code is that of the
+command. With `--report-pid`, standard output contains only the process id of the command, and the output of
+the command goes to standard error.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _adopt_orphans() -> None:
 
 
 def _die_with_parent() -> None:
-    # Should this very process be killed, the command goes with it.
+    # Kill the command if this process is killed.
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -56,7 +56,7 @@ def _descendants() -> list[psutil.Process]:
 
 
 def _ends_with_its_parent(process: psutil.Process) -> bool:
-    # Python's own helper ignores signals, and ends when the process that it helps is gone.
+    # Python's resource tracker ignores signals, and exits with the process that it serves.
     try:
         return any("multiprocessing.resource_tracker" in word for word in process.cmdline())
     except psutil.NoSuchProcess:
@@ -67,7 +67,7 @@ def _ask_to_end(processes: list[psutil.Process]) -> None:
     for process in processes:
         try:
             process.terminate()
-            # A paused process would not see the signal.
+            # A stopped process would not receive the signal.
             process.resume()
         except psutil.NoSuchProcess:
             continue
@@ -75,7 +75,7 @@ def _ask_to_end(processes: list[psutil.Process]) -> None:
 
 def _stop(command: subprocess.Popen[bytes], grace_s: float) -> int:
     deadline = time.monotonic() + grace_s
-    # Runs first: while they end in order, the server that started them must not end and take them along.
+    # Terminate runs first: the server that started them must not exit and kill them while they shut down.
     others = [p for p in _descendants() if p.pid != command.pid and not _ends_with_its_parent(p)]
     _ask_to_end(others)
     psutil.wait_procs(others, timeout=grace_s)
@@ -91,7 +91,7 @@ def _stop(command: subprocess.Popen[bytes], grace_s: float) -> int:
 
 
 def _sweep() -> None:
-    """Kill what is left, until nothing is: a dying process may have started another."""
+    """Kill the remaining descendants until there are none: an exiting process may have started another."""
     while left := _descendants():
         for process in left:
             try:
@@ -102,11 +102,11 @@ def _sweep() -> None:
 
 
 def main(grace_s: float, command: list[str], *, report_pid: bool = False) -> int:
-    """Run `command` until it ends or the owner is gone. Returns its exit code, negative for a signal."""
+    """Run `command` until it or the owner exits. Returns its exit code, negative for a signal."""
     owner = os.getppid()
     _adopt_orphans()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # A handler, not SIG_IGN: the command would inherit that, and could no longer be stopped.
+        # A handler, not SIG_IGN, which the command would inherit.
         signal.signal(number, lambda *_: None)
     child = subprocess.Popen(
         command,

@@ -15,15 +15,15 @@ PartitionKey = tuple[str, int]
 """A topic and a partition."""
 
 _ENVELOPE: Final = 512
-"""Approximate bytes of memory that a record takes besides its payload."""
+"""Approximate memory of a record in addition to its payload, in bytes."""
 _read_headers: Final = operator.methodcaller("headers")
 """Calls `Message.headers`. CPython 3.11 does not see the error of a direct call once it has optimised it."""
 _UNREADABLE: Final[list[tuple[str, str | bytes | None]]] = [("coinstream-unreadable", b"")]
-"""The headers of a record after an attempt to read them has failed, known by identity."""
+"""Marker for headers that could not be read, compared by identity."""
 
 
 def weight_of(records: Sequence[Record]) -> int:
-    """Return the approximate bytes of memory that records take."""
+    """Return the approximate memory of records in bytes."""
     return sum(map(len, records)) + _ENVELOPE * len(records)
 
 
@@ -50,9 +50,9 @@ def key_of(record: Record) -> bytes | None:
 
 
 def timestamp_ms_of(record: Record) -> int:
-    """Return the timestamp of a record; -1 if it has none.
+    """Return the timestamp of a record, or -1 if it has none.
 
-    It is whatever the producer wrote. A foreign producer may have written microseconds.
+    The producer chose it: a foreign producer may have written microseconds.
     """
     return record.timestamp()[1]
 
@@ -68,10 +68,10 @@ def has_headers(records: Sequence[Record]) -> bool:
 
 
 def headers_of(record: Record) -> Headers:
-    """Return the headers of a record; an empty header counts as empty bytes.
+    """Return the headers of a record; a null value becomes empty bytes.
 
     Raises:
-        DecodeError: the name of a header is not UTF-8, so the client cannot return any header.
+        DecodeError: a header name is not UTF-8, so the client cannot return any header.
     """
     try:
         headers = _read_headers(record)
@@ -85,26 +85,26 @@ def headers_of(record: Record) -> Headers:
 
 
 def raw_headers(records: Sequence[Record]) -> list[Any]:
-    """Return the headers of each record as the client has them; see `is_unreadable`."""
+    """Return the client's headers of each record, which may be unreadable; see `is_unreadable`."""
     found: list[Any] = []
     rest = iter(records)
     while len(found) < len(records):
         try:
             found.extend(map(Record.headers, rest))
         except (SystemError, UnicodeError):
-            # What came before is in the list already.
+            # The headers of earlier records are already in the list.
             _mark_unreadable(records[len(found)])
             found.append(_UNREADABLE)
     return found
 
 
 def is_unreadable(headers: object) -> bool:
-    """Return whether headers of `raw_headers` stand for a record whose headers cannot be read."""
+    """Return whether an item of `raw_headers` marks unreadable headers."""
     return headers is _UNREADABLE
 
 
 def readable_headers(record: Record) -> Headers:
-    """Return the headers of a record; none if the client cannot read them."""
+    """Return the headers of a record, or no headers if the client cannot read them."""
     try:
         return headers_of(record)
     except DecodeError:
@@ -114,7 +114,7 @@ def readable_headers(record: Record) -> Headers:
 def _mark_unreadable(record: Record) -> None:
     """Replace headers that confluent-kafka could not read.
 
-    Its failed call leaves a list with empty slots in the record. Reading that list ends the process.
+    The failed call leaves a list with null pointers in the record. Reading that list crashes the process.
     """
     record.set_headers(_UNREADABLE)
 

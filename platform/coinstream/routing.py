@@ -16,11 +16,11 @@ _M: Final = 0x5BD1E995
 _MASK: Final = 0xFFFFFFFF
 
 MAX_CACHED_ROUTES: Final = 100_000
-"""Routes remembered; there are about as many as markets. More are computed each time."""
+"""Maximum cached routes, one per market. Further routes are computed each time."""
 
 
 class Route(NamedTuple):
-    """The topic and key of a message."""
+    """Topic and key of a message."""
 
     topic: str
     key: bytes
@@ -29,7 +29,7 @@ class Route(NamedTuple):
 class MessageRouter:
     """Chooses topic and key from the set of existing topics, without a request per message.
 
-    `know` replaces the set of existing topics as a whole. Any thread may call it.
+    `know` replaces the set of existing topics. Thread-safe.
     """
 
     def __init__(self, existing: Iterable[str] = ()) -> None:
@@ -47,9 +47,9 @@ class MessageRouter:
         """Return the topic and key of a message.
 
         Raises:
-            UnroutableError: the message is of no registered type.
+            UnroutableError: the message type is not registered.
         """
-        # Taken before the topics are looked at: a route found from old topics lands in the old cache.
+        # Read before the topics: a route computed from old topics is then stored in the old cache.
         cache = self._routes
         route_key = (type(message), message.exchange_id, getattr(message, "symbol", None))
         found = cache.get(route_key)
@@ -63,10 +63,10 @@ class MessageRouter:
         return route
 
     def topic_of(self, data: Message | Mapping[str, Any], data_type: str | None = None) -> str:
-        """Return the topic of a message or of wire fields. `data_type` saves the search for the type.
+        """Return the topic of a message or of wire fields, by `data_type` if it is given.
 
         Raises:
-            UnroutableError: the type is unknown, or the fields fit none. Names the fields seen.
+            UnroutableError: the type is unknown, or the fields match none; the message lists the fields.
         """
         if isinstance(data, Message):
             return self.route(data).topic
@@ -82,8 +82,8 @@ def key_of(exchange: str, symbol: str | None, *, own_topic: bool) -> bytes:
     """Return the record key.
 
     Returns:
-        The symbol in the exchange's own topic, `{exchange}-{symbol}` elsewhere, and the source alone
-        for messages without a symbol.
+        The symbol in the topic of an exchange, `{exchange}-{symbol}` in other topics, and the source for
+        messages without a symbol.
     """
     if symbol is None:
         return exchange.encode()
@@ -91,27 +91,27 @@ def key_of(exchange: str, symbol: str | None, *, own_topic: bool) -> bytes:
 
 
 def message_key(message: Message, topic: str) -> bytes:
-    """Return the record key of a message in a topic that the caller chose.
+    """Return the record key of a message in a given topic.
 
     Raises:
-        UnroutableError: the message is of no registered type.
+        UnroutableError: the message type is not registered.
     """
     own = topic == f"{type_of(message).topic}-{message.exchange_id}"
     return key_of(message.exchange_id, getattr(message, "symbol", None), own_topic=own)
 
 
 def record_time_ms(message: Message) -> int:
-    """Return the record's timestamp: `last_updated` in whole milliseconds since 1970, further digits cut.
+    """Return the record's timestamp: `last_updated` in Unix milliseconds, truncated.
 
     Raises:
         TypeError: the time is naive.
     """
-    # Whole numbers throughout: `timestamp() * 1000` would be a millisecond off now and then.
+    # Integer arithmetic: `timestamp() * 1000` is sometimes off by a millisecond.
     return (message.last_updated - _EPOCH) // _MILLISECOND
 
 
 def murmur2(key: bytes) -> int:
-    """Return Kafka's 32-bit murmur2 as an unsigned number, as the Java client's `Utils.murmur2`."""
+    """Return Kafka's 32-bit murmur2 hash as an unsigned number, as `Utils.murmur2` of the Java client."""
     length = len(key)
     h = (_SEED ^ length) & _MASK
     whole = length - length % 4
@@ -129,7 +129,7 @@ def murmur2(key: bytes) -> int:
 def partition_of(key: bytes, partitions: int) -> int:
     """Return the partition that Java, librdkafka's `murmur2_random` and kafkajs choose for a key.
 
-    librdkafka partitions produced messages itself. Use this to find the partition of a key.
+    librdkafka partitions produced messages itself. Use this function to find the partition of a key.
     """
     return (murmur2(key) & 0x7FFFFFFF) % partitions
 

@@ -1,4 +1,4 @@
-"""Read the newest records of a topic, and count what topics hold."""
+"""Read the newest records of a topic, and count the records of topics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from coinstream.settings import BrokerSettings, ConsumerSettings
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record of a topic. Headers whose names are not UTF-8 cannot be read and are left out."""
+    """A record of a topic. Headers are omitted if a name is not UTF-8."""
 
     partition: int
     offset: int
@@ -40,7 +40,7 @@ def newest_records(brokers: BrokerSettings, topic: str, limit: int) -> list[Reco
 
     Raises:
         TopicError: the topic does not exist.
-        BrokerError: the cluster does not answer, or not in time.
+        BrokerError: the cluster does not answer in time.
     """
     newest = OffsetRange(newest=limit)
     with PartitionReader(brokers, ConsumerSettings(), topic, newest) as reader:
@@ -48,7 +48,7 @@ def newest_records(brokers: BrokerSettings, topic: str, limit: int) -> list[Reco
 
 
 def end_offsets(brokers: BrokerSettings, partitions: Iterable[PartitionKey]) -> dict[PartitionKey, int]:
-    """Return the offset behind the last record of each partition.
+    """Return the high watermark of each partition.
 
     Raises:
         BrokerError: the cluster does not answer.
@@ -57,7 +57,7 @@ def end_offsets(brokers: BrokerSettings, partitions: Iterable[PartitionKey]) -> 
 
 
 def count_messages(brokers: BrokerSettings, partitions: Mapping[str, int]) -> dict[str, int]:
-    """Return how many records each topic holds, given its count of partitions. Control records count too.
+    """Return the number of offsets in each topic, including control records.
 
     Raises:
         BrokerError: the cluster does not answer.
@@ -67,7 +67,7 @@ def count_messages(brokers: BrokerSettings, partitions: Mapping[str, int]) -> di
     ends = end_offsets(brokers, keys)
     held = dict.fromkeys(partitions, 0)
     for key in keys:
-        # Retention may have moved the start since it was read.
+        # Retention may have advanced the start since it was read.
         held[key[0]] += max(ends[key] - starts[key], 0)
     return held
 
@@ -78,7 +78,7 @@ def _offsets(
     wanted = {TopicPartition(topic, part): at for topic, part in partitions}
     if not wanted:
         return {}
-    # Kept until the answers are there: a client that is released never completes its futures.
+    # Keep the client until the responses arrive: a released client never completes its futures.
     admin = admin_client(brokers)
     answers = admin.list_offsets(wanted, request_timeout=brokers.request_timeout_ms / 1000)
     return {

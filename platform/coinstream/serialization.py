@@ -1,4 +1,4 @@
-"""Serialize messages: JSON, rounded prices, ISO-8601 milliseconds, lz4 above 1,024 bytes."""
+"""Serialize messages as JSON with rounded prices and ISO-8601 milliseconds, with lz4 above 1,024 bytes."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from coinstream.records import Headers
 from coinstream.settings import SerializationSettings
 
 COMPRESS_ABOVE: Final = 1024
-"""Payloads of more bytes than this are compressed."""
+"""Payloads of more bytes are compressed."""
 COMPRESSED_HEADER: Final = "compressed"
 
 Writer = Callable[[Any], bytes]
 UNWRITABLE: Final = (TypeError, msgspec.ValidationError)
-"""What a writer raises for a value of a wrong type."""
+"""Errors of a writer for a value of the wrong type."""
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
-"""What reading a payload that is no JSON document of the wanted type may raise."""
+"""Errors of decoding a payload that is not a JSON document of the expected type."""
 _COMPRESSED: Final[Headers] = [(COMPRESSED_HEADER, b"true")]
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class Decoded(NamedTuple):
-    """A message with the wire fields that its type does not know."""
+    """A message with the wire fields that its type does not have."""
 
     message: Message
     unknown: Mapping[str, Any]
@@ -43,11 +43,11 @@ class MessageSerializer:
     """Serializes messages.
 
     Args:
-        strict: round every price to eight decimals, also where that changes it by more than one
-            millionth. By default `SerializationSettings` decides.
+        strict: round every price to eight decimals, even if that changes it by more than one millionth. By
+            default the value of `SerializationSettings`.
 
     Attributes:
-        rounder: rounds the prices, and counts what rounding changed.
+        rounder: rounds prices and counts changed ones.
     """
 
     def __init__(self, *, strict: bool | None = None) -> None:
@@ -57,20 +57,20 @@ class MessageSerializer:
 
     @property
     def rounded_prices(self) -> Counter[str]:
-        """Prices that rounding changed, by `type.field`."""
+        """Return the number of prices changed by rounding, by `type.field`."""
         return self.rounder.rounded
 
     @property
     def lossy_prices(self) -> Counter[str]:
-        """Prices that rounding changed by more than one millionth of their value, by `type.field`."""
+        """Return the number of prices changed by more than one millionth, by `type.field`."""
         return self.rounder.lossy
 
     def encode(self, message: Message) -> tuple[bytes, Headers | None]:
-        """Return the payload of a message and the headers that it needs, if any.
+        """Return the payload of a message, and its headers if it is compressed.
 
         Raises:
-            MessageError: a value is not finite, negative where that is invalid, empty or of a
-                wrong type; or the object is no registered message.
+            MessageError: a value is not finite, negative, empty or of the wrong type, or the object's type is
+                not registered.
         """
         try:
             value = self.writer(type(message))(message)
@@ -81,9 +81,10 @@ class MessageSerializer:
     def writer(self, cls: type[Message]) -> Writer:
         """Return the function that writes messages of one type as JSON without compression.
 
+        The function raises `MessageError` or one of `UNWRITABLE`.
+
         Raises:
-            MessageError: the class is no registered type. The function raises it too, or one of
-                `UNWRITABLE`.
+            MessageError: the class is not registered.
         """
         found = self._writers.get(cls)
         if found is not None:
@@ -104,7 +105,7 @@ def compressed(value: bytes) -> tuple[bytes, Headers]:
 
 
 class MessageDeserializer:
-    """Deserializes messages. The topic, where known, saves the search for the type."""
+    """Deserializes messages, faster if their topic is known."""
 
     def __init__(self) -> None:
         self._by_topic: dict[str | None, msgspec.json.Decoder[Message] | None] = {None: None}
@@ -112,11 +113,10 @@ class MessageDeserializer:
     def decode(
         self, value: bytes | None, headers: Sequence[tuple[str, Any]] | None = None, topic: str | None = None
     ) -> Decoded:
-        """Return the message of a payload with the fields that its type does not know.
+        """Return the message of a payload with the fields that its type does not have.
 
         Raises:
-            DecodeError: the payload is empty, not UTF-8, not JSON, of no known type, or not valid
-                for its type.
+            DecodeError: the payload is empty, not UTF-8, not JSON, of no known type, or invalid for its type.
         """
         if not value:
             raise DecodeError("empty payload (a tombstone is not a market message)")
@@ -128,7 +128,7 @@ class MessageDeserializer:
         try:
             return Decoded(strict.decode(value), _NOTHING)
         except UNREADABLE:
-            # Unknown fields and foreign types take the slower path, which names the fault.
+            # Unknown fields and other types take the slower path, which reports the error.
             return decode_any(value)
 
     def _strict(self, topic: str | None) -> msgspec.json.Decoder[Message] | None:
@@ -176,12 +176,12 @@ def is_compressed(headers: Sequence[tuple[str, Any]]) -> bool:
 
 
 def restore_times(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn ISO-8601 text into datetimes where the name says that it is a time."""
+    """Convert ISO-8601 text to datetimes in fields whose name denotes a time."""
     return {name: _as_time(value) if is_time(name) else value for name, value in fields.items()}
 
 
 def is_time(name: str) -> bool:
-    """Return whether a wire field of this name holds a time."""
+    """Return whether a wire field of this name contains a time."""
     return "Time" in name or "Updated" in name or name == "timestamp"
 
 

@@ -1,4 +1,4 @@
-"""One part of a whole that several processes share by key."""
+"""Divide keys among several processes."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import mmh3
 
 from coinstream.errors import SettingsError
 
-# Not the seed 0 of the producer pool, which may spread keys by the same hash: with it, all keys of one of
-# five shards would go through one of five producers.
+# Differs from the seed 0 of the producer pool, which may use the same hash: otherwise all keys of one of five
+# shards would use one of five producers.
 _SEED: Final = 0x5A4D
 _WRITTEN: Final = re.compile(r"(\d+)/(\d+)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Part `number` of `count`; the first is 1. A key belongs to one shard, on every machine the same.
+    """Shard `number` of `count`, counted from 1. A key belongs to the same shard on every machine.
 
-    The hash is mmh3 (MurmurHash3, 32 bits). Another `count` deals most keys anew.
+    The hash is mmh3 (MurmurHash3, 32 bits). A change of `count` moves most keys to other shards.
 
     Raises:
-        SettingsError: there is no such part.
+        SettingsError: `number` is not between 1 and `count`.
     """
 
     number: int
@@ -36,10 +36,10 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """As people write it: `2/4`.
+        """Parse a shard written as `2/4`.
 
         Raises:
-            SettingsError: the text is no shard.
+            SettingsError: the text is not a valid shard.
         """
         found = _WRITTEN.fullmatch(text)
         if found is None:
@@ -48,20 +48,20 @@ class Shard:
 
     @classmethod
     def all(cls, count: int) -> list[Self]:
-        """Every shard of a whole."""
+        """Return all shards of a count."""
         return [cls(number, count) for number in range(1, count + 1)]
 
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
 
     def name(self, whole: str) -> str:
-        """Return the name of this shard of something named, for example `binance-live-2-of-4`."""
+        """Return the name of this shard of a feed or group, for example `binance-live-2-of-4`."""
         return f"{whole}-{self.number}-of-{self.count}"
 
     def owns(self, key: str | bytes) -> bool:
-        """Whether a key belongs to this shard."""
+        """Return whether a key belongs to this shard."""
         return mmh3.hash(key, _SEED, signed=False) % self.count == self.number - 1
 
     def among(self, keys: Iterable[str]) -> tuple[str, ...]:
-        """Those of the keys that belong to this shard, in their order."""
+        """Return the keys that belong to this shard, in their order."""
         return tuple(filter(self.owns, keys))

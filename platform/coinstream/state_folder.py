@@ -1,4 +1,4 @@
-"""Create the folders that hold state of the platform, readable by their user only."""
+"""Create folders for the platform's state, readable by their user only."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ PRIVATE: Final = 0o700
 def private_folder(path: Path) -> Path:
     """Create a folder and its missing parents with mode 0700, and return it.
 
-    A folder of the default home (`~/.coinstream`) that an earlier release created with other rights is
-    restricted too. A folder that the user chose and that existed before keeps its rights.
+    A folder of the default home (`~/.coinstream`) that an earlier release created with other permissions is
+    restricted too. An existing folder chosen by the user keeps its permissions.
 
     Raises:
         OSError: the folder cannot be created.

@@ -1,4 +1,4 @@
-"""What somebody may have meant who mistyped a name."""
+"""Suggest names for a mistyped one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MANY: Final = 12
 
 
 def did_you_mean(word: str, known: Collection[str]) -> str:
-    """`did you mean a or b?` where something is near; else the names there are, or how many. One sentence."""
+    """Return a sentence with similar names (`did you mean a or b?`), else with all names or their number."""
     near = difflib.get_close_matches(word.lower(), known, n=_MOST)
     if near:
         return f"did you mean {' or '.join(near)}?"
@@ -23,7 +23,7 @@ def did_you_mean(word: str, known: Collection[str]) -> str:
 
 
 def no_such_topic(topic: str, there: Collection[str], brokers: str) -> str:
-    """Return the error for a topic that a cluster does not have."""
+    """Return the error for a topic that does not exist on a cluster."""
     near = difflib.get_close_matches(topic, [name for name in there if not name.startswith("__")], n=_MOST)
     hint = f"did you mean {' or '.join(near)}?" if near else "`coinstream topics list` shows those that do."
     return f"topic {topic} does not exist at {brokers}; {hint}"

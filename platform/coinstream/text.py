@@ -1,4 +1,4 @@
-"""Show untrusted text: control characters are escaped, bytes and times always have a readable form."""
+"""Format untrusted text, bytes and times for display, with control characters escaped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _UNSAFE: Final = re.compile(
 
 
 def printable(text: str, *, keep_newlines: bool = False) -> str:
-    r"""Return text that a terminal shows and never interprets: `\x1b` instead of an escape character.
+    r"""Return text without characters that a terminal interprets: `\x1b` instead of an escape character.
 
     Args:
         text: untrusted text, for example of a message, a key, an error or a group id.
@@ -24,19 +24,19 @@ def printable(text: str, *, keep_newlines: bool = False) -> str:
 
 
 def printable_json(text: str) -> str:
-    r"""Return a JSON document that holds no control character: `\u001b` in strings, same meaning."""
+    r"""Return an equivalent JSON document without control characters: `\u001b` in strings."""
     return _UNSAFE.sub(lambda found: _json_escape(found.group()), text)
 
 
 def readable(content: bytes | None) -> str:
-    """Return bytes as safe text; bytes that are not UTF-8 stay distinct. None becomes an empty text."""
+    """Return bytes as safe text. Bytes that are not UTF-8 are escaped; None becomes an empty string."""
     return "" if content is None else printable(content.decode("utf-8", errors="backslashreplace"))
 
 
 def format_timestamp(at_ms: int) -> str | None:
     """Return a record timestamp in ISO-8601; None if there is none.
 
-    A value beyond the year 9999 (a producer that wrote microseconds) is returned as a number.
+    A value after the year 9999, for example in microseconds, is returned as a number.
     """
     if at_ms < 0:
         return None

@@ -23,7 +23,7 @@ _EXAMPLES: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One expectation, and how the sample met it."""
+    """Result of one expectation on a sample."""
 
     expectation: str
     met: bool
@@ -32,10 +32,10 @@ class Finding:
 
 
 def check_sample(kind: MessageType, records: Sequence[Record]) -> list[Finding]:
-    """Return how a sample of a topic meets each expectation; an empty sample has no findings.
+    """Return the result of each expectation on a sample of a topic; an empty sample has no results.
 
-    The first finding counts the records that are not valid messages of the type, each once. The others count
-    fields of the records that are JSON objects of the type: a record that cannot be read lacks no field.
+    The first result counts the records that are not valid messages of the type, each once. The others check
+    the fields of records that are JSON objects of the type; unreadable records are not counted again.
     """
     if not records:
         return []
@@ -48,7 +48,7 @@ def check_sample(kind: MessageType, records: Sequence[Record]) -> list[Finding]:
 def _validated(
     kind: MessageType, rows: Sequence[dict[str, Any]], suite: Sequence[Expectation]
 ) -> list[Finding]:
-    # Imported here: it takes seconds.
+    # Imported late because the import takes seconds.
     import great_expectations as gx
     import pandas as pd
     from great_expectations.data_context.types.base import ProgressBarsConfig
