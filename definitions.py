@@ -23,6 +23,7 @@ import sensors.failures
 import sensors.feeds
 import sensors.health
 import sensors.lag
+import sensors.quarantine
 from resources.admin import AdminResource
 from resources.alerts import AlertsResource
 from resources.client import RedpandaResource
@@ -40,6 +41,7 @@ MODULES: Final = (
     assets.candles,
     sensors.lag,
     sensors.health,
+    sensors.quarantine,
     sensors.feeds,
     sensors.failures,
     sensors.cleanup,

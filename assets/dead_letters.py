@@ -12,7 +12,7 @@ from coinstream.dlq.queue import MAX_REPLAYS, DeadLetterEntry, DeadLetterFilter,
 from coinstream.dlq.summary import DeadLetterSummary, summarize
 from coinstream.errors import TopicError
 from coinstream.settings import BrokerSettings
-from coinstream.text import format_timestamp, readable
+from coinstream.text import format_timestamp, parse_time, readable
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
 from resources.admin import AdminResource
 
@@ -146,9 +146,7 @@ def replay(context: dg.OpExecutionContext, config: ReplayConfig, admin: AdminRes
     """Replay the selected dead letters of one topic, and evaluate its check again."""
     brokers = admin.settings()
     queue = DeadLetterQueue(brokers, config.topic)
-    since = datetime.fromisoformat(config.since) if config.since else None
-    if since is not None and since.tzinfo is None:
-        since = since.replace(tzinfo=UTC)
+    since = parse_time(config.since) if config.since else None
     wanted = DeadLetterFilter(error=config.error, since=since)
     if config.dry_run:
         found = (not one.is_replayed and one.replays < config.max_replays for one in queue.read(wanted))

@@ -206,6 +206,9 @@ def _plots(spec: TableSpec, lake: LakeResource) -> Mapping[str, dg.MetadataValue
 
 TABLES: Final = [_table(spec) for spec in known_specs()]
 
+VIOLATION_COLUMNS: Final = dg.TableSchema(
+    [dg.TableColumn(field.name, str(field.type), MEANINGS.get(field.name)) for field in QUARANTINE_SCHEMA]
+)
 VIOLATION_SPECS: Final = [
     dg.AssetSpec(
         key=table_key(name),
@@ -215,12 +218,7 @@ VIOLATION_SPECS: Final = [
         owners=OWNERS,
         tags={"system": "lake"},
         metadata={
-            "dagster/column_schema": dg.TableSchema(
-                [
-                    dg.TableColumn(field.name, str(field.type), MEANINGS.get(field.name))
-                    for field in QUARANTINE_SCHEMA
-                ]
-            ),
+            "dagster/column_schema": VIOLATION_COLUMNS,
             "dagster/table_name": f"market.{name}",
         },
         description=description + " Landings fill it.",

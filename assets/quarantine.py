@@ -1,69 +1,193 @@
-"""The quarantine on its page: a job that shows which rows were refused or flagged, and why."""
+"""The quarantine on the pages of its types: a check, and jobs that inspect and replay refused messages."""
 
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import dagster as dg
 from pydantic import Field
 
-from assets.lake import table_key
-from coinstream.lake.query import query
-from coinstream.lake.schemas import VIOLATION_TABLES
-from coinstream.lake.store import Lake
-from coinstream.text import readable
+from assets.lake import VIOLATION_COLUMNS, table_key
+from assets.topics import OWNERS
+from coinstream.expectations.validator import ExpectationValidator
+from coinstream.lake.quarantine_replay import QuarantineFilter, replay_quarantine
+from coinstream.lake.quarantine_summary import Violation, ViolationSummary, summarize_violations
+from coinstream.lake.schemas import FLAGGED, QUARANTINE, spec_named
+from coinstream.lake.store import Lake, known_specs
+from coinstream.text import parse_time
 from resources.lake import LakeResource
 
-_TEXT: Final = 300
+CHECK: Final = "new_refused_messages"
+RECENT: Final = timedelta(hours=24)
+TYPES: Final = tuple(spec.name for spec in known_specs())
 
 
-class InspectConfig(dg.Config):
-    """How many rows to show."""
+def quarantine_key(kind: str) -> dg.AssetKey:
+    """Return the asset of the refused messages of a type."""
+    return dg.AssetKey(["quarantine", kind])
 
-    newest: int = Field(default=20, gt=0, le=1_000, description="Number of the newest rows to show.")
 
-
-def figures(lake: Lake, table: str, newest: int) -> dict[str, Any]:
-    """Return count, reasons and newest rows of a table of violations."""
-    counts = query(lake, f"SELECT type, reason, count(*) FROM {table} GROUP BY ALL ORDER BY 3 DESC LIMIT 50")  # nosec B608
-    rows = query(
-        lake,
-        'SELECT type, topic, partition, "offset", record_timestamp, reason, value '
-        f"FROM {table} ORDER BY ingested_at DESC LIMIT {newest}",  # nosec B608
+SPECS: Final = [
+    dg.AssetSpec(
+        quarantine_key(kind),
+        deps=[table_key(kind)],
+        description=f"Messages that landing refused for table `{kind}`: the rows of table `{QUARANTINE}` "
+        f"with type `{kind}`. Job `inspect_quarantine` shows the newest of them with their reasons; job "
+        "`replay_quarantine` checks them again and lands those that meet the present rules.",
+        group_name="quarantine",
+        kinds={"iceberg"},
+        owners=OWNERS,
+        tags={"system": "lake"},
+        metadata={"dagster/column_schema": VIOLATION_COLUMNS, "dagster/table_name": f"market.{QUARANTINE}"},
     )
-    reasons = [dg.TableRecord({"type": str(a), "reason": str(b), "rows": int(c)}) for a, b, c in counts.rows]
-    shown = [
-        dg.TableRecord(
-            {
-                "type": str(kind),
-                "place": f"{topic}[{partition}]@{offset}",
-                "time": str(time),
-                "reason": str(reason)[:_TEXT],
-                "value": readable(bytes(value or b"")[:_TEXT]),
-            }
-        )
-        for kind, topic, partition, offset, time, reason, value in rows.rows
-    ]
-    total = sum(int(str(row.data["rows"])) for row in reasons)
+    for kind in TYPES
+]
+
+
+class InspectQuarantineConfig(dg.Config):
+    """Which refused messages to show."""
+
+    type: str = Field(default="", description="Message type, for example `level1`. Empty: every type.")
+    newest: int = Field(default=20, gt=0, le=1_000, description="Number of the newest messages to show.")
+
+
+class ReplayQuarantineConfig(dg.Config):
+    """Which refused messages to check again."""
+
+    type: str = Field(description="Message type, for example `level1`.")
+    dry_run: bool = Field(default=True, description="Only count them. Turn it off to land them.")
+    reason: str | None = Field(
+        default=None, description="Only messages whose reason or broken rule has this text in it."
+    )
+    since: str | None = Field(default=None, description="Only messages refused since this time (ISO 8601).")
+    limit: int | None = Field(default=None, gt=0, description="Check at most this many, oldest first.")
+
+
+def figures(summary: ViolationSummary) -> dict[str, Any]:
+    """Return the metadata of a summary: counts, reasons and newest messages."""
+    reasons = [dg.TableRecord({"reason": name, "messages": count}) for name, count in summary.reasons.items()]
+    newest = [dg.TableRecord(_row(one)) for one in summary.newest]
     return {
-        "rows": total,
+        "messages": summary.entries,
+        "not_stored": summary.waiting,
         "reasons": dg.MetadataValue.table(reasons) if reasons else dg.MetadataValue.md("none"),
-        "newest": dg.MetadataValue.table(shown) if shown else dg.MetadataValue.md("none"),
+        "newest": dg.MetadataValue.table(newest) if newest else dg.MetadataValue.md("none"),
     }
 
 
-@dg.op(description="Shows how many rows are in the quarantine and among the flagged rows, and why.")
-def inspect_violations(context: dg.OpExecutionContext, config: InspectConfig, lake: LakeResource) -> None:
-    """Note the figures on the page of each table."""
+def _row(one: Violation) -> Mapping[str, str | int | bool]:
+    return {
+        "type": one.type,
+        "from": one.origin,
+        "time": one.time,
+        "reason": one.reason,
+        "stored": one.stored,
+        "value": one.value,
+    }
+
+
+def check_result(lake: Lake, kind: str) -> dg.AssetCheckResult:
+    """Return the result of the check of a type: it passes when no message of the last day waits."""
+    summary = summarize_violations(lake, QUARANTINE, kind, datetime.now(UTC) - RECENT)
+    why = ", ".join(f"{reason} {count:,}" for reason, count in summary.reasons.items())
+    text = f"{summary.waiting:,} message(s) refused in 24 hours: {why}"
+    return dg.AssetCheckResult(
+        asset_key=quarantine_key(kind),
+        check_name=CHECK,
+        passed=not summary.waiting,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=text if summary.waiting else "no message refused in 24 hours that is not stored by now",
+        metadata=figures(summary),
+    )
+
+
+def as_evaluation(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
+    """Return a result as an event that needs no run of the check."""
+    assert result.asset_key is not None
+    assert result.check_name is not None
+    return dg.AssetCheckEvaluation(
+        asset_key=result.asset_key,
+        check_name=result.check_name,
+        passed=result.passed,
+        severity=result.severity,
+        description=result.description,
+        metadata=result.metadata,
+    )
+
+
+@dg.multi_asset_check(
+    name="quarantine",
+    specs=[
+        dg.AssetCheckSpec(
+            CHECK,
+            asset=quarantine_key(kind),
+            description=f"Landing refused no message of type {kind} in the last 24 hours, unless it was "
+            "replayed. The sensor `quarantine_sensor` evaluates it when messages are refused or replayed.",
+        )
+        for kind in TYPES
+    ],
+    can_subset=True,
+)
+def quarantine(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> Iterator[dg.AssetCheckResult]:
+    """Count the messages of each selected type that were refused in the last day."""
     opened = lake.open()
-    opened.quarantine(), opened.flagged()  # so that they exist, also while they are empty
-    for name in VIOLATION_TABLES:
-        found = figures(opened, name, config.newest)
-        text = f"{name}: {found['rows']:,} row(s)"
-        context.log.info(text)
-        context.log_event(dg.AssetObservation(table_key(name), description=text, metadata=found))
+    for key in sorted(context.selected_asset_check_keys):
+        yield check_result(opened, key.asset_key.path[-1])
+
+
+@dg.op(description="Shows the newest refused messages on the page of each type, and the flagged rows.")
+def inspect_violations(
+    context: dg.OpExecutionContext, config: InspectQuarantineConfig, lake: LakeResource
+) -> None:
+    """Write count, reasons and newest messages of each type and table as observations."""
+    opened = lake.open()
+    chosen = [spec_named(config.type).name] if config.type else list(TYPES)
+    waiting = 0
+    for kind in chosen:
+        found = summarize_violations(opened, QUARANTINE, kind, shown=config.newest)
+        waiting += found.waiting
+        _observe(context, quarantine_key(kind), f"{kind}: {found.entries:,} refused message(s)", found)
+    for table in (QUARANTINE, FLAGGED):
+        found = summarize_violations(opened, table, config.type or None, shown=config.newest)
+        _observe(context, table_key(table), f"{table}: {found.entries:,} message(s)", found)
+    context.add_output_metadata({"not_stored": waiting})
+
+
+def _observe(context: dg.OpExecutionContext, key: dg.AssetKey, text: str, found: ViolationSummary) -> None:
+    context.log.info(f"{text} {dict(found.reasons) or ''}".strip())
+    context.log_event(dg.AssetObservation(key, description=text, metadata=figures(found)))
+
+
+@dg.op(description="Checks refused messages again and lands those that pass; with `dry_run` it only counts.")
+def replay_refused(
+    context: dg.OpExecutionContext, config: ReplayQuarantineConfig, lake: LakeResource
+) -> None:
+    """Replay the selected messages of one type, and evaluate its check again."""
+    opened, spec = lake.open(), spec_named(config.type)
+    wanted = QuarantineFilter(config.reason, parse_time(config.since) if config.since else None, config.limit)
+    validator = ExpectationValidator(spec, opened.settings)
+    done = replay_quarantine(opened, spec, validator, wanted, dry_run=config.dry_run, run_id=context.run_id)
+    did = "would land" if config.dry_run else "landed"
+    context.log.info(
+        f"{did} {done.landed:,} of {done.selected:,} refused {spec.name} message(s); {done.refused:,} break "
+        f"a rule still, {done.present:,} were in the table, {done.incomplete:,} are too long to be whole"
+        + ("; set dry_run to false to land them" if config.dry_run else "")
+    )
+    context.add_output_metadata(
+        {
+            "selected": done.selected,
+            did.replace(" ", "_"): done.landed,
+            "refused_again": done.refused,
+            "in_the_table_before": done.present,
+            "incomplete": done.incomplete,
+        }
+    )
+    if not config.dry_run:
+        context.instance.report_runless_asset_event(as_evaluation(check_result(opened, spec.name)))
 
 
 @dg.job(
-    description="Show the rows that landing refused (`quarantine`) or flagged (`flagged`), and why.",
+    description="Show the messages that landing refused, by type, and those that it flagged, with reasons.",
     tags={"system": "lake"},
 )
 def inspect_quarantine() -> None:
@@ -71,4 +195,17 @@ def inspect_quarantine() -> None:
     inspect_violations()
 
 
-defs = dg.Definitions(jobs=[inspect_quarantine])
+@dg.job(
+    name="replay_quarantine",
+    description="Check refused messages of a type again, by the present rules, and land those that pass. "
+    "A dry run unless `dry_run` is false.",
+    tags={"system": "lake"},
+)
+def replay_quarantine_job() -> None:
+    """One step."""
+    replay_refused()
+
+
+defs = dg.Definitions(
+    assets=SPECS, asset_checks=[quarantine], jobs=[inspect_quarantine, replay_quarantine_job]
+)

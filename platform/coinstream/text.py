@@ -47,6 +47,21 @@ def format_timestamp(at_ms: int) -> str | None:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def parse_time(text: str) -> datetime:
+    """Return the time of ISO-8601 text; one without an offset is UTC.
+
+    Raises:
+        ValueError: the text is no time.
+    """
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise ValueError(
+            f'invalid time "{printable(text)}"; expected ISO 8601, for example 2026-01-05T10:00Z'
+        ) from None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
 def _escape(character: str, *, keep_newlines: bool) -> str:
     if character == "\n" and keep_newlines:
         return character

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -16,7 +16,7 @@ from coinstream.cli.progress import progress
 from coinstream.dlq.queue import MAX_REPLAYS, DeadLetterEntry, DeadLetterFilter, DeadLetterQueue
 from coinstream.dlq.topics import topics_with_dead_letters
 from coinstream.errors import CoinstreamError
-from coinstream.text import format_timestamp, printable, readable
+from coinstream.text import format_timestamp, parse_time, printable, readable
 
 app = typer.Typer(help="List, show and replay dead letters.", no_args_is_help=True)
 
@@ -193,12 +193,9 @@ def moment(text: str | None, option: str) -> datetime | None:
     if text is None:
         return None
     try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(
-            f'invalid time "{text}"; expected ISO 8601, for example 2026-11-01T00:00:00Z', param_hint=option
-        ) from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+        return parse_time(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
 
 
 def _filter(

@@ -64,7 +64,7 @@ def backfill(
             ingested = datetime.now(UTC)
             validation = chosen.validate(batch, ingested)
             properties = {RUN: run, CHECKS: _checks_text(validation)}
-            done = _commit_missing(lake, batch, ~validation.refused, ingested, properties)
+            done = commit_missing(lake, batch, ~validation.refused, ingested, properties)
             report.messages += len(batch)
             report.rows += done.rows
             report.duplicates += done.duplicates
@@ -80,13 +80,19 @@ def _checks_text(validation: ValidationResult) -> str:
     return msgspec.json.encode(counts).decode()
 
 
-def _commit_missing(
+def commit_missing(
     lake: Lake, batch: Batch, wanted: Mask, ingested: datetime, properties: dict[str, str]
 ) -> CommitResult:
+    """Commit the wanted rows that lie behind the landed offsets and that the table does not have.
+
+    Raises:
+        LakeError: the catalog or the store fails, or other writers were faster too many times.
+    """
+
     def attempt() -> CommitResult:
         table = lake.table(batch.spec)
         landed = read_landed_offsets(table)
-        missing = wanted & ~batch.beyond(landed, batch.topic_ids) & ~_present(table, batch)
+        missing = wanted & ~batch.beyond(landed, batch.topic_ids) & ~present_rows(table, batch)
         count = int(missing.sum())
         if count:
             append(
@@ -99,8 +105,8 @@ def _commit_missing(
     return retry_on_conflict(lake, f"land {batch.spec.name} again", attempt)
 
 
-def _present(table: Table, batch: Batch) -> Mask:
-    """Which rows of the batch the table has."""
+def present_rows(table: Table, batch: Batch) -> Mask:
+    """Return which rows of the batch the table has. Every row must have a record timestamp."""
     stamps = pl.from_arrow(batch.rows.select(["record_timestamp"]))
     assert isinstance(stamps, pl.DataFrame)
     first, last = stamps["record_timestamp"].min(), stamps["record_timestamp"].max()

@@ -30,6 +30,9 @@ NO_TIMESTAMP: Final = -1
 LATEST_MS: Final = 4_102_444_800_000
 """2100-01-01. A record timestamp beyond it is in another unit, as that of some foreign producers."""
 
+HEADER_FAULT: Final = "the name of a header is not UTF-8"
+"""Why a record is refused whose headers the client cannot read."""
+
 
 @dataclass(frozen=True)
 class ReadPlan:
@@ -222,9 +225,7 @@ class ReadProgress:
 def _header_faults(headers: list[Any]) -> dict[int, str]:
     if not any(headers):
         return {}
-    return {
-        at: "the name of a header is not UTF-8" for at, found in enumerate(headers) if is_unreadable(found)
-    }
+    return {at: HEADER_FAULT for at, found in enumerate(headers) if is_unreadable(found)}
 
 
 def _time_faults(timestamp: Ints) -> dict[int, str]:

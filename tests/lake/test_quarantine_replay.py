@@ -1,0 +1,111 @@
+"""Refused messages are checked again by the present rules, and land once, with their place."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import lz4.frame
+import msgspec
+import pytest
+
+from coinstream.expectations.validator import ExpectationValidator
+from coinstream.lake.backfill import backfill
+from coinstream.lake.landing import land
+from coinstream.lake.quarantine import MAX_PAYLOAD
+from coinstream.lake.quarantine_replay import QuarantineFilter, QuarantineReplay, replay_quarantine
+from coinstream.lake.schemas import spec_named
+from coinstream.lake.store import Lake
+from coinstream.lake.validation import NoValidation
+from coinstream.serialization import COMPRESSED_HEADER
+from coinstream.settings import BrokerSettings
+from tests.conftest import TopicFactory
+from tests.lake.support import level1, places, rows, send, without
+
+SPEC = spec_named("level1")
+COMPRESSED = [(COMPRESSED_HEADER, b"true")]
+
+
+@pytest.fixture
+def refused(lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory) -> str:
+    """Return a topic of two good quotes, three crossed ones, one without an ask and one that is no JSON."""
+    name = topic("level1", partitions=2)
+    crossed = [level1(number, bestBid=62000.5) for number in range(3)]
+    send(
+        broker_settings.brokers,
+        name,
+        [level1(7), *crossed, without(level1(4), "bestAsk"), b"{", level1(8)],
+        timestamp=1_767_607_200_000,
+    )
+    report = land(lake, broker_settings, SPEC, ExpectationValidator(SPEC), topic=name)
+    assert (report.rows, report.refused) == (2, 5)
+    return name
+
+
+def test_messages_that_meet_the_rules_now_are_landed_once(lake: Lake, refused: str) -> None:
+    validator = ExpectationValidator(SPEC)
+    assert replay_quarantine(lake, SPEC, validator) == QuarantineReplay("level1", selected=5, refused=5)
+
+    def replay(*, dry_run: bool = False) -> QuarantineReplay:
+        return replay_quarantine(lake, SPEC, NoValidation(), dry_run=dry_run)
+
+    before = places(lake, "level1")
+    dry = replay(dry_run=True)
+    assert (dry.selected, dry.landed, dry.refused) == (5, 3, 2)
+    assert places(lake, "level1") == before
+    assert replay() == dry
+    found = places(lake, "level1")
+    assert (len(found), set(found.values())) == (5, {1})
+    kept = rows(lake, "quarantine")
+    assert sorted(row["stored"] for row in kept) == [False, False, True, True, True]
+    assert {(row["topic"], row["partition"], row["offset"]) for row in kept if row["stored"]} <= set(found)
+    assert replay() == QuarantineReplay("level1", selected=2, refused=2)
+
+
+def test_a_replay_does_not_disturb_landing(lake: Lake, broker_settings: BrokerSettings, refused: str) -> None:
+    replay_quarantine(lake, SPEC, NoValidation())
+    send(broker_settings.brokers, refused, [level1(9), level1(10, bestBid=62000.5)])
+    report = land(lake, broker_settings, SPEC, ExpectationValidator(SPEC), topic=refused)
+    assert (report.messages, report.rows, report.refused) == (2, 1, 1)
+    assert len(rows(lake, "quarantine")) == 6
+
+
+def test_messages_are_selected_by_reason_time_and_number(lake: Lake, refused: str) -> None:
+    def selected(**wanted: object) -> int:
+        chosen = QuarantineFilter(**wanted)  # type: ignore[arg-type]
+        return replay_quarantine(lake, SPEC, NoValidation(), chosen, dry_run=True).selected
+
+    assert selected(reason="BID_AT_MOST") == 3
+    assert selected(reason="not JSON") == 1
+    assert selected(limit=2) == 2
+    now = datetime.now(UTC)
+    assert selected(since=now - timedelta(hours=1)) == 5
+    assert selected(since=now + timedelta(hours=1)) == 0
+
+
+def test_what_the_table_has_is_marked_and_not_landed_again(
+    lake: Lake, broker_settings: BrokerSettings, refused: str
+) -> None:
+    hour = datetime(2026, 1, 5, 10, tzinfo=UTC)
+    again = backfill(lake, broker_settings, SPEC, hour, hour + timedelta(hours=1), topic=refused)
+    assert again.rows == 3
+    done = replay_quarantine(lake, SPEC, NoValidation())
+    assert (done.landed, done.present, done.refused) == (0, 3, 2)
+    assert sorted(row["stored"] for row in rows(lake, "quarantine")) == [False, False, True, True, True]
+    assert set(places(lake, "level1").values()) == {1}
+
+
+def test_compressed_values_are_read_and_cut_ones_are_told(
+    lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory
+) -> None:
+    name = topic("level1")
+    crossed = level1(0, bestBid=62000.5)
+    packed = lz4.frame.compress(msgspec.json.encode(crossed))
+    long = level1(1, bestBid=62000.5, note="x" * MAX_PAYLOAD)
+    send(broker_settings.brokers, name, [packed], headers=COMPRESSED)
+    send(broker_settings.brokers, name, [long])
+    report = land(lake, broker_settings, SPEC, ExpectationValidator(SPEC), topic=name)
+    assert report.refused == 2
+    done = replay_quarantine(lake, SPEC, NoValidation())
+    assert (done.selected, done.landed, done.incomplete, done.refused) == (2, 1, 1, 0)
+    [row] = rows(lake, "level1")
+    assert float(row["best_bid"]) == 62000.5
