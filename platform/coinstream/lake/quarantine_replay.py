@@ -222,8 +222,8 @@ def _selection(spec: TableSpec, rows: pa.Table) -> str:
     places = (rows[name].to_pylist() for name in ("topic", "partition", "offset"))
     for topic, partition, offset in zip(*places, strict=True):
         offsets.setdefault((topic, partition), set()).add(offset)
-    parts = [
-        f"(topic == '{topic}' and partition == {partition} and offset in ({', '.join(map(str, sorted(found)))}))"
-        for (topic, partition), found in sorted(offsets.items())
-    ]
+    parts = []
+    for (topic, partition), found in sorted(offsets.items()):
+        numbers = ", ".join(map(str, sorted(found)))
+        parts.append(f"(topic == '{topic}' and partition == {partition} and offset in ({numbers}))")
     return f"type == '{spec.name}' and ({' or '.join(parts)})"
