@@ -16,15 +16,15 @@ from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
 PREFIX: Final = "dlq-"
 """Prefix of every header that this package adds to a dead letter."""
 ORIGINAL_PREFIX: Final = "dlq-original-"
-"""Prefix under which an original header is kept whose own name begins with `dlq-`."""
+"""Prefix of original headers whose name begins with `dlq-`."""
 REPLAYS_HEADER: Final = "coinstream-replays"
-"""Header of a replayed message: how often it has been replayed."""
+"""Header of a replayed message: number of replays."""
 REPLAYED_FROM_HEADER: Final = "replayed-from"
 """Header of a replayed message: `topic[partition]@offset` of the dead letter."""
 MAX_ERROR_LENGTH: Final = 2000
-"""Error texts are cut to this many characters."""
+"""Maximum characters of an error text."""
 SAMPLE_BYTES: Final = 64 * 1024
-"""What is kept of the value, the key and the headers of a message that does not fit."""
+"""Bytes kept of the value, the key and the headers of a message that does not fit."""
 
 
 @dataclass(frozen=True)
@@ -32,20 +32,22 @@ class DeadLetter:
     """A message that could not be handled.
 
     Attributes:
-        topic: the topic it was read from; `partition` and `offset` likewise. -1: not known.
-        timestamp_ms: the timestamp of the original record; -1 if it had none.
-        key: the original key.
-        value: the original value, or its beginning if `is_truncated`.
-        headers: the original headers.
-        error_type: the class of the error.
-        error: the text of the error.
-        attempts: how often the handler was called with it. 0: it could not be decoded.
-        group: the consumer group that gave it up.
-        failed_at: the time, in ISO-8601.
-        replays: how often the message says that it has been replayed.
-        replayed_from: the dead letter that it says it was replayed from.
-        value_bytes: the size of the original value. None: `value` is whole.
-        lost: what else of the message is missing, for example `headers`. Empty: nothing.
+        topic: original topic.
+        partition: original partition; -1 if unknown.
+        offset: original offset; -1 if unknown.
+        timestamp_ms: timestamp of the original record; -1 if it had none.
+        key: original key.
+        value: original value, or its beginning if `is_truncated`.
+        headers: original headers.
+        error_type: class of the error.
+        error: text of the error.
+        attempts: number of calls of the handler; 0 if the message could not be decoded.
+        group: consumer group of the handler.
+        failed_at: time of the failure in ISO-8601.
+        replays: number of replays according to the message's headers.
+        replayed_from: dead letter from which it was replayed, according to the headers.
+        value_bytes: size of the original value; None if `value` is complete.
+        lost: other missing parts of the message, for example `headers`; empty if none.
     """
 
     topic: str
@@ -72,7 +74,7 @@ class DeadLetter:
 
     @property
     def origin(self) -> str:
-        """Return `topic[partition]@offset` of the original message; the topic alone if that is all known."""
+        """Return `topic[partition]@offset` of the original message, or only the topic if unknown."""
         return f"{self.topic}[{self.partition}]@{self.offset}" if self.offset >= 0 else self.topic
 
 
@@ -104,9 +106,9 @@ def to_dead_letter(record: Record, error: BaseException, attempts: int, group: s
 
 
 def truncate(letter: DeadLetter, limit: int = SAMPLE_BYTES) -> DeadLetter:
-    """Return a dead letter of at most about three times `limit` bytes that says what is missing.
+    """Return a dead letter of at most about three times `limit` bytes that lists its missing parts.
 
-    The position of the original message stays in it, from which the message can be read again.
+    It keeps the position of the original message, which can be read again.
     """
     value, key = letter.value, letter.key
     lost = [letter.lost] if letter.lost else []
@@ -129,14 +131,14 @@ def truncate(letter: DeadLetter, limit: int = SAMPLE_BYTES) -> DeadLetter:
 
 
 def smaller(letter: DeadLetter) -> DeadLetter | None:
-    """Return the next smaller form of a dead letter: samples of its parts, then its position alone."""
+    """Return the next smaller form of a dead letter: samples of its parts, then only its position."""
     return next((form for form in (truncate(letter), truncate(letter, 0)) if form != letter), None)
 
 
 def dead_letter_headers(letter: DeadLetter) -> Headers:
-    """Return the headers of the record that holds a dead letter.
+    """Return the headers of the record of a dead letter.
 
-    An original header that begins with `dlq-` is renamed, so that it never passes for one of ours.
+    An original header that begins with `dlq-` is renamed, to distinguish it from the platform's headers.
     """
     own: dict[str, object] = {
         "topic": letter.topic,
@@ -160,9 +162,9 @@ def dead_letter_headers(letter: DeadLetter) -> Headers:
 
 
 def decode_dead_letter(record: Record) -> DeadLetter:
-    """Return the dead letter in a record of a dead-letter topic.
+    """Decode a record of a dead-letter topic.
 
-    What its headers do not say is left empty. A frame of a feed has its reason in the header `error`.
+    Fields without a header are empty. A frame of a feed has its reason in the header `error`.
     """
     own: dict[str, bytes] = {}
     original: Headers = []

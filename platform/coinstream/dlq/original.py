@@ -20,7 +20,7 @@ def with_original(
     """Return the dead letter with the key, value and headers of the original record.
 
     Returns:
-        None if the record is no longer in its topic, or is another one than the dead letter describes.
+        None if the record is no longer in its topic, or differs from the one that the dead letter describes.
 
     Raises:
         BrokerError: the cluster does not answer.
@@ -39,7 +39,7 @@ def with_original(
     try:
         headers = headers_of(record)
     except DecodeError:
-        # The client can read them neither now nor later.
+        # The client cannot read these headers.
         return None
     return replace(
         letter, key=key_of(record), value=value_of(record), headers=headers, value_bytes=None, lost=""

@@ -1,4 +1,4 @@
-"""Send dead letters until the cluster has acknowledged them."""
+"""Produce dead letters, with retries until the cluster acknowledges them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from coinstream.settings import BrokerSettings
 log = logging.getLogger("coinstream.dlq")
 
 RESEND_DELAY_S: Final = 1.0
-"""Delay before a dead letter that was not acknowledged is sent again."""
+"""Delay before an unacknowledged dead letter is sent again, in seconds."""
 
 
 class Send(Protocol):
@@ -37,10 +37,10 @@ class _Pending:
 
 
 class DeadLetterPublisher:
-    """Sends dead letters, and sends them again until the cluster has acknowledged them.
+    """Producer of dead letters that retries until the cluster acknowledges them.
 
     Attributes:
-        acknowledged: dead letters that the cluster has.
+        acknowledged: number of acknowledged dead letters.
     """
 
     def __init__(
@@ -56,16 +56,16 @@ class DeadLetterPublisher:
         self.acknowledged = 0
 
     def send_to_dlq(self, letter: DeadLetter, on_acknowledged: Callable[[], None]) -> None:
-        """Send a dead letter and call `on_acknowledged`, from another thread, when the cluster has it.
+        """Send a dead letter, and call `on_acknowledged` in another thread when it is acknowledged.
 
         Raises:
-            TopicError, BrokerError: its topic does not exist and cannot be created.
+            TopicError, BrokerError: the dead-letter topic does not exist and cannot be created.
         """
         self._ensure_topic(letter.topic)
         self._start(_Pending(letter, on_acknowledged))
 
     def resend(self) -> None:
-        """Send again what was not acknowledged and has waited long enough."""
+        """Send unacknowledged dead letters again after `RESEND_DELAY_S`."""
         now = time.monotonic()
         with self._lock:
             due = [pending for at, pending in self._to_resend if at <= now]
@@ -105,7 +105,7 @@ class DeadLetterPublisher:
             pending, delay_s = _Pending(reduced, pending.on_acknowledged), 0.0
         else:
             log.warning("%s is sent again: %s", what, error)
-        # Not from here: this may be a delivery callback, in which nothing may be produced.
+        # Sent later, because this may be a delivery callback, which must not produce.
         with self._lock:
             self._to_resend.append((time.monotonic() + delay_s, pending))
 

@@ -34,10 +34,10 @@ from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettin
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
 
 MAX_REPLAYS: Final = 3
-"""A message that failed again after this many replays is not replayed any more."""
+"""Maximum replays of a message that fails again."""
 _CHUNK: Final = 200
 _BATCH: Final = 200
-"""Records read at a time. Values may be large, and only one batch is in memory."""
+"""Records per batch. Values may be large, and only one batch is in memory."""
 _PREFETCH_KBYTES: Final = 4_096
 _TIMEOUT_S: Final = 30.0
 _MAX_MESSAGE_BYTES: Final = 100_000_000
@@ -49,9 +49,9 @@ class DeadLetterEntry:
     """A dead letter with its own position in the dead-letter topic.
 
     Attributes:
-        failed_ms: when it was written there.
+        failed_ms: time at which it was written, in Unix milliseconds.
         is_replayed: whether it has been replayed.
-        replays: how often its message was replayed before, as the replay log confirms.
+        replays: number of earlier replays of its message, confirmed by the replay log.
     """
 
     dead_letter: DeadLetter
@@ -64,16 +64,17 @@ class DeadLetterEntry:
 
 @dataclass(frozen=True)
 class DeadLetterFilter:
-    """Selects dead letters. None selects all.
+    """Filter of dead letters. None selects all.
 
     Attributes:
-        error: a part of the error's type or text, in upper or lower case.
-        key: the whole key.
-        since: written to the dead-letter topic at this time or later; `until`: before this time.
-        partition: of the original message.
-        offset: of the original message.
+        error: part of the error's type or text, ignoring case.
+        key: exact key.
+        since: written to the dead-letter topic at this time or later.
+        until: written before this time.
+        partition: partition of the original message.
+        offset: offset of the original message.
         entry: partition and offset in the dead-letter topic.
-        newest: only among this many of the newest entries.
+        newest: consider only this many of the newest entries.
     """
 
     error: str | None = None
@@ -86,7 +87,7 @@ class DeadLetterFilter:
     newest: int | None = None
 
     def matches(self, entry: DeadLetterEntry) -> bool:
-        """Return whether the entry is selected. Times are left to the broker's index."""
+        """Return whether the entry is selected, without checking times, which `offset_range` does."""
         letter = entry.dead_letter
         error = f"{letter.error_type} {letter.error}".lower()
         return (
@@ -98,7 +99,7 @@ class DeadLetterFilter:
         )
 
     def offset_range(self) -> OffsetRange:
-        """Return the part of the dead-letter topic that holds the selected entries."""
+        """Return the range of the dead-letter topic that contains the selected entries."""
         if self.entry is None:
             return OffsetRange(self.since, self.until, newest=self.newest)
         partition, offset = self.entry
@@ -107,13 +108,13 @@ class DeadLetterFilter:
 
 @dataclass
 class DeadLetterReplay:
-    """The result of a replay.
+    """Result of a replay.
 
     Attributes:
-        replayed: messages sent again, each recorded.
-        already: entries skipped because they had been replayed before.
-        exhausted: entries skipped because they had failed again too often.
-        incomplete: entries skipped because they are truncated and the original record is gone.
+        replayed: messages sent again and recorded in the replay log.
+        already: entries skipped because they were replayed before.
+        exhausted: entries skipped because they reached the maximum number of replays.
+        incomplete: entries skipped because they are truncated and the original record no longer exists.
     """
 
     replayed: int = 0
@@ -154,7 +155,7 @@ class DeadLetterQueue:
         wanted: DeadLetterFilter | None = None,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> Iterator[DeadLetterEntry]:
-        """Yield the selected entries, partition by partition as they come. One batch is in memory.
+        """Yield the selected entries in order within each partition. Only one batch is in memory.
 
         Raises:
             TopicError: the topic has no dead-letter topic.
@@ -188,13 +189,13 @@ class DeadLetterQueue:
         limit: int | None = None,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> DeadLetterReplay:
-        """Send the selected messages to their topic again (or to `to`), once each, at most `limit`.
+        """Send at most `limit` selected messages to their original topic, or to `to`, once each.
 
-        What is written while this runs is not read, so it ends even if all messages fail again at once.
+        Entries written while the replay runs are not read, so it ends even if all messages fail again.
 
         Raises:
             TopicError: a topic does not exist.
-            BrokerError: the cluster does not take them; what was replayed until then is recorded.
+            BrokerError: the cluster refused a transaction; earlier replays are recorded.
         """
         ensure_replay_log(self._brokers)
         run = _Run(self._open(), self._topic_id(), to)
@@ -223,12 +224,12 @@ class DeadLetterQueue:
     def _entry(self, record: Record, replays: Replays) -> DeadLetterEntry:
         letter = decode_dead_letter(record)
         key = (record.partition() or 0, offset_of(record))
-        # The message's own count is believed only if the log knows the replay that it comes from.
+        # The message's own count is used only if the log contains the replay that it comes from.
         before = replays.count(_entry_key(letter.replayed_from, self.dlq_topic))
         return DeadLetterEntry(letter, *key, record.timestamp()[1], replays.count(key) > 0, before)
 
     def _topic_id(self) -> str:
-        """Return the id of the dead-letter topic; empty where the broker has none."""
+        """Return the id of the dead-letter topic, or an empty string if the broker has no topic ids."""
         admin = admin_client(self._brokers)
         wait = self._brokers.request_timeout_ms / 1000
         try:
@@ -244,10 +245,10 @@ class DeadLetterQueue:
             latency_profile(self._producer),
             f"coinstream-dlq-replay-{self.dlq_topic}",
         )
-        # The topic decides what is too large, not the client.
+        # The topic's size limit applies, not the client's.
         producer = Producer(config | {"message.max.bytes": _MAX_MESSAGE_BYTES})
         try:
-            # From here on an earlier replay of the same topic is fenced, and its transaction aborted.
+            # This fences an earlier replay of the same topic and aborts its transaction.
             producer.init_transactions(_TIMEOUT_S)
         except KafkaException as failed:
             raise self._broker_error(failed) from None
@@ -291,7 +292,7 @@ class DeadLetterQueue:
 
 
 def _entry_key(text: str, topic: str) -> EntryKey:
-    """Return the position in `topic[partition]@offset`; one that never exists if the text is not that."""
+    """Parse `topic[partition]@offset`; return a position that never exists if the text is invalid."""
     found = _POSITION.fullmatch(text)
     if found is None or found["topic"] != topic:
         return -1, -1

@@ -1,7 +1,7 @@
-"""Record which dead letters were replayed, apart from the dead letters themselves.
+"""Record replayed dead letters in a separate log.
 
-Anyone who may write to a topic decides the headers of its dead letters. So nothing in a dead letter says
-that it was replayed: only this log does, to which a replay writes in the transaction that sends the message.
+Producers of a topic control the headers of its dead letters, so headers are no proof of a replay. A replay
+writes to this log in the transaction that sends the message.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ EntryKey = tuple[int, int]
 
 
 class Replays:
-    """The dead letters of one topic that were replayed, with their count of replays."""
+    """Replayed dead letters of one topic with their number of replays."""
 
     def __init__(self) -> None:
-        # Nested, since a tuple for each of a million entries would take a hundred megabytes.
+        # Nested, because a million tuples would take a hundred megabytes.
         self._counts: dict[int, dict[int, int]] = {}
 
     def add(self, entry: EntryKey, count: int) -> None:
-        """Note a replay."""
+        """Record a replay."""
         self._counts.setdefault(entry[0], {})[entry[1]] = count
 
     def count(self, entry: EntryKey) -> int:
-        """Return how often the message of an entry was replayed with it; 0: it was not."""
+        """Return the number of replays of an entry's message, or 0 if the entry was not replayed."""
         return self._counts.get(entry[0], {}).get(entry[1], 0)
 
 
@@ -53,16 +53,16 @@ _decoder: Final = msgspec.json.Decoder(_Replay)
 def read_replays(
     brokers: BrokerSettings, settings: ConsumerSettings, dlq_topic: str, topic_id: str
 ) -> Replays:
-    """Return the dead letters of a dead-letter topic that were replayed.
+    """Return the replayed entries of a dead-letter topic.
 
     Args:
-        brokers: where to read.
-        settings: how to read.
-        dlq_topic: the dead-letter topic.
-        topic_id: its id. Replays of a deleted topic of the same name do not count.
+        brokers: settings of the cluster.
+        settings: settings of the consumer.
+        dlq_topic: name of the dead-letter topic.
+        topic_id: id of the topic. Replays of a deleted topic of the same name do not count.
 
     Raises:
-        BrokerError: the cluster does not answer, or does not let this user read.
+        BrokerError: the cluster does not answer, or this user may not read the log.
     """
     found = Replays()
     name = dlq_topic.encode()
@@ -76,7 +76,7 @@ def read_replays(
                     if replay is not None and replay.topic_id == topic_id:
                         found.add((replay.partition, replay.offset), replay.replays)
     except TopicError:
-        # It is created by the first replay.
+        # The first replay creates it.
         return found
     return found
 

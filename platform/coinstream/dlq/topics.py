@@ -22,7 +22,7 @@ from coinstream.topics.catalogue import (
 log = logging.getLogger("coinstream.dlq")
 
 _FOREIGN_TOPIC: Final = CORE_TOPICS[0]
-"""Dead letters of topics that are not in the catalogue are kept as those of this one."""
+"""Spec whose retention applies to dead letters of topics that are not in the catalogue."""
 _DAY_MS: Final = 86_400_000
 REPLAY_LOG: Final = TopicSpec(
     name="coinstream-dlq-replays",
@@ -32,7 +32,7 @@ REPLAY_LOG: Final = TopicSpec(
     segment_ms=7 * _DAY_MS,
     segment_bytes=16 * 1_048_576,
 )
-"""Records which dead letters were replayed. Kept for longer than any dead letter."""
+"""Topic of the replay log, with a longer retention than any dead-letter topic."""
 
 
 def dlq_topic(topic: str) -> str:
@@ -57,10 +57,10 @@ def topics_with_dead_letters(brokers: BrokerSettings) -> list[str]:
 
 
 def ensure_dlq_topic(topic: str, brokers: BrokerSettings) -> None:
-    """Create the dead-letter topic of a topic, if there is none.
+    """Create the dead-letter topic of a topic if it does not exist.
 
     Raises:
-        TopicError: it cannot be created.
+        TopicError: the topic cannot be created.
         BrokerError: the cluster does not answer.
     """
     try:
@@ -68,15 +68,15 @@ def ensure_dlq_topic(topic: str, brokers: BrokerSettings) -> None:
     except TopicError as error:
         raise TopicError(
             f"{topic} needs the dead-letter topic {dlq_topic(topic)}, which cannot be created: {error}. "
-            "Create it with `coinstream topics apply`, or give this user the right to."
+            "Create it with `coinstream topics apply`, or grant this user CREATE on it."
         ) from None
 
 
 def ensure_replay_log(brokers: BrokerSettings) -> None:
-    """Create the topic that records replays, if there is none.
+    """Create the topic of the replay log if it does not exist.
 
     Raises:
-        TopicError: it cannot be created.
+        TopicError: the topic cannot be created.
         BrokerError: the cluster does not answer.
     """
     try:

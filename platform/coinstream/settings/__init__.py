@@ -1,7 +1,7 @@
-"""Every default of the platform, typed, and overridable by environment.
+"""Define the settings of the platform, with typed defaults that environment variables override.
 
-Each class reads its own prefix: `REDPANDA_PRODUCER_LINGER_MS=20` sets `ProducerSettings.linger_ms`.
-Times are in milliseconds and sizes in bytes where the name says `_ms` or `_bytes`.
+Each class has a prefix: `REDPANDA_PRODUCER_LINGER_MS=20` sets `ProducerSettings.linger_ms`. Names that end in
+`_ms`, `_s` and `_bytes` are in milliseconds, seconds and bytes.
 """
 
 from coinstream.settings.base import PlatformSettings

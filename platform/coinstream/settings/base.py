@@ -1,4 +1,4 @@
-"""What all settings share: their environment prefix, clear errors and renamed fields."""
+"""Provide the base of all settings: environment prefix, errors and renamed fields."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ log = logging.getLogger("coinstream.settings")
 class PlatformSettings(BaseSettings):
     """Base of all settings classes. Subclasses set `env_prefix` in their `model_config`."""
 
-    # The text under a field is its description, also in Dagster's launchpad.
+    # The docstring of a field is its description, also in Dagster's launchpad.
     model_config = SettingsConfigDict(use_attribute_docstrings=True)
 
     renamed: ClassVar[Mapping[str, str]] = {}
-    """Old names of fields, accepted for one release, and their new names."""
+    """Deprecated names of fields, accepted for one release, and their new names."""
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -31,13 +31,13 @@ class PlatformSettings(BaseSettings):
         except ValidationError as error:
             raise SettingsError(_explain(self.model_config.get("env_prefix", ""), error)) from None
         except UnreadableError as error:
-            # Names the field and nothing of its value.
+            # The message names the field but contains nothing of its value.
             prefix = self.model_config.get("env_prefix", "")
             raise SettingsError(f"bad setting of {prefix}…: {error}; it must be JSON") from None
 
     @classmethod
     def _with_new_names(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Move values given under an old name, in the call or in the environment, to the new name."""
+        """Move values of deprecated names, from arguments or the environment, to the new names."""
         found = dict(values)
         prefix = str(cls.model_config.get("env_prefix", "")).lower()
         environment = (
@@ -56,7 +56,7 @@ class PlatformSettings(BaseSettings):
 
 
 def _explain(prefix: str, error: ValidationError) -> str:
-    # The offending value is left out: it may be a secret.
+    # The invalid value is omitted because it may be a secret.
     faults = (
         f"{prefix}{'.'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
         for item in error.errors(include_input=False)
@@ -65,7 +65,7 @@ def _explain(prefix: str, error: ValidationError) -> str:
 
 
 def split_commas(value: object) -> object:
-    """Return text as the list of its parts between commas; other values as they are."""
+    """Split text at commas; return other values unchanged."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value

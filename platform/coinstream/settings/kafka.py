@@ -1,4 +1,4 @@
-"""Settings of the broker, of producers, consumers and message payloads."""
+"""Define the settings of the broker, producers, consumers and serialization."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 from coinstream.settings.base import PlatformSettings, split_commas
 
 KafkaConfig = dict[str, Any]
-"""A librdkafka configuration, as `confluent_kafka` takes it."""
+"""A librdkafka configuration as a mapping for `confluent_kafka`."""
 
 
 class BrokerSettings(PlatformSettings):
-    """Which cluster to talk to, and how to be let in. Without `brokers` the local broker is used."""
+    """Connection to the Kafka cluster. Without `brokers` the local broker is used."""
 
     model_config = SettingsConfigDict(env_prefix="REDPANDA_", frozen=True)
 
     brokers: str = ""
-    """Bootstrap servers, `host:port` separated by commas. Empty: the local broker."""
+    """Bootstrap servers, `host:port` separated by commas. Empty uses the local broker."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    """Whether the connection is encrypted (SSL) and signed in (SASL)."""
+    """Encryption (SSL) and authentication (SASL) of the connection."""
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = None
-    """How to sign in, with `SASL_PLAINTEXT` and `SASL_SSL`."""
+    """Authentication mechanism of `SASL_PLAINTEXT` and `SASL_SSL`."""
     sasl_username: str | None = None
     """User for PLAIN and SCRAM."""
     sasl_password: SecretStr | None = None
@@ -33,23 +33,23 @@ class BrokerSettings(PlatformSettings):
     oauth_token_url: str | None = None
     """Token endpoint for OAUTHBEARER with the OIDC client-credentials grant."""
     oauth_client_id: str | None = None
-    """Client that asks the token endpoint."""
+    """Client id for the token endpoint."""
     oauth_client_secret: SecretStr | None = None
-    """That client's secret."""
+    """Client secret for the token endpoint."""
     oauth_scope: str | None = None
-    """Scope of the token, if the endpoint wants one."""
+    """Scope of the token, if the endpoint requires one."""
     ssl_ca_location: Path | None = None
-    """File with the certificates that may sign a broker's. None: the system's."""
+    """File of trusted certificate authorities (PEM). None uses those of the system."""
     ssl_certificate_location: Path | None = None
-    """The client's own certificate, where the cluster wants one (mTLS)."""
+    """Client certificate, if the cluster requires one (mTLS)."""
     ssl_key_location: Path | None = None
-    """Private key of the client's certificate."""
+    """Private key of the client certificate."""
     ssl_key_password: SecretStr | None = None
-    """Password of that key."""
+    """Password of the private key."""
     admin_url: str | None = None
-    """Redpanda's Admin API, e.g. `http://host:9644`. Absent on other brokers."""
+    """URL of Redpanda's Admin API, for example `http://host:9644`. Other brokers have none."""
     request_timeout_ms: int = Field(default=10_000, ge=100)
-    """How long an administrative request may take."""
+    """Timeout of administrative requests."""
 
     def kafka_config(self) -> KafkaConfig:
         """Return the connection part of a librdkafka configuration (bootstrap, security)."""
@@ -80,47 +80,47 @@ class BrokerSettings(PlatformSettings):
 
 
 class ProducerSettings(PlatformSettings):
-    """Sending messages. The defaults are a profile for low latency."""
+    """Producers. The defaults are a low-latency profile."""
 
     model_config = SettingsConfigDict(env_prefix="REDPANDA_PRODUCER_", frozen=True)
 
     max_in_flight: int | None = Field(default=None, ge=1, le=5)
-    """Requests in flight to a broker, at most 5 with idempotence. Default: 1 for each producer of the pool,
-    which keeps batches large; 5 for transactional producers."""
+    """In-flight requests per broker, at most 5 with idempotence. The default is 1 for producers of the pool,
+    which keeps batches large, and 5 for transactional producers."""
     batch_bytes: int = Field(default=16_384, ge=1)
-    """Largest batch of the latency profile."""
+    """Maximum batch size of the latency profile."""
     linger_ms: float = Field(default=5.0, ge=0)
-    """Longest wait of a batch for more messages, latency profile."""
+    """Linger time of batches of the latency profile."""
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "lz4"
     """Compression of batches."""
     acks: Literal["all"] = "all"
-    """Replicas that must have a message before it is acknowledged. Only `all` is accepted, since every
-    producer is idempotent and idempotence needs it."""
+    """Replicas that must acknowledge a message. Only `all` is accepted, because every producer is idempotent
+    and idempotence requires it."""
     retries: int = Field(default=3, ge=0)
-    """How often a message that the broker refused, or whose producer failed, is sent again. Network errors
-    and new leaders are retried until the delivery timeout: a bound would break the order of keys."""
+    """Number of retries of a message that the broker refused or whose producer failed. Network errors and
+    leader elections are retried until the delivery timeout; a limit would break the order per key."""
     retry_backoff_ms: int = Field(default=100, ge=1)
-    """Pause before a request, or a message of a failed producer, is sent again."""
+    """Backoff before a retry of a request or of a message of a failed producer."""
     buffer_bytes: int = Field(default=33_554_432, ge=1024)
-    """Memory for messages that are not acknowledged yet, for the whole pool."""
+    """Memory for unacknowledged messages, for the whole pool."""
     max_block_ms: int = Field(default=60_000, ge=0)
-    """Longest wait of `produce` for room in the buffer."""
+    """Maximum time that `produce` waits for room in the buffer."""
     pool_size: int = Field(default=5, ge=1)
-    """Producers in the pool. A key always goes through the same one."""
+    """Number of producers in the pool. A key always uses the same one."""
     affinity: Literal["topic", "key"] = "topic"
-    """What chooses a message's producer: mmh3 of its topic, so that batches are large, or mmh3 of its key."""
+    """Choice of a message's producer: mmh3 of its topic, which keeps batches large, or mmh3 of its key."""
     transaction_timeout_ms: int = Field(default=30_000, ge=1000)
-    """Age at which the cluster aborts an open transaction."""
+    """Timeout after which the cluster aborts an open transaction."""
     delivery_timeout_ms: int = Field(default=120_000, ge=1)
-    """Longest wait of a message for its acknowledgement, including retries; then it is reported as lost."""
+    """Maximum time until a message is acknowledged, including retries; then it is reported as failed."""
     throughput_topics: Annotated[tuple[str, ...], NoDecode] = ()
-    """Topics sent with the throughput profile: shell patterns, comma-separated in the environment."""
+    """Topics that use the throughput profile: shell patterns, comma-separated in the environment."""
     throughput_batch_bytes: int = Field(default=1_048_576, ge=1)
-    """Largest batch of the throughput profile."""
+    """Maximum batch size of the throughput profile."""
     throughput_linger_ms: float = Field(default=50.0, ge=0)
-    """Longest wait of a batch for more messages, throughput profile."""
+    """Linger time of batches of the throughput profile."""
     statistics_interval_ms: int = Field(default=1_000, ge=0)
-    """Interval of librdkafka's statistics, which give the batch sizes in the metrics. 0: none."""
+    """Interval of librdkafka's statistics, the source of batch-size metrics. 0 disables them."""
 
     renamed: ClassVar[Mapping[str, str]] = {"spread": "affinity", "pool_max_in_flight": "max_in_flight"}
 
@@ -140,43 +140,43 @@ class ProducerSettings(PlatformSettings):
 
 
 class SerializationSettings(PlatformSettings):
-    """How messages are serialized. Environment: `COINSTREAM_SERIALIZATION_STRICT=true`."""
+    """Serialization of messages. Environment: `COINSTREAM_SERIALIZATION_STRICT=true`."""
 
     model_config = SettingsConfigDict(env_prefix="COINSTREAM_SERIALIZATION_", frozen=True)
 
     strict: bool = False
-    """Round every price to 8 decimals. By default a price that this would change by more than one
-    millionth of its value keeps seven significant digits, with at most 18 decimals.
+    """Round every price to 8 decimals. By default a price that this would change by more than one millionth
+    of its value keeps seven significant digits, with at most 18 decimals.
     """
 
 
 class ConsumerSettings(PlatformSettings):
-    """How messages are read."""
+    """Consumers."""
 
     model_config = SettingsConfigDict(env_prefix="REDPANDA_CONSUMER_", frozen=True)
 
     session_timeout_ms: int = Field(default=30_000, ge=1000)
-    """A member not heard of for so long is dead, and its partitions go to others."""
+    """Session timeout: without heartbeats for this time a member is removed and its partitions reassigned."""
     max_poll_interval_ms: int = Field(default=60_000, ge=1000)
-    """Longest pause between two polls. A slow handler does not cause one: polling goes on beside it."""
+    """Maximum time between two polls. A slow handler does not delay polls, which run in another thread."""
     heartbeat_interval_ms: int = Field(default=3_000, ge=100)
-    """How often a member says that it lives."""
+    """Heartbeat interval of a group member."""
     fetch_min_bytes: int = Field(default=1, ge=1)
-    """A fetch is answered as soon as there is so much."""
+    """Minimum bytes of a fetch response."""
     fetch_max_bytes: int = Field(default=10_485_760, ge=1)
-    """Largest fetch in all (10 MiB)."""
+    """Maximum bytes of a fetch response."""
     partition_fetch_bytes: int = Field(default=1_048_576, ge=1)
-    """Largest fetch per partition (1 MiB)."""
+    """Maximum bytes of a fetch response per partition."""
     fetch_wait_ms: int = Field(default=100, ge=0)
-    """Longest wait of the broker for that much."""
+    """Maximum time that the broker waits for `fetch_min_bytes`."""
     concurrent_partitions: int = Field(default=4, ge=1)
-    """Partitions handled at the same time, each in order."""
+    """Partitions handled concurrently, each in order."""
     offset_reset: Literal["latest", "earliest", "error"] = "latest"
-    """Where a group without a committed offset begins."""
+    """Start of a group without committed offsets."""
     retries: int = Field(default=8, ge=0)
-    """How often a message whose handler failed is tried again, before it is a dead letter."""
+    """Number of retries of a message whose handler failed, before it becomes a dead letter."""
     retry_backoff_ms: int = Field(default=100, ge=1)
-    """Wait before the first retry; it doubles from there."""
+    """Backoff before the first retry; it doubles with each retry."""
 
 
 def _reveal(secret: SecretStr | None) -> str | None:

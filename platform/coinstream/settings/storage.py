@@ -1,4 +1,4 @@
-"""Settings of the home folder and of the tables."""
+"""Define the settings of the home folder and of the tables."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from coinstream.settings.base import PlatformSettings, split_commas
 
 
 class HomeSettings(PlatformSettings):
-    """Where the platform keeps its state on this machine."""
+    """State of the platform on this machine."""
 
     model_config = SettingsConfigDict(env_prefix="COINSTREAM_", frozen=True)
 
     home: Path = Field(default_factory=lambda: Path.home() / ".coinstream")
-    """Folder of the local broker's data, Dagster's storage and the lake."""
+    """Folder of the local broker's data, Dagster's storage and the tables."""
     broker_port: int = Field(default=19092, ge=0, le=65_500)
-    """First port of the local broker; the others follow. 0 takes free ones."""
+    """First port of the local broker; further ports follow. 0 takes free ports."""
     broker_java_options: Annotated[tuple[str, ...], NoDecode] = ()
-    """More options for the local broker's Java (`-Xmx2g -XX:+UseZGC`), separated by spaces."""
+    """Additional Java options of the local broker (`-Xmx2g -XX:+UseZGC`), separated by spaces."""
 
     exchange_topics: Annotated[tuple[str, ...], NoDecode] = ()
-    """Exchanges with topics of their own (`crypto-prices-binance`); comma-separated in the environment."""
+    """Exchanges with separate topics (`crypto-prices-binance`), comma-separated in the environment."""
 
     plugins: Annotated[tuple[str, ...], NoDecode] = ()
-    """Modules to import besides the installed plugins; comma-separated in the environment."""
+    """Plugin modules to import in addition to installed plugins, comma-separated in the environment."""
 
     @field_validator("exchange_topics", "plugins", mode="before")
     @classmethod
@@ -46,68 +46,68 @@ class HomeSettings(PlatformSettings):
 
 
 def _catalog_alias(name: str) -> AliasChoices:
-    """Return the names of a catalog setting, with the spelling of earlier releases."""
+    """Return the names of a catalog setting, including the spelling of earlier releases."""
     names = f"catalog_{name}", f"catalogue_{name}"
     return AliasChoices(*names, *(f"COINSTREAM_LAKE_{each}".upper() for each in names))
 
 
 class LakeSettings(PlatformSettings):
-    """Where tables live, and how topics are landed in them."""
+    """Iceberg tables and landing."""
 
     model_config = SettingsConfigDict(env_prefix="COINSTREAM_LAKE_", frozen=True)
 
     catalog_type: str = Field(default="sql", validation_alias=_catalog_alias("type"))
-    """Kind of Iceberg catalog as pyiceberg names it: `sql`, `rest`, `glue`, `hive`."""
+    """Type of the Iceberg catalog in pyiceberg: `sql`, `rest`, `glue`, `hive`."""
     catalog_uri: SecretStr | None = Field(default=None, validation_alias=_catalog_alias("uri"))
-    """The catalog's address, which may hold a password. None: an SQLite file in the home folder."""
+    """URI of the catalog, which may contain a password. None uses an SQLite file in the home folder."""
     warehouse: str | None = None
-    """Where data files go: a folder or an address such as `s3://bucket/lake`. None: the home folder."""
+    """Location of data files: a folder or a URI such as `s3://bucket/lake`. None uses the home folder."""
     properties: dict[str, str] = Field(default_factory=dict, repr=False, exclude=True)
-    """Further properties of the catalog and its object store (`s3.endpoint` …), as JSON; may be secret."""
+    """Additional properties of the catalog and the object store (`s3.endpoint` …) as JSON; may be secret."""
     first_hour: str = ""
-    """First hour of the tables in Dagster (`2026-01-05-10:00`). Empty: that of the first `coinstream up`."""
+    """First hourly partition in Dagster (`2026-01-05-10:00`). Empty uses the first `coinstream up`."""
     namespace: str = Field(default="market", pattern=r"^[a-z][a-z0-9_]*$")
     """Iceberg namespace of the tables."""
     memory_bytes: int = Field(default=536_870_912, ge=67_108_864)
-    """Memory that landing may take beyond what the loaded libraries take."""
+    """Memory limit of landing, in addition to the loaded libraries."""
     batch_rows: int = Field(default=200_000, ge=1)
-    """Rows of one commit at most; memory may make it fewer."""
+    """Maximum rows per commit; the memory limit may lower it."""
     exchanges: Annotated[tuple[str, ...], NoDecode] = ()
-    """Further exchanges whose topics (`crypto-level1-NAME`) land; comma-separated in the environment.
-    Those of feeds and of `COINSTREAM_EXCHANGE_TOPICS` always do.
+    """Additional exchanges whose topics (`crypto-level1-NAME`) are landed, comma-separated in the
+    environment. Exchanges of feeds and of `COINSTREAM_EXCHANGE_TOPICS` are always landed.
     """
     engine: Literal["embedded", "ray"] = "embedded"
-    """Where landing prepares slices: in its own process, or on Ray (the extra `coinstream[ray]`)."""
+    """Engine that prepares slices: the landing process, or Ray (the extra `coinstream[ray]`)."""
     workers: int | None = Field(default=None, ge=1)
-    """Workers of a Ray cluster that landing starts on this machine. None: one per core."""
+    """Workers of a Ray cluster that landing starts on this machine. None starts one per core."""
     slice_rows: int = Field(default=1_000_000, ge=1)
-    """Offsets of one slice on Ray, about."""
+    """Approximate number of offsets per slice on Ray."""
     landing_group: str = "coinstream-landing"
-    """Consumer group that landed offsets are reported to, for lag tools only."""
+    """Consumer group to which landed offsets are committed for lag tools. Landing does not read it."""
     commit_attempts: int = Field(default=20, ge=1)
-    """How often a commit is tried again when other writers were faster."""
+    """Maximum attempts of a commit that conflicts with other writers."""
     keep_snapshots_hours: float = Field(default=72.0, ge=0)
-    """Age from which compaction expires snapshots."""
+    """Age at which compaction expires snapshots."""
     compact_below_bytes: int = Field(default=33_554_432, ge=0)
-    """Data files smaller than this are merged by compaction."""
+    """Size below which compaction merges data files."""
     compact_to_bytes: int = Field(default=134_217_728, ge=1_048_576)
-    """Size of the files that compaction writes, at most."""
+    """Maximum size of files written by compaction."""
     docs_url: str = ""
-    """Where Data Docs are served (`coinstream lake docs`, or any web server); the web UI links there.
-    Empty: it shows the path of the pages.
+    """URL of Data Docs (`coinstream lake docs`, or any web server), for links in the web UI. Empty shows the
+    path of the pages.
     """
     jump_deviations: float = Field(default=20.0, gt=0)
-    """A price step of more robust deviations than this is reported as a jump."""
+    """Price step, in robust standard deviations, above which a jump is reported."""
     step_back_tolerance_ms: int = Field(default=1_000, ge=0)
-    """How far the event time of a series may step back before it is flagged. Exchanges send small steps
-    back: their servers stamp messages before they order them."""
+    """Maximum step back of a series' event time that is not flagged. Exchanges send small steps back because
+    their servers timestamp messages before they order them."""
     clock_tolerance_ms: int = Field(default=1_000, ge=0)
-    """How far a time may lie ahead of an exchange's measured clock skew."""
+    """Maximum time ahead of an exchange's measured clock skew that is not flagged."""
     clock_skew_max_ms: int = Field(default=5_000, ge=0)
-    """The largest clock skew that is believed to be one."""
+    """Maximum clock skew; larger differences are treated as wrong times."""
 
     def without_secrets(self) -> dict[str, Any]:
-        """Return the settings that may be sent to workers, which take the others from their environment."""
+        """Return the settings without secrets. Workers read secrets from their own environment."""
         return self.model_dump(mode="json", exclude={"catalog_uri", "properties"})
 
     @field_validator("exchanges", mode="before")

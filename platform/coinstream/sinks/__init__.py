@@ -1,6 +1,6 @@
-"""Sinks: where messages of topics are written outside the platform, at least once and in order per key.
+"""Write messages to systems outside the platform, at least once and in order per key.
 
-A sink is one class with `write` and `close`, registered under a name; `coinstream sink run NAME` runs it.
+A sink is a class with `write` and `close`, registered under a name and run by `coinstream sink run NAME`.
 """
 
 from coinstream.sinks.base import SINKS, Sink, SinkEntry, open_sink, register_sink

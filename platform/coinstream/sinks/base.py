@@ -1,4 +1,4 @@
-"""What a sink is, and which there are."""
+"""Define the interface and the registry of sinks."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from coinstream.suggestions import did_you_mean
 
 
 class Sink(Protocol):
-    """Writes messages somewhere. Called by one thread at a time."""
+    """Destination of messages. Its methods are called by one thread at a time."""
 
     def write(self, messages: Sequence[ConsumedMessage]) -> None:
-        """Store messages of one partition, in order. They must be durable when this returns.
+        """Store messages of one partition in order. They must be durable when this returns.
 
-        What raises is tried again, and goes to the dead-letter topic in the end. Messages may come
-        twice after a crash: `(topic, partition, offset)` tells them apart.
+        After an exception the messages are retried, and finally sent to the dead-letter topic. Messages may
+        be delivered twice after a crash; `(topic, partition, offset)` identifies them.
         """
         ...
 
     def close(self) -> None:
-        """Let go of files and connections."""
+        """Close files and connections."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class SinkEntry:
-    """A sink that can be run by name.
+    """Registered sink.
 
     Attributes:
-        open: is given the target, for example a path or an address.
-        batch_size: messages of one partition that `write` is given at most.
+        open: opens the sink on a target, for example a path or a URL.
+        batch_size: maximum messages per call of `write`.
     """
 
     name: str
@@ -47,7 +47,7 @@ SINKS: Final[dict[str, SinkEntry]] = {}
 
 
 def register_sink(entry: SinkEntry) -> SinkEntry:
-    """Make a sink known to `coinstream sink`.
+    """Register a sink.
 
     Raises:
         ValueError: another sink has the name.
@@ -59,10 +59,10 @@ def register_sink(entry: SinkEntry) -> SinkEntry:
 
 
 def open_sink(name: str, target: str) -> Sink:
-    """Open the sink of that name on its target.
+    """Open a registered sink on a target.
 
     Raises:
-        SinkError: there is none of that name, or its target cannot be opened.
+        SinkError: no sink has this name, or its target cannot be opened.
     """
     entry = SINKS.get(name)
     if entry is None:

@@ -1,4 +1,4 @@
-"""Columns of a message type as sinks store them: one per field, in the order of the definition."""
+"""Derive the columns of a message type for sinks, one per field in the order of its definition."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ ColumnType = Literal["text", "float", "int", "time", "json"]
 
 
 class Column(NamedTuple):
-    """One field of a message type: its Python name and the kind of its values."""
+    """One field of a message type: its Python name and value type."""
 
     name: str
     type: ColumnType
 
 
 def columns_of(kind: MessageType) -> list[Column]:
-    """Return the columns of a message type; fields that hold lists or objects are `json`."""
+    """Return the columns of a message type; lists and objects are `json`."""
     hints = get_type_hints(kind.cls)
     return [Column(field.name, _type(hints[field.name])) for field in msgspec.structs.fields(kind.cls)]
 

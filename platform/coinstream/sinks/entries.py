@@ -1,4 +1,4 @@
-"""Register the sinks that come with coinstream. Each is imported when it is opened."""
+"""Register the built-in sinks, which are imported when opened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages as lines of JSON in a file."""
+"""Write messages as JSON lines to a file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from coinstream.sinks.base import Sink, SinkEntry, register_sink
 
 
 class JsonlSink:
-    """Appends one line a message: its place in the topic, its key, and the message in wire names."""
+    """Sink that appends one line per message: topic, partition, offset, key, and the wire fields."""
 
     def __init__(self, target: str) -> None:
         self._file = Path(target).open("ab")  # noqa: SIM115 (closed by `close`)

@@ -1,7 +1,7 @@
-"""Messages in Parquet files, on this machine or on an object store, each exactly once.
+"""Write messages exactly once to Parquet files, on this machine or in an object store.
 
-A file holds one batch of one partition, and its name says which offsets. A batch that is delivered again
-after a crash is recognised by the names of the files that are there.
+A file contains one batch of one partition, and its name contains the offsets. Existing file names identify
+batches that are delivered again after a crash.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class ParquetSink:
     """Write files below `TARGET/{type}/topic={topic}/partition={partition}/`.
 
     Args:
-        target: a folder, or an address that pyarrow knows, such as `s3://bucket/quotes?region=eu-central-1`.
+        target: a folder, or a URI supported by pyarrow, such as `s3://bucket/quotes?region=eu-central-1`.
 
     Raises:
-        SinkError: the address is not one, or the store does not answer.
+        SinkError: the URI is invalid, or the store does not answer.
     """
 
     def __init__(self, target: str) -> None:
@@ -68,9 +68,9 @@ class ParquetSink:
         """Store the messages of one partition, one file per message type.
 
         Raises:
-            SinkError: the store does not take a file; the batch is tried again.
-            NonRetryableError: the files already hold another message of this topic, partition and offset,
-                because the topic was created again.
+            SinkError: a file cannot be written; the batch is retried.
+            NonRetryableError: the files already contain a different message of this topic, partition and
+                offset, because the topic was recreated.
         """
         with self._lock:
             for kind, run in groupby(messages, key=lambda message: type_of(message.message)):
@@ -123,7 +123,7 @@ class ParquetSink:
         buffer = pa.BufferOutputStream()
         pq.write_table(table, buffer, compression="zstd")
         if not isinstance(self._files, pafs.LocalFileSystem):
-            # An object appears whole, when its upload is complete.
+            # An object becomes visible when its upload is complete.
             with self._files.open_output_stream(path) as stream:
                 stream.write(buffer.getvalue())
             return

@@ -1,7 +1,7 @@
-"""Messages in PostgreSQL tables, each exactly once.
+"""Write messages exactly once to PostgreSQL tables.
 
-Every batch is one transaction: its rows, copied with COPY, and the offset that the table has reached. A batch
-that is delivered again after a crash is recognised by that offset and skipped.
+Each batch is one transaction with its rows, written by COPY, and the next offset. A batch that is delivered
+again after a crash is skipped because of that offset.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class PostgresSink:
             `PGPASSWORD` or the password file of libpq.
 
     Raises:
-        SinkError: psycopg is not installed, or the database does not take the connection.
+        SinkError: psycopg is not installed, or the database refuses the connection.
     """
 
     def __init__(self, target: str) -> None:
@@ -74,9 +74,9 @@ class PostgresSink:
         """Store the messages and the offset that they reach, in one transaction.
 
         Raises:
-            SinkError: the database does not answer; the batch is tried again.
-            NonRetryableError: the database refuses the values, or already holds another message of this
-                topic, partition and offset, because the topic was created again.
+            SinkError: the database does not answer; the batch is retried.
+            NonRetryableError: the database refuses the values, or already contains a different message of
+                this topic, partition and offset, because the topic was recreated.
         """
         if not messages:
             return
@@ -112,7 +112,7 @@ class PostgresSink:
 
     def _store(self, cursor: psycopg.Cursor[Any], messages: Sequence[ConsumedMessage]) -> None:
         topic, partition = messages[0].topic, messages[0].partition
-        # The row lock keeps a member that lost the partition from writing beside its successor.
+        # The row lock prevents a member that lost the partition from writing concurrently with its successor.
         cursor.execute(
             f"INSERT INTO {OFFSETS_TABLE} VALUES (%s, %s, 0) ON CONFLICT DO NOTHING",  # nosec B608
             (topic, partition),

@@ -1,4 +1,4 @@
-"""Runs a sink as a member of a consumer group."""
+"""Run a sink as a member of a consumer group."""
 
 from __future__ import annotations
 
@@ -23,14 +23,20 @@ def run_sink(
     idle_s: float | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> GroupReport:
-    """Write what the group has not written yet, until `stop` is set; then close the sink.
+    """Write the messages after the group's committed offsets until `stop` is set, then close the sink.
 
     Args:
-        idle_s: stop when nothing came for so many seconds; None goes on for ever.
-        on_progress: told how many messages were handled so far, several times a second.
+        sink: sink to write to.
+        client: client of the cluster.
+        topics: topics to consume.
+        group: name of the consumer group.
+        options: options of the consumer group.
+        stop: set to stop.
+        idle_s: stop after this many seconds without a message; None continues until `stop`.
+        on_progress: called several times a second with the number of handled messages.
 
     Raises:
-        CoinstreamError: the group stopped at an error.
+        CoinstreamError: the group stopped because of an error.
     """
     # Partitions are handled concurrently, but a sink has one file or connection.
     lock = threading.Lock()
@@ -48,7 +54,7 @@ def run_sink(
                 report = manager.report()
                 if on_progress is not None:
                     on_progress(report.handled)
-                # Joining the group takes seconds, in which nothing can come.
+                # No message can arrive while the member joins the group, which takes seconds.
                 if watch.is_over(report.handled, report.partitions > 0):
                     break
     finally:

@@ -1,1 +1,1 @@
-"""Describe topics as code: the catalogue of topic specs, the plan of changes and their application."""
+"""Provision topics as code: a catalogue of specs, a plan of changes, and its application."""

@@ -1,4 +1,4 @@
-"""Reads the topics of a cluster, and applies a plan to them."""
+"""Read the topics of a cluster, and apply a plan to them."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ log = logging.getLogger(__name__)
 
 _LOOK_AGAIN_S: Final = 0.05
 _VISIBLE_S: Final = 60.0
-"""A busy broker takes long to create the folders of hundreds of partitions before it shows their topics."""
+"""Maximum time to wait until the cluster lists new topics: a busy broker creates partitions slowly."""
 _OWN_PREFIX: Final = "crypto-"
 _REDPANDA_ONLY: Final = "redpanda."
-"""Redpanda reports settings of its own under this prefix on every topic."""
+"""Prefix of Redpanda's own settings, which every topic reports."""
 
 
 class Provisioner:
-    """Plans and applies topics on one cluster."""
+    """Plans and applies the topics of one cluster."""
 
     def __init__(self, brokers: BrokerSettings) -> None:
         self._brokers = brokers
@@ -54,11 +54,11 @@ class Provisioner:
         self._timeout = brokers.request_timeout_ms / 1000
 
     def plan(self, specs: Iterable[TopicSpec]) -> Plan:
-        """Return the difference between the specs and the cluster. Changes nothing.
+        """Return the difference between the specs and the cluster, without changing anything.
 
         Raises:
-            BrokerError: the cluster cannot be asked.
-            TopicError: it has no broker.
+            BrokerError: the request to the cluster failed.
+            TopicError: the cluster reports no broker.
         """
         metadata = self._metadata()
         fitted = [fit_to_cluster(spec, len(metadata.brokers)) for spec in specs]
@@ -72,13 +72,12 @@ class Provisioner:
         return plan(fitted, actual, silent_keys=silent, unmanaged=unmanaged)
 
     def apply(self, wanted: Plan, on_done: Callable[[TopicPlan], None] = lambda _: None) -> None:
-        """Create and change what the plan says, then wait until the cluster shows it.
+        """Create and change topics according to the plan, then wait until the cluster lists them.
 
-        Applying a plan twice does nothing the second time: a topic that has been created meanwhile
-        is no error.
+        The operation is idempotent: a topic that already exists is not an error.
 
         Raises:
-            TopicError: the broker refused a topic. Names it and says why; the others are applied.
+            TopicError: the broker refused a topic; the message names the reason. Other topics are applied.
         """
         failures: list[str] = []
         changed: dict[str, int] = {}
@@ -100,15 +99,15 @@ class Provisioner:
             raise TopicError("the broker refused: " + "; ".join(failures))
 
     def _require_rights(self, names: Iterable[str]) -> None:
-        """Make sure that topics which the cluster does not list are missing, and not hidden."""
+        """Check that topics which the cluster does not list are missing, and not hidden by ACLs."""
         require_topic_rights(self._admin, names, self._brokers.brokers, self._timeout)
 
     def actual(self) -> list[ActualTopic]:
-        """Return every topic of the cluster but the broker's internal ones, by name.
+        """Return every topic of the cluster, without internal ones, by name.
 
         Raises:
             AuthenticationError: no topic is listed, and this user may not describe those of the catalogue.
-            BrokerError: the cluster cannot be asked.
+            BrokerError: the request to the cluster failed.
         """
         metadata = self._metadata()
         names = sorted(name for name in metadata.topics if not name.startswith("__"))
@@ -117,11 +116,11 @@ class Provisioner:
         return self._describe(metadata, names)
 
     def require(self, names: Sequence[str]) -> None:
-        """Make sure that topics exist.
+        """Check that topics exist.
 
         Raises:
-            TopicError: one does not. Names those that are called much the same.
-            BrokerError: the cluster cannot be asked.
+            TopicError: a topic does not exist; the message suggests similar names.
+            BrokerError: the request to the cluster failed.
         """
         there = self._metadata().topics
         self._require_rights(name for name in names if name not in there)
@@ -130,10 +129,10 @@ class Provisioner:
                 raise TopicError(no_such_topic(name, there, self._brokers.brokers))
 
     def delete(self, names: Sequence[str]) -> None:
-        """Delete topics, each asked for by its full name.
+        """Delete topics by their full names.
 
         Raises:
-            TopicError: one does not exist, and then none is deleted; or one was refused.
+            TopicError: a topic does not exist, so none is deleted, or the broker refused a deletion.
         """
         self.require(names)
         for name, future in self._admin.delete_topics(list(names), operation_timeout=self._timeout).items():
@@ -197,7 +196,7 @@ class Provisioner:
         while missing := [name for name in present if name not in found]:
             found |= self._described(metadata, missing, is_last=time.monotonic() > deadline)
             if len(found) < len(present):
-                # The node that was asked has not heard of a new topic, or a topic has just been deleted.
+                # The node does not have the metadata of a new topic yet, or a topic was just deleted.
                 time.sleep(_LOOK_AGAIN_S)
                 metadata = self._metadata()
                 present = [name for name in present if name in metadata.topics]
@@ -206,7 +205,7 @@ class Provisioner:
     def _described(
         self, metadata: ClusterMetadata, names: Sequence[str], *, is_last: bool
     ) -> dict[str, ActualTopic]:
-        """Return the topics that the node asked knows; all of them, or an error, in the last round."""
+        """Return the topics that a node describes. In the last round a missing topic is an error."""
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
         found = {}
         for resource, future in self._admin.describe_configs(
@@ -223,7 +222,7 @@ class Provisioner:
         return found
 
     def _silent_keys(self, topics: Iterable[ActualTopic]) -> frozenset[str]:
-        # Redpanda is told by the settings it reports, not by configuration that may be wrong.
+        # Redpanda is detected by the settings it reports, not by configuration that may be wrong.
         redpanda = self._brokers.admin_url is not None or any(
             name.startswith(_REDPANDA_ONLY) for topic in topics for name in topic.config
         )

@@ -1,4 +1,4 @@
-"""Define the topics that the platform needs, with the figures of its specification."""
+"""Define the specs of the platform's topics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LEGAL_NAME: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}\Z")
 
 
 class TopicSpec(BaseModel):
-    """What a topic should be. Sizes in bytes, times in milliseconds, retention bytes per partition."""
+    """Desired topic. Sizes are in bytes, times in milliseconds, `retention_bytes` is per partition."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -47,7 +47,7 @@ class TopicSpec(BaseModel):
         return name
 
     def config(self) -> dict[str, str]:
-        """Return the topic's settings as the Kafka protocol names them."""
+        """Return the topic's settings under their Kafka names."""
         wanted = {
             "cleanup.policy": self.cleanup_policy,
             "compression.type": self.compression_type,
@@ -135,7 +135,7 @@ _ADDED: Final[dict[str, TopicSpec]] = {}
 
 
 def register_topic(spec: TopicSpec) -> TopicSpec:
-    """Add the topic of a further message type to the catalogue, with its exchange and dead-letter topics.
+    """Add the topic of another message type to the catalogue, with its exchange and dead-letter topics.
 
     Raises:
         ValueError: another spec has the name.
@@ -149,12 +149,12 @@ def register_topic(spec: TopicSpec) -> TopicSpec:
 
 
 def market_topics() -> tuple[TopicSpec, ...]:
-    """Return the topics that carry messages: the built-in ones and those that were registered."""
+    """Return the topics of message types: built-in and registered ones."""
     return (*CORE_TOPICS, *_ADDED.values())
 
 
 DEAD_LETTER_BYTES: Final = 4 * _MIB
-"""Largest record of a dead-letter topic: the largest message of its topic, with the reason in headers."""
+"""Maximum record size of a dead-letter topic, larger than that of its topic because of the headers."""
 
 HEALTH: Final = TopicSpec(
     name=HEALTH_TOPIC,
@@ -164,11 +164,11 @@ HEALTH: Final = TopicSpec(
     segment_ms=_DAY_MS // 24,
     segment_bytes=_MIB,
 )
-"""Topic of the producer health probe; the figures are ours."""
+"""Topic of the producer health probe."""
 
 
 _PLAIN: Final = HEALTH.model_copy(update={"retention_ms": _DAY_MS, "retention_bytes": 1024 * _MIB})
-"""Settings of a topic that is like none of the catalogue."""
+"""Default settings of topics that are not in the catalogue."""
 
 FEED_DEAD_LETTERS: Final = TopicSpec(
     name="crypto-feeds" + DEAD_LETTER_SUFFIX,
@@ -179,11 +179,11 @@ FEED_DEAD_LETTERS: Final = TopicSpec(
     segment_bytes=64 * _MIB,
     max_message_bytes=DEAD_LETTER_BYTES,
 )
-"""Frames of exchanges that should have become messages but could not; the figures are ours."""
+"""Dead-letter topic of exchange frames that could not be converted to messages."""
 
 
 def exchange_topic(spec: TopicSpec, exchange: str) -> TopicSpec:
-    """Return the topic of one exchange: half the partitions, 1.5 times the retention, the rest the same."""
+    """Return the topic of one exchange: half the partitions, 1.5 times the retention, else equal."""
     return spec.model_validate(
         spec.model_dump()
         | {
@@ -195,7 +195,7 @@ def exchange_topic(spec: TopicSpec, exchange: str) -> TopicSpec:
 
 
 def dead_letter_topic(spec: TopicSpec) -> TopicSpec:
-    """Where messages of a topic go that no handler could handle; kept for 30 days at least."""
+    """Return the dead-letter topic of a topic, with a retention of at least 30 days."""
     return spec.model_validate(
         spec.model_dump()
         | {
@@ -208,7 +208,7 @@ def dead_letter_topic(spec: TopicSpec) -> TopicSpec:
 
 
 def catalogue(exchanges: Iterable[str] = (), *, dead_letters: bool = True) -> list[TopicSpec]:
-    """Every topic the platform needs: general ones, those of the named exchanges, supporting ones."""
+    """Return the platform's topics: general ones, those of the given exchanges, and supporting ones."""
     general = market_topics()
     market = [*general, *(exchange_topic(spec, exchange) for exchange in exchanges for spec in general)]
     letters = [dead_letter_topic(spec) for spec in market] if dead_letters else []
@@ -219,17 +219,17 @@ def catalogue(exchanges: Iterable[str] = (), *, dead_letters: bool = True) -> li
 def topic_like(
     name: str, like: str | None = None, partitions: int | None = None, retention_hours: float | None = None
 ) -> TopicSpec:
-    """Return the spec of a further topic.
+    """Return the spec of a topic that is not in the catalogue.
 
     Args:
-        name: its name.
-        like: a topic of the catalogue whose settings it takes; None: the one that its name begins with, else
-            the health topic with the retention of a day.
-        partitions: number of partitions instead of those settings.
-        retention_hours: retention instead of those settings.
+        name: name of the topic.
+        like: topic of the catalogue whose settings are copied. None copies the topic whose name is a prefix
+            of `name`, else the health topic with a retention of a day.
+        partitions: number of partitions, if different.
+        retention_hours: retention in hours, if different.
 
     Raises:
-        TopicError: the catalogue has no topic `like`, or the name is not legal.
+        TopicError: the catalogue has no topic `like`, or the name is invalid.
     """
     known = {spec.name: spec for spec in catalogue()}
     if like is not None and like not in known:
@@ -248,10 +248,13 @@ def topic_like(
 
 
 def fit_to_cluster(spec: TopicSpec, brokers: int) -> tuple[TopicSpec, str | None]:
-    """Return the spec as that many brokers can hold it, and a warning that names what was lowered.
+    """Adapt the replication of a spec to the number of brokers.
 
-    The replication factor stays odd (Redpanda accepts no even one), and the minimum of in-sync
-    replicas leaves one broker to spare where there are three.
+    The replication factor stays odd, as Redpanda requires. With three replicas `min.insync.replicas`
+    tolerates the loss of one broker.
+
+    Returns:
+        The adapted spec, and a warning if its replication was lowered.
 
     Raises:
         TopicError: the cluster has no broker.

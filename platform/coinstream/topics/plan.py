@@ -1,6 +1,6 @@
-"""What is wanted, what is there, and the safe way from one to the other; pure rules.
+"""Compare desired with existing topics and plan safe changes.
 
-Partitions never shrink, replication is never changed, and nothing is deleted unless asked by name.
+A plan never removes partitions, changes replication or deletes topics.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ REDPANDA_SILENT_KEYS: Final = frozenset(
         "file.delete.delay.ms",
     }
 )
-"""Settings that Redpanda accepts and never reports back, so their absence is no drift."""
+"""Settings that Redpanda accepts but does not report, so their absence is not drift."""
 
 IGNORED_BY_REDPANDA: Final = frozenset({"compression.type"})
-"""Settings that Redpanda reports but does not act on; producers compress."""
+"""Settings that Redpanda reports but ignores; producers compress."""
 
 
 class PlanAction(StrEnum):
-    """What a plan says of one topic."""
+    """Action of a plan for one topic."""
 
     CREATE = "create"
     CHANGE = "change"
@@ -43,7 +43,7 @@ class PlanAction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ActualTopic:
-    """A topic as the cluster reports it. `config` holds what reads back."""
+    """Topic as reported by the cluster. `config` contains the reported settings."""
 
     name: str
     partitions: int
@@ -55,7 +55,7 @@ class ActualTopic:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One setting that is not as wanted."""
+    """One setting that differs from the spec."""
 
     setting: str
     actual: str | None
@@ -66,7 +66,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class TopicPlan:
-    """What would be done to one topic, and what is wrong that cannot or will not be mended."""
+    """Changes of one topic, and differences that a plan does not change."""
 
     name: str
     action: PlanAction
@@ -76,28 +76,28 @@ class TopicPlan:
 
     @property
     def changes(self) -> tuple[Difference, ...]:
-        """The differences that applying mends."""
+        """Return the differences that the plan changes."""
         return tuple(item for item in self.differences if item.action is PlanAction.CHANGE)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The whole difference between wanted and actual."""
+    """Difference between desired and existing topics."""
 
     topics: tuple[TopicPlan, ...]
 
     def count(self, action: PlanAction) -> int:
-        """How many topics have this action."""
+        """Return the number of topics with an action."""
         return sum(topic.action is action for topic in self.topics)
 
     @property
     def is_settled(self) -> bool:
-        """Whether applying would do nothing."""
+        """Return whether there is nothing to apply."""
         return not any(topic.action is PlanAction.CREATE or topic.changes for topic in self.topics)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """All warnings, each once."""
+        """Return all warnings without duplicates."""
         return tuple(dict.fromkeys(text for topic in self.topics for text in topic.warnings))
 
 
@@ -108,13 +108,13 @@ def plan(
     silent_keys: frozenset[str] = frozenset(),
     unmanaged: Sequence[str] = (),
 ) -> Plan:
-    """Compare wanted specs (each with the warning of its fitting, if any) with what is there.
+    """Compare specs with the topics of the cluster.
 
     Args:
-        wanted: specs as the cluster can hold them.
-        actual: the topics of the cluster by name.
-        silent_keys: settings that the broker never reports back.
-        unmanaged: topics that look like ours but are not wanted; shown, never touched.
+        wanted: specs adapted to the cluster, each with the warning of `fit_to_cluster`, if any.
+        actual: topics of the cluster by name.
+        silent_keys: settings that the broker does not report.
+        unmanaged: topics with a known prefix but without a spec; shown, never changed.
     """
     topics = [_plan_topic(spec, note, actual.get(spec.name), silent_keys) for spec, note in wanted]
     topics += [TopicPlan(name, PlanAction.UNMANAGED, None) for name in unmanaged]
