@@ -15,7 +15,7 @@ from coinstream.feeds.lease import FeedLease
 from coinstream.feeds.registry import DEFAULT, Options, entries, open_feed
 from coinstream.feeds.runner import FeedReport, Progress, Quantiles
 from coinstream.feeds.runner import run_feed as run
-from coinstream.monitoring.prometheus_sd import serving_metrics
+from coinstream.monitoring.exporter import serving_metrics
 from coinstream.sampling import end_offsets
 from coinstream.settings import BrokerSettings, HomeSettings
 from resources.admin import AdminResource

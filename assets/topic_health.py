@@ -9,11 +9,10 @@ from typing import Any, Final
 import dagster as dg
 
 from assets.topics import SPECS, topic_key
+from coinstream.monitoring.group_lag import Status
 from coinstream.monitoring.history import lag_history
 from coinstream.monitoring.lag import LagMonitor
-from coinstream.monitoring.status import Status
-from coinstream.monitoring.topic_report import ReaderLag, TopicReport, report_topics
-from coinstream.monitoring.topic_stats import TopicStatsReader
+from coinstream.monitoring.topic_report import ReaderLag, TopicReport, TopicStatsReader, report_topics
 from resources.admin import AdminResource
 
 LAG_CHECK: Final = "lag"

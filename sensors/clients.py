@@ -8,7 +8,7 @@ from coinstream.monitoring.cluster import ClusterReader
 from coinstream.monitoring.history import lag_history
 from coinstream.monitoring.lag import LagMonitor
 from coinstream.monitoring.probe import ProducerProbe
-from coinstream.monitoring.topic_stats import TopicStatsReader
+from coinstream.monitoring.topic_report import TopicStatsReader
 from coinstream.settings import BrokerSettings, HomeSettings, LagSettings, WatchSettings
 from resources.admin import AdminResource
 

@@ -8,10 +8,8 @@ from typing import Final, NamedTuple
 import dagster as dg
 from dagster._core.scheduler.instigation import InstigatorState, TickStatus
 
-from coinstream.monitoring.alarm import Change, Hysteresis
-from coinstream.monitoring.alerts import Alert, Kind
-from coinstream.monitoring.runbook import Section
-from coinstream.monitoring.sensor_cursor import SensorCursor
+from coinstream.monitoring.alerts import Alert, Change, Hysteresis, Kind
+from coinstream.monitoring.group_alerts import Section, SensorCursor
 from coinstream.settings import WatchSettings
 from resources.alerts import AlertsResource
 

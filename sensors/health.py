@@ -7,12 +7,10 @@ from typing import Final
 import dagster as dg
 
 from coinstream.errors import CoinstreamError
-from coinstream.monitoring.alarm import Change
-from coinstream.monitoring.alerts import Alert, Kind
+from coinstream.monitoring.alerts import Alert, Change, Kind
+from coinstream.monitoring.group_alerts import Section, SensorCursor, hysteresis
+from coinstream.monitoring.group_lag import Status
 from coinstream.monitoring.health import ClusterHealth, ProducerHealth, check_cluster
-from coinstream.monitoring.runbook import Section
-from coinstream.monitoring.sensor_cursor import SensorCursor, hysteresis
-from coinstream.monitoring.status import Status
 from coinstream.settings import WatchSettings
 from resources.admin import AdminResource
 from resources.alerts import AlertsResource

@@ -8,11 +8,9 @@ import dagster as dg
 
 from assets.lake import hour_of
 from coinstream.errors import CoinstreamError
-from coinstream.monitoring.group_alerts import run_key, update_alarms
-from coinstream.monitoring.group_evaluation import evaluate_group
-from coinstream.monitoring.group_lag import GroupLag
+from coinstream.monitoring.group_alerts import SensorCursor, hysteresis, run_key, update_alarms
+from coinstream.monitoring.group_lag import GroupLag, evaluate_group
 from coinstream.monitoring.lag import LagMonitor
-from coinstream.monitoring.sensor_cursor import SensorCursor, hysteresis
 from coinstream.monitoring.topic_report import TopicReport, report_topics
 from coinstream.settings import BrokerSettings, LagSettings, WatchSettings
 from resources.admin import AdminResource

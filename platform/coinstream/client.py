@@ -15,7 +15,7 @@ from coinstream.consumer.transactions import TransactionalProcessor, Transform
 from coinstream.consumer.worker import AnyHandler
 from coinstream.errors import ProduceError
 from coinstream.messages import Message, from_wire
-from coinstream.monitoring.prometheus_sd import serving_metrics
+from coinstream.monitoring.exporter import serving_metrics
 from coinstream.producer.batcher import Batcher, BatchLimits, limits_for
 from coinstream.producer.delivery import RecordMetadata
 from coinstream.producer.delivery_kinds import SingleDelivery

@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coinstream.monitoring.alarm import Alarm, Change, Hysteresis
+from coinstream.monitoring.alerts import Alarm, Change, Hysteresis
 
 DAMPING = Hysteresis(confirm=2, recover=3, memory_s=1000)
 

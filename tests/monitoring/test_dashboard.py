@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from coinstream.local_broker.ports import free_ports
-from coinstream.monitoring.prometheus_sd import targets_folder
+from coinstream.monitoring.exporter import targets_folder
 from coinstream.settings import BrokerSettings, HomeSettings
 from tests.conftest import TopicFactory
 from tests.monitoring.test_prometheus import address_in, ask, needs_prometheus, queries
@@ -85,7 +85,7 @@ import sys, time
 from datetime import UTC, datetime
 from coinstream.client import RedpandaClient
 from coinstream.messages import Level1
-from coinstream.monitoring.prometheus_sd import serving_metrics
+from coinstream.monitoring.exporter import serving_metrics
 from coinstream.settings import BrokerSettings
 
 with serving_metrics({"feed": "dashboard"}), RedpandaClient(BrokerSettings()) as client:

@@ -19,15 +19,19 @@ import coinstream.cli.lag
 from assets.topic_health import lag_result
 from coinstream.local_broker import LocalBroker
 from coinstream.monitoring.evaluation import PartitionStatus
-from coinstream.monitoring.group_evaluation import GroupStatus, evaluate_group
-from coinstream.monitoring.group_lag import GroupLag, PartitionLag, TimeLagSource
+from coinstream.monitoring.group_lag import (
+    GroupLag,
+    GroupStatus,
+    PartitionLag,
+    Status,
+    TimeLagSource,
+    evaluate_group,
+)
 from coinstream.monitoring.history import lag_history
 from coinstream.monitoring.lag import LagMonitor
 from coinstream.monitoring.metrics import Metrics
 from coinstream.monitoring.monitor import Monitor
-from coinstream.monitoring.status import Status
-from coinstream.monitoring.topic_report import report_topics
-from coinstream.monitoring.topic_stats import TopicStatsReader
+from coinstream.monitoring.topic_report import TopicStatsReader, report_topics
 from coinstream.settings import BrokerSettings, LagSettings
 from sensors.lag import lag_sensor
 from tests.conftest import TopicFactory

@@ -15,12 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coinstream.local_broker import LocalBroker
-from coinstream.monitoring.group_lag import GroupLag, PartitionLag, TimeLagSource
+from coinstream.monitoring.broker_admin import Overview, parse_overview
+from coinstream.monitoring.group_lag import GroupLag, PartitionLag, Status, TimeLagSource, worst_status
 from coinstream.monitoring.health import check_brokers, check_group, group_health, producer_health
 from coinstream.monitoring.lag import LagMonitor
 from coinstream.monitoring.probe import check_producer
-from coinstream.monitoring.redpanda_admin import Overview, parse_overview
-from coinstream.monitoring.status import Status, worst_status
 from coinstream.settings import BrokerSettings, LagSettings
 from tests.conftest import TopicFactory
 from tests.support import unique, wait_until

@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from coinstream.monitoring.exporter import serving_metrics, targets_folder
 from coinstream.monitoring.metrics import Metrics
-from coinstream.monitoring.prometheus_sd import serving_metrics, targets_folder
 from coinstream.settings import HomeSettings, MetricsSettings
 
 

@@ -11,8 +11,8 @@ import typer.main
 import yaml
 
 from coinstream.cli import GROUPS
-from coinstream.monitoring.group_evaluation import GroupStatus
-from coinstream.monitoring.runbook import Section, section_of
+from coinstream.monitoring.group_alerts import Section, section_of
+from coinstream.monitoring.group_lag import GroupStatus
 
 ROOT = Path(__file__).parents[2]
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()

@@ -12,7 +12,7 @@ from dagster._core.workspace.load_target import EmptyWorkspaceTarget
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from coinstream.monitoring.runbook import Section
+from coinstream.monitoring.group_alerts import Section
 from resources.webserver import allowed_hosts, guarded_app
 
 MUTATION = '{"query": "mutation { reloadWorkspace { __typename } }"}'

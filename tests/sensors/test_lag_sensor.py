@@ -16,10 +16,9 @@ from confluent_kafka.admin import AdminClient
 import definitions
 from assets.topic_health import figures
 from coinstream.local_broker import LocalBroker
+from coinstream.monitoring.group_alerts import SensorCursor, hysteresis
 from coinstream.monitoring.lag import LagMonitor
-from coinstream.monitoring.sensor_cursor import SensorCursor, hysteresis
-from coinstream.monitoring.topic_report import report_topics
-from coinstream.monitoring.topic_stats import TopicStatsReader
+from coinstream.monitoring.topic_report import TopicStatsReader, report_topics
 from coinstream.settings import BrokerSettings, LagSettings, WatchSettings
 from coinstream.topics.apply import Provisioner
 from coinstream.topics.catalogue import LEVEL1

@@ -21,7 +21,7 @@ from coinstream.errors import FeedError
 from coinstream.feeds.lease import FeedLease
 from coinstream.feeds.registry import DEFAULT, Options, entries, open_feed
 from coinstream.feeds.runner import FeedReport, Progress, run_feed
-from coinstream.monitoring.prometheus_sd import serving_metrics
+from coinstream.monitoring.exporter import serving_metrics
 from coinstream.settings import HomeSettings
 from coinstream.sharding import Shard
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from coinstream.cli.output import AsJson, console, print_json
 from coinstream.cli.rendering import asked_broker, duration, styled
+from coinstream.monitoring.group_lag import Status, worst_status
 from coinstream.monitoring.health import (
     ClusterHealth,
     GroupHealth,
@@ -21,7 +22,6 @@ from coinstream.monitoring.health import (
 from coinstream.monitoring.history import lag_history
 from coinstream.monitoring.lag import LagMonitor
 from coinstream.monitoring.probe import check_producer
-from coinstream.monitoring.status import Status, worst_status
 from coinstream.text import printable
 
 app = typer.Typer()

@@ -14,8 +14,13 @@ from rich.table import Table
 from coinstream.cli.output import AsJson, cell, console, print_json
 from coinstream.cli.rendering import Interval, asked_broker, duration, per_second, stream, styled, watch
 from coinstream.monitoring.evaluation import PartitionStatus
-from coinstream.monitoring.group_evaluation import GroupEvaluation, evaluate_group
-from coinstream.monitoring.group_lag import GroupLag, PartitionLag, TimeLagSource
+from coinstream.monitoring.group_lag import (
+    GroupEvaluation,
+    GroupLag,
+    PartitionLag,
+    TimeLagSource,
+    evaluate_group,
+)
 from coinstream.monitoring.history import lag_history
 from coinstream.monitoring.lag import LagMonitor
 from coinstream.settings import LagSettings

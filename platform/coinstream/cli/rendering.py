@@ -14,8 +14,7 @@ from coinstream.brokers import require_broker
 from coinstream.cli.output import console, print_json
 from coinstream.errors import CoinstreamError
 from coinstream.monitoring.evaluation import PartitionStatus
-from coinstream.monitoring.group_evaluation import GroupStatus
-from coinstream.monitoring.status import Status
+from coinstream.monitoring.group_lag import GroupStatus, Status
 from coinstream.settings import BrokerSettings, HomeSettings
 
 Interval = Annotated[float, typer.Option("--interval", "-n", min=0.1, help="Seconds between two looks.")]

@@ -14,7 +14,7 @@ from coinstream.cli.progress import progress
 from coinstream.cli.signals import stopping
 from coinstream.client import RedpandaClient
 from coinstream.consumer import GroupOptions
-from coinstream.monitoring.prometheus_sd import serving_metrics
+from coinstream.monitoring.exporter import serving_metrics
 from coinstream.sinks import SINKS, open_sink, run_sink
 from coinstream.topics.apply import Provisioner
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from coinstream.cli.output import AsJson, console, print_json
 from coinstream.cli.rendering import Interval, asked_broker, duration, per_second, stream, styled, watch
-from coinstream.monitoring.snapshot import Snapshot, SnapshotReader
+from coinstream.monitoring.monitor import Snapshot, SnapshotReader
 from coinstream.text import printable
 
 app = typer.Typer()

@@ -14,7 +14,7 @@ from coinstream.cli.output import AsJson, broker, console, print_json, progress_
 from coinstream.cli.progress import progress
 from coinstream.cli.rendering import duration
 from coinstream.errors import TopicError
-from coinstream.monitoring.topic_description import TopicDescription, describe
+from coinstream.monitoring.topic_report import TopicDescription, describe
 from coinstream.settings import HomeSettings
 from coinstream.text import printable
 from coinstream.topics.apply import Provisioner

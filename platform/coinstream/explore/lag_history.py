@@ -10,7 +10,7 @@ from typing import Final
 
 import polars as pl
 
-from coinstream.monitoring.group_evaluation import evaluate_group
+from coinstream.monitoring.group_lag import evaluate_group
 from coinstream.monitoring.lag import LagMonitor
 from coinstream.settings import BrokerSettings
 

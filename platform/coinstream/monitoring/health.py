@@ -8,12 +8,10 @@ from typing import Final
 from confluent_kafka.admin import ClusterMetadata
 
 from coinstream.errors import BrokerError, CoinstreamError
+from coinstream.monitoring.broker_admin import Overview, read_overview
 from coinstream.monitoring.cluster import ClusterReader
-from coinstream.monitoring.group_evaluation import GroupStatus, evaluate_group
-from coinstream.monitoring.group_lag import GroupLag
+from coinstream.monitoring.group_lag import GroupLag, GroupStatus, Status, evaluate_group, worst_status
 from coinstream.monitoring.lag import LagMonitor
-from coinstream.monitoring.redpanda_admin import Overview, read_overview
-from coinstream.monitoring.status import Status, worst_status
 from coinstream.settings import BrokerSettings, LagSettings
 
 ACKNOWLEDGED_WITHIN_MS: Final = 100.0

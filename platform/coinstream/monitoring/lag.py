@@ -20,17 +20,15 @@ from confluent_kafka.admin import ClusterMetadata
 
 from coinstream.monitoring.cluster import (
     ClusterReader,
+    CommittedReader,
     GroupNotFoundError,
     GroupState,
     Watermarks,
 )
-from coinstream.monitoring.committed import CommittedReader
-from coinstream.monitoring.evaluation import EvaluationRules
+from coinstream.monitoring.evaluation import Evaluation, EvaluationRules, GroupWindows, Observation
 from coinstream.monitoring.group_lag import GroupLag, PartitionLag, TimeLagSource, start_of
 from coinstream.monitoring.history import LagHistory
-from coinstream.monitoring.time_lag import OldestRecord, TimeLagReader
-from coinstream.monitoring.watermark_history import WatermarkHistory
-from coinstream.monitoring.windows import Evaluation, GroupWindows, Observation
+from coinstream.monitoring.time_lag import OldestRecord, TimeLagReader, WatermarkHistory
 from coinstream.records import PartitionKey
 from coinstream.settings import BrokerSettings, LagSettings
 from coinstream.suggestions import did_you_mean

@@ -1,22 +1,76 @@
-"""Report on a topic: lag of its readers, growth, and the state of its partitions."""
+"""Report on topics: size and growth, lag of their readers, and the state of their partitions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from confluent_kafka.admin import ClusterMetadata
 
-from coinstream.monitoring.group_evaluation import (
+from coinstream.monitoring.cluster import ClusterReader, Watermarks
+from coinstream.monitoring.group_lag import (
     GroupEvaluation,
+    GroupLag,
     GroupStatus,
+    Status,
     evaluate_group,
     worst_evaluation,
 )
-from coinstream.monitoring.group_lag import GroupLag
-from coinstream.monitoring.status import Status
-from coinstream.monitoring.topic_stats import TopicStats
-from coinstream.settings import LagSettings
+from coinstream.monitoring.history import lag_history
+from coinstream.monitoring.lag import LagMonitor
+from coinstream.monitoring.time_lag import WatermarkHistory
+from coinstream.settings import BrokerSettings, LagSettings
+from coinstream.topics.apply import Provisioner
+
+
+@dataclass(frozen=True)
+class TopicStats:
+    """One topic at one time. `rate`: records appended a second since the last look; None at the first."""
+
+    topic: str
+    partitions: int
+    records: int
+    """Offsets from the log start to its end, markers of transactions included."""
+    rate: float | None
+
+
+class TopicStatsReader:
+    """Looks at all topics (but the broker's own), and remembers their growth. Not thread-safe."""
+
+    def __init__(self, cluster: ClusterReader) -> None:
+        self._cluster = cluster
+        self._growth = WatermarkHistory(kept=2)
+
+    def look(self) -> list[TopicStats]:
+        """Every topic, by name.
+
+        Raises:
+            BrokerError, AuthenticationError: the cluster cannot be asked.
+        """
+        topics = {
+            name: list(topic.partitions)
+            for name, topic in self._cluster.metadata().topics.items()
+            if not name.startswith("__")
+        }
+        marks = self._cluster.watermarks(
+            (name, number) for name, numbers in topics.items() for number in numbers
+        )
+        self._growth.observe(time.time(), marks)
+        return [
+            TopicStats(name, len(numbers), _records(name, numbers, marks), self._rate(name, numbers))
+            for name, numbers in sorted(topics.items())
+        ]
+
+    def _rate(self, topic: str, numbers: list[int]) -> float | None:
+        rates = [self._growth.rate((topic, number)) for number in numbers]
+        known = [rate for rate in rates if rate is not None]
+        return sum(known) if known else None
+
+
+def _records(topic: str, numbers: list[int], marks: dict[tuple[str, int], Watermarks]) -> int:
+    found = (marks.get((topic, number)) for number in numbers)
+    return sum(mark.high - mark.low for mark in found if mark is not None)
 
 
 @dataclass(frozen=True)
@@ -114,3 +168,89 @@ def _reader(lag: GroupLag, evaluation: GroupEvaluation, topic: str) -> ReaderLag
         max(known, default=None),
         evaluation,
     )
+
+
+@dataclass(frozen=True)
+class PartitionDescription:
+    """One partition. `leader` is None when it has none; offsets are 0 then."""
+
+    partition: int
+    leader: int | None
+    replicas: tuple[int, ...]
+    in_sync: tuple[int, ...]
+    low: int
+    high: int
+
+    @property
+    def messages(self) -> int:
+        """Offsets from the log start to its end, transaction markers included."""
+        return self.high - self.low
+
+
+@dataclass(frozen=True)
+class GroupOnTopic:
+    """Lag of a group on this topic."""
+
+    group: str
+    messages: int
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class TopicDescription:
+    """A topic. `newest_s`: age of its newest record; None when it is empty or the broker does not tell."""
+
+    name: str
+    messages: int
+    newest_s: float | None
+    partitions: tuple[PartitionDescription, ...]
+    settings: Mapping[str, str]
+    overridden: tuple[str, ...]
+    groups: tuple[GroupOnTopic, ...]
+
+
+def describe(brokers: BrokerSettings, name: str) -> TopicDescription:
+    """Describe a topic.
+
+    Raises:
+        TopicError: it does not exist. Names topics that are spelled much the same.
+        AuthenticationError: this user may not see it.
+        BrokerError: the cluster cannot be asked.
+    """
+    provisioner = Provisioner(brokers)
+    provisioner.require([name])
+    (actual,) = [topic for topic in provisioner.actual() if topic.name == name]
+    monitor = LagMonitor(brokers, history=lag_history())
+    parts = monitor.cluster.metadata().topics[name].partitions
+    marks = monitor.cluster.watermarks((name, number) for number in parts)
+    newest = monitor.cluster.newest((name, number) for number in parts).get(name)
+    described = tuple(
+        PartitionDescription(
+            number,
+            part.leader if part.leader >= 0 else None,
+            tuple(part.replicas),
+            tuple(part.isrs),
+            *((marks[name, number].low, marks[name, number].high) if (name, number) in marks else (0, 0)),
+        )
+        for number, part in sorted(parts.items())
+    )
+    return TopicDescription(
+        name,
+        sum(part.messages for part in described),
+        None if newest is None else max(time.time() - newest, 0.0),
+        described,
+        dict(actual.config),
+        tuple(sorted(actual.overridden)),
+        _groups(monitor, name),
+    )
+
+
+def _groups(monitor: LagMonitor, topic: str) -> tuple[GroupOnTopic, ...]:
+    found = []
+    for lag in monitor.measure_all():
+        parts = lag.of_topic(topic)
+        if any(part.committed is not None or part.owned for part in parts):
+            ages = [part.seconds for part in parts if part.seconds is not None]
+            messages = sum(part.messages for part in parts)
+            found.append(GroupOnTopic(lag.group, messages, max(ages, default=None)))
+    return tuple(sorted(found, key=lambda one: -one.messages))
