@@ -15,9 +15,9 @@ from coinstream.lake import statistics
 from coinstream.lake.backfill import backfill
 from coinstream.lake.charts import as_markdown, line_chart
 from coinstream.lake.compaction import compact, table_names
-from coinstream.lake.engines import open_engine
 from coinstream.lake.first_hour import first_hour
 from coinstream.lake.landing import TableReport, land
+from coinstream.lake.open_engine import open_engine
 from coinstream.lake.schemas import QUARANTINE_SCHEMA, VIOLATION_TABLES, TableSpec
 from coinstream.lake.store import known_specs
 from coinstream.lake.summary import summary
@@ -78,8 +78,8 @@ def _table(spec: TableSpec) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, config: LandingConfig, admin: AdminResource, lake: LakeResource
     ) -> dg.MaterializeResult[None]:
         opened, brokers = lake.open(), admin.settings()
-        engine = open_engine(opened.settings, brokers, spec, ExpectationValidator)
-        report = land(opened, brokers, spec, engine=engine, run_id=context.run.run_id)
+        with open_engine(opened.settings, brokers, ExpectationValidator) as engine:
+            report = land(opened, brokers, spec, engine=engine, run_id=context.run.run_id)
         again = None
         if (window := _hours_again(context, config)) is not None:
             again = backfill(

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ import psutil
 import pytest
 
 from coinstream.expectations.validator import ExpectationValidator
-from coinstream.lake.engines import open_engine
 from coinstream.lake.landed_offsets import read_landed_offsets
 from coinstream.lake.landing import TableReport, land
+from coinstream.lake.open_engine import open_engine
 from coinstream.lake.schemas import spec_named
 from coinstream.lake.store import Lake
 from coinstream.settings import BrokerSettings
@@ -27,7 +26,7 @@ from tests.conftest import TopicFactory
 from tests.lake.conftest import lake_at
 from tests.lake.support import level1, places, send
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("ray"), pytest.mark.timeout(600)]
 
 SPEC = spec_named("level1")
 COUNT = 30_000
@@ -36,36 +35,19 @@ DRIVER = """
 import sys
 from pathlib import Path
 from coinstream.expectations.validator import ExpectationValidator
-from coinstream.lake.engines import open_engine
 from coinstream.lake.landing import land
+from coinstream.lake.open_engine import open_engine
 from coinstream.lake.schemas import spec_named
 from coinstream.settings import BrokerSettings
 from tests.lake.conftest import lake_at
 bootstrap, topic, home = sys.argv[1:]
 lake, brokers = lake_at(Path(home), engine="ray", slice_rows=2_000), BrokerSettings(brokers=bootstrap)
-engine = open_engine(lake.settings, brokers, spec_named("level1"), ExpectationValidator)
-print("ready", flush=True)
-land(lake, brokers, spec_named("level1"), topic=topic, engine=engine,
-     on_progress=lambda _: print("landed", flush=True))
+with open_engine(lake.settings, brokers, ExpectationValidator) as engine:
+    print("ready", flush=True)
+    land(lake, brokers, spec_named("level1"), topic=topic, engine=engine,
+         on_progress=lambda _: print("landed", flush=True))
 print("done", flush=True)
 """
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """Two nodes with a worker each; this process is connected to them."""
-    # Nodes start slowly on a machine that runs other tests.
-    ray_settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "180"}
-    os.environ.update(ray_settings, PYTHONPATH=":".join(sys.path))
-    import ray
-    from ray.cluster_utils import Cluster
-
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    nodes.add_node(num_cpus=1)
-    ray.init(address=nodes.address, log_to_driver=False)
-    yield nodes
-    ray.shutdown()
-    nodes.shutdown()
 
 
 def fill(brokers: BrokerSettings, name: str) -> None:
@@ -76,8 +58,8 @@ def fill(brokers: BrokerSettings, name: str) -> None:
 
 
 def land_on_ray(lake: Lake, brokers: BrokerSettings, name: str, **options: Any) -> TableReport:
-    engine = open_engine(lake.settings, brokers, SPEC, ExpectationValidator)
-    return land(lake, brokers, SPEC, topic=name, engine=engine, **options)
+    with open_engine(lake.settings, brokers, ExpectationValidator) as engine:
+        return land(lake, brokers, SPEC, topic=name, engine=engine, **options)
 
 
 def is_exact(lake: Lake) -> None:
@@ -87,7 +69,7 @@ def is_exact(lake: Lake) -> None:
     assert not set(landed) & set(refused)
 
 
-@pytest.mark.usefixtures("cluster")
+@pytest.mark.usefixtures("ray_cluster")
 def test_ray_lands_what_one_process_lands(
     broker_settings: BrokerSettings, topic: TopicFactory, tmp_path: Path
 ) -> None:
@@ -109,7 +91,7 @@ def test_ray_lands_what_one_process_lands(
     is_exact(spread)
 
 
-@pytest.mark.usefixtures("cluster")
+@pytest.mark.usefixtures("ray_cluster")
 def test_killed_workers_lose_and_double_nothing(
     broker_settings: BrokerSettings, topic: TopicFactory, tmp_path: Path
 ) -> None:
@@ -146,7 +128,7 @@ def test_killed_workers_lose_and_double_nothing(
 
 
 def test_a_killed_driver_is_completed_by_one_process(
-    cluster: Any, broker_settings: BrokerSettings, topic: TopicFactory, tmp_path: Path
+    ray_cluster: Any, broker_settings: BrokerSettings, topic: TopicFactory, tmp_path: Path
 ) -> None:
     name = topic("level1", partitions=4)
     fill(broker_settings, name)
@@ -154,7 +136,7 @@ def test_a_killed_driver_is_completed_by_one_process(
         [sys.executable, "-c", DRIVER, broker_settings.brokers, name, str(tmp_path)],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": ":".join(sys.path), "RAY_ADDRESS": cluster.address},
+        env={**os.environ, "PYTHONPATH": ":".join(sys.path), "RAY_ADDRESS": ray_cluster.address},
     )
     assert driver.stdout is not None
     assert driver.stdout.readline() == "ready\n"
@@ -166,7 +148,7 @@ def test_a_killed_driver_is_completed_by_one_process(
     is_exact(lake)
 
 
-@pytest.mark.usefixtures("cluster")
+@pytest.mark.usefixtures("ray_cluster")
 def test_ray_and_one_process_may_race(
     broker_settings: BrokerSettings, topic: TopicFactory, tmp_path: Path
 ) -> None:

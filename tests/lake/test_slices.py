@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -16,10 +16,12 @@ from pydantic import SecretStr
 from coinstream.errors import LakeError
 from coinstream.expectations.validator import ExpectationValidator
 from coinstream.lake.commit import OLDEST_FILES, commit_prepared
-from coinstream.lake.engines import Work, open_engine
+from coinstream.lake.engines import EmbeddedEngine, Work
 from coinstream.lake.landed_offsets import read_landed_offsets
 from coinstream.lake.landing import land
-from coinstream.lake.ray_engine import WorkerJob, prepare_slice, require_shared_storage
+from coinstream.lake.open_engine import open_engine
+from coinstream.lake.ray_cluster import require_shared_storage
+from coinstream.lake.ray_engine import WorkerJob, prepare_slice
 from coinstream.lake.schemas import spec_named
 from coinstream.lake.slices import PreparedFiles, TableTarget, make_slices
 from coinstream.lake.store import Lake
@@ -32,22 +34,24 @@ from tests.lake.support import level1, places, rows, send
 SPEC = spec_named("level1")
 
 
-class Workers:
+class Workers(EmbeddedEngine):
     """Prepares slices as workers do, from pickled work, one after the other in this process."""
 
     def __init__(
         self, brokers: BrokerSettings, settings: LakeSettings, rows: int, *, twice: bool = False
     ) -> None:
+        super().__init__(ExpectationValidator)
         self._job = WorkerJob(brokers.brokers, settings.without_secrets(), ExpectationValidator)
         self._rows = rows
         self._twice = twice
 
-    def prepare(self, work: Work) -> Iterator[Sequence[PreparedFiles]]:
+    def prepare(self, work: Work) -> Generator[Sequence[PreparedFiles]]:
         for chain in make_slices(work.spec.name, work.plan, work.landed, self._rows):
-            before = None
+            before: PreparedFiles | None = None
             for piece in chain:
+                follows, memory = (piece.after(before), before.memory) if before else (piece, None)
                 for _ in range(1 + self._twice):
-                    sent = pickle.dumps(((self._job, TableTarget.of(work.table)), piece, before))
+                    sent = pickle.dumps(((self._job, TableTarget.of(work.table)), follows, memory))
                     ready = pickle.loads(pickle.dumps(prepare_slice(*pickle.loads(sent))))
                 before = ready
                 yield [ready]
@@ -168,8 +172,12 @@ def test_ray_that_is_not_installed_is_one_clear_error(
     broker_settings: BrokerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(LakeError, match=r"pip install 'coinstream\[ray\]'"):
-        open_engine(LakeSettings(engine="ray"), broker_settings, SPEC, ExpectationValidator)
+    settings = LakeSettings(engine="ray")
+    with (
+        pytest.raises(LakeError, match=r"pip install 'coinstream\[ray\]'"),
+        open_engine(settings, broker_settings, ExpectationValidator),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(

@@ -64,25 +64,25 @@ def land(
     from coinstream.expectations.validator import ExpectationValidator
     from coinstream.lake.backfill import backfill
     from coinstream.lake.commit import reset_landed_offsets
-    from coinstream.lake.engines import open_engine
     from coinstream.lake.landing import land as land_table
+    from coinstream.lake.open_engine import open_engine
     from coinstream.lake.store import Lake
 
-    lake, docs, reports = Lake(LakeSettings(engine=engine.value) if engine else None), DataDocs(), []
     since = _hour(hour) if hour else None
+    chosen = Engines.EMBEDDED if since else engine  # an hour is looked through in this process
+    lake, docs, reports = Lake(LakeSettings(engine=chosen.value) if chosen else None), DataDocs(), []
     for topic in from_start or ():
         known = [reset_landed_offsets(lake, spec, topic) for spec in _specs(types)]
         if not any(known):
             raise typer.BadParameter(f"no table has landed a topic {topic!r}", param_hint="--from-start")
-    with broker() as settings:
+    with broker() as settings, open_engine(lake.settings, settings, ExpectationValidator) as opened:
         for spec in _specs(types):
             if since is not None:
                 validator = ExpectationValidator(spec, lake.settings)
                 report = backfill(lake, settings, spec, since, since + timedelta(hours=1), validator)
             else:
-                chosen = open_engine(lake.settings, settings, spec, ExpectationValidator)
                 with progress(f"land {spec.name}", quiet=json) as tell:
-                    report = land_table(lake, settings, spec, engine=chosen, on_progress=partial(_told, tell))
+                    report = land_table(lake, settings, spec, engine=opened, on_progress=partial(_told, tell))
             reports.append(report)
             if report.messages:
                 docs.publish(spec.name, report.checks, report.run, datetime.now(UTC))

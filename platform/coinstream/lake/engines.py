@@ -1,10 +1,12 @@
-"""Run the preparation of slices: in this process, or on an engine with workers."""
+"""Run the preparation of slices and the work on partitions: in this process, or on workers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+import os
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from coinstream.lake.landed_offsets import LandedOffsets
 from coinstream.lake.prepare import prepare
@@ -13,23 +15,28 @@ from coinstream.lake.schemas import TableSpec
 from coinstream.lake.slices import PreparedFiles, make_slices
 from coinstream.lake.topic_reader import TopicReader
 from coinstream.lake.validation import BatchValidator, ValidatorFactory
-from coinstream.settings import BrokerSettings, LakeSettings
+from coinstream.settings import LakeSettings
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
 
+S = TypeVar("S")
+T = TypeVar("T")
+R = TypeVar("R")
+
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be prepared.
+    """The part of a landing that an engine prepares.
 
     Attributes:
         spec: the message type.
         table: the table as it is now.
-        plan: what to read.
-        landed: how far the table is.
+        plan: the offsets to read.
+        landed: the offsets that the table has reached.
         reader: reads the topics in this process.
         settings: of the lake.
+        stop: set when the landing is to end; the engine then prepares no further slice.
     """
 
     spec: TableSpec
@@ -38,48 +45,68 @@ class Work:
     landed: LandedOffsets
     reader: TopicReader
     settings: LakeSettings
+    stop: threading.Event = field(default_factory=threading.Event)
 
 
 class Engine(Protocol):
-    """Prepares slices. What it yields at a time becomes one commit."""
+    """Prepare slices, and map functions over partitions."""
 
-    def prepare(self, work: Work) -> Iterator[Sequence[PreparedFiles]]:
-        """Prepare a plan, and yield prepared files in the order of each partition."""
+    def prepare(self, work: Work) -> Generator[Sequence[PreparedFiles]]:
+        """Prepare a plan, and yield prepared files in the order of each partition.
+
+        Each item that it yields becomes one commit. Close the iterator to stop tasks that still run.
+        """
 
     def discard(self, stale: Sequence[PreparedFiles]) -> bool:
-        """Note that prepared files were stale; return whether to plan again at once."""
+        """Note that prepared files were stale.
 
+        Returns:
+            Whether to plan again at once.
+        """
 
-def open_engine(
-    settings: LakeSettings, brokers: BrokerSettings, spec: TableSpec, make_validator: ValidatorFactory
-) -> Engine:
-    """Open the engine that the settings name.
+    def map(self, task: Callable[[S, T], R], shared: S, items: Sequence[T]) -> Iterator[R]:
+        """Yield `task(shared, item)` of each item, in the order of the items.
 
-    Raises:
-        LakeError: it is not installed, or cannot be used with this catalog and warehouse.
-    """
-    if settings.engine == "ray":
-        # Imported here: Ray is an extra, and takes seconds.
-        from coinstream.lake.ray_engine import RayEngine
-
-        return RayEngine(brokers, settings, make_validator)
-    return EmbeddedEngine(make_validator(spec, settings))
+        The task is a function of a module. On workers, it may run more than once for an item.
+        """
 
 
 class EmbeddedEngine:
-    """Prepares in this process: the whole plan is one slice, and each batch of it one commit."""
+    """Prepare in this process: the whole plan is one slice, and each batch of it one commit."""
 
-    def __init__(self, validator: BatchValidator) -> None:
-        self._validator = validator
+    def __init__(self, make_validator: ValidatorFactory) -> None:
+        self._make_validator = make_validator
+        self._validators: dict[str, BatchValidator] = {}
+        self._validator: BatchValidator | None = None
 
-    def prepare(self, work: Work) -> Iterator[Sequence[PreparedFiles]]:
+    def prepare(self, work: Work) -> Generator[Sequence[PreparedFiles]]:
         """Prepare batch by batch. The next batch is read and decoded while one is written."""
-        for chain in make_slices(work.spec.name, work.plan, work.landed):
+        name = work.spec.name
+        if name not in self._validators:
+            self._validators[name] = self._make_validator(work.spec, work.settings)
+        self._validator = self._validators[name]
+        for chain in make_slices(name, work.plan, work.landed):
             for piece in chain:
                 for ready in prepare(piece, work.table, work.reader, self._validator, work.settings):
                     yield [ready]
+                    if work.stop.is_set():
+                        return
 
     def discard(self, stale: Sequence[PreparedFiles]) -> bool:
-        """Let the validator forget the rows of stale files, and plan again: what follows is stale too."""
-        self._validator.memory = stale[0].memory_before
+        """Let the validator forget the rows of stale files.
+
+        Returns:
+            True: what follows is stale too.
+        """
+        if self._validator is not None:
+            self._validator.memory = stale[0].memory_before
         return True
+
+    def map(self, task: Callable[[S, T], R], shared: S, items: Sequence[T]) -> Iterator[R]:
+        """Yield the results, each computed when it is asked for."""
+        return (task(shared, item) for item in items)
+
+
+def worker_name() -> str:
+    """Return the name of this process among the workers of an engine."""
+    return f"{os.uname().nodename}:{os.getpid()}"

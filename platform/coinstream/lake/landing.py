@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from coinstream.lake.check_result import CheckResult, merge_checks
 from coinstream.lake.commit import CommitResult, commit_prepared
 from coinstream.lake.data_files import drop_files
-from coinstream.lake.engines import EmbeddedEngine, Engine, Work
+from coinstream.lake.engines import EmbeddedEngine, Engine, Work, worker_name
 from coinstream.lake.landed_offsets import read_landed_offsets
 from coinstream.lake.read_plan import ReadPlan, plan_up_to
 from coinstream.lake.schemas import TableSpec
@@ -37,6 +39,8 @@ class TableReport:
         duplicates: messages that another run had landed meanwhile.
         slices: pieces of work that were prepared and committed.
         retries: pieces that another writer made stale; they were planned again.
+        restarts: pieces that were prepared again because their worker or node died.
+        workers: the processes that prepared pieces; on one machine without an engine this process.
         extra: rows that hold fields unknown to their type.
         lost: messages that retention removed from the topic before any run came.
         recreated: topics that were deleted and made anew since they were landed.
@@ -56,6 +60,8 @@ class TableReport:
     commits: int = 0
     slices: int = 0
     retries: int = 0
+    restarts: int = 0
+    workers: tuple[str, ...] = ()
     seconds: float = 0.0
     planned: int = 0
     lost: dict[str, int] = field(default_factory=dict)
@@ -75,6 +81,8 @@ class TableReport:
         self.extra += sum(one.extra for one in taken)
         self.slices += len(taken)
         self.retries += len(done.stale)
+        self.restarts += sum(one.retries for one in ready)
+        self.workers = tuple(sorted({*self.workers, *(one.worker or worker_name() for one in ready)}))
         self.commits += bool(taken)
         self.checks = merge_checks([*self.checks, *(check for one in taken for check in one.checks)])
 
@@ -94,6 +102,7 @@ def land(
     on_progress: Callable[[TableReport], None] | None = None,
     topic: str | None = None,
     engine: Engine | None = None,
+    stop: threading.Event | None = None,
 ) -> TableReport:
     """Land what the topics of a table hold now and the table does not.
 
@@ -104,6 +113,7 @@ def land(
         validator: decides which rows may land; without one every row that the table can hold does.
         topic: the topic to land with its exchange topics, where it is not the type's own.
         engine: prepares the slices; without one this process does, one after the other.
+        stop: ends the landing after the commit that is under way. The next landing goes on there.
 
     Raises:
         BrokerError, AuthenticationError: the cluster does not answer, or refuses.
@@ -111,7 +121,8 @@ def land(
     """
     started = time.monotonic()
     report = TableReport(spec.name, run_id or uuid.uuid4().hex)
-    chosen = engine or EmbeddedEngine(validator or NoValidation())
+    chosen = engine or EmbeddedEngine(lambda *_: validator or NoValidation())
+    stopped = stop or threading.Event()
     lake.quarantine(), lake.flagged()  # so that they can be queried, also while they are empty
     with TopicReader(brokers, lake.settings) as reader:
         selection = reader.select_topics(topic or spec.kind.topic)
@@ -120,7 +131,7 @@ def land(
         report.lost, report.recreated = dict(plan.lost), plan.recreated
         report.planned = plan.offsets
         _warn(report)
-        for committed in _commits(lake, spec, reader, plan, chosen, report):
+        for committed in _commits(lake, spec, reader, plan, chosen, report, stopped):
             reader.report(committed.offsets)
             report.seconds = time.monotonic() - started
             if on_progress is not None:
@@ -130,24 +141,32 @@ def land(
 
 
 def _commits(
-    lake: Lake, spec: TableSpec, reader: TopicReader, plan: ReadPlan, engine: Engine, report: TableReport
+    lake: Lake,
+    spec: TableSpec,
+    reader: TopicReader,
+    plan: ReadPlan,
+    engine: Engine,
+    report: TableReport,
+    stop: threading.Event,
 ) -> Iterator[CommitResult]:
     """Prepare and commit the plan; plan again what other writers made stale, up to where the plan ends."""
     stops = {partition: stop for partition, (_, stop) in plan.spans.items()}
-    while plan.offsets:
+    while plan.offsets and not stop.is_set():
         table = lake.table(spec)
         landed = read_landed_offsets(table)
         plan = plan_up_to(plan, landed, stops)
         stale = False
-        for ready in engine.prepare(Work(spec, table, plan, landed, reader, lake.settings)):
-            done = commit_prepared(lake, spec, ready, report.run)
-            report.add(ready, done)
-            yield done
-            if done.stale:
-                stale = True
-                drop_files(table, done.stale)
-                if engine.discard(done.stale):
-                    break
+        work = Work(spec, table, plan, landed, reader, lake.settings, stop)
+        with closing(engine.prepare(work)) as prepared:
+            for ready in prepared:
+                done = commit_prepared(lake, spec, ready, report.run)
+                report.add(ready, done)
+                yield done
+                if done.stale:
+                    stale = True
+                    drop_files(table, done.stale)
+                    if engine.discard(done.stale):
+                        break
         if not stale:
             return
 

@@ -65,13 +65,11 @@ class Slice:
     plan: ReadPlan
     expects: Mapping[TopicPartition, int]
 
-    def after(self, before: PreparedFiles | None) -> Slice:
+    def after(self, before: PreparedFiles) -> Slice:
         """Return the slice beginning where the one before it came to.
 
         That may be before or beyond the planned cut: control records and open transactions occupy offsets.
         """
-        if before is None:
-            return self
         at = {
             (topic, partition): before.reached.topics[topic].next[partition]
             for topic, partition in self.plan.spans
@@ -95,6 +93,8 @@ class PreparedFiles:
         prepared_at: when.
         memory: what the validator remembers after these rows.
         memory_before: what it remembered before them.
+        worker: the process that prepared them; empty for the process that commits them.
+        retries: how often a worker died that prepared them.
     """
 
     number: int
@@ -111,6 +111,8 @@ class PreparedFiles:
     prepared_at: datetime
     memory: Any = None
     memory_before: Any = None
+    worker: str = ""
+    retries: int = 0
 
 
 def join_prepared(parts: Sequence[PreparedFiles]) -> PreparedFiles:
