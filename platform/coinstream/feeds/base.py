@@ -1,13 +1,16 @@
-"""Define the interface of a feed."""
+"""Define the interface of a feed, and read what its messages have in common."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
+from typing import Final, Protocol
 
 from coinstream.feeds.feed_stats import FeedStats
 from coinstream.messages import Message
+
+_SYMBOL: Final = attrgetter("symbol")
 
 
 class Feed(Protocol):
@@ -33,3 +36,10 @@ class Feed(Protocol):
             FeedError: the source cannot be read; the message names the feed.
         """
         ...
+
+
+def symbols_of(messages: Sequence[Message]) -> Iterable[str]:
+    """Return the symbol of each message, empty text for a type without symbols."""
+    if all(hasattr(kind, "symbol") for kind in set(map(type, messages))):
+        return map(_SYMBOL, messages)
+    return (getattr(message, "symbol", "") for message in messages)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -165,9 +165,9 @@ class _Run:
     def _publish(self, batch: Sequence[Message]) -> None:
         self._client.publish(batch)
         counts = self._progress.by_type
-        for message in batch:
-            kind = type(message).__name__.lower()
-            counts[kind] = counts.get(kind, 0) + 1
+        for kind, count in Counter(map(type, batch)).items():
+            name = kind.__name__.lower()
+            counts[name] = counts.get(name, 0) + count
         self._progress.messages += len(batch)
         self.status.add(batch)
         if self._lease is not None:

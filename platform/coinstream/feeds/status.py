@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from coinstream.feeds.base import symbols_of
 from coinstream.feeds.feed_stats import Anomaly, FeedStats
 from coinstream.messages import Message
 from coinstream.monitoring.metrics import METRICS
@@ -71,7 +72,7 @@ class StatusWriter:
 
     def add(self, messages: Sequence[Message]) -> None:
         """Count messages, and write the status when it is due."""
-        self._counts.update([getattr(message, "symbol", "") for message in messages])
+        self._counts.update(symbols_of(messages))
         self.tick()
 
     def tick(self, *, ended: bool = False) -> None:

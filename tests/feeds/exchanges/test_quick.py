@@ -19,12 +19,23 @@ MS = 1_723_161_254_000
 Values = tuple[str, Any, Any, int]
 
 
+def time_ms(number: int) -> int:
+    """Return a time that rises over several seconds; the last number has none."""
+    return 0 if number == 9 else MS + 437 * number
+
+
+def binance(values: Values) -> Any:
+    name, bid, ask, number = values
+    return {"u": number, "s": name.replace("_", ""), "b": bid, "B": "1", "a": ask, "A": "2"}
+
+
 def kraken(values: Values) -> Any:
     name, bid, ask, number = values
     entry = {"symbol": name.replace("_", "/"), "bid": bid, "bid_qty": 1, "ask": ask, "ask_qty": 2}
     more: dict[str, Any] = {"last": bid, "volume": 5, "change_pct": -1} if number % 2 else {}
     if number % 3 == 0:
-        more["timestamp"] = "2024-08-08T23:54:1%d.000Z" % (number % 7)  # noqa: UP031
+        zone = "" if number == 6 else "Z"
+        more["timestamp"] = "2024-08-08T23:54:1%d.000%s" % (number % 7, zone)  # noqa: UP031
     return {"channel": "ticker", "type": "update", "data": [entry | more] * (1 + (number == 5))}
 
 
@@ -33,7 +44,7 @@ def okx(values: Values) -> Any:
     row = {
         "asks": [[ask, "2", "0", "1"]],
         "bids": [[bid, "1", "0", "1"]],
-        "ts": str(MS + number),
+        "ts": str(time_ms(number)),
         "seqId": number,
     }
     argument = {"channel": "bbo-tbt", "instId": name.replace("_", "-")}
@@ -42,11 +53,16 @@ def okx(values: Values) -> Any:
 
 def gate(values: Values) -> Any:
     name, bid, ask, number = values
-    result = {"t": MS + number, "u": number, "s": name, "b": bid, "B": "1", "a": ask, "A": "2"}
+    result = {"t": time_ms(number), "u": number, "s": name, "b": bid, "B": "1", "a": ask, "A": "2"}
     return {"time": MS // 1000, "channel": "spot.book_ticker", "event": "update", "result": result}
 
 
-FRAMES: dict[str, Callable[[Values], Any]] = {"kraken": kraken, "okx": okx, "gate": gate}
+FRAMES: dict[str, Callable[[Values], Any]] = {
+    "binance": binance,
+    "kraken": kraken,
+    "okx": okx,
+    "gate": gate,
+}
 quotes: st.SearchStrategy[Values] = st.tuples(
     st.sampled_from(["BTC_USDT", "ETH_USDT", "NOSUCH", "", "BTC_USDT_SWAP"]),
     st.sampled_from(["1", "1.5", "2", "0", "", "x", "-1", "1e400", 1, 2.5, None, True, []]),

@@ -51,6 +51,7 @@ class MarketState:
     ) -> None:
         self.exchange = exchange
         self._types = types
+        self._wants_quotes = types is None or "level1" in types
         self._depth, self._interval = book_depth, book_interval
         self._books: dict[tuple[str, str], OrderBook] = {}
         self._book_sent: dict[tuple[str, str], datetime] = {}
@@ -88,7 +89,7 @@ class MarketState:
             channel: tells streams of one symbol apart: a quote of another channel that is older than the
                 last one is refused.
         """
-        if not self.wants("level1"):
+        if not self._wants_quotes:
             return Reason.NOT_WANTED
         if not (bid and ask):
             return Reason.ONE_SIDED
@@ -105,9 +106,12 @@ class MarketState:
                 return Reason.TOP_UNCHANGED
             if channel != last[2] and at < last[1]:
                 return Reason.OUT_OF_DATE
-        mark = at if at <= received + CLOCK_TOLERANCE else (last[1] if last else received)
+        mark = at
+        # The sum of two times is asked for only where it can matter: it costs as much as the lookup.
+        if at > received and at > received + CLOCK_TOLERANCE:
+            mark = last[1] if last else received
         self._quotes[symbol] = (top, mark, channel)
-        return Level1(self.exchange, symbol, *top, at, received)
+        return Level1(self.exchange, symbol, bid, ask, bid_size, ask_size, at, received)
 
     def ticker(
         self,

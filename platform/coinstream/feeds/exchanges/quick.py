@@ -1,10 +1,14 @@
-"""Parse the frames of one socket read, the most frequent kind of frame without the general path."""
+"""Parse the frames of one socket read: the most frequent kind of frame without the general path.
+
+Most frames of a feed hold one plain quote. A venue's parser reads such a frame in `QuickParser.quick` with
+one typed decoder. Every other frame takes `ExchangeParser.parse`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import ClassVar
+from datetime import UTC, datetime, timedelta
+from typing import ClassVar, Final
 
 import msgspec
 
@@ -13,8 +17,45 @@ from coinstream.feeds.feed_stats import FeedStats, Reason
 from coinstream.feeds.parser import Batch, Frame, Gap, account_for, from_ns
 from coinstream.messages import Level1, Message
 
-_ODD = (msgspec.DecodeError, UnicodeDecodeError, UnknownSymbolError, ValueError, OverflowError, OSError)
+_ODD: Final = (
+    *(msgspec.DecodeError, UnicodeDecodeError, UnknownSymbolError, ValueError, LookupError),
+    *(OverflowError, OSError, TypeError),
+)
 """What sends a frame to the general path. Nothing may have changed the state before it is raised."""
+
+Quick = Level1 | Reason | tuple[Message | Reason, ...] | None
+"""What a frame gives; None where the general path must read it."""
+
+
+_SECOND_MS: Final = 1000
+_FRACTIONS: Final = tuple(timedelta(milliseconds=number) for number in range(_SECOND_MS))
+_PLAUSIBLE_MS: Final = range(10**11, 10**14)
+
+
+class QuickTimes:
+    """Convert milliseconds since 1970 to times at a sixth of the cost of `datetime.fromtimestamp`.
+
+    Times of neighbouring frames fall into one second, whose start is kept.
+    """
+
+    def __init__(self) -> None:
+        self._second_ms = _PLAUSIBLE_MS.start
+        self._second = datetime.fromtimestamp(self._second_ms // _SECOND_MS, UTC)
+
+    def __call__(self, milliseconds: int) -> datetime:
+        """Return the time.
+
+        Raises:
+            ValueError: the number is not a plausible count of milliseconds.
+        """
+        passed = milliseconds - self._second_ms
+        if not 0 <= passed < _SECOND_MS:
+            if milliseconds not in _PLAUSIBLE_MS:
+                raise ValueError(f"{milliseconds} is not a time in milliseconds")
+            passed = milliseconds % _SECOND_MS
+            self._second_ms = milliseconds - passed
+            self._second = datetime.fromtimestamp(self._second_ms // _SECOND_MS, UTC)
+        return self._second + _FRACTIONS[passed]
 
 
 class QuickParser(ExchangeParser):
@@ -26,8 +67,11 @@ class QuickParser(ExchangeParser):
 
     quick_start: ClassVar[bytes | tuple[bytes, ...]]
 
-    def quick(self, payload: bytes, received: datetime) -> Sequence[Message | Reason] | None:
-        """Return what a frame gives, the same as `parse` does; None leaves it to `parse`."""
+    def quick(self, payload: bytes, received: datetime) -> Quick:
+        """Return what a frame gives, the same as `parse` does; None leaves it to `parse`.
+
+        A quote must have its bid below its ask: crossed and locked quotes are flagged by the general path.
+        """
         raise NotImplementedError
 
     def parse_many(self, payloads: Sequence[bytes], received_ns: int, stats: FeedStats) -> Batch:
@@ -40,22 +84,12 @@ class QuickParser(ExchangeParser):
                     found = quick(payload, received)
                 except _ODD:
                     found = None
-                if found is not None and len(found) == 1 and type(found[0]) is Level1:
-                    messages.append(found[0])
+                if type(found) is Level1:
+                    messages.append(found)
                     plain += 1
-                    stats.frames += 1
                     continue
                 if found is not None:
-                    given = [item for item in found if not isinstance(item, Reason)]
-                    if not given or len(given) < len(found):
-                        reasons = [item for item in found if isinstance(item, Reason)]
-                        if given:
-                            stats.entries.update(reasons)
-                        else:
-                            stats.rejected[reasons[0]] += 1
-                    plain += bool(given)
-                    stats.frames += 1
-                    messages += given
+                    messages += _counted(found, stats)
                     continue
             frame = Frame(received_ns, payload)
             parsed = self.parse(frame)
@@ -63,5 +97,20 @@ class QuickParser(ExchangeParser):
             messages.extend(parsed.messages)
             if parsed.gap is not None:
                 gaps.append(parsed.gap)
+        stats.frames += plain
         stats.accepted += plain
         return Batch(messages, gaps)
+
+
+def _counted(found: Reason | Message | tuple[Message | Reason, ...], stats: FeedStats) -> Sequence[Message]:
+    """Count a frame as `account_for` does, and return its messages."""
+    items = found if isinstance(found, tuple) else (found,)
+    messages = [item for item in items if not isinstance(item, Reason)]
+    reasons = [item for item in items if isinstance(item, Reason)]
+    stats.frames += 1
+    if messages:
+        stats.accepted += 1
+        stats.entries.update(reasons)
+    else:
+        stats.rejected[reasons[0]] += 1
+    return messages

@@ -13,6 +13,7 @@ import httpx
 import msgspec
 
 from coinstream.errors import FeedError
+from coinstream.feeds.base import symbols_of
 from coinstream.feeds.exchanges.base import Connection, ExchangeAdapter
 from coinstream.feeds.exchanges.parsing import ExchangeParser
 from coinstream.feeds.feed_stats import Anomaly, FeedStats
@@ -175,9 +176,7 @@ class FeedConnection:
         if messages:
             self._data += len(messages)
             link.stats.trouble = None
-            now, seen = time.monotonic(), self._seen
-            for message in messages:
-                seen[message.symbol] = now  # type: ignore[union-attr]
+            self._seen.update(dict.fromkeys(symbols_of(messages), time.monotonic()))
             link.inbox.put(messages)
         for gap in gaps:
             self._recover_from(gap)

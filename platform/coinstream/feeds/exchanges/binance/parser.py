@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
 
 from coinstream.feeds.exchanges.binance import frames
-from coinstream.feeds.exchanges.parsing import ExchangeParser, collected, guarded, joined, percent
-from coinstream.feeds.feed_stats import FeedStats, Reason
+from coinstream.feeds.exchanges.parsing import collected, guarded, joined, percent
+from coinstream.feeds.exchanges.quick import Quick, QuickParser, QuickTimes
+from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instrument_lists import split_uniquely
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
 from coinstream.feeds.parser import (
     ACKNOWLEDGED,
     STATUS,
-    Batch,
     Frame,
     Gap,
     Parsed,
-    account_for,
     from_ms,
     from_ns,
     read,
@@ -39,11 +38,13 @@ _UNREAD: Final = frozenset(
 """Events that carry nothing for our message types."""
 
 
-class BinanceParser(ExchangeParser):
+class BinanceParser(QuickParser):
     """Frames of Binance to all message types.
 
     bookTicker tells every change of the top by itself, so changes of depth streams give books only.
     """
+
+    quick_start = (b'{"u":', b'{"e":"bookTicker"')
 
     def __init__(
         self,
@@ -55,6 +56,8 @@ class BinanceParser(ExchangeParser):
     ) -> None:
         super().__init__(exchange, InstrumentList() if instruments is None else instruments, types)
         self._settle = settle
+        self._quick_time = QuickTimes()
+        self._wants_quotes = self.state.wants("level1")
         self._updates: dict[str, int] = {}
         self._trades: dict[tuple[str, bool], int] = {}
         self._trades_before: dict[tuple[str, bool], int] = {}
@@ -91,43 +94,18 @@ class BinanceParser(ExchangeParser):
             return self._by_event(frames.head.decode(body), body, frame, head.stream)
         return self._by_event(head, payload, frame, "")
 
-    def parse_many(self, payloads: Sequence[bytes], received_ns: int, stats: FeedStats) -> Batch:
-        """See `ExchangeParser.parse_many`; plain book tickers take a shorter way with the same result."""
-        if not self.state.wants("level1"):
-            return super().parse_many(payloads, received_ns, stats)
-        updates, find, exchange = self._updates, self.instruments.get, self.exchange
-        received, messages, gaps, plain = from_ns(received_ns), list[Message](), list[Gap](), 0
-        decode = frames.book_ticker.decode
-        for payload in payloads:
-            if payload.startswith((b'{"u":', b'{"e":"bookTicker"')):
-                try:
-                    quote = decode(payload)
-                    instrument = find(quote.s)
-                    at = received if quote.T is None else from_ms(quote.T)
-                except (msgspec.DecodeError, UnicodeDecodeError, ValueError, OverflowError, OSError):
-                    instrument = None
-                if (
-                    instrument is not None
-                    and not instrument.inverse
-                    and quote.u > updates.get(instrument.symbol, -1)
-                    and quote.a > quote.b > 0.0
-                ):
-                    symbol = instrument.symbol
-                    updates[symbol] = quote.u
-                    messages.append(
-                        Level1(exchange, symbol, quote.b, quote.a, quote.B, quote.A, at, received)
-                    )
-                    plain += 1
-                    continue
-            frame = Frame(received_ns, payload)
-            parsed = self.parse(frame)
-            account_for(parsed, frame, exchange, stats)
-            messages.extend(parsed.messages)
-            if parsed.gap is not None:
-                gaps.append(parsed.gap)
-        stats.frames += plain
-        stats.accepted += plain
-        return Batch(messages, gaps)
+    def quick(self, payload: bytes, received: datetime) -> Quick:
+        """See `QuickParser.quick`."""
+        quote = frames.book_ticker.decode(payload)
+        instrument = self.instruments.get(quote.s)
+        if instrument is None or instrument.inverse or not (quote.a > quote.b > 0.0 and self._wants_quotes):
+            return None
+        symbol, size = instrument.symbol, instrument.contract_size
+        if quote.u <= self._updates.get(symbol, -1):
+            return None
+        at = received if quote.T is None else self._quick_time(quote.T)
+        self._updates[symbol] = quote.u
+        return Level1(self.exchange, symbol, quote.b, quote.a, quote.B * size, quote.A * size, at, received)
 
     def unlisted(self, name: str) -> Instrument | None:
         """Return an option or a dated future by its name, or a joined name with one possible split."""

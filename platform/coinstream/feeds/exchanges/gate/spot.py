@@ -12,7 +12,6 @@ Facts from "Gate API: Spot WebSocket v4" (https://www.gate.com/docs/developers/a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -30,7 +29,7 @@ from coinstream.feeds.exchanges.parsing import (
     parsed,
     signed,
 )
-from coinstream.feeds.exchanges.quick import QuickParser
+from coinstream.feeds.exchanges.quick import Quick, QuickParser, QuickTimes
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.parser import (
@@ -40,10 +39,8 @@ from coinstream.feeds.parser import (
     Frame,
     Number,
     Parsed,
-    from_ms,
     rejected,
 )
-from coinstream.messages import Message
 
 _ALIASES: Final = {"7d": "1w", "30d": "1M"}
 _UNREAD: Final = ("announcement.", "spot.cross", "futures.contract_stats", "options.contracts", "options.ul_")
@@ -67,7 +64,6 @@ class _BestFrame(msgspec.Struct, gc=False):
 
 
 _best: Final = msgspec.json.Decoder(_BestFrame, strict=False)
-_MILLISECONDS: Final = range(10**11, 10**14)
 
 
 class GateSpotParser(QuickParser):
@@ -75,30 +71,28 @@ class GateSpotParser(QuickParser):
 
     quick_start = b'{"time":'
 
-    def quick(self, payload: bytes, received: datetime) -> Sequence[Message | Reason] | None:
+    def quick(self, payload: bytes, received: datetime) -> Quick:
         """See `QuickParser.quick`."""
-        if b'"spot.book_ticker"' not in payload:
+        if b'"channel":"spot.book_ticker"' not in payload:
             return None
         frame = _best.decode(payload)
-        row, channel = frame.result, frame.channel
-        if channel != "spot.book_ticker" or frame.event != "update" or frame.error or not 0 < row.b < row.a:
+        row = frame.result
+        instrument, update = self.instruments.get(f"spot.{row.s}"), row.u
+        if instrument is None or not 0 < row.b < row.a or update <= 0:
             return None
-        if row.t not in _MILLISECONDS or row.u <= 0:
+        if frame.channel != "spot.book_ticker" or frame.event != "update" or frame.error:
             return None
-        instrument = self._quick_names.get(row.s)
-        if instrument is None:
-            instrument = self._quick_names[row.s] = self.named("spot", row.s)
-        last = self._updates.get((channel, instrument.symbol), -1)
-        if row.u <= last:
-            return (Reason.DUPLICATE if row.u == last else Reason.OUT_OF_DATE,)
-        self._updates[channel, instrument.symbol] = row.u
-        sizes = row.B, row.A
-        return (self.state.quote(instrument, row.b, row.a, *sizes, from_ms(row.t), received, channel),)
+        at, number = self._quick_time(row.t), ("spot.book_ticker", instrument.symbol)
+        last = self._updates.get(number, -1)
+        if update <= last:
+            return Reason.DUPLICATE if update == last else Reason.OUT_OF_DATE
+        self._updates[number] = update
+        return self.state.quote(instrument, row.b, row.a, row.B, row.A, at, received, "spot.book_ticker")
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
+        self._quick_time = QuickTimes()
         self._updates: dict[tuple[str, str], int] = {}
-        self._quick_names: dict[str, Instrument] = {}
 
     def on_json(self, value: Any, frame: Frame, received: datetime) -> Parsed:
         """Route a frame by its channel."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -18,7 +18,7 @@ from coinstream.feeds.exchanges.parsing import (
     number,
     percent,
 )
-from coinstream.feeds.exchanges.quick import QuickParser
+from coinstream.feeds.exchanges.quick import Quick, QuickParser
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, spot
 from coinstream.feeds.parser import (
@@ -52,6 +52,8 @@ class KrakenParser(QuickParser):
         self, exchange: str, instruments: InstrumentList, types: frozenset[str] | None = None
     ) -> None:
         super().__init__(exchange, instruments, types)
+        # A quote is reason enough for a ticker: its price counts as unwanted only where quotes are, too.
+        self._wants_prices = self.state.wants("price") or not self.state.wants("level1")
         self._tickers: dict[str, frames.Ticker2] = {}
         self._checked: dict[str, CheckedBook] = {}
         self._depths: dict[str, int] = {}
@@ -177,22 +179,28 @@ class KrakenParser(QuickParser):
             return rejected(Reason.UNKNOWN, f"channel {head.channel!r}")
         return _each(frames.array.decode(head.data), entry)
 
-    def quick(self, payload: bytes, received: datetime) -> Sequence[Message | Reason] | None:
+    def quick(self, payload: bytes, received: datetime) -> Quick:
         """See `QuickParser.quick`."""
         frame = frames.ticker_frame.decode(payload)
-        if len(frame.data) != 1 or frame.channel != "ticker":
-            return None
         told = frame.data[0]
-        if told.bid is None or told.ask is None or told.bid >= told.ask:
+        bid, ask, at = told.bid, told.ask, told.timestamp
+        instrument = self.instruments.get(told.symbol)
+        if instrument is None or bid is None or ask is None or bid >= ask or told.volume is None:
             return None
-        return list(self._ticker(told, received))
+        if len(frame.data) > 1 or frame.channel != "ticker" or (at is not None and at.year <= 1970):
+            return None
+        self._tickers[told.symbol] = told
+        quote = self.state.quote(instrument, bid, ask, told.bid_qty, told.ask_qty, at or received, received)
+        if told.last is None or not self._wants_prices:
+            return quote
+        return quote, self.state.ticker(instrument, told.last, at, received, told.volume, told.change_pct)
 
     def _ticker2(self, row: msgspec.Raw, received: datetime) -> Iterator[Message | Reason]:
         return self._ticker(read(frames.ticker2, row), received)
 
     def _ticker(self, told: frames.Ticker2, received: datetime) -> Iterator[Message | Reason]:
         instrument = self.instrument(told.symbol)
-        is_priced = told.last is not None
+        is_priced = told.last is not None and self._wants_prices
         full = self._completed(told)
         at = told.timestamp if told.timestamp is not None and told.timestamp.year > 1970 else None
         yield self.state.quote(

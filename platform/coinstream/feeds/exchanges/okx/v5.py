@@ -13,7 +13,7 @@ checked against a session of 2022-05-13, whose checksums all match:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final
 
@@ -32,7 +32,7 @@ from coinstream.feeds.exchanges.parsing import (
     percent,
     signed,
 )
-from coinstream.feeds.exchanges.quick import QuickParser
+from coinstream.feeds.exchanges.quick import Quick, QuickParser, QuickTimes
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.parser import (
@@ -43,10 +43,8 @@ from coinstream.feeds.parser import (
     Gap,
     Number,
     Parsed,
-    from_ms,
     rejected,
 )
-from coinstream.messages import Message
 
 UNITS: Final = {"s": "s", "m": "m", "H": "h", "D": "d", "W": "w", "M": "M"}
 _WHOLE: Final = frozenset({"books5"})
@@ -72,7 +70,6 @@ class _TopFrame(msgspec.Struct, gc=False):
 
 
 _top: Final = msgspec.json.Decoder(_TopFrame, strict=False)
-_MILLISECONDS: Final = range(10**11, 10**14)
 
 
 class OkxV5Parser(QuickParser):
@@ -80,17 +77,17 @@ class OkxV5Parser(QuickParser):
 
     quick_start = b'{"arg":{"channel":"bbo-tbt"'
 
-    def quick(self, payload: bytes, received: datetime) -> Sequence[Message | Reason] | None:
+    def quick(self, payload: bytes, received: datetime) -> Quick:
         """See `QuickParser.quick`."""
         frame = _top.decode(payload)
-        row = frame.data[0] if len(frame.data) == 1 else None
-        if row is None or frame.arg.channel != "bbo-tbt" or not (row.asks and row.bids):
+        row = frame.data[0]
+        bid, bid_size, _, _ = row.bids[0]
+        ask, ask_size, _, _ = row.asks[0]
+        instrument = self.instruments.get(frame.arg.inst_id)
+        if instrument is None or bid >= ask or len(frame.data) > 1:
             return None
-        (bid, bid_size, *_), (ask, ask_size, *_) = row.bids[0], row.asks[0]
-        if bid >= ask or row.ts not in _MILLISECONDS:
-            return None
-        instrument, at = self.instrument(frame.arg.inst_id), from_ms(row.ts)
-        return (self.state.quote(instrument, bid, ask, bid_size, ask_size, at, received, "bbo-tbt"),)
+        at = self._quick_time(row.ts)
+        return self.state.quote(instrument, bid, ask, bid_size, ask_size, at, received, "bbo-tbt")
 
     def renew(self) -> None:
         """Forget books and their text."""
@@ -99,6 +96,7 @@ class OkxV5Parser(QuickParser):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
+        self._quick_time = QuickTimes()
         self._texts: dict[tuple[str, str], TextBook] = {}
         self._index: dict[str, float] = {}
         self._by_underlying: dict[str, dict[str, Instrument]] = {}
