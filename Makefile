@@ -10,6 +10,8 @@ FAST_TESTERS ?= 4
 UV_COMPILE := $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-strip-extras
 PYTEST = $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder
+# Tests start hundreds of Python processes: without stored bytecode, each of them compiles this project again.
+unexport PYTHONDONTWRITEBYTECODE
 CHECKED := platform assets sensors resources definitions.py tests scripts
 
 .PHONY: help up shell install test fast-tests test-all lint format faults coverage hooks release audit docs bench figures lock clean

@@ -50,7 +50,7 @@ SYSTEM_FIXTURES = frozenset({"up", "started_cluster", "compose_loader"})
 """Fixtures that start a whole stack, start a three-node cluster or build a Go program: their tests are system
 tests."""
 
-STACK_TIMEOUT_S = 600
+STACK_TIMEOUT_S = 1200
 """Longest time of a test that uses one of them, its fixtures included."""
 
 SHARED_FIXTURES = ("up", "started_cluster")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -34,3 +35,9 @@ def test_a_background_job_gives_its_children_the_default_for_sigint(action: str,
 
 def test_the_suite_itself_does_not_ignore_sigint() -> None:
     assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+
+
+@pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="needs several test processes")
+def test_the_tests_of_a_file_run_in_one_process(request: pytest.FixtureRequest) -> None:
+    # pytest-xdist schedules by what follows the @; without it each process would start every shared fixture.
+    assert request.node.nodeid.endswith("@tests/test_support.py")

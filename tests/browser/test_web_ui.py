@@ -18,7 +18,7 @@ from tests.orchestration.test_termination import TOPICS, reported
 from tests.running_up import RunningUp
 from tests.support import wait_until
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(900), pytest.mark.system]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(1800), pytest.mark.system]
 
 _RUNS = """query ($limit: Int!) { runsOrError(limit: $limit) { ... on Runs { results {
   runId status tags { key value } assetSelection { path } } } } }"""

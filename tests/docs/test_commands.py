@@ -30,7 +30,7 @@ from tests.support import wait_until
 
 ALL = {page.name: page for page in pages()}
 # The first of them waits for the broker and for everything that is put into it.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1200)
 _SHELL = re.compile(r"[|&;<>$`]|^\w+=")
 _ASKS = "topics delete"
 _ANSWER = b"y\n"

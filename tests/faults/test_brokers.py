@@ -19,7 +19,7 @@ from tests.faults.slow import SlowNetwork, Weather
 from tests.support import wait_until
 
 # Brokers start and replicas catch up several times in each, which takes a while on a busy machine.
-pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(1200)]
 
 PATIENCE_S = 120
 """The delivery timeout: a broker that is frozen is only known by requests that time out."""

@@ -17,7 +17,7 @@ from coinstream.stack.paths import HOST, InstancePaths, code_root
 from tests.faults.test_processes import coinstream, stored_messages
 from tests.support import wait_until
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(1200)]
 FEED = "binance"
 ENDS = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 

@@ -20,7 +20,7 @@ def in_namespace(command: str) -> list[str]:
     return ["unshare", *user, "--net", "sh", "-c", command]
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1200)
 def test_lost_and_late_packets(tmp_path: Path) -> None:
     missing = [program for program in ("unshare", "ip", "tc") if shutil.which(program) is None]
     if missing:

@@ -222,8 +222,7 @@ def test_an_interruption_ends_the_feed_wherever_it_strikes(after: float) -> None
         with SimulatedExchange(BOTH, rate=20_000) as exchange:
             feed = direct(exchange, "binance", BOTH)
             with pytest.raises(Interruption):  # noqa: PT012 (it strikes anywhere in here)
-                # Python drops what a handler raises inside a finalizer; the next signal ends the feed then.
-                signal.setitimer(signal.ITIMER_REAL, after, 15)
+                signal.setitimer(signal.ITIMER_REAL, after)
                 for _ in feed.messages(threading.Event()):
                     pass
     finally:

@@ -12,7 +12,7 @@ from tests.orchestration.test_assets import counted
 from tests.running_up import RunningUp
 from tests.support import wait_until
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(1800)]
 
 TOPICS = ("crypto-level1", "crypto-prices", "crypto-ohlcv", "crypto-trades", "crypto-feeds.dlq")
 _CONFIG = {"duration_s": 600.0, "speed": 20.0, "loop": True}

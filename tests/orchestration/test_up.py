@@ -17,7 +17,7 @@ from tests.running_up import ROOT, RunningUp
 from tests.support import wait_until
 
 # A platform starts in 15 s on two idle cores, and in minutes on busy ones.
-pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(1800)]
 
 _ASSETS = "{ assetNodes { assetKey { path } assetMaterializations(limit: 1) { runId partition } } }"
 _CHECKS = "{ assetNodes { assetKey { path } assetChecksOrError { ... on AssetChecks { checks { name } } } } }"

@@ -73,7 +73,6 @@ def produce(broker: LocalBroker, topic: str, count: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_a_stopped_consumer(
     daemon: dg.DagsterInstance, broker: LocalBroker, topic: TopicFactory, hook: Webhook
 ) -> None:

@@ -64,7 +64,7 @@ def process_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> psutil.Proce
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_two_handovers_without_a_gap_and_a_restart_after_a_kill(
     supervised: dg.DagsterInstance, reader: Reader
 ) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from tenacity import RetryCallState, Retrying, wait_random_exponential
 
 from coinstream.errors import FeedError
 from coinstream.feeds.feed_stats import FeedStats
+from coinstream.feeds.live.deferred_signals import DeferredSignals
 from coinstream.messages import Message
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,6 @@ ROOM: Final = 2_000
 BATCH: Final = 1_000
 _PATIENCE_S: Final = 0.25
 _CLOSE_S: Final = 5.0
-_END_ATTEMPTS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,6 @@ class LiveFeed(ABC):
         self.exchange = exchange
         self.stats = FeedStats()
         self.timeouts = timeouts or Timeouts()
-        self._interruption: BaseException | None = None
 
     @abstractmethod
     async def run(self, inbox: Inbox) -> None:
@@ -145,6 +144,7 @@ class LiveFeed(ABC):
                 f"feed {self.name}: this thread runs an event loop already (asyncio code, or a notebook); "
                 "run the feed in a thread of its own, e.g. `await asyncio.to_thread(run_feed, feed, client)`"
             )
+        signals = DeferredSignals()
         loop = asyncio.new_event_loop()
         loop.set_exception_handler(self._on_stray_error)
         try:
@@ -152,9 +152,7 @@ class LiveFeed(ABC):
             work = loop.create_task(self.run(inbox))
             try:
                 while not stop.is_set():
-                    batch = loop.run_until_complete(inbox.take())
-                    if self._interruption is not None:
-                        raise self._interruption
+                    batch = signals.run(loop, inbox.take)
                     if work.done():
                         yield batch
                         work.result()
@@ -165,7 +163,7 @@ class LiveFeed(ABC):
                 raise _interruption_in(group) from None
             finally:
                 work.cancel()
-                _end(loop)
+                signals.run(loop, _end_tasks)
         finally:
             loop.close()
 
@@ -177,11 +175,8 @@ class LiveFeed(ABC):
         error = context.get("exception")
         if isinstance(error, Exception) and "handle" in context:
             self.on_callback_error(error)
-        elif error is None or isinstance(error, (Exception, asyncio.CancelledError)):
-            log.debug("feed %s: %s", self.name, context.get("message"))
         else:
-            # Raised by a signal handler while a callback ran (so Dagster ends a run): it must not be lost.
-            self._interruption = error
+            log.debug("feed %s: %s", self.name, context.get("message"))
 
 
 def _interruption_in(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -204,18 +199,9 @@ def _is_in_a_loop() -> bool:
     return True
 
 
-def _end(loop: asyncio.AbstractEventLoop) -> None:
-    """Cancel all tasks of the loop and wait for them."""
-    for _ in range(_END_ATTEMPTS - 1):
-        try:
-            return loop.run_until_complete(_ended(loop))
-        except RuntimeError as error:
-            # An interruption struck after a future had asked the loop to stop, which it now does at once.
-            log.debug("the event loop stopped early: %s", error)
-    return loop.run_until_complete(_ended(loop))
-
-
-async def _ended(loop: asyncio.AbstractEventLoop) -> None:
+async def _end_tasks() -> None:
+    """Cancel all tasks of the running loop and wait for them."""
+    loop = asyncio.get_running_loop()
     rest = asyncio.all_tasks(loop) - {asyncio.current_task()}
     for task in rest:
         task.cancel()
@@ -226,24 +212,8 @@ async def _ended(loop: asyncio.AbstractEventLoop) -> None:
     await loop.shutdown_asyncgens()
 
 
-def spawn(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """Run a coroutine that is not awaited; an interruption that strikes it still ends the feed."""
-    task = asyncio.ensure_future(work)
-    task.add_done_callback(_report_interruption)
-    return task
-
-
-def _report_interruption(task: asyncio.Task[None]) -> None:
-    """Pass an interruption on to the feed: a task keeps every error but KeyboardInterrupt to itself."""
-    error = None if task.cancelled() else task.exception()
-    if error is not None and not isinstance(error, Exception):
-        task.get_loop().call_exception_handler({"message": "interrupted", "exception": error, "task": task})
-
-
 async def together(*works: asyncio.Task[None]) -> None:
     """Run tasks until the first error, then cancel the others and raise it."""
-    for task in works:
-        task.add_done_callback(_report_interruption)
     try:
         done, _ = await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
         for task in done:

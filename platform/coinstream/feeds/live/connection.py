@@ -18,7 +18,7 @@ from coinstream.feeds.exchanges.base import Connection, ExchangeAdapter
 from coinstream.feeds.exchanges.parsing import ExchangeParser
 from coinstream.feeds.feed_stats import Anomaly, FeedStats
 from coinstream.feeds.instruments import Instrument
-from coinstream.feeds.live.base import Backoff, Inbox, Timeouts, spawn, together
+from coinstream.feeds.live.base import Backoff, Inbox, Timeouts, together
 from coinstream.feeds.live.redaction import redacted
 from coinstream.feeds.live.sockets import Socket, SocketError, open_socket
 from coinstream.feeds.parser import Frame, Gap, Parser, account_for, parse_each
@@ -181,7 +181,7 @@ class FeedConnection:
         for gap in gaps:
             self._recover_from(gap)
         if (link.inbox.is_full or self._pongs) and (self._held is None or self._held.done()):
-            self._held = spawn(self._hold())
+            self._held = asyncio.create_task(self._hold())
 
     async def _hold(self) -> None:
         """Send pending replies, and pause reading while the inbox is full."""
@@ -204,7 +204,7 @@ class FeedConnection:
         if (running is not None and not running.done()) or len(self._recoveries) >= _MAX_RECOVERIES:
             self._link.stats.flags[Anomaly.UNRECOVERED] += 1
             return
-        task = spawn(self._recover(gap))
+        task = asyncio.create_task(self._recover(gap))
         self._recoveries[gap.symbol] = task
         task.add_done_callback(lambda _: self._recoveries.pop(gap.symbol, None))
 

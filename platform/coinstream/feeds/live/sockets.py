@@ -14,8 +14,6 @@ import picows
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, WebSocketException
 
-from coinstream.feeds.live.base import spawn
-
 OPEN_TIMEOUT_S: Final = 10.0
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 _QUEUE: Final = (2048, 512)
@@ -191,7 +189,7 @@ class WebsocketsSocket:
         self._on_frames = on_frames
         self._reads = asyncio.Event()
         self._reads.set()
-        self._task = spawn(self._read())
+        self._task = asyncio.create_task(self._read())
 
     @classmethod
     async def open(cls, url: str, headers: Mapping[str, str], on_frames: OnFrames) -> WebsocketsSocket:
