@@ -107,6 +107,7 @@ def run(
         "paced_receipt_to_produce_p99_ms": paced["receipt_to_produce_p99_ms"],
         "ccxt_handed_out_ratio": min((found.ratio for found in by_ccxt.values()), default=None),
         "ccxt_handed_out": {rate: found.ratio for rate, found in by_ccxt.items()},
+        "ccxt_offered_per_second": {rate: found.offered_per_second for rate, found in by_ccxt.items()},
         "ccxt_longest_silence_s": max((found.longest_silence_s for found in by_ccxt.values()), default=None),
         "ccxt_complete": all(found.is_complete for found in by_ccxt.values()),
         "venues": {name: {figure: found[name][figure] for figure in figures} for name in names},

@@ -9,6 +9,7 @@ import pytest
 
 from coinstream.feeds.exchanges.ascendex import AscendexAdapter
 from coinstream.feeds.feed_stats import Reason
+from coinstream.feeds.instrument_lists import packaged
 from coinstream.feeds.instruments import InstrumentList, derivative, spot
 from coinstream.feeds.parser import Frame, Gap, Parser
 from coinstream.feeds.recordings import read
@@ -159,3 +160,11 @@ def test_the_subscription_is_the_recorded_one() -> None:
     assert requests == [msgspec.json.decode(sent) for sent in session.sent if b'"pong"' not in sent]
     (contract,) = AscendexAdapter().connections(named(KNOWN, "BTC-PERP"), frozenset({"derivativeticker"}))
     assert contract.url.endswith("/api/pro/v2/stream")
+
+
+def test_contracts_in_the_list_of_products_are_perpetual() -> None:
+    row = {"symbol": "BTC-PERP", "baseAsset": "BTCUSDT", "quoteAsset": "USDT", "status": "Normal"}
+    body = msgspec.json.encode({"code": 0, "data": [row, row | {"symbol": "LUSD/USDT", "baseAsset": "LUSD"}]})
+    found = AscendexAdapter().parse_instruments("https://ascendex.com/api/pro/v1/products", body)
+    assert [(one.symbol, one.kind) for one in found] == [("BTC/USDT:USDT", "swap"), ("LUSD/USDT", "spot")]
+    assert {one.kind for one in packaged("ascendex") if one.id.endswith("-PERP")} == {"swap"}

@@ -47,6 +47,7 @@ from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, rejected
 
+_PERPETUAL: Final = "-PERP"
 WS: Final = "wss://ascendex.com/1/api/pro"
 REST: Final = "https://ascendex.com"
 _SNAPSHOTS: Final = ("depth-snapshot", "depth-snapshot-realtime")
@@ -225,5 +226,9 @@ def _instruments(reply: Any) -> Iterator[Instrument]:
         if "settlementAsset" in row:
             base, _, quote = row["underlying"].partition("/")
             yield derivative(name, base, quote, row["settlementAsset"], active=active)
+        elif name.endswith(_PERPETUAL):
+            # `products` lists contracts too: BTC-PERP has the base BTCUSDT and the quote USDT.
+            quote = row["quoteAsset"]
+            yield derivative(name, row["baseAsset"].removesuffix(quote), quote, quote, active=active)
         else:
             yield spot(name, row["baseAsset"], row["quoteAsset"], active=active)

@@ -3,7 +3,8 @@
 Three things lose updates in the tested versions:
 
 - Before each read the client takes all frames but one from aiohttp's queue without returning their byte
-  count, so that aiohttp stops reading for good after about 4,096 of them. The drain is turned off.
+  count, so that aiohttp stops reading for good after about 4,096 of them. Buffered frames are taken by
+  aiohttp's own `receive` instead.
 - An update that arrives while no caller waits for its name is dropped. Updates of tickers go straight to the
   stream that asked for them; for all other names the next frame is read once the stream asks again.
 - A call for many symbols waits for one future per symbol, which costs more than reading the frame. A stream
@@ -27,6 +28,7 @@ TESTED: Final = (4, 5)
 _TURNS: Final = 50
 """Turns of the event loop in which a stream asks again, unless it waits for room."""
 _WAIT_S: Final = 0.002
+_FRAMES_AT_ONCE: Final = 100
 _MAX_WAITS: Final = 2_500
 
 
@@ -90,15 +92,32 @@ def patch() -> bool:
             *(ccxt.pro.__version__, ".".join(map(str, TESTED))),
         )
         return False
+    buffer = Client.buffer.fget
     Client.buffer = property(_no_buffer)
     Client.future = _future(Client.future)
     Client.resolve = _resolve(Client.resolve)
-    Client.receive_loop = _receive_loop(Client.receive_loop)
+    Client.receive_loop = _receive_loop(Client.receive_loop, buffer)
     return True
 
 
 def _no_buffer(client: Any) -> None:
     """Return no buffer, so that there is nothing to drain."""
+
+
+def _buffered_frame(client: Any, buffer: Callable[[Any], Any]) -> Any:
+    """Return the next frame that is received already; None where there is none, or a control frame."""
+    from aiohttp import WSMsgType
+
+    waiting = buffer(client)
+    if not waiting or waiting[0][0].type not in (WSMsgType.TEXT, WSMsgType.BINARY):
+        return None
+    receiving = client.receive()
+    try:
+        receiving.send(None)
+    except StopIteration as received:
+        return received.value
+    receiving.close()
+    raise RuntimeError("aiohttp does not return a frame that is in its buffer")
 
 
 def _state(client: Any) -> _State:
@@ -141,19 +160,26 @@ def _resolve(original: Callable[..., Any]) -> Callable[..., Any]:
     return resolve
 
 
-def _receive_loop(original: Callable[..., Any]) -> Callable[..., Any]:
+def _receive_loop(original: Callable[..., Any], buffer: Callable[[Any], Any]) -> Callable[..., Any]:
     def receive_loop(client: Any) -> None:
         """Read the next frame once every stream has asked again and there is room."""
         state = _state(client)
-        if state.must_wait and not client.closed():
-            state.turns += 1
-            if state.turns < _TURNS:
-                client.asyncio_loop.call_soon(client.receive_loop)
-            else:
-                client.asyncio_loop.call_later(_WAIT_S, client.receive_loop)
-            return
-        state.turns = 0
-        state.unasked.clear()
+        for _ in range(_FRAMES_AT_ONCE):
+            if client.closed():
+                break
+            if state.must_wait:
+                state.turns += 1
+                if state.turns < _TURNS:
+                    client.asyncio_loop.call_soon(client.receive_loop)
+                else:
+                    client.asyncio_loop.call_later(_WAIT_S, client.receive_loop)
+                return
+            state.turns = 0
+            state.unasked.clear()
+            frame = _buffered_frame(client, buffer)
+            if frame is None:
+                break
+            client.handle_message(frame)
         original(client)
 
     return receive_loop
