@@ -121,7 +121,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningUp]:
     """One `coinstream up` for the session, ready, with its first runs behind it."""
     running = RunningUp(tmp_path_factory.mktemp("up") / "home")
     try:
-        running.wait_for("tables and candles hold them too")
+        running.wait_for("quotes landed, candles built")
         yield running
     finally:
         if running.process.is_running():

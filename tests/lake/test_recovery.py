@@ -134,4 +134,4 @@ def test_the_command_says_what_it_found(
         FLAGGED: 0,
     }
     done = CliRunner().invoke(cli.app, ["recover"])
-    assert "The catalog knows every table of the warehouse." in done.output
+    assert "The catalog contains every table of the warehouse." in done.output

@@ -47,7 +47,7 @@ def own_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_start_status_stop(own_home: Path) -> None:
     assert told("status", code=3)["running"] is False
-    assert "does not run" in run("stop").stdout
+    assert "is not running" in run("stop").stdout
     with pytest.raises(BrokerError, match="coinstream broker start"):
         require_broker(BrokerSettings(), HomeSettings())
 

@@ -1,4 +1,4 @@
-"""The `coinstream` command. Each group lives in the module of its name and is imported when used."""
+"""Provide the `coinstream` command. Each group is a module of its name, imported when used."""
 
 from __future__ import annotations
 
@@ -19,50 +19,50 @@ GROUPS: Final[dict[str, str]] = {
     "up": "Start broker, topics, Dagster and its web UI; Ctrl-C stops them.",
     "broker": "Start, stop and inspect the local broker.",
     "topics": "Plan, apply and list topics as code.",
-    "feed": "Run feeds and list them.",
-    "simulate": "Run a local exchange with the real protocols and faults.",
+    "feed": "Run, list and inspect feeds.",
+    "simulate": "Run a local exchange with real protocols and faults on demand.",
     "tail": "Print the decoded messages of a topic.",
-    "lag": "Lag of consumer groups in messages and in time.",
-    "health": "Health of the producer, of groups and of the cluster.",
-    "explore": "Messages, quotes, candles, lag and dead letters in the browser.",
-    "top": "A live view of topics, rates, lag, latency and health.",
+    "lag": "Show the lag of consumer groups in messages and time.",
+    "health": "Check the health of producer, consumer groups and cluster.",
+    "explore": "Browse messages, quotes, candles, lag and dead letters.",
+    "top": "Show a live view of topics, rates, lag, latency and health.",
     "metrics": "Serve Prometheus metrics.",
     "dlq": "List, show and replay dead letters.",
     "groups": "Reset the offsets of consumer groups.",
-    "replay": "Send a range of a topic again.",
-    "sink": "Write topics to files and elsewhere.",
+    "replay": "Copy a range of a topic to another topic.",
+    "sink": "Write topics to files, databases and object stores.",
     "lake": "Land topics in tables and query them.",
-    "bench": "Measure against the bare client in the same run.",
+    "bench": "Run benchmarks against the bare client.",
 }
-"""Every command and its one-line help; `coinstream.cli.<name>` holds its `app`, a `typer.Typer`."""
+"""Every command with its one-line help; `coinstream.cli.<name>.app` is its `typer.Typer`."""
 
 _EXAMPLES: Final = """
 Examples:
 
-coinstream up   (everything on this machine, until Ctrl-C)
+coinstream up   (run everything on this machine until Ctrl-C)
 
-coinstream feed run binance --duration 30   (publish half a minute of quotes)
+coinstream feed run binance --duration 30   (publish 30 seconds of quotes)
 
-coinstream tail crypto-level1 --from-beginning --limit 5   (look at them)
+coinstream tail crypto-level1 --from-beginning --limit 5   (print five of them)
 
-coinstream topics plan   (what would change on the cluster)
+coinstream topics plan   (show pending changes of topics)
 
-REDPANDA_BROKERS=host:9092 coinstream health   (ask another cluster than this machine's)
+REDPANDA_BROKERS=host:9092 coinstream health   (check another cluster)
 
-Exit codes: 0 well, 1 an error or something unhealthy, 2 wrong usage, 3 not (yet) as asked for
-(`broker status`: none runs; `topics plan --exit-code`: something would change), 130 interrupted,
+Exit codes: 0 success; 1 error or unhealthy; 2 invalid usage; 3 requested state not reached
+(`broker status`: no broker is running; `topics plan --exit-code`: there are changes); 130 interrupted;
 141 broken pipe.
 """
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 well, 1 an error, 2 wrong usage, 3 not as asked, 130 interrupted."""
+    """Run the command line and exit with one of the documented exit codes."""
     words = sys.argv[1:] if arguments is None else arguments
     protect_output()
     chosen = words or _half_typed()
     try:
         if _command_in(chosen) is not None:
-            # Imported here: the settings take longer to load than `coinstream --help` to print.
+            # Imported late: the settings take longer to load than `coinstream --help` takes to print.
             from coinstream.plugins import load_plugins
 
             load_plugins()
@@ -73,12 +73,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _half_typed() -> list[str]:
-    """Return the words typed so far, if a shell asks for completion: bash, zsh, fish or PowerShell."""
+    """Return the words typed so far if bash, zsh, fish or PowerShell requests a completion."""
     return (os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")).split()[1:]
 
 
 def _command_in(words: Collection[str]) -> str | None:
-    """Return the first word that is no option."""
+    """Return the first word that is not an option."""
     return next((word for word in words if not word.startswith("-")), None)
 
 
@@ -88,7 +88,7 @@ def root_app(words: Collection[str] = ()) -> typer.Typer:
         help="Crypto market data on Redpanda: feeds, topics, lag, health, tables.",
         epilog=_EXAMPLES,
         no_args_is_help=True,
-        # Plain help: importing rich for it takes longer than all the rest.
+        # Plain help, because importing rich takes longer than everything else.
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
@@ -101,7 +101,7 @@ def root_app(words: Collection[str] = ()) -> typer.Typer:
 
 def _add(root: typer.Typer, name: str, text: str, *, load: bool) -> None:
     if not load:
-        # A placeholder: imports of commands that are not run would make every start slow.
+        # A placeholder, because importing all commands would slow down every start.
         root.command(name, help=text)(lambda: None)
         return
     app: typer.Typer = importlib.import_module(f"coinstream.cli.{name.replace('-', '_')}").app
@@ -112,7 +112,7 @@ def _add(root: typer.Typer, name: str, text: str, *, load: bool) -> None:
         root.command(
             name,
             help=only.help,
-            # One line that is whole; the first sentence of the help would be cut off.
+            # A complete line; the first sentence of the help would be truncated.
             short_help=text,
             epilog=only.epilog,
             context_settings=only.context_settings,

@@ -1,4 +1,4 @@
-"""`coinstream bench`: measure against the bare client in the same run."""
+"""Run benchmarks against the bare client in the same run: `coinstream bench`."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from coinstream.errors import CoinstreamError
 from coinstream.suggestions import did_you_mean
 
 BENCHES: Final[dict[str, tuple[str, str]]] = {
-    "produce": ("benchmarks.produce", "Messages per second: typed, routed, written, acknowledged."),
-    "latency": ("benchmarks.latency", "Milliseconds from produce to handler at a steady rate."),
-    "consume": ("benchmarks.consume", "Messages per second: read, decoded, handled, committed; and peers."),
-    "feeds": ("benchmarks.feeds", "Quotes per second: from a websocket into the broker, in one process."),
-    "land": ("benchmarks.land", "Rows per second into Iceberg tables, every message checked; memory."),
-    "candles": ("benchmarks.candles", "Processor time per row of building candles from a landed table."),
-    "scale": ("benchmarks.scale", "Processor time a message against partitions, symbols, members, shards."),
-    "peers": ("benchmarks.peers.bench", "The same produce, consume and land work by other libraries."),
-    "soak": ("benchmarks.soak", "Growth of memory over many millions of messages."),
+    "produce": ("benchmarks.produce", "Messages/s produced: typed, routed, encoded, acknowledged."),
+    "latency": ("benchmarks.latency", "Latency in ms from produce to handler at a steady rate."),
+    "consume": ("benchmarks.consume", "Messages/s consumed: read, decoded, handled, committed."),
+    "feeds": ("benchmarks.feeds", "Quotes/s from a websocket to the broker in one process."),
+    "land": ("benchmarks.land", "Rows/s landed in Iceberg tables with every message checked."),
+    "candles": ("benchmarks.candles", "CPU time per row of building candles from a landed table."),
+    "scale": ("benchmarks.scale", "CPU time per message by partitions, symbols, members, shards."),
+    "peers": ("benchmarks.peers.bench", "The same produce, consume and land work with other libraries."),
+    "soak": ("benchmarks.soak", "Memory growth over many millions of messages."),
 }
-"""Every bench: its module, whose `run(**options)` gives one object, and its one-line help."""
+"""Every benchmark with its module, whose `run(**options)` returns the figures, and its one-line help."""
 
 ALL: Final = "all"
 
 LOAD_PER_CORE: Final = 0.75
-"""Load average per core above which a bench is refused."""
+"""Load average per core above which benchmarks are refused."""
 
 _CHECKOUT: Final = Path(__file__).resolve().parents[3]
 
 _EXAMPLES: Final = """
 Examples:
 
-coinstream bench   (the benches there are)
+coinstream bench   (list the benchmarks)
 
 coinstream bench produce --messages 1000000 --json
 """
@@ -52,16 +52,14 @@ app = typer.Typer(help="Measure against the bare client in the same run.")
 @app.command(epilog=_EXAMPLES, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def bench(
     context: typer.Context,
-    name: Annotated[str | None, typer.Argument(help="The bench, or `all`; none: a list.")] = None,
+    name: Annotated[str | None, typer.Argument(help="The benchmark, or `all`. Default: list them.")] = None,
     json: AsJson = False,
-    anyway: Annotated[
-        bool, typer.Option("--anyway", help="Measure also while other work loads the machine.")
-    ] = False,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Measure even if the machine is loaded.")] = False,
 ) -> None:
-    """Run a bench. Its own options follow its name, e.g. `coinstream bench produce --messages 1000000`.
+    """Run a benchmark. Options follow its name, for example `coinstream bench produce --messages 1000000`.
 
-    A local broker is started for it unless REDPANDA_BROKERS names a cluster. It refuses to run
-    while the load average is above 0.75 per core, since other work changes the figures; see `--anyway`.
+    Starts a local broker unless REDPANDA_BROKERS is set. Refuses to run while the load average is above 0.75
+    per core, because other work distorts the figures; see `--anyway`.
     """
     if name is None:
         _list(json)
@@ -83,7 +81,7 @@ def _check_load(anyway: bool) -> None:
     """Print the load average.
 
     Raises:
-        CoinstreamError: other work loads the machine, and `--anyway` was not given.
+        CoinstreamError: the machine is loaded and `--anyway` was not given.
     """
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     progress_console.print(f"load average {load:.1f} on {cores} cores")
@@ -96,7 +94,7 @@ def _check_load(anyway: bool) -> None:
 
 
 def _measured(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Run a bench and add what other processes took of the machine meanwhile."""
+    """Run a benchmark and add the processor time of other processes."""
     load, others, clock = os.getloadavg()[0], _others_cpu_s(), time.monotonic()
     result = run()
     busy = max(_others_cpu_s() - others, 0.0) / (time.monotonic() - clock)
@@ -127,7 +125,7 @@ def _list(json: bool) -> None:
     if json:
         print_json({"benches": {name: text for name, (_, text) in BENCHES.items()}})
         return
-    table = Table("bench", "what it measures", box=None)
+    table = Table("bench", "measures", box=None)
     for name, (_, text) in BENCHES.items():
         table.add_row(name, text)
     console.print(table)
@@ -148,7 +146,7 @@ def _load(name: str) -> Callable[..., dict[str, Any]]:
 
 
 def _options(name: str, run: Callable[..., object], words: list[str]) -> dict[str, Any]:
-    """`--repetitions 3` and `--repetitions=3` as the arguments of `run`, of the type of its defaults."""
+    """Convert options such as `--repetitions 3` or `--repetitions=3` to typed arguments of `run`."""
     known = inspect.signature(run).parameters
     found: dict[str, Any] = {}
     rest = iter(words)
@@ -181,7 +179,7 @@ def _render(name: str, result: Mapping[str, Any]) -> None:
     table = Table(title=f"bench {name}", show_header=False, box=None, title_justify="left")
     _rows(table, result, "")
     console.print(table)
-    progress_console.print("[dim]Figures of this machine under its present load; compare ratios.[/]")
+    progress_console.print("[dim]Figures depend on the machine and its load; compare ratios.[/]")
 
 
 def _rows(table: Table, result: Mapping[str, Any], prefix: str) -> None:

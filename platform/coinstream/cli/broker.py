@@ -1,4 +1,4 @@
-"""`coinstream broker`: start, stop and inspect the local broker."""
+"""Start, stop and inspect the local broker: `coinstream broker`."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _NOT_RUNNING = 3
     epilog="Examples:\n\ncoinstream broker start\n\ncoinstream broker start --nodes 3 --port 0 --json"
 )
 def start(
-    nodes: Annotated[int, typer.Option(help="1, or 3 with replication factor 3.")] = 1,
+    nodes: Annotated[int, typer.Option(help="Number of nodes: 1, or 3 with replication factor 3.")] = 1,
     port: Annotated[
-        int | None, typer.Option(help="First port; 0 takes free ones.", envvar="COINSTREAM_BROKER_PORT")
+        int | None, typer.Option(help="First port; 0 takes free ports.", envvar="COINSTREAM_BROKER_PORT")
     ] = None,
     json: AsJson = False,
 ) -> None:
@@ -51,20 +51,20 @@ def start(
 
 @app.command(epilog="Examples:\n\ncoinstream broker stop")
 def stop(json: AsJson = False) -> None:
-    """Stop what `coinstream broker start` started, and wait until it is gone. The data stays."""
+    """Stop the local broker and wait until it has exited. Its data stays."""
     home = broker_home(HomeSettings())
     stopped = stop_detached(home)
     if json:
         print_json({"stopped": stopped})
     else:
-        console.print("stopped" if stopped else "the local broker does not run")
+        console.print("stopped" if stopped else "the local broker is not running")
 
 
 @app.command(
     epilog="Examples:\n\ncoinstream broker status\n\ncoinstream broker status --json | jq -r .bootstrap"
 )
 def status(json: AsJson = False) -> None:
-    """Tell what runs: nodes, ports, processes, size of the data. Exits with 3 when none runs."""
+    """Show nodes, ports, processes and data size. Exits with 3 if no broker is running."""
     found = broker_status(broker_home(HomeSettings()))
     _show(found, json)
     if not found.running:
@@ -77,7 +77,7 @@ def _refuse_another(running: BrokerStatus, nodes: int) -> None:
             f"a local broker with {len(running.nodes)} node(s) runs already in {running.home}, not with "
             f"{nodes}: stop it first with `coinstream broker stop`"
         )
-    progress_console.print("it runs already")
+    progress_console.print("it is already running")
 
 
 def _show(found: BrokerStatus, json: bool) -> None:
@@ -85,10 +85,10 @@ def _show(found: BrokerStatus, json: bool) -> None:
         print_json(found)
         return
     if not found.running:
-        console.print(f"the local broker does not run; {_megabytes(found.data_bytes)} in {found.home}")
+        console.print(f"the local broker is not running; {_megabytes(found.data_bytes)} in {found.home}")
         return
     state = "ready" if found.ready else "starting"
-    kind = "detached" if found.detached else "ends with its owner"
+    kind = "detached" if found.detached else "stops with its owner"
     console.print(
         f"[bold]{found.bootstrap}[/]  {state}  up {_duration(found.uptime_s)}  "
         f"owner {found.owner_pid} ({kind})  {_megabytes(found.data_bytes)} in {found.home}",

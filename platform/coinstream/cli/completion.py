@@ -1,4 +1,4 @@
-"""What the shell completes: names that are known without asking a broker, so that TAB answers at once."""
+"""Complete names in the shell without requests to a broker."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def feed_names(incomplete: str) -> list[str]:
 
 
 def topic_names(incomplete: str) -> list[str]:
-    """Topics of the catalogue, those of configured exchanges included."""
+    """Return the topics of the catalogue, including those of configured exchanges."""
     from coinstream.settings import HomeSettings
     from coinstream.topics.catalogue import catalogue
 
@@ -19,7 +19,7 @@ def topic_names(incomplete: str) -> list[str]:
 
 
 def sink_names(incomplete: str) -> list[str]:
-    """Sinks, those of plugins included."""
+    """Return the sinks, including those of plugins."""
     from coinstream.sinks import SINKS
 
     return _starting(incomplete, list(SINKS))

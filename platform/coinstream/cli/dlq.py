@@ -1,4 +1,4 @@
-"""`coinstream dlq`: messages that could not be handled."""
+"""List, show and replay dead letters: `coinstream dlq`."""
 
 from __future__ import annotations
 
@@ -36,14 +36,16 @@ coinstream dlq replay crypto-level1 --since 2026-11-01T00:00:00Z --dry-run
 
 Topic = Annotated[
     str,
-    typer.Argument(help="The topic whose messages failed, e.g. crypto-level1.", autocompletion=topic_names),
+    typer.Argument(help="The original topic, for example crypto-level1.", autocompletion=topic_names),
 ]
-Error = Annotated[str | None, typer.Option("--error", help="Only where the error contains this.")]
-Key = Annotated[str | None, typer.Option("--key", help="Only messages of this key.")]
-Since = Annotated[str | None, typer.Option("--since", help="Only those that failed at this time or later.")]
-Until = Annotated[str | None, typer.Option("--until", help="Only those that failed before this time.")]
-Partition = Annotated[int | None, typer.Option("--partition", help="Only of this original partition.")]
-Offset = Annotated[int | None, typer.Option("--offset", help="Only of this original offset.")]
+Error = Annotated[str | None, typer.Option("--error", help="Only errors that contain this text.")]
+Key = Annotated[str | None, typer.Option("--key", help="Only messages with this key.")]
+Since = Annotated[
+    str | None, typer.Option("--since", help="Only messages that failed at this time or later.")
+]
+Until = Annotated[str | None, typer.Option("--until", help="Only messages that failed before this time.")]
+Partition = Annotated[int | None, typer.Option("--partition", help="Only this original partition.")]
+Offset = Annotated[int | None, typer.Option("--offset", help="Only this original offset.")]
 Entry = Annotated[
     str | None,
     typer.Option("--entry", help="Only the entry at this PARTITION:OFFSET of the dead-letter topic."),
@@ -56,17 +58,17 @@ _UNKNOWN = "-"
 def show_list(
     topic: Annotated[
         str | None,
-        typer.Argument(help="The topic whose messages failed. Default: all.", autocompletion=topic_names),
+        typer.Argument(help="The original topic. Default: all topics.", autocompletion=topic_names),
     ] = None,
     error: Error = None,
     key: Key = None,
     since: Since = None,
     until: Until = None,
     partition: Partition = None,
-    limit: Annotated[int, typer.Option("--limit", help="Most entries to print; all are counted.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", help="Maximum entries to print; all are counted.")] = 50,
     json: AsJson = False,
 ) -> None:
-    """List dead letters, and count them by error. Without a topic: one line per topic that has any."""
+    """List the dead letters of a topic and count them by error; without a topic, count them by topic."""
     wanted = _filter(error, key, since, until, partition, None)
     if topic is None:
         _list_topics(wanted, as_json=json)
@@ -103,9 +105,9 @@ def show_whole(
     entry: Entry = None,
     json: AsJson = False,
 ) -> None:
-    """Show one dead letter with its headers, its error and its whole value.
+    """Show one dead letter with its headers, error and complete value.
 
-    Name it by its original --partition and --offset, or by its --entry in the dead-letter topic.
+    Select it by its original --partition and --offset, or by its --entry in the dead-letter topic.
     """
     if entry is None and (partition is None or offset is None):
         raise typer.BadParameter(
@@ -141,20 +143,24 @@ def replay(
     partition: Partition = None,
     offset: Offset = None,
     entry: Entry = None,
-    to: Annotated[str | None, typer.Option("--to", help="Another topic than the original one.")] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", help="Send to this topic instead of the original one.")
+    ] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Replay at most this many.")] = None,
     most: Annotated[
         int,
         typer.Option(
-            "--max-replays", "--most-replays", help="Skip what failed again after this many replays."
+            "--max-replays", "--most-replays", help="Skip messages that failed again after this many replays."
         ),
     ] = MAX_REPLAYS,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print how many there are.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print the number of dead letters.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
-    """Send dead letters to their topic again, each once. What was replayed is recorded.
+    """Send dead letters to their original topic, each once. Replays are recorded.
 
-    Exit code 1 if an entry is truncated and its original record is gone.
+    Exits with 1 if an entry is truncated and its original record no longer exists.
     """
     wanted = _filter(error, key, since, until, partition, offset, entry)
     with broker() as settings:
@@ -178,17 +184,17 @@ def replay(
         console.print(
             f"Replayed {done.replayed:,}; skipped {done.already:,} replayed before, "
             f"{done.exhausted:,} that failed again after {most} replay(s), "
-            f"{done.incomplete:,} truncated ones whose original record is gone."
+            f"{done.incomplete:,} truncated ones whose original record no longer exists."
         )
     if done.incomplete:
         raise typer.Exit(1)
 
 
 def moment(text: str | None, option: str) -> datetime | None:
-    """Return the time of a command-line option in ISO-8601; without a zone it is UTC.
+    """Parse the time of a command-line option in ISO-8601; without a time zone it is UTC.
 
     Raises:
-        BadParameter: it is no time.
+        BadParameter: the text is not a time.
     """
     if text is None:
         return None
@@ -281,5 +287,5 @@ def _row(entry: DeadLetterEntry) -> dict[str, Any]:
 
 
 def _plain(content: bytes | None) -> str:
-    """Return bytes as text; printing makes it safe."""
+    """Return bytes as text, which is escaped when printed."""
     return "" if content is None else content.decode("utf-8", errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""`coinstream explore`: browse topics, quotes, candles, lag and dead letters in the browser."""
+"""Serve the explorer for topics, quotes, candles, lag and dead letters: `coinstream explore`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ app = typer.Typer()
 
 @app.command(epilog="Examples:\n\ncoinstream explore\n\ncoinstream explore --port 2800 --no-browser")
 def explore(
-    port: Annotated[int, typer.Option(help="Port; if taken, the next free one.", min=0)] = 2718,
+    port: Annotated[int, typer.Option(help="Port, or the next free one.", min=0)] = 2718,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
 ) -> None:
-    """Serve the explorer until Ctrl-C. It listens on loopback and asks for the token in its address."""
+    """Serve the explorer in the browser until Ctrl-C, on loopback and protected by a token in its URL."""
     from coinstream.settings import HomeSettings
     from coinstream.stack.explorer import explorer_command, explorer_url
     from coinstream.stack.paths import code_root, reserve_port
@@ -33,5 +33,5 @@ def explore(
     sys.stdout.flush()
     if not no_browser:
         webbrowser.open(url)
-    # The server takes this process's place, so that signals and the exit code are its own.
+    # The server replaces this process, so that it receives signals and sets the exit code.
     os.execve(command[0], command, environment)  # nosec B606

@@ -1,4 +1,4 @@
-"""`coinstream feed`: run feeds and list them."""
+"""Run, list and inspect feeds: `coinstream feed`."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from coinstream.sharding import Shard
 if TYPE_CHECKING:
     from coinstream.feeds.exchanges.base import ExchangeAdapter
 
-app = typer.Typer(help="Run feeds and list them.", no_args_is_help=True)
+app = typer.Typer(help="Run, list and inspect feeds.", no_args_is_help=True)
 
 _EXAMPLES = """
 Examples:
 
-coinstream feed run binance --duration 30   (a recording, as it happened)
+coinstream feed run binance --duration 30   (a recording at its original speed)
 
 coinstream feed run binance --speed max --limit 100000 --json
 
@@ -69,31 +69,36 @@ def show_feeds(json: AsJson = False) -> None:
 @app.command("run", epilog=_EXAMPLES)
 def run(
     feed: Annotated[
-        str, typer.Argument(help="A feed's name, or the path of a recording.", autocompletion=feed_names)
+        str, typer.Argument(help="Name of a feed, or path of a recording.", autocompletion=feed_names)
     ] = DEFAULT,
-    duration: Annotated[float | None, typer.Option(help="Stop after so many seconds.", min=0)] = None,
-    limit: Annotated[int | None, typer.Option(help="Stop after so many messages.", min=1)] = None,
-    speed: Annotated[str, typer.Option(help="Of a replay: 1 as it happened, N times faster, or max.")] = "1",
-    loop: Annotated[bool, typer.Option("--loop", help="Start a replay over at its end.")] = False,
+    duration: Annotated[float | None, typer.Option(help="Stop after this many seconds.", min=0)] = None,
+    limit: Annotated[int | None, typer.Option(help="Stop after this many messages.", min=1)] = None,
+    speed: Annotated[str, typer.Option(help="Speed of a replay: a multiple of real time, or max.")] = "1",
+    loop: Annotated[bool, typer.Option("--loop", help="Restart a replay at its end.")] = False,
     original_times: Annotated[
-        bool, typer.Option("--original-times", help="Keep a recording's times instead of moving them to now.")
+        bool,
+        typer.Option(
+            "--original-times", help="Keep the times of a recording instead of shifting them to now."
+        ),
     ] = False,
     exchange: Annotated[
-        str | None, typer.Option(help="Whose frames a recording holds, where it does not tell.")
+        str | None, typer.Option(help="Exchange of a recording, if it cannot be detected.")
     ] = None,
     shard: Annotated[
         str | None,
-        typer.Option(help="Only this part of the symbols, e.g. 2/4: other processes run 1/4, 3/4 and 4/4."),
+        typer.Option(
+            help="Only this shard of the symbols, for example 2/4; other processes run 1/4, 3/4 and 4/4."
+        ),
     ] = None,
     take_over: Annotated[
         bool,
-        typer.Option("--take-over", help="Take over from a run of this feed without a gap; it ends then."),
+        typer.Option("--take-over", help="Take over from a running feed without a gap; the other run ends."),
     ] = False,
     json: AsJson = False,
 ) -> None:
-    """Run a feed into the broker and report what came of it.
+    """Publish a feed's messages to the broker and report the result.
 
-    Only one run of a feed by name produces at a time: a second one is refused, or takes over.
+    Only one run of a named feed publishes at a time: a second one is refused, or takes over.
     """
     part = Shard.parse(shard) if shard else None
     options = Options(_speed(speed), loop, not original_times, exchange, part)
@@ -127,9 +132,9 @@ def run(
 
 @app.command("exchanges", epilog="Examples:\n\ncoinstream feed exchanges\n\ncoinstream feed exchanges --json")
 def show_exchanges(json: AsJson = False) -> None:
-    """List the exchanges with an adapter, their channels and what each was tested on.
+    """List the exchanges with an adapter, their channels and the tests of each channel.
 
-    Any other exchange that ccxt knows can be read with `source: ccxt`.
+    Other exchanges supported by ccxt can be read with `source: ccxt`.
     """
     from coinstream.feeds.exchanges.discovery import adapters
 
@@ -147,9 +152,9 @@ def show_exchanges(json: AsJson = False) -> None:
 
 @app.command("status", epilog="Examples:\n\ncoinstream feed status\n\ncoinstream feed status --json")
 def show_status(json: AsJson = False) -> None:
-    """Show the feeds that run on this machine: connection, rate, gaps, and the age of each symbol's data.
+    """Show the feeds of this machine: connection, rate, gaps, and the age of each symbol's data.
 
-    A feed that has ended is shown with its last figures.
+    An ended feed is shown with its last figures.
     """
     from coinstream.feeds.status import read_all
 
@@ -210,7 +215,7 @@ def _speed(text: str) -> float | None:
 
 
 def _teller(tell: Tell, duration_s: float | None, limit: int | None) -> Callable[[Progress], None]:
-    """Return a callback that shows progress towards the bound that is reached first."""
+    """Return a callback that shows progress towards the duration or the limit, whichever is closer."""
 
     def on_progress(now: Progress) -> None:
         note = "  ".join(f"{kind} {count:,}" for kind, count in now.by_type.items())

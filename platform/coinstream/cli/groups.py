@@ -1,4 +1,4 @@
-"""`coinstream groups`: change consumer groups."""
+"""Reset the offsets of consumer groups: `coinstream groups`."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def reset(
         typer.Option(
             "--topic",
             "-t",
-            help="Only this topic. May be repeated. Default: every topic it has offsets of.",
+            help="Only this topic; may be repeated. Default: every topic with offsets of the group.",
             autocompletion=topic_names,
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the changes.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Set the committed offsets of a group that has no members.
+    """Set the committed offsets of a group without members.
 
-    An offset outside a partition becomes the nearest end of the partition.
+    An offset outside a partition's range is moved to the nearest end.
     """
     target = _target(to)
     with broker() as settings:

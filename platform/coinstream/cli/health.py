@@ -1,4 +1,4 @@
-"""`coinstream health`: is the producer, are the groups, is the cluster well."""
+"""Check the health of producer, consumer groups and cluster: `coinstream health`."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ coinstream health prices-to-db || page-someone
 @app.command(epilog=_EXAMPLES)
 def health(
     group: Annotated[str | None, typer.Argument(help="Only this consumer group.")] = None,
-    strict: Annotated[bool, typer.Option(help="Degraded counts as unhealthy.")] = False,
+    strict: Annotated[bool, typer.Option(help="Count degraded as unhealthy.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Health of the producer, of consumer groups and of the cluster.
+    """Check the health of the producer, of consumer groups and of the cluster.
 
-    Exit code 0 when all is healthy or degraded, 1 when something is unhealthy.
+    Exits with 0 if everything is healthy or degraded, with 1 if something is unhealthy.
     """
     brokers = asked_broker()
     monitor = LagMonitor(brokers, history=lag_history())
@@ -52,7 +52,7 @@ def health(
         with ThreadPoolExecutor() as together:
             probing = together.submit(check_producer, brokers)
             cluster = check_cluster(monitor.cluster)
-            # A cluster that does not answer cannot list groups either: its own row says so.
+            # The row of the cluster reports that it does not answer, so groups cannot be listed.
             names = monitor.cluster.group_names() if cluster.brokers else []
             groups = [check_group(monitor, name) for name in names]
             producer = probing.result()

@@ -46,21 +46,21 @@ coinstream lag --watch --json | jq .groups[].messages
 
 @app.command(epilog=_EXAMPLES)
 def lag(
-    group: Annotated[str | None, typer.Argument(help="A consumer group. Without: every group.")] = None,
-    watching: Annotated[bool, typer.Option("--watch", "-w", help="Look again and again.")] = False,
+    group: Annotated[str | None, typer.Argument(help="A consumer group. Default: every group.")] = None,
+    watching: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
     interval: Interval = 2.0,
     over: Annotated[
-        float, typer.Option(min=0, help="Look twice, so many seconds apart, to tell the trend.")
+        float, typer.Option(min=0, help="Observe twice, this many seconds apart, to measure the trend.")
     ] = 0.0,
-    every: Annotated[bool, typer.Option("--all", help="Partitions without lag too.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Include partitions without lag.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Show the lag of consumer groups in messages and in time, with trend and verdict.
+    """Show the lag of consumer groups in messages and in time, with trend and status.
 
-    Verdicts: ok; warn (degraded: falls behind); behind (too many messages, or too late); stall (members
-    are alive, but commit nothing); stop (no commit for a while); rewind (the offset moved back). Trend,
-    stall and rewind need several looks: those of the lag sensor and of `coinstream metrics` count, else
-    use --watch or --over.
+    Statuses: ok; warn (lag grows); behind (lag above a threshold in messages or time); stall (members are
+    alive but commit no progress); stop (no commit for a while); rewind (the offset moved back). Trend, stall
+    and rewind require several observations: those of the lag sensor and of `coinstream metrics` are used,
+    else use --watch or --over.
     """
     monitor = LagMonitor(asked_broker(), history=lag_history())
     if over and not watching:
@@ -103,7 +103,7 @@ def _group_as_dict(one: GroupLag, found: GroupEvaluation) -> dict[str, Any]:
         "lost": one.lost,
         "deleted_topics": one.deleted,
         "unreadable": one.unreadable,
-        # `verdict` is the key of earlier releases.
+        # The deprecated key of earlier releases.
         "partitions": [{**asdict(part), "verdict": part.status} for part in one.partitions],
     }
 
@@ -141,7 +141,7 @@ def _groups_table(groups: list[GroupLag], settings: LagSettings) -> Table:
 
 
 def _partitions(one: GroupLag, every: bool) -> list[RenderableType]:
-    """Return the table of the partitions that matter, and how many are left out."""
+    """Return a table of the relevant partitions, and the number of omitted ones."""
     shown = [part for part in one.partitions if every or _matters(part)]
     hidden = len(one.partitions) - len(shown)
     left_out = f"{hidden} partition(s) without lag are not shown; --all shows them."

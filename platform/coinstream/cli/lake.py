@@ -1,4 +1,4 @@
-"""`coinstream lake`: land topics in tables, query them, look after them."""
+"""Land topics in Iceberg tables, query and maintain them: `coinstream lake`."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ app = typer.Typer(help="Land topics in tables and query them.", no_args_is_help=
 
 
 class Engines(StrEnum):
-    """Where slices are prepared."""
+    """Engines that prepare slices."""
 
     EMBEDDED = "embedded"
     RAY = "ray"
 
 
 Types = Annotated[
-    list[str] | None, typer.Argument(help="Message types, such as level1 and trade. None: all.")
+    list[str] | None, typer.Argument(help="Message types, such as level1 and trade. Default: all.")
 ]
 
 
@@ -47,19 +47,19 @@ def land(
     types: Types = None,
     hour: Annotated[
         str | None,
-        typer.Option(help="Land again what the table lacks of this hour (UTC), e.g. 2026-01-05T10."),
+        typer.Option(help="Backfill the missing messages of this hour (UTC), for example 2026-01-05T10."),
     ] = None,
     from_start: Annotated[
         list[str] | None,
-        typer.Option(help="Land this topic from its beginning, as it is another one now. Rows stay."),
+        typer.Option(help="Land this recreated topic from its beginning. Existing rows stay."),
     ] = None,
     engine: Annotated[
         Engines | None,
-        typer.Option(help="Where slices are prepared. Default: COINSTREAM_LAKE_ENGINE, else embedded."),
+        typer.Option(help="Engine that prepares slices. Default: COINSTREAM_LAKE_ENGINE, else embedded."),
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Land what the topics hold and the tables do not, once each, after checking every message."""
+    """Land new messages of the topics in their tables exactly once, and check every message."""
     from coinstream.expectations.docs import DataDocs
     from coinstream.expectations.validator import ExpectationValidator
     from coinstream.lake.backfill import backfill
@@ -91,7 +91,7 @@ def land(
 
 @app.command("tables", epilog="Examples:\n\ncoinstream lake tables")
 def tables(json: AsJson = False) -> None:
-    """List the tables: rows, files, snapshots, and how far they are landed."""
+    """List the tables with rows, files, snapshots and the time of the newest event."""
     from coinstream.lake.store import Lake
     from coinstream.lake.summary import summaries
 
@@ -124,15 +124,15 @@ def tables(json: AsJson = False) -> None:
     'coinstream lake sql "SELECT * FROM level1" --parquet quotes.parquet',
 )
 def sql(
-    statement: Annotated[str, typer.Argument(help="One SELECT; each table is a view of its name.")],
-    limit: Annotated[int, typer.Option(help="Rows shown at most. Files get all rows.", min=1)] = 1_000,
+    statement: Annotated[str, typer.Argument(help="One SELECT statement. Each table is a view.")],
+    limit: Annotated[int, typer.Option(help="Maximum rows to print; files contain all rows.", min=1)] = 1_000,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write all rows to this CSV file.")] = None,
     parquet: Annotated[
         Path | None, typer.Option("--parquet", help="Write all rows to this Parquet file.")
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Query the tables with DuckDB. Only reads, and only the tables."""
+    """Query the tables with DuckDB, read-only and without access to other files."""
     from coinstream.lake.query import query
     from coinstream.lake.store import Lake
 
@@ -152,14 +152,15 @@ def sql(
         shown.add_row(*(Text("" if value is None else printable(str(value))) for value in row))
     console.print(shown)
     if found.cut:
-        progress_console.print(f"There are more rows than {limit}: see --limit.")
+        progress_console.print(f"More than {limit} rows; raise --limit to print more.")
 
 
 @app.command("compact", epilog="Examples:\n\ncoinstream lake compact\n\ncoinstream lake compact level1")
 def compact(
-    names: Annotated[list[str] | None, typer.Argument(help="Tables. None: all.")] = None, json: AsJson = False
+    names: Annotated[list[str] | None, typer.Argument(help="Tables. Default: all.")] = None,
+    json: AsJson = False,
 ) -> None:
-    """Merge small files, expire old snapshots, remove files that nothing refers to."""
+    """Merge small files, expire old snapshots and delete orphan files."""
     from coinstream.lake.compaction import compact as compact_table
     from coinstream.lake.compaction import table_names
     from coinstream.lake.store import Lake
@@ -178,9 +179,9 @@ def compact(
 
 @app.command("recover", epilog="Examples:\n\ncoinstream lake recover")
 def recover(json: AsJson = False) -> None:
-    """Bring back tables that lie in the warehouse while the catalog was lost.
+    """Register the tables of the warehouse in a new catalog after the catalog was lost.
 
-    Landing then goes on where it was.
+    Landing then continues at the recorded offsets.
     """
     from coinstream.lake.recovery import recover as recover_tables
     from coinstream.lake.store import Lake
@@ -192,18 +193,20 @@ def recover(json: AsJson = False) -> None:
     shown = Table("table", "rows", "version", box=None)
     for one in found:
         shown.add_row(one.table, f"{one.rows:,}", one.metadata.rpartition("/")[2])
-    console.print(shown if found else "The catalog knows every table of the warehouse.")
+    console.print(shown if found else "The catalog contains every table of the warehouse.")
     for one in found:
         for reason in one.passed_over:
-            console.print(f"[yellow]{one.table}: passed over a newer version: {reason}[/]")
+            console.print(f"[yellow]{one.table}: skipped a newer version: {reason}[/]")
 
 
 @app.command("docs", epilog="Examples:\n\ncoinstream lake docs")
 def docs(
-    port: Annotated[int, typer.Option(help="Where to listen; 0 takes a free port.", min=0)] = 3010,
-    host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines look.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0)] = 3010,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 allows other machines.")
+    ] = "127.0.0.1",
 ) -> None:
-    """Serve Data Docs: what Great Expectations expects, and found in each landing. Ctrl-C stops."""
+    """Serve Great Expectations' Data Docs, with the results of each landing, until Ctrl-C."""
     from coinstream.expectations.docs import DataDocs
     from coinstream.expectations.serving import serve
 
@@ -214,7 +217,7 @@ def docs(
 
 @app.command("candles", epilog="Examples:\n\ncoinstream lake candles")
 def candles(json: AsJson = False) -> None:
-    """Build the candles of what was landed since the last time, and produce them to crypto-ohlcv."""
+    """Build candles of the rows landed since the last run, and produce them to crypto-ohlcv."""
     from coinstream.client import RedpandaClient
     from coinstream.lake.candles import build_candles
     from coinstream.lake.store import Lake
@@ -225,18 +228,18 @@ def candles(json: AsJson = False) -> None:
         print_json(report)
         return
     console.print(
-        f"{report.rows:,} new rows, {report.windows:,} windows touched, {report.produced:,} produced, "
+        f"{report.rows:,} new rows, {report.windows:,} windows updated, {report.produced:,} produced, "
         f"{report.open:,} still open, {report.revised:,} revised"
     )
 
 
 @app.command("report", epilog="Examples:\n\ncoinstream lake report --to report.html --hours 6")
 def report(
-    to: Annotated[str, typer.Option(help="The file that is written.")] = "coinstream-report.html",
-    hours: Annotated[float, typer.Option(help="How far to look back from the newest row.", min=0.01)] = 24.0,
+    to: Annotated[str, typer.Option(help="Output file.")] = "coinstream-report.html",
+    hours: Annotated[float, typer.Option(help="Hours before the newest row.", min=0.01)] = 24.0,
     json: AsJson = False,
 ) -> None:
-    """Write one HTML page with charts of price, spread, latency and landing lag. It needs no network."""
+    """Write a self-contained HTML page with charts of price, spread, latency and landing lag."""
     from coinstream.lake.report import write_report
     from coinstream.lake.store import Lake
 

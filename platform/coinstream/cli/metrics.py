@@ -1,4 +1,4 @@
-"""`coinstream metrics`: everything about the cluster for Prometheus."""
+"""Serve metrics of the cluster to Prometheus: `coinstream metrics`."""
 
 from __future__ import annotations
 
@@ -17,22 +17,24 @@ Examples:
 
 coinstream metrics --port 9108
 
-coinstream metrics --once   (print the text once, to standard output)
+coinstream metrics --once   (print the metrics once)
 """
 
 
 @app.command(epilog=_EXAMPLES)
 def metrics(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen. 0: a free port.")] = 9108,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = 9108,
     host: Annotated[
-        str, typer.Option(help="Address to listen on. 0.0.0.0 for other machines.")
+        str, typer.Option(help="Address to listen on; 0.0.0.0 allows other machines.")
     ] = "127.0.0.1",
     interval: Interval = 15.0,
-    once: Annotated[bool, typer.Option("--once", help="Measure, print and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Measure once, print and exit.")] = False,
 ) -> None:
-    """Serve Prometheus metrics: lag, verdicts, topics and brokers, measured every few seconds.
+    """Serve Prometheus metrics of lag, group status, topics and brokers, measured every few seconds.
 
-    Producers and consumers count in their own process: runs of feeds and consumers serve those.
+    Metrics of producers and consumers are served by their own processes.
     """
     from coinstream.monitoring.exporter import exporter
     from coinstream.monitoring.metrics import METRICS

@@ -1,4 +1,4 @@
-"""What all commands share: JSON, tables, a broker."""
+"""Provide JSON output, tables and a broker to all commands."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from rich.text import Text
 from coinstream.settings import BrokerSettings, HomeSettings
 from coinstream.text import printable, printable_json, readable
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 _PIPE_WIDTH: Final = 200
-"""Columns of a table where no terminal tells its width; 80 would cut names and paths."""
+"""Width of tables without a terminal; 80 columns would truncate names and paths."""
 
 
 def _console(*, stderr: bool) -> Console:
@@ -27,7 +27,7 @@ def _console(*, stderr: bool) -> Console:
 
 console: Final = _console(stderr=False)
 progress_console: Final = _console(stderr=True)
-"""Progress and remarks go to standard error, so that standard output stays a clean pipe."""
+"""Console for progress and notes on standard error, which keeps standard output clean for pipes."""
 
 
 def print_json(value: Any) -> None:
@@ -36,13 +36,13 @@ def print_json(value: Any) -> None:
 
 
 def cell(content: object) -> Text:
-    """Return untrusted content for a table: no terminal escapes, and no markup of rich."""
+    """Return untrusted content for a table, without terminal escapes and rich markup."""
     return Text(readable(content) if isinstance(content, bytes) else printable(str(content)))
 
 
 @contextmanager
 def broker() -> Iterator[BrokerSettings]:
-    """Yield the configured broker, else this machine's local one, started for as long as the command runs."""
+    """Yield the configured broker, or else the local one, started for the duration of the command."""
     from coinstream.brokers import open_broker
 
     with open_broker(BrokerSettings(), HomeSettings()) as settings:

@@ -1,4 +1,4 @@
-"""Long work shown: a bar with rate and time left on a terminal, a line every few seconds in a pipe."""
+"""Show the progress of long commands: a bar on a terminal, a line every few seconds in a pipe."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from coinstream.cli.output import progress_console
 from coinstream.cli.rendering import duration
 
 LINE_EVERY_S: Final = 5.0
-"""How often a line is printed where no terminal can show a bar."""
+"""Interval of progress lines without a terminal, in seconds."""
 
 
 class Tell(Protocol):
-    """Told how far the work is.
+    """Callback that receives the progress.
 
     Args:
-        done: in the unit that bounds the work: messages, offsets, seconds.
-        total: where it ends; None if nobody knows.
-        count: what to count and to rate, where it is not `done`.
-        note: anything else to say.
+        done: completed amount in messages, offsets or seconds.
+        total: total amount; None if unknown.
+        count: number to display with its rate, if it differs from `done`.
+        note: additional text.
     """
 
     def __call__(self, done: float, total: float | None, count: int | None = None, note: str = "") -> None:
-        """Show it."""
+        """Show the progress."""
 
 
 @contextmanager
 def progress(title: str, *, quiet: bool = False, unit: str = "messages") -> Iterator[Tell]:
-    """Show work for as long as the block runs, on standard error; nothing when `quiet`."""
+    """Show the progress of the block on standard error, or nothing if `quiet`."""
     if quiet:
         yield lambda done, total, count=None, note="": None
         return
@@ -61,7 +61,7 @@ class _Clock:
         self._started = time.monotonic()
 
     def text(self, done: float, total: float | None, count: int | None, note: str) -> str:
-        """Count, rate, time left and the note."""
+        """Return count, rate, remaining time and note as text."""
         seconds = max(time.monotonic() - self._started, 1e-6)
         counted = done if count is None else count
         parts = [f"{counted:,.0f} {self._unit}", f"{counted / seconds:,.0f}/s"]
@@ -72,7 +72,7 @@ class _Clock:
         return "  ".join([*parts, *filter(None, [note])])
 
     def lines(self) -> Tell:
-        """Return the progress as a line, if the last one is old enough."""
+        """Return a callback that prints a progress line every `LINE_EVERY_S` seconds."""
         next_at = self._started + LINE_EVERY_S
 
         def tell(done: float, total: float | None, count: int | None = None, note: str = "") -> None:

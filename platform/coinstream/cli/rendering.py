@@ -1,4 +1,4 @@
-"""What the observing commands share: the broker they ask, and how figures look."""
+"""Provide the broker, refresh loop and formats of the monitoring commands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from coinstream.monitoring.evaluation import PartitionStatus
 from coinstream.monitoring.group_lag import GroupStatus, Status
 from coinstream.settings import BrokerSettings, HomeSettings
 
-Interval = Annotated[float, typer.Option("--interval", "-n", min=0.1, help="Seconds between two looks.")]
+Interval = Annotated[float, typer.Option("--interval", "-n", min=0.1, help="Seconds between two refreshes.")]
 
 _PATIENCE_MS: Final = 5_000
 _STYLES: Final = {
@@ -34,10 +34,10 @@ _STYLES: Final = {
 
 
 def asked_broker() -> BrokerSettings:
-    """Return the broker that is configured or runs on this machine; none is started, and waits are short.
+    """Return the configured broker or the running local one, with short timeouts and without starting one.
 
     Raises:
-        BrokerError: there is none.
+        BrokerError: no broker is configured or running.
     """
     found = require_broker(BrokerSettings(), HomeSettings())
     return found.model_copy(update={"request_timeout_ms": min(found.request_timeout_ms, _PATIENCE_MS)})
@@ -49,7 +49,7 @@ def styled(value: PartitionStatus | GroupStatus | Status) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as people say them: `850 ms`, `42 s`, `3 min 5 s`, `2 h 10 min`, `3 d 4 h`."""
+    """Format seconds as `850 ms`, `42 s`, `3 min 5 s`, `2 h 10 min` or `3 d 4 h`."""
     if seconds is None:
         return "?"
     if seconds < 1:
@@ -66,12 +66,12 @@ def duration(seconds: float | None) -> str:
 
 
 def per_second(rate: float | None) -> str:
-    """Return a trend with its sign; `-` while it is unknown."""
+    """Format a trend with its sign, or `-` if it is unknown."""
     return "-" if rate is None else f"{rate:+,.1f}/s" if rate else "0/s"
 
 
 def repeat(interval_s: float) -> Iterator[None]:
-    """Now, and then every `interval_s` seconds for ever."""
+    """Yield now, and then every `interval_s` seconds without end."""
     while True:
         started = time.monotonic()
         yield
@@ -79,7 +79,7 @@ def repeat(interval_s: float) -> Iterator[None]:
 
 
 def stream(look: Callable[[], object], interval_s: float) -> None:
-    """Print what `look` gives as a line of JSON, again and again, until Ctrl-C; an error is a line too."""
+    """Print the result of `look` as a JSON line at each interval until Ctrl-C; an error is a line too."""
     try:
         for _ in repeat(interval_s):
             try:
@@ -91,9 +91,9 @@ def stream(look: Callable[[], object], interval_s: float) -> None:
 
 
 def watch(look: Callable[[], RenderableType], interval_s: float) -> None:
-    """Show what `look` gives, again and again, until Ctrl-C: in place on a terminal, one by one in a pipe.
+    """Show the result of `look` at each interval until Ctrl-C, in place on a terminal, appended in a pipe.
 
-    An error is shown and the watch goes on: the broker may come back.
+    An error is shown without ending the loop, because the broker may come back.
     """
     try:
         if not console.is_terminal:

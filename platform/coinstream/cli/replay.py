@@ -1,4 +1,4 @@
-"""`coinstream replay`: send a part of a topic again."""
+"""Copy a range of a topic to another topic: `coinstream replay`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from coinstream.cli.progress import progress
 from coinstream.consumer import replay as replaying
 from coinstream.consumer.offset_range import OffsetRange
 
-app = typer.Typer(help="Send a range of a topic again.")
+app = typer.Typer(help="Copy a range of a topic to another topic.")
 
 _EXAMPLES = """
 Examples:
@@ -25,23 +25,24 @@ coinstream replay crypto-prices --since 2026-11-01T00:00:00Z --until 2026-11-02T
 @app.command(epilog=_EXAMPLES)
 def replay(
     topic: Annotated[str, typer.Argument(help="The topic to read.", autocompletion=topic_names)],
-    to: Annotated[str, typer.Option("--to", help="The topic to send to. It must exist.")],
-    since: Annotated[str | None, typer.Option("--since", help="From this record time, ISO-8601.")] = None,
+    to: Annotated[str, typer.Option("--to", help="The topic to write to. It must exist.")],
+    since: Annotated[str | None, typer.Option("--since", help="From this record time, in ISO-8601.")] = None,
     until: Annotated[str | None, typer.Option("--until", help="Before this record time.")] = None,
     from_offset: Annotated[
-        int | None, typer.Option("--from-offset", min=0, help="From this offset, in each partition.")
+        int | None, typer.Option("--from-offset", min=0, help="From this offset in each partition.")
     ] = None,
     to_offset: Annotated[
-        int | None, typer.Option("--to-offset", min=0, help="To this offset, itself included.")
+        int | None, typer.Option("--to-offset", min=0, help="To this offset in each partition, inclusive.")
     ] = None,
     partition: Annotated[
-        list[int] | None, typer.Option("--partition", help="Only this partition. May be repeated.")
+        list[int] | None, typer.Option("--partition", help="Only this partition; may be repeated.")
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Send a range of a topic to another topic: key, value, headers and timestamp as they are.
+    """Copy a range of a topic to another topic with key, value, headers and timestamp.
 
-    It ends at what the topic held when it began. The header `replayed-from` of a message says where it was.
+    It ends at the end of the topic at the start of the command. The header `replayed-from` contains the
+    original position.
     """
     part = OffsetRange(
         moment(since, "--since"),
@@ -59,4 +60,6 @@ def replay(
     else:
         console.print(f"Sent {report.messages:,} message(s) to {to} in {report.seconds:.1f} s.")
         if report.without_headers:
-            console.print(f"{report.without_headers:,} of them without headers, whose names are not UTF-8.")
+            console.print(
+                f"{report.without_headers:,} of them without headers, because header names are not UTF-8."
+            )

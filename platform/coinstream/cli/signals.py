@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish to stop in good order."""
+"""Convert Ctrl-C and SIGTERM to a graceful stop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`coinstream simulate`: an exchange on this machine, with faults on demand."""
+"""Run a local exchange with faults on demand: `coinstream simulate`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from coinstream.cli.output import AsJson, console, print_json
 from coinstream.cli.signals import stopping
 from coinstream.errors import FeedError
 
-app = typer.Typer(help="A local exchange that speaks the real protocols, with faults on demand.")
+app = typer.Typer(help="Run a local exchange with real protocols and faults on demand.")
 
 if TYPE_CHECKING:
     from coinstream.feeds.simulated import Faults, Recorded
@@ -32,7 +32,7 @@ DEFAULT_PORT = 8765
 @app.command("simulate", epilog=_EXAMPLES)
 def simulate(
     symbol: Annotated[
-        list[str] | None, typer.Option("--symbol", "-s", help="A symbol such as BTC/USDT. May be repeated.")
+        list[str] | None, typer.Option("--symbol", "-s", help="A symbol such as BTC/USDT; may be repeated.")
     ] = None,
     rate: Annotated[float, typer.Option(help="Quotes per second over all symbols.", min=0)] = 100.0,
     recording: Annotated[
@@ -42,26 +42,31 @@ def simulate(
             "or a replay feed by its name, whose quotes the simulated venues serve."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the random walk and of the dice for faults.")] = 1,
-    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = DEFAULT_PORT,
+    seed: Annotated[int, typer.Option(help="Seed of the random walk and of random faults.")] = 1,
+    port: Annotated[
+        int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)
+    ] = DEFAULT_PORT,
     fault: Annotated[
         list[str] | None,
-        typer.Option("--fault", "-f", help="NAME=VALUE, as gap=0.01 or skew_ms=1200. May be repeated."),
+        typer.Option(
+            "--fault", "-f", help="NAME=VALUE, for example gap=0.01 or skew_ms=1200; may be repeated."
+        ),
     ] = None,
-    duration: Annotated[float | None, typer.Option(help="Stop after so many seconds.", min=0)] = None,
+    duration: Annotated[float | None, typer.Option(help="Stop after this many seconds.", min=0)] = None,
     exchange: Annotated[
-        str | None, typer.Option(help="Whose session a recording is, where it has no addresses.")
+        str | None, typer.Option(help="Exchange of a recording, if it cannot be detected.")
     ] = None,
     json: AsJson = False,
 ) -> None:
     """Serve Binance, Kraken v2 and Coinbase protocols on 127.0.0.1 until Ctrl-C.
 
-    Quotes come from a seeded random walk or from a replay feed. A recorded session is served as it is, by
-    its own exchange's protocol: each subscription is checked against the session, then its frames are
-    played; the exit code is 1 when a subscription was refused. Faults: gap, garble,
-    duplicate and cross (fractions), delay_ms, skew_ms, freeze, html, drop, refuse, rate_limit (how many),
-    vanished (symbols).
-    They can be changed while it runs: curl 'http://127.0.0.1:8765/faults?garble=0.1'
+    Quotes come from a seeded random walk or from a replay feed. A recorded session is served in the protocol
+    of its exchange: each subscription is checked against the session, then its frames are sent. The exit
+    code is 1 if a subscription was refused.
+
+    Faults: gap, garble, duplicate and cross (fractions), delay_ms, skew_ms, freeze, html, drop, refuse,
+    rate_limit (counts), vanished (symbols). Change them at runtime with
+    curl 'http://127.0.0.1:8765/faults?garble=0.1'
     """
     from coinstream.feeds.simulated import Faults, SimulatedExchange
     from coinstream.feeds.simulated.exchange import DEFAULT_SYMBOLS

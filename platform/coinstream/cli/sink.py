@@ -1,4 +1,4 @@
-"""`coinstream sink`: write topics to somewhere else."""
+"""Write topics to other systems: `coinstream sink`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from coinstream.monitoring.exporter import serving_metrics
 from coinstream.sinks import SINKS, open_sink, run_sink
 from coinstream.topics.apply import Provisioner
 
-app = typer.Typer(help="Write topics to somewhere else.", no_args_is_help=True)
+app = typer.Typer(help="Write topics to files, databases and object stores.", no_args_is_help=True)
 
 
 @app.command("list", epilog="Examples:\n\ncoinstream sink list")
@@ -40,27 +40,25 @@ def show_sinks(json: AsJson = False) -> None:
 def run(
     name: Annotated[
         str,
-        typer.Argument(
-            help="The sink's name, as `coinstream sink list` shows it.", autocompletion=sink_names
-        ),
+        typer.Argument(help="Name of a sink in `coinstream sink list`.", autocompletion=sink_names),
     ],
-    target: Annotated[str, typer.Argument(help="Where to: a path or an address, as the sink says.")],
+    target: Annotated[str, typer.Argument(help="Path or URL, depending on the sink.")],
     topic: Annotated[
         list[str],
-        typer.Option("--topic", "-t", help="Read this topic. May be repeated.", autocompletion=topic_names),
+        typer.Option("--topic", "-t", help="Topic to read; may be repeated.", autocompletion=topic_names),
     ],
     group: Annotated[
-        str | None, typer.Option(help="Consumer group that remembers what was written. Default: sink-NAME.")
+        str | None, typer.Option(help="Consumer group with the committed offsets. Default: sink-NAME.")
     ] = None,
     latest: Annotated[
-        bool, typer.Option("--latest", help="A new group begins at the end instead of the beginning.")
+        bool, typer.Option("--latest", help="Start a new group at the end instead of the beginning.")
     ] = False,
     idle: Annotated[
-        float | None, typer.Option(help="Stop when nothing came for so many seconds.", min=0.1)
+        float | None, typer.Option(help="Stop after this many seconds without a message.", min=0.1)
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Write messages until Ctrl-C; each at least once, in order per key."""
+    """Write messages to a sink until Ctrl-C, at least once and in order per key."""
     sink = open_sink(name, target)
     options = GroupOptions(offset_reset="latest" if latest else "earliest", batch_size=SINKS[name].batch_size)
     stop = threading.Event()
@@ -71,7 +69,7 @@ def run(
         RedpandaClient(settings) as client,
         progress(f"sink {name}", quiet=json) as tell,
     ):
-        # A group waits for a topic that may come; here it is a slip of the finger.
+        # A consumer group would wait for a missing topic; here the name is probably mistyped.
         Provisioner(settings).require(topic)
         report = run_sink(
             sink,
@@ -86,7 +84,7 @@ def run(
     if json:
         print_json({"written": report.handled, "dead_letters": report.dead_letters, "gaps": report.gaps})
         return
-    # The target is not printed: it may hold a password.
+    # The target is not printed because it may contain a password.
     console.print(f"{report.handled:,} messages written to {name}, {report.dead_letters:,} dead letters")
     for gap in report.gaps:
         console.print(

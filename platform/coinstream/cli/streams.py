@@ -1,4 +1,4 @@
-"""Make standard output safe: any encoding, and the conventional exit code on a broken pipe."""
+"""Protect standard output: support any encoding, and exit with the usual code on a broken pipe."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import sys
 from typing import Any, Final, NoReturn
 
 BROKEN_PIPE_CODE: Final = 141
-"""128 and the number of SIGPIPE, as shells report a command whose reader has gone."""
+"""128 plus the number of SIGPIPE, the usual exit code after a broken pipe."""
 
 
 class PipeOutput(io.TextIOWrapper):
-    """Standard output that ends the command, with its cleanup, when its reader has gone."""
+    """Standard output that exits the command, with cleanup, when its reader has closed the pipe."""
 
     def write(self, text: str, /) -> int:
         """Write text.
 
         Raises:
-            SystemExit: the reader has gone.
+            SystemExit: the reader has closed the pipe.
         """
         try:
             return super().write(text)
@@ -26,10 +26,10 @@ class PipeOutput(io.TextIOWrapper):
             _end()
 
     def flush(self) -> None:
-        """Flush what was written.
+        """Flush written text.
 
         Raises:
-            SystemExit: the reader has gone.
+            SystemExit: the reader has closed the pipe.
         """
         try:
             super().flush()
@@ -38,7 +38,7 @@ class PipeOutput(io.TextIOWrapper):
 
 
 def protect_output() -> None:
-    """Replace standard output, and let characters that its encoding lacks be escaped instead of refused."""
+    """Replace standard output, and escape characters that its encoding does not support."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -54,7 +54,7 @@ def protect_output() -> None:
 
 
 def _end() -> NoReturn:
-    # What is buffered goes nowhere, also when the interpreter flushes at its exit.
+    # Discard buffered output, also when the interpreter flushes at exit.
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)

@@ -1,4 +1,4 @@
-"""`coinstream tail`: print the decoded messages of a topic."""
+"""Print the decoded messages of a topic: `coinstream tail`."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from coinstream.text import format_timestamp, printable, printable_json
 app = typer.Typer()
 
 _RAW_SHOWN = 200
-"""Bytes shown of a payload that is no message."""
+"""Bytes shown of a payload that is not a message."""
 
 
 class Line(msgspec.Struct, rename="camel", omit_defaults=True):
-    """One record as `--json` prints it. A record that is no message has `error` and `raw` instead."""
+    """One record as printed by `--json`. A record that is not a message has `error` and `raw` instead."""
 
     topic: str
     partition: int
@@ -57,31 +57,34 @@ class Line(msgspec.Struct, rename="camel", omit_defaults=True):
 def tail(
     topic: Annotated[str, typer.Argument(help="The topic.", autocompletion=topic_names)],
     from_beginning: Annotated[
-        bool, typer.Option("--from-beginning", help="Begin with the oldest message instead of the next one.")
+        bool, typer.Option("--from-beginning", help="Start at the oldest message instead of the end.")
     ] = False,
     since: Annotated[
-        str | None, typer.Option("--since", help="Begin at this record time, in ISO 8601.")
+        str | None, typer.Option("--since", help="Start at this record time, in ISO-8601.")
     ] = None,
     offset: Annotated[
-        int | None, typer.Option("--offset", help="Begin at this offset, in each partition.", min=0)
+        int | None, typer.Option("--offset", help="Start at this offset in each partition.", min=0)
     ] = None,
     grep: Annotated[
         str | None,
         typer.Option("--grep", help="Only messages whose payload matches this regular expression."),
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", "-n", help="Stop after this many.", min=1)] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", help="Stop after this many messages.", min=1)
+    ] = None,
     partition: Annotated[
-        list[int] | None, typer.Option("--partition", "-p", help="Only this one. May be repeated.", min=0)
+        list[int] | None,
+        typer.Option("--partition", "-p", help="Only this partition; may be repeated.", min=0),
     ] = None,
     key: Annotated[str | None, typer.Option(help="Only messages with exactly this key.")] = None,
     no_follow: Annotated[
         bool, typer.Option("--no-follow", help="Stop at the end of the topic instead of waiting for more.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a message.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per message.")] = False,
 ) -> None:
-    """Print messages as they come: time, partition, offset, key, fields. Ctrl-C ends the command.
+    """Print messages as they arrive: time, partition, offset, key, fields. Ctrl-C exits.
 
-    A record that is no message of the platform is shown as such.
+    A record that is not a valid message is printed with its error.
     """
     start = _start(from_beginning=from_beginning, since=since, offset=offset)
     part = OffsetRange(moment(since, "--since"), from_offset=start, partitions=tuple(partition or ()) or None)
@@ -106,7 +109,7 @@ def tail(
 
 
 def _start(*, from_beginning: bool, since: str | None, offset: int | None) -> int | None:
-    """Return the first offset to read; None: what --since says, else the end."""
+    """Return the first offset to read; None means the time of --since, or the end."""
     if sum((from_beginning, since is not None, offset is not None)) > 1:
         raise typer.BadParameter("give only one of --from-beginning, --since and --offset")
     return 0 if from_beginning else offset
@@ -188,5 +191,5 @@ def _as_text(line: Line) -> str:
 
 
 def _plain(content: bytes) -> str:
-    """Return bytes as text; bytes that are not UTF-8 stay distinct. Printing makes it safe."""
+    """Return bytes as text, with bytes that are not UTF-8 escaped; printing escapes control characters."""
     return content.decode("utf-8", errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""`coinstream top`: a live view of everything."""
+"""Show a live view of topics, groups and health: `coinstream top`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ app = typer.Typer()
 _EXAMPLES = """
 Examples:
 
-coinstream top   (live; Ctrl-C ends it)
+coinstream top   (live; Ctrl-C exits)
 
 coinstream top --once
 
@@ -34,14 +34,18 @@ _RATE_NEEDS_S = 1.0
 @app.command(epilog=_EXAMPLES)
 def top(
     interval: Interval = 2.0,
-    once: Annotated[bool, typer.Option("--once", help="One snapshot, over one second, and end.")] = False,
-    every: Annotated[bool, typer.Option("--all", help="Empty topics that nobody reads too.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Print one snapshot, measured over one second, and exit.")
+    ] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Include empty topics without consumer groups.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
-    """Topics, rates, lag, latency and health, live.
+    """Show topics, rates, lag, latency and health, live.
 
-    On a terminal the view stays in place; in a pipe there is one snapshot after the other, with --json
-    one object a line.
+    On a terminal the view is updated in place. In a pipe snapshots are appended, with --json one object per
+    line.
     """
     observer = SnapshotReader(asked_broker())
     try:
@@ -95,7 +99,7 @@ def _topics_table(shown: Snapshot, every: bool) -> Table:
             escape(printable(line.slowest or "")),
         )
     if not lines:
-        table.add_row("no topic holds a record", "", "", "", "", "", "", "")
+        table.add_row("all topics are empty", "", "", "", "", "", "", "")
     return table
 
 
@@ -115,5 +119,5 @@ def _groups_table(shown: Snapshot) -> Table:
             per_second(shown.trends.get(group.group)),
         )
     if not shown.groups:
-        table.add_row("no consumer group has committed anything", "", "", "", "", "", "", "")
+        table.add_row("no consumer group has committed offsets", "", "", "", "", "", "", "")
     return table

@@ -1,4 +1,4 @@
-"""`coinstream topics`: topics as code."""
+"""Provision and inspect topics: `coinstream topics`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ app = typer.Typer(help="Plan, apply, create, list and describe topics.", no_args
 
 Exchanges = Annotated[
     list[str] | None,
-    typer.Option("--exchange", "-e", help="Also the topics of this exchange. May be repeated."),
+    typer.Option("--exchange", "-e", help="Include the topics of this exchange; may be repeated."),
 ]
 _MARKS: Final = {
     PlanAction.CREATE: "[green]+[/]",
@@ -46,11 +46,9 @@ _PENDING: Final = 3
 def show_plan(
     exchange: Exchanges = None,
     json: AsJson = False,
-    exit_code: Annotated[
-        bool, typer.Option("--exit-code", help="Exit with 3 when something would change.")
-    ] = False,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 3 if there are changes.")] = False,
 ) -> None:
-    """Show what would change on the cluster. Changes nothing."""
+    """Show the changes that `apply` would make."""
     specs = _specs(exchange)
     with broker() as settings:
         wanted = Provisioner(settings).plan(specs)
@@ -63,7 +61,7 @@ def show_plan(
     "apply", epilog="Examples:\n\ncoinstream topics apply\n\ncoinstream topics apply -e binance --json"
 )
 def apply_plan(exchange: Exchanges = None, json: AsJson = False) -> None:
-    """Create and change topics as planned. Never deletes, never shrinks."""
+    """Create and change topics as planned. Never deletes topics or removes partitions."""
     specs = _specs(exchange)
     with broker() as settings:
         provisioner = Provisioner(settings)
@@ -84,7 +82,7 @@ def apply_plan(exchange: Exchanges = None, json: AsJson = False) -> None:
     if json:
         print_json(_as_dict(wanted))
     elif stuck := [topic.name for topic in wanted.topics if topic.action is PlanAction.CANNOT]:
-        console.print(f"[red]Not as wanted, and not to be changed in place:[/] {', '.join(stuck)}")
+        console.print(f"[red]Differs from the spec and cannot be changed in place:[/] {', '.join(stuck)}")
     elif wanted.is_settled:
         console.print("Nothing to do.")
 
@@ -112,16 +110,14 @@ def show_topics(json: AsJson = False) -> None:
 def create_topic(
     name: Annotated[str, typer.Argument(help="Name of the new topic.")],
     like: Annotated[
-        str | None, typer.Option("--like", help="Take the settings of this topic of the catalogue.")
+        str | None, typer.Option("--like", help="Copy the settings of this topic of the catalogue.")
     ] = None,
     partitions: Annotated[int | None, typer.Option(min=1, help="Number of partitions.")] = None,
-    retention_hours: Annotated[
-        float | None, typer.Option(min=0.1, help="How long messages are kept, in hours.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan only.")] = False,
+    retention_hours: Annotated[float | None, typer.Option(min=0.1, help="Retention in hours.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Create one topic, with the settings of a topic of the catalogue. An existing topic is an error."""
+    """Create a topic with the settings of a topic of the catalogue. An existing topic is an error."""
     spec = topic_like(name, like, partitions, retention_hours)
     with broker() as settings:
         provisioner = Provisioner(settings)
@@ -144,7 +140,7 @@ def describe_topic(
     name: Annotated[str, typer.Argument(help="Name of the topic.", autocompletion=topic_names)],
     json: AsJson = False,
 ) -> None:
-    """Show a topic: its partitions with leader, replicas and offsets, its settings, and who reads it."""
+    """Show a topic's partitions with leader, replicas and offsets, its settings and its consumer groups."""
     with broker() as settings:
         found = describe(settings, name)
     print_json(found) if json else _render_description(found)
@@ -152,10 +148,10 @@ def describe_topic(
 
 @app.command("delete", epilog="Examples:\n\ncoinstream topics delete crypto-prices-oldexchange --yes")
 def delete_topics(
-    names: Annotated[list[str], typer.Argument(help="Full names of topics, with all their messages.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    names: Annotated[list[str], typer.Argument(help="Full names of the topics to delete.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation.")] = False,
 ) -> None:
-    """Delete topics by name, after asking."""
+    """Delete topics by name after a confirmation."""
     if not yes:
         typer.confirm(f"Delete {', '.join(names)} with all messages?", abort=True)
     with broker() as settings:
@@ -211,7 +207,7 @@ def _render_description(found: TopicDescription) -> None:
 
 
 def _grouped(warnings: Sequence[str]) -> dict[str, list[str]]:
-    """Return the topics that share a warning: a small cluster lowers all of them alike."""
+    """Group topics by warning, because a small cluster lowers the replication of all topics."""
     groups: dict[str, list[str]] = {}
     for warning in warnings:
         name, _, text = warning.partition(": ")
@@ -234,7 +230,7 @@ def _as_dict(wanted: Plan) -> dict[str, object]:
             {
                 "name": topic.name,
                 "action": topic.action,
-                # The key of earlier releases.
+                # The deprecated key of earlier releases.
                 "verdict": topic.action,
                 "differences": topic.differences,
             }

@@ -1,4 +1,4 @@
-"""`coinstream up`: everything on this machine, until Ctrl-C."""
+"""Run broker, topics and Dagster on this machine until Ctrl-C: `coinstream up`."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ FIRST_JOB: Final = "run_feed"
 CHECK_JOB: Final = "check_topics"
 LANDING_JOB: Final = "land_topics"
 CANDLES_JOB: Final = "build_candles"
-# Eighty seconds of the recording, so that there is a whole minute for a candle.
+# Eighty seconds of the recording contain a complete minute for a candle.
 _FIRST_CONFIG: Final = {"ops": {"feeds__market_data": {"config": {"duration_s": 2.5, "speed": 32.0}}}}
 _FIRST_RUN_S: Final = 180.0
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Stop(BaseException):
-    """The user asked for the end. Not an Exception: nothing on the way may take it for a failure."""
+    """Stop requested by the user; a BaseException, so that no handler treats it as a failure."""
 
 
 @app.command(epilog="Examples:\n\ncoinstream up\n\ncoinstream up --port 3100 --open")
 def up(
-    port: Annotated[int, typer.Option(help="Port of the web UI; if taken, the next free one.", min=0)] = 3000,
+    port: Annotated[int, typer.Option(help="Port of the web UI, or the next free one.", min=0)] = 3000,
     feed: Annotated[
         str,
         typer.Option(help="Feed of the first run.", show_default="a recording; with FEEDS=live a live one"),
     ] = "",
-    no_feed: Annotated[bool, typer.Option("--no-feed", help="Without the first run.")] = False,
+    no_feed: Annotated[bool, typer.Option("--no-feed", help="Skip the first run.")] = False,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the web UI in a browser.")] = False,
 ) -> None:
-    """Start the broker (if none is configured), the topics, and Dagster's web UI and daemon.
+    """Start a broker (unless one is configured), create the topics, and start Dagster's web UI and daemon.
 
-    Ctrl-C, SIGTERM and a closed terminal stop everything.
+    Ctrl-C, SIGTERM or closing the terminal stops everything.
     """
     say = _elapsed()
     where = instance_paths()
@@ -65,7 +65,7 @@ def up(
                 if open_browser:
                     webbrowser.open(web.url)
                 has_quotes = not no_feed and _first_run(web, feed or _first_feed(), say)
-                # The one line that goes to standard output, for scripts that wait for it.
+                # The only line on standard output, for scripts that wait for it.
                 typer.echo(f"Ready: {web.url} — Ctrl-C stops everything.")
                 sys.stdout.flush()
                 platform.start_pages()
@@ -77,21 +77,21 @@ def up(
 
 
 def _tell_if_heard(text: str) -> None:
-    # Of a terminal that was closed nothing is left to write to.
+    # A closed terminal cannot be written to.
     with suppress(OSError):
         progress_console.print(text)
 
 
 def _first_feed() -> str:
-    # A recording shows real quotes at once, also without a network.
+    # A recording provides real quotes immediately and without a network.
     return DEFAULT if os.environ.get("FEEDS", "").lower() == LIVE else RECORDED
 
 
 def _first_run(web: DagsterClient, feed: str, say: Callable[[str], None]) -> bool:
-    """Publish some quotes, so that there is something to see; whether that succeeded."""
+    """Publish some quotes to view; return whether that succeeded."""
     try:
         run_id = web.launch(FIRST_JOB, config=_FIRST_CONFIG, tags={"dagster/partition": feed})
-        say(f"first run: some seconds of the feed {feed}, see {web.url}/runs/{run_id}")
+        say(f"first run: {feed} for some seconds, see {web.url}/runs/{run_id}")
         web.wait_run(run_id, _FIRST_RUN_S)
     except DagsterClientError as error:
         say(f"[yellow]first run:[/] {error}")
@@ -101,17 +101,17 @@ def _first_run(web: DagsterClient, feed: str, say: Callable[[str], None]) -> boo
 
 
 def _fill_tables(web: DagsterClient, say: Callable[[str], None]) -> None:
-    """Land the first quotes, build candles and check the topics, while the user can look around."""
+    """Land the first quotes, build candles and check the topics in the background."""
     hour = f"{datetime.now(UTC):%Y-%m-%d-%H:00}"
     try:
         web.wait_run(web.launch(LANDING_JOB, config={}, tags={"dagster/partition": hour}), _FIRST_RUN_S)
         web.wait_run(web.launch(CANDLES_JOB, config={}, tags={}), _FIRST_RUN_S)
-        # Last, as the topic of candles is filled by then.
+        # Last, because the topic of candles is filled by then.
         web.wait_run(web.launch(CHECK_JOB, config={}, tags={}), _FIRST_RUN_S)
     except DagsterClientError as error:
         say(f"[yellow]tables and candles:[/] {error}")
     else:
-        say('tables and candles hold them too; try `coinstream lake sql "SELECT * FROM level1 LIMIT 5"`')
+        say('quotes landed, candles built; try `coinstream lake sql "SELECT * FROM level1 LIMIT 5"`')
 
 
 @contextmanager
