@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from coinstream.local_broker.ports import free_ports
+from coinstream.local_broker.properties import free_ports
 from tests.support import wait_until
 
 USER = DATABASE = "dagster"

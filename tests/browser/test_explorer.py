@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page
 from coinstream.lake.landing import land
 from coinstream.lake.schemas import spec_named
 from coinstream.lake.store import Lake
-from coinstream.local_broker.ports import free_ports
+from coinstream.local_broker.properties import free_ports
 from coinstream.settings import BrokerSettings
 from coinstream.stack.explorer import explorer_command, explorer_url
 from tests.conftest import ROOT, TopicFactory

@@ -21,7 +21,7 @@ from coinstream.client import RedpandaClient
 from coinstream.dlq.entry import DeadLetter, dead_letter_headers
 from coinstream.feeds.registry import sample_path
 from coinstream.local_broker import LocalBroker
-from coinstream.local_broker.ports import free_ports
+from coinstream.local_broker.properties import free_ports
 from coinstream.settings import BrokerSettings
 from scripts.reference import known_variables
 from tests.docs.handling import FOREIGN, allowed_exits, in_place, is_lasting, why_elsewhere

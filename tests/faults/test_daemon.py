@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 
 from coinstream.local_broker import LocalBroker
-from coinstream.local_broker.ports import free_ports, is_free
+from coinstream.local_broker.properties import free_ports, is_free
 from coinstream.stack.paths import HOST, InstancePaths, code_root
 from tests.faults.test_processes import coinstream, stored_messages
 from tests.support import wait_until

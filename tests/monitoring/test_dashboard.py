@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from coinstream.local_broker.ports import free_ports
+from coinstream.local_broker.properties import free_ports
 from coinstream.monitoring.exporter import targets_folder
 from coinstream.settings import BrokerSettings, HomeSettings
 from tests.conftest import TopicFactory

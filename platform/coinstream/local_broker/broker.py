@@ -10,11 +10,12 @@ from typing import Literal, Self
 import psutil
 
 from coinstream.errors import LocalBrokerError
-from coinstream.local_broker import jars, ports
-from coinstream.local_broker.java import java_command
-from coinstream.local_broker.locks import exclusive_lock
+from coinstream.local_broker import jars
+from coinstream.local_broker import properties
+from coinstream.local_broker.jars import java_command
+from coinstream.local_broker.jars import exclusive_lock
 from coinstream.local_broker.node import Node
-from coinstream.local_broker.progress import show_fetching
+from coinstream.local_broker.jars import show_fetching
 from coinstream.local_broker.properties import (
     CLIENT_LISTENER,
     Listener,
@@ -180,10 +181,10 @@ class LocalBroker:
         names = listener_names(self._listeners)
         wanted = self._count * len(names)
         if self._port == 0:
-            numbers = ports.free_ports(wanted)
+            numbers = properties.free_ports(wanted)
         else:
             numbers = list(range(self._port, self._port + wanted))
-            ports.check_free(numbers)
+            properties.check_free(numbers)
         # All first listeners come first, so that clients find consecutive ports.
         plans = tuple(
             NodePlan(

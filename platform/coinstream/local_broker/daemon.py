@@ -18,7 +18,7 @@ import psutil
 from coinstream.errors import LocalBrokerError
 from coinstream.local_broker import jars
 from coinstream.local_broker.broker import LocalBroker
-from coinstream.local_broker.progress import show_fetching
+from coinstream.local_broker.jars import show_fetching
 from coinstream.local_broker.state_file import RunningBroker, clear_stale, read_running, running_broker
 from coinstream.state_folder import private_folder
 

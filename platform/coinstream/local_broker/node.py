@@ -13,8 +13,8 @@ import psutil
 
 from coinstream import process_supervisor
 from coinstream.errors import LocalBrokerError
-from coinstream.local_broker.diagnosis import why_it_died
-from coinstream.local_broker.java import java_environment
+from coinstream.local_broker.readiness import why_it_died
+from coinstream.local_broker.jars import java_environment
 from coinstream.local_broker.properties import NodePlan
 
 _SUPERVISOR = Path(process_supervisor.__file__)

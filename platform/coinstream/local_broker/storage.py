@@ -13,10 +13,9 @@ from pathlib import Path
 import msgspec
 
 from coinstream.errors import LocalBrokerError
-from coinstream.local_broker.diagnosis import reason_in
-from coinstream.local_broker.java import java_environment
+from coinstream.local_broker.readiness import reason_in
+from coinstream.local_broker.jars import java_environment
 from coinstream.local_broker.properties import NodePlan
-from coinstream.local_broker.segments import METADATA_LOG, find_damage
 
 LEAST_FREE_BYTES = 64 * 1024 * 1024
 """Below this much free room a start is refused: Kafka would die in the middle of a write."""
@@ -54,9 +53,6 @@ class Storage:
         cluster = self._read_cluster()
         for plan in self.plans:
             self._is_formatted(plan, cluster)
-        if len(self.plans) == 1:
-            # With replicas, Kafka fetches from the others what it has cut off.
-            _refuse_damage(self.plans[0].data)
 
     def format(self, format_command: FormatCommand) -> None:
         """Format the folders that are not formatted yet, all for the same cluster id.
@@ -129,22 +125,6 @@ class Storage:
                 f"{_START_EMPTY} ({self.folder} is the folder of the whole cluster)"
             )
         return False
-
-
-def _refuse_damage(data: Path) -> None:
-    damage = find_damage(data)
-    if damage is None:
-        return
-    if damage.path.parent.name == METADATA_LOG:
-        raise LocalBrokerError(
-            f"the data folder {data} is corrupt: the cluster's metadata, {damage.path}, cannot be read from "
-            f"byte {damage.position} on, and Kafka would start without its topics; {_START_EMPTY}"
-        )
-    raise LocalBrokerError(
-        f"the data folder {data} is corrupt: {damage.path} cannot be read from byte {damage.position} on; "
-        "restore it from a copy, or accept the loss of the messages behind it with "
-        f"`truncate -s {damage.position} {damage.path}`"
-    )
 
 
 def _check_meta(meta: Path, node_id: int, cluster_id: str) -> None:

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from coinstream.errors import PlatformError
 from coinstream.lake.first_hour import remember_first_hour
-from coinstream.local_broker.ports import free_ports, is_free
+from coinstream.local_broker.properties import free_ports, is_free
 from coinstream.settings import HomeSettings
 from coinstream.state_folder import private_folder
 

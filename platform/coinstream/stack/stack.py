@@ -14,7 +14,7 @@ import psutil
 from coinstream.brokers import broker_home, find_broker
 from coinstream.errors import PlatformError
 from coinstream.local_broker import LocalBroker
-from coinstream.local_broker.ports import free_ports, is_free
+from coinstream.local_broker.properties import free_ports, is_free
 from coinstream.settings import BrokerSettings, HomeSettings, LakeSettings
 from coinstream.stack import explorer
 from coinstream.stack.dagster_client import DagsterClient

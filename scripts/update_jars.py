@@ -1,11 +1,12 @@
 """Update the lock file of the jars after a change of version.
 
-Run it as `python -m coinstream.local_broker.update_lock`.
+Usage: `python scripts/update_jars.py`.
 """
 
 from __future__ import annotations
 
 import tempfile
+from importlib.resources import files
 from pathlib import Path
 
 from coinstream.local_broker.jars import LOCK_NAME, sha256_of
@@ -20,12 +21,16 @@ The `!` matters: without it the versions that log4j manages replace Kafka's own,
 _HEADER = f"""\
 # The class path of the local broker: Maven coordinate and SHA-256 of each jar.
 # Resolved from {KAFKA} and {LOGGING.rstrip("!")};
-# written by `python -m coinstream.local_broker.update_lock`.
+# written by `python scripts/update_jars.py`.
 """
 
 
 def update_lock(target: Path) -> int:
-    """Resolve the class path, fetch it anew, and write the lock. Returns the count of jars."""
+    """Resolve the class path, fetch it again, and write the lock.
+
+    Returns:
+        The number of jars.
+    """
     import jgo
     from jgo.maven import MavenContext
 
@@ -41,4 +46,4 @@ def update_lock(target: Path) -> int:
 
 
 if __name__ == "__main__":
-    print(update_lock(Path(__file__).with_name(LOCK_NAME)), "jars locked")
+    print(update_lock(Path(str(files("coinstream.local_broker"))) / LOCK_NAME), "jars locked")
