@@ -16,7 +16,7 @@ from coinstream.feeds.registry import DEFAULT, Options, entries, open_feed
 from coinstream.feeds.runner import FeedReport, Progress, Quantiles
 from coinstream.feeds.runner import run_feed as run
 from coinstream.monitoring.exporter import serving_metrics
-from coinstream.sampling import end_offsets
+from coinstream.consumer.tail_reader import end_offsets
 from coinstream.settings import BrokerSettings, HomeSettings
 from resources.admin import AdminResource
 from resources.client import RedpandaResource

@@ -11,7 +11,7 @@ import msgspec
 from coinstream.errors import DecodeError
 from coinstream.lz4_frames import decompress
 from coinstream.messages import MessageType
-from coinstream.sampling import Record
+from coinstream.consumer.tail_reader import Record
 from coinstream.serialization import is_compressed
 from coinstream.text import format_timestamp, readable
 from coinstream.topics.plan import TopicPlan

@@ -7,7 +7,7 @@ import dagster as dg
 
 from assets.topics import SPECS, topic_key, topics
 from coinstream.messages import MessageType, type_for_topic
-from coinstream.sampling import newest_records
+from coinstream.consumer.tail_reader import newest_records
 from coinstream.topic_schema import Finding, check_sample
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
 from resources.admin import AdminResource

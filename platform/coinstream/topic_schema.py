@@ -11,7 +11,7 @@ import msgspec
 from coinstream.errors import DecodeError
 from coinstream.lz4_frames import decompress
 from coinstream.messages import MessageType, price_fields
-from coinstream.sampling import Record
+from coinstream.consumer.tail_reader import Record
 from coinstream.serialization import Decoder, is_compressed, load_json
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from coinstream.client import RedpandaClient
 from coinstream.consumer import ConsumedMessage
-from coinstream.consumer.offset_range import OffsetRange
-from coinstream.consumer.partition_reader import PartitionReader
+from coinstream.partition_reader import OffsetRange
+from coinstream.partition_reader import PartitionReader
 from coinstream.consumer.replay import ReplayProgress, copy, replay
 from coinstream.errors import ConsumeError, TopicError
 from coinstream.serialization import Encoder

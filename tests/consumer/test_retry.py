@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coinstream.consumer.options import GroupOptions
-from coinstream.consumer.retry import JITTER, RetrySchedule
+from coinstream.consumer.options import JITTER, RetrySchedule
 from coinstream.settings import ConsumerSettings
 
 

@@ -7,7 +7,7 @@ import time
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions
 
-from coinstream.consumer.offset_range import OffsetRange
+from coinstream.partition_reader import OffsetRange
 from coinstream.consumer.tail_reader import TailReader
 from coinstream.records import offset_of, partition_of
 from coinstream.settings import BrokerSettings

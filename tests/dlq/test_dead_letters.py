@@ -12,7 +12,7 @@ import pytest
 
 from coinstream.client import RedpandaClient
 from coinstream.consumer import ConsumedMessage, GroupOptions
-from coinstream.consumer.partition_reader import PartitionReader
+from coinstream.partition_reader import PartitionReader
 from coinstream.dlq.entry import DeadLetter, decode_dead_letter
 from coinstream.errors import NonRetryableError
 from coinstream.serialization import Encoder

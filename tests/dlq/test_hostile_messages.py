@@ -18,7 +18,7 @@ from coinstream.dlq.entry import SAMPLE_BYTES
 from coinstream.dlq.queue import DeadLetterQueue
 from coinstream.errors import DecodeError
 from coinstream.lz4_frames import MAX_DECOMPRESSED, MAX_FRAMES, decompress
-from coinstream.sampling import newest_records
+from coinstream.consumer.tail_reader import newest_records
 from coinstream.settings import BrokerSettings, ConsumerSettings
 from tests.conftest import TopicFactory
 from tests.consumer.common import Memory, fill

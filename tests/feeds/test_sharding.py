@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import sensors.feeds
-from coinstream.consumer.partition_reader import PartitionReader
+from coinstream.partition_reader import PartitionReader
 from coinstream.errors import FeedError, SettingsError
 from coinstream.feeds.config import CcxtSpec, SimulatedSpec, load
 from coinstream.feeds.registry import Options, entries, open_feed, parts_of

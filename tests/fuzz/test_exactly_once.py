@@ -17,7 +17,7 @@ from coinstream.feeds.registry import sample_path
 from coinstream.feeds.runner import DEAD_LETTER_TOPIC
 from coinstream.lake.landing import land
 from coinstream.lake.schemas import spec_named
-from coinstream.sampling import count_messages
+from coinstream.consumer.tail_reader import count_messages
 from coinstream.settings import BrokerSettings, ConsumerSettings
 from coinstream.topics.apply import Provisioner
 from coinstream.topics.catalogue import catalogue

@@ -11,7 +11,7 @@ from assets.topics import SPECS, topic_key
 from coinstream.client import RedpandaClient
 from coinstream.kafka import admin_client
 from coinstream.messages import Analytics
-from coinstream.sampling import Record
+from coinstream.consumer.tail_reader import Record
 from coinstream.settings import BrokerSettings
 from coinstream.topic_schema import check_sample
 from tests.orchestration.conftest import Execute

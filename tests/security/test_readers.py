@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from coinstream.cli import main
-from coinstream.consumer.partition_reader import PartitionReader
+from coinstream.partition_reader import PartitionReader
 from coinstream.consumer.tail_reader import TailReader
 from coinstream.dlq.queue import DeadLetterQueue
 from coinstream.errors import AuthenticationError, BrokerError
-from coinstream.sampling import newest_records
+from coinstream.consumer.tail_reader import newest_records
 from coinstream.settings import BrokerSettings, ConsumerSettings
 from tests.security.conftest import PASSWORD, Secured
 

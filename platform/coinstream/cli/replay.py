@@ -11,7 +11,7 @@ from coinstream.cli.dlq import moment
 from coinstream.cli.output import AsJson, broker, console, print_json
 from coinstream.cli.progress import progress
 from coinstream.consumer import replay as replaying
-from coinstream.consumer.offset_range import OffsetRange
+from coinstream.partition_reader import OffsetRange
 
 app = typer.Typer(help="Copy a range of a topic to another topic.")
 

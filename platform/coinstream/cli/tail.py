@@ -17,7 +17,7 @@ from coinstream.cli.completion import topic_names
 from coinstream.cli.dlq import moment
 from coinstream.cli.output import broker, progress_console
 from coinstream.cli.signals import stopping
-from coinstream.consumer.offset_range import OffsetRange
+from coinstream.partition_reader import OffsetRange
 from coinstream.consumer.tail_reader import TailReader
 from coinstream.errors import DecodeError
 from coinstream.lz4_frames import decompress

@@ -13,7 +13,7 @@ from coinstream.consumer.metrics import ConsumerMetrics
 from coinstream.consumer.options import GroupOptions, StuckPartition
 from coinstream.consumer.scheduler import Backlog, Scheduler
 from coinstream.consumer.start_offsets import OffsetGap
-from coinstream.consumer.stop_signal import StopSignal
+from coinstream.consumer.member import StopSignal
 from coinstream.consumer.worker import AnyHandler, EventLoopThread, Worker, handler_call
 from coinstream.dlq.publisher import DeadLetterPublisher, Send
 from coinstream.errors import ConsumeError

@@ -4,28 +4,66 @@ from __future__ import annotations
 
 import logging
 import threading
+from coinstream.errors import CoinstreamError, ConsumeError
+import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any, Final
-
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as Record
-
 from coinstream.consumer.assignment import Assignment
-from coinstream.consumer.config import member_config
+from coinstream.consumer.options import member_config
 from coinstream.consumer.metrics import ConsumerMetrics, StallDetector
 from coinstream.consumer.options import GroupOptions
 from coinstream.consumer.partition_state import PartitionState
 from coinstream.consumer.scheduler import Backlog, Scheduler
 from coinstream.consumer.start_offsets import StartOffsets
-from coinstream.consumer.stop_signal import StopSignal
 from coinstream.dlq.publisher import DeadLetterPublisher
 from coinstream.kafka import AUTHENTICATION, CONSUME_BATCH, broker_error, error_name, is_fatal
 from coinstream.records import partition_of
 from coinstream.settings import BrokerSettings, ConsumerSettings
 
+
 log = logging.getLogger("coinstream.consumer")
+
+
+class StopSignal:
+    """Tells the polling thread to stop, and keeps the first error.
+
+    Attributes:
+        error: why the member stops; None if it was asked to.
+    """
+
+    def __init__(self, group: str) -> None:
+        self._group = group
+        self._event = threading.Event()
+        self._lock = threading.Lock()
+        self.error: CoinstreamError | None = None
+
+    def is_set(self) -> bool:
+        """Return whether the member is to stop."""
+        return self._event.is_set()
+
+    def set(self) -> None:
+        """Ask the member to stop."""
+        self._event.set()
+
+    def fail(self, error: CoinstreamError) -> None:
+        """Stop with an error; an earlier one is kept."""
+        with self._lock:
+            is_first, self.error = self.error is None, self.error or error
+        if is_first:
+            log.error("group %s stops: %s", self._group, error)
+        self._event.set()
+
+    def crash(self, error: BaseException) -> None:
+        """Stop with whatever a worker thread raised."""
+        if not isinstance(error, CoinstreamError):
+            error = ConsumeError(f"group {self._group} stops: {type(error).__name__}: {error}")
+        self.fail(error)
+
 
 POLL_S: Final = 0.1
 """Longest wait for a message; also how soon `stop` is noticed."""

@@ -1,15 +1,46 @@
-"""What a consumer group can be told."""
+"""Define the options of a consumer group and its retry schedule."""
 
 from __future__ import annotations
 
+import random
+from dataclasses import dataclass, field
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
-
-from coinstream.consumer.retry import RetrySchedule
-from coinstream.settings import ConsumerSettings
+from typing import Final, Literal
+from coinstream.partition_reader import reader_config
+from coinstream.settings import BrokerSettings, ConsumerSettings, KafkaConfig
 from coinstream.sharding import Shard
 
+
+JITTER = 0.2
+"""A delay is up to this part shorter or longer, so that failures do not come back in step."""
+
+
+@dataclass(frozen=True)
+class RetrySchedule:
+    """Delays that double: 100 ms, 200 ms, … each with jitter.
+
+    Attributes:
+        retries: how often to try again after the first attempt.
+        initial_ms: the delay before the first retry, in milliseconds.
+        max_delay_ms: no delay is longer than this, before jitter.
+    """
+
+    retries: int = 8
+    initial_ms: float = 100.0
+    max_delay_ms: float = 30_000.0
+    rng: random.Random = field(default_factory=random.Random, repr=False, compare=False)
+
+    def delay_s(self, failures: int) -> float | None:
+        """Seconds until the next attempt after so many failed ones; None: give up."""
+        if failures > self.retries:
+            return None
+        # Doubling stops mattering long before a float would overflow.
+        delay = min(self.initial_ms * 2.0 ** min(failures - 1, 60), self.max_delay_ms)
+        return delay * self.rng.uniform(1 - JITTER, 1 + JITTER) / 1000
+
+
+METADATA_REFRESH_MS: Final = 5_000
 _MIB = 1_048_576
 
 
@@ -81,3 +112,18 @@ class GroupOptions:
         """When failed messages are tried again."""
         retries = settings.retries if self.retries is None else self.retries
         return RetrySchedule(retries, self.retry_backoff_ms or settings.retry_backoff_ms)
+
+
+def member_config(
+    brokers: BrokerSettings, settings: ConsumerSettings, group: str, instance_id: str | None = None
+) -> KafkaConfig:
+    """Return the settings of a group member with cooperative rebalancing."""
+    config = reader_config(brokers, settings, group)
+    config["partition.assignment.strategy"] = "cooperative-sticky"
+    # `start_offsets` decides where to begin, also when a fetched offset is gone.
+    config["auto.offset.reset"] = "error"
+    # So soon are added partitions found; the default is five minutes.
+    config["topic.metadata.refresh.interval.ms"] = METADATA_REFRESH_MS
+    if instance_id is not None:
+        config["group.instance.id"] = instance_id
+    return config

@@ -10,8 +10,8 @@ from confluent_kafka import KafkaError, Producer
 from confluent_kafka import Message as Record
 
 from coinstream.consumer.consumed_message import BatchDecoder, ConsumedMessage
-from coinstream.consumer.offset_range import OffsetRange
-from coinstream.consumer.partition_reader import PartitionReader
+from coinstream.partition_reader import OffsetRange
+from coinstream.partition_reader import PartitionReader
 from coinstream.dlq.entry import REPLAYED_FROM_HEADER
 from coinstream.errors import ConsumeError, DecodeError, ProduceError, TopicError
 from coinstream.kafka import produce_error

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from confluent_kafka import Message as Record
 
-from coinstream.consumer.offset_range import OffsetRange
-from coinstream.consumer.partition_reader import PartitionReader
+from coinstream.partition_reader import OffsetRange
+from coinstream.partition_reader import PartitionReader
 from coinstream.dlq.entry import DeadLetter
 from coinstream.errors import DecodeError, TopicError
 from coinstream.records import headers_of, key_of, offset_of, timestamp_ms_of, value_of

@@ -15,8 +15,8 @@ from typing import Final
 from confluent_kafka import KafkaException, Producer, TopicCollection
 from confluent_kafka import Message as Record
 
-from coinstream.consumer.offset_range import OffsetRange
-from coinstream.consumer.partition_reader import PartitionReader
+from coinstream.partition_reader import OffsetRange
+from coinstream.partition_reader import PartitionReader
 from coinstream.dlq.entry import (
     REPLAYED_FROM_HEADER,
     REPLAYS_HEADER,

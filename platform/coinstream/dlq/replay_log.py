@@ -12,7 +12,7 @@ import msgspec
 from confluent_kafka import Message as Record
 from confluent_kafka import Producer
 
-from coinstream.consumer.partition_reader import PartitionReader
+from coinstream.partition_reader import PartitionReader
 from coinstream.dlq.topics import REPLAY_LOG
 from coinstream.errors import TopicError
 from coinstream.records import key_of, value_of

@@ -15,7 +15,7 @@ from coinstream.lake.query import query
 from coinstream.lake.statistics import ExchangeStatistics
 from coinstream.lake.store import Lake
 from coinstream.messages import LEVEL1, Level1
-from coinstream.sampling import newest_records
+from coinstream.consumer.tail_reader import newest_records
 from coinstream.serialization import Decoder
 from coinstream.settings import BrokerSettings
 
