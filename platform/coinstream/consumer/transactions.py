@@ -22,7 +22,7 @@ from coinstream.consumer.consumed_message import BatchDecoder, ConsumedMessage, 
 from coinstream.consumer.options import RetrySchedule
 from coinstream.consumer.start_offsets import OffsetGap, StartOffsets
 from coinstream.dlq.entry import DeadLetter, dead_letter_headers, smaller, to_dead_letter
-from coinstream.dlq.topics import dlq_topic, ensure_dlq_topic
+from coinstream.dlq.publisher import dlq_topic, ensure_dlq_topic
 from coinstream.kafka import broker_error, is_fatal
 from coinstream.messages import Message
 from coinstream.producer.config import latency_profile, transactional_config

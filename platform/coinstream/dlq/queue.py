@@ -23,9 +23,9 @@ from coinstream.dlq.entry import (
     DeadLetter,
     decode_dead_letter,
 )
-from coinstream.dlq.original import with_original
-from coinstream.dlq.replay_log import EntryKey, Replays, read_replays, record_replay
-from coinstream.dlq.topics import dlq_topic, ensure_replay_log
+from coinstream.dlq.replay import with_original
+from coinstream.dlq.replay import EntryKey, Replays, read_replays, record_replay
+from coinstream.dlq.publisher import dlq_topic, ensure_replay_log
 from coinstream.errors import TopicError
 from coinstream.kafka import admin_client, broker_error
 from coinstream.producer.config import latency_profile, transactional_config
