@@ -4,8 +4,8 @@ A sink is a class with `write` and `close`, registered under a name and run by `
 """
 
 from coinstream.sinks.base import SINKS, Sink, SinkEntry, open_sink, register_sink
-from coinstream.sinks.entries import PARQUET, POSTGRES
-from coinstream.sinks.jsonl import JSONL
+from coinstream.sinks.base import PARQUET, POSTGRES
+from coinstream.sinks.base import JSONL
 from coinstream.sinks.runner import run_sink
 
 __all__ = [

@@ -1,14 +1,25 @@
-"""Define the interface and the registry of sinks."""
+"""Define the interface and the registry of sinks, and the built-in sinks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
-
 from coinstream.consumer import ConsumedMessage
 from coinstream.errors import SinkError
 from coinstream.suggestions import did_you_mean
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+import msgspec
+from coinstream.messages import MessageType
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+import msgspec
+from coinstream.consumer import ConsumedMessage
+from typing import Final
 
 
 class Sink(Protocol):
@@ -71,3 +82,109 @@ def open_sink(name: str, target: str) -> Sink:
         return entry.open(target)
     except OSError as error:
         raise SinkError(f"sink {name}: cannot open {target}: {error.strerror or error}") from error
+
+
+ColumnType = Literal["text", "float", "int", "time", "json"]
+
+
+class Column(NamedTuple):
+    """One field of a message type: its Python name and value type."""
+
+    name: str
+    type: ColumnType
+
+
+def columns_of(kind: MessageType) -> list[Column]:
+    """Return the columns of a message type; lists and objects are `json`."""
+    hints = get_type_hints(kind.cls)
+    return [Column(field.name, _type(hints[field.name])) for field in msgspec.structs.fields(kind.cls)]
+
+
+def _type(hint: Any) -> ColumnType:
+    kinds = {part for part in _parts(hint) if part is not type(None)}
+    if kinds == {str}:
+        return "text"
+    if kinds == {datetime}:
+        return "time"
+    if kinds == {int}:
+        return "int"
+    if kinds <= {int, float}:
+        return "float"
+    return "json"
+
+
+def _parts(hint: Any) -> Iterator[type]:
+    if get_origin(hint) is Literal:
+        yield from {type(value) for value in get_args(hint)}
+    elif get_origin(hint) in (list, tuple, dict) or not get_args(hint):
+        yield get_origin(hint) or hint
+    else:
+        for part in get_args(hint):
+            yield from _parts(part)
+
+
+class JsonlSink:
+    """Sink that appends one line per message: topic, partition, offset, key, and the wire fields."""
+
+    def __init__(self, target: str) -> None:
+        self._file = Path(target).open("ab")  # noqa: SIM115 (closed by `close`)
+
+    def write(self, messages: Sequence[ConsumedMessage]) -> None:
+        """See `Sink.write`: the lines are on disk when this returns."""
+        self._file.write(msgspec.json.Encoder().encode_lines(map(_line, messages)))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """See `Sink.close`."""
+        self._file.close()
+
+
+def _line(received: ConsumedMessage) -> dict[str, object]:
+    key = received.key
+    return {
+        "topic": received.topic,
+        "partition": received.partition,
+        "offset": received.offset,
+        "key": key.decode(errors="replace") if key is not None else None,
+        "message": received.message,
+        **({"unknown": received.unknown} if received.unknown else {}),
+    }
+
+
+def _open(target: str) -> Sink:
+    return JsonlSink(target)
+
+
+JSONL: Final = register_sink(
+    SinkEntry("jsonl", "Lines of JSON appended to a file; TARGET is its path", _open)
+)
+
+
+def _open_postgres(target: str) -> Sink:
+    from coinstream.sinks.postgres import PostgresSink
+
+    return PostgresSink(target)
+
+
+def _open_parquet(target: str) -> Sink:
+    from coinstream.sinks.parquet import ParquetSink
+
+    return ParquetSink(target)
+
+
+POSTGRES: Final = register_sink(
+    SinkEntry(
+        "postgres",
+        "PostgreSQL tables, exactly once; TARGET is postgresql://user@host/database",
+        _open_postgres,
+    )
+)
+PARQUET: Final = register_sink(
+    SinkEntry(
+        "parquet",
+        "Parquet files, exactly once; TARGET is a folder or an address such as s3://bucket/path",
+        _open_parquet,
+        batch_size=50_000,
+    )
+)

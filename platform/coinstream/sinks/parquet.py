@@ -24,7 +24,7 @@ from coinstream.consumer import ConsumedMessage
 from coinstream.errors import NonRetryableError, SinkError
 from coinstream.messages import MessageType, type_of
 from coinstream.records import timestamp_ms_of
-from coinstream.sinks.columns import columns_of
+from coinstream.sinks.base import columns_of
 
 _NAME: Final = re.compile(r"(\d{20})-(\d{20})\.parquet")
 _TYPES: Final = {

@@ -17,7 +17,7 @@ from coinstream.consumer import ConsumedMessage
 from coinstream.errors import NonRetryableError, SinkError
 from coinstream.messages import MessageType, type_of
 from coinstream.records import timestamp_ms_of
-from coinstream.sinks.columns import columns_of
+from coinstream.sinks.base import columns_of
 
 if TYPE_CHECKING:
     import psycopg
