@@ -16,7 +16,7 @@ from coinstream.lake.schemas import spec_named
 from coinstream.lake.store import Lake
 from coinstream.local_broker.properties import free_ports
 from coinstream.settings import BrokerSettings
-from coinstream.stack.explorer import explorer_command, explorer_url
+from coinstream.stack.process import explorer_command, explorer_url
 from tests.conftest import ROOT, TopicFactory
 from tests.lake.support import level1, ohlcv, send
 from tests.support import wait_until

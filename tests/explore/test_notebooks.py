@@ -24,7 +24,7 @@ from coinstream.lake.schemas import spec_named
 from coinstream.lake.statistics import exchange_statistics
 from coinstream.lake.store import Lake
 from coinstream.settings import BrokerSettings
-from coinstream.stack.explorer import explorer_command, explorer_token
+from coinstream.stack.process import explorer_command, explorer_token
 from tests.conftest import ROOT, TopicFactory
 from tests.lake.support import level1, ohlcv, send
 

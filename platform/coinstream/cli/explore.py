@@ -22,7 +22,7 @@ def explore(
 ) -> None:
     """Serve the explorer in the browser until Ctrl-C, on loopback and protected by a token in its URL."""
     from coinstream.settings import HomeSettings
-    from coinstream.stack.explorer import explorer_command, explorer_url
+    from coinstream.stack.process import explorer_command, explorer_url
     from coinstream.stack.paths import code_root, reserve_port
 
     home = HomeSettings().home

@@ -1,4 +1,4 @@
-"""A process of the platform that ends with its owner."""
+"""Run a process of the platform that ends with its owner, and the explorer's command."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
-
 from coinstream import process_supervisor
 from coinstream.errors import PlatformError
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+from coinstream.errors import PlatformError
+
 
 _SUPERVISOR: Final = Path(process_supervisor.__file__)
 _TAIL_LINES: Final = 8
@@ -87,3 +94,65 @@ class SupervisedProcess:
         lines = self.log.read_text(errors="replace").splitlines() if self.log.is_file() else []
         said = [line for line in lines if line.strip()][-_TAIL_LINES:]
         return ". It ended with:\n  " + "\n  ".join(said) if said else ""
+
+
+NOTEBOOK: Final = "notebooks/market.py"
+TOKEN_FILE: Final = "explorer-token"  # nosec B105: the name of a file
+PORT: Final = 2718
+"""Port of the explorer, unless it is taken."""
+
+
+def explorer_token(home: Path) -> str:
+    """Return the token that the explorer asks for; make one that only this user can read at first.
+
+    Raises:
+        PlatformError: the home cannot be written.
+    """
+    path = home / TOKEN_FILE
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if not path.is_file():
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_urlsafe(16))
+        return path.read_text().strip()
+    except OSError as error:
+        raise PlatformError(f"cannot keep the explorer's token in {path}: {error.strerror}") from error
+
+
+def explorer_url(home: Path, host: str, port: int) -> str:
+    """Return the address of the explorer, with its token."""
+    return f"http://{host}:{port}?access_token={explorer_token(home)}"
+
+
+def explorer_command(
+    root: Path, home: Path, host: str, port: int, environment: Mapping[str, str]
+) -> tuple[list[str], dict[str, str]]:
+    """Return the command that serves the explorer, and its environment.
+
+    Args:
+        root: folder of the code location, which holds the notebook.
+        home: holds the token, which the command is given as a file and never as an argument.
+        host: address to listen on.
+        port: port to listen on.
+        environment: of the process.
+
+    Raises:
+        PlatformError: the notebook is missing, or the token cannot be kept.
+    """
+    notebook = root / NOTEBOOK
+    if not notebook.is_file():
+        raise PlatformError(f"{notebook} is missing: run the explorer in the folder of a complete clone")
+    explorer_token(home)
+    paths = [str(root / "platform"), environment.get("PYTHONPATH", "")]
+    own = {
+        "COINSTREAM_HOME": str(home),
+        "MARIMO_SKIP_UPDATE_CHECK": "1",
+        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+    }
+    command = [
+        *(sys.executable, "-m", "marimo", "--log-level", "warn", "run", str(notebook), "--headless"),
+        *("--host", host, "--port", str(port)),
+        *("--token", "--token-password-file", str(home / TOKEN_FILE)),
+    ]
+    return command, {**environment, **own}
