@@ -9,7 +9,7 @@ import dagster as dg
 import msgspec
 
 from coinstream.errors import DecodeError
-from coinstream.lz4_frames import decompress
+from coinstream.serialization import decompress
 from coinstream.messages import MessageType
 from coinstream.consumer.tail_reader import Record
 from coinstream.serialization import is_compressed

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Final
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, TopicPartition
 from coinstream.errors import ConsumeError, TopicError
-from coinstream.suggestions import no_such_topic
+from coinstream.text import no_such_topic
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Final, Self

@@ -1,10 +1,14 @@
-"""Format untrusted text, bytes and times for display, with control characters escaped."""
+"""Format untrusted text, bytes and times for display, and suggest names for a mistyped one."""
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
 from typing import Final
+import difflib
+from collections.abc import Collection
+from typing import Final
+
 
 _UNSAFE: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
@@ -74,3 +78,26 @@ def _json_escape(character: str) -> str:
         code -= 0x10000
         return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
     return f"\\u{code:04x}"
+
+
+_MOST: Final = 3
+_MANY: Final = 12
+
+
+def did_you_mean(word: str, known: Collection[str]) -> str:
+    """Return a sentence with similar names (`did you mean a or b?`), else with all names or their number."""
+    near = difflib.get_close_matches(word.lower(), known, n=_MOST)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    if not known:
+        return "there are none."
+    if len(known) > _MANY:
+        return f"none of the {len(known)} there are is near."
+    return f"there are: {', '.join(sorted(known))}."
+
+
+def no_such_topic(topic: str, there: Collection[str], brokers: str) -> str:
+    """Return the error for a topic that does not exist on a cluster."""
+    near = difflib.get_close_matches(topic, [name for name in there if not name.startswith("__")], n=_MOST)
+    hint = f"did you mean {' or '.join(near)}?" if near else "`coinstream topics list` shows those that do."
+    return f"topic {topic} does not exist at {brokers}; {hint}"

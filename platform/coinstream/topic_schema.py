@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from coinstream.errors import DecodeError
-from coinstream.lz4_frames import decompress
+from coinstream.serialization import decompress
 from coinstream.messages import MessageType, price_fields
 from coinstream.consumer.tail_reader import Record
 from coinstream.serialization import Decoder, is_compressed, load_json

@@ -17,7 +17,7 @@ from coinstream.consumer.transactions import Output, TransactionalProcessor
 from coinstream.dlq.entry import SAMPLE_BYTES
 from coinstream.dlq.queue import DeadLetterQueue
 from coinstream.errors import DecodeError
-from coinstream.lz4_frames import MAX_DECOMPRESSED, MAX_FRAMES, decompress
+from coinstream.serialization import MAX_DECOMPRESSED, MAX_FRAMES, decompress
 from coinstream.consumer.tail_reader import newest_records
 from coinstream.settings import BrokerSettings, ConsumerSettings
 from tests.conftest import TopicFactory

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from coinstream.cli.output import AsJson, console, print_json, progress_console
 from coinstream.errors import CoinstreamError
-from coinstream.suggestions import did_you_mean
+from coinstream.text import did_you_mean
 
 BENCHES: Final[dict[str, tuple[str, str]]] = {
     "produce": ("benchmarks.produce", "Messages/s produced: typed, routed, encoded, acknowledged."),

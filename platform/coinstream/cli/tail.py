@@ -20,7 +20,7 @@ from coinstream.cli.signals import stopping
 from coinstream.partition_reader import OffsetRange
 from coinstream.consumer.tail_reader import TailReader
 from coinstream.errors import DecodeError
-from coinstream.lz4_frames import decompress
+from coinstream.serialization import decompress
 from coinstream.messages import type_of
 from coinstream.records import headers_of, key_of, offset_of, readable_headers, timestamp_ms_of, value_of
 from coinstream.serialization import Decoder, is_compressed

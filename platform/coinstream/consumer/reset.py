@@ -23,7 +23,7 @@ from coinstream.errors import ConsumeError, TopicError
 from coinstream.kafka import admin_client, broker_error
 from coinstream.records import PartitionKey
 from coinstream.settings import BrokerSettings, ConsumerSettings
-from coinstream.suggestions import no_such_topic
+from coinstream.text import no_such_topic
 
 ResetTarget = Literal["earliest", "latest"] | datetime | int
 """Where to: an end of the topic, a record time, or an offset."""

@@ -24,7 +24,7 @@ from coinstream.errors import SettingsError
 from coinstream.feeds.exchanges.discovery import adapters
 from coinstream.feeds.live.base import Timeouts
 from coinstream.sharding import Shard
-from coinstream.suggestions import did_you_mean
+from coinstream.text import did_you_mean
 
 
 def normalized(symbol: str) -> str:

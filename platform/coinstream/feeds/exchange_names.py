@@ -9,7 +9,7 @@ from coinstream.errors import TopicError
 from coinstream.feeds.protocols import known_exchanges
 from coinstream.feeds.registry import entries
 from coinstream.settings import HomeSettings
-from coinstream.suggestions import did_you_mean
+from coinstream.text import did_you_mean
 
 
 def exchange_names() -> frozenset[str]:

@@ -15,7 +15,7 @@ from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instrument_lists import packaged
 from coinstream.feeds.instruments import InstrumentList
 from coinstream.feeds.parser import Frame, Parser
-from coinstream.suggestions import did_you_mean
+from coinstream.text import did_you_mean
 
 PARSERS: Final[dict[str, Callable[[], Parser]]] = {"coingecko": CoingeckoParser, "lean": LeanParser}
 """Parsers that belong to no exchange adapter, by exchange id; plugins add to them with `register_parser`."""

@@ -25,7 +25,7 @@ from coinstream.feeds.config import (
 )
 from coinstream.feeds.replay import ReplayFeed
 from coinstream.sharding import Shard
-from coinstream.suggestions import did_you_mean
+from coinstream.text import did_you_mean
 
 _VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
 LIVE: Final = "live"

@@ -21,7 +21,7 @@ import pyarrow.json as pj
 from coinstream.errors import DecodeError
 from coinstream.lake.schemas import EXTRA, LEVELS, NUMBER, SCALE, TIME, TableSpec
 from coinstream.lake.strict_decoder import StrictDecoder
-from coinstream.lz4_frames import decompress
+from coinstream.serialization import decompress
 
 _SMALL: Final = 32
 """A block that cannot be read is halved down to this many messages, which are then read one by one."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from coinstream.settings import HomeSettings, LakeSettings
-from coinstream.state_folder import private_folder
+from coinstream.settings.storage import private_folder
 
 FORMAT: Final = "%Y-%m-%d-%H:00"
 _BEFORE: Final = "2026-01-01-00:00"

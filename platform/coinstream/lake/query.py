@@ -17,7 +17,7 @@ import pyarrow.dataset as ds
 
 from coinstream.errors import LakeError
 from coinstream.lake.store import Lake, wrap_errors
-from coinstream.suggestions import did_you_mean
+from coinstream.text import did_you_mean
 
 if TYPE_CHECKING:
     from pyiceberg.table import FileScanTask, Table

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from coinstream.errors import LakeError
 from coinstream.messages import MESSAGE_TYPES, MessageType, level_fields, price_fields
-from coinstream.suggestions import did_you_mean
+from coinstream.text import did_you_mean
 
 SCALE: Final = 18
 NUMBER: Final = pa.decimal128(38, SCALE)

@@ -35,7 +35,7 @@ from coinstream.local_broker.state_file import (
     write_running,
 )
 from coinstream.local_broker.storage import Storage
-from coinstream.state_folder import private_folder
+from coinstream.settings.storage import private_folder
 
 DEFAULT_PORT = 19092
 _GRACE_S = 10.0

@@ -26,7 +26,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, ClusterMetadata, OffsetSpec
 
-from coinstream.authorization import may_describe_cluster, require_topic_rights
+from coinstream.security import may_describe_cluster, require_topic_rights
 from coinstream.errors import AuthenticationError, BrokerError
 from coinstream.kafka import admin_client, base_config, broker_error, checked, translate_errors
 from coinstream.records import PartitionKey

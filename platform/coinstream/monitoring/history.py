@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from coinstream.settings import HomeSettings
-from coinstream.state_folder import private_folder
+from coinstream.settings.storage import private_folder
 
 log = logging.getLogger(__name__)
 

@@ -31,7 +31,7 @@ from coinstream.monitoring.history import LagHistory
 from coinstream.monitoring.time_lag import OldestRecord, TimeLagReader, WatermarkHistory
 from coinstream.records import PartitionKey
 from coinstream.settings import BrokerSettings, LagSettings
-from coinstream.suggestions import did_you_mean
+from coinstream.text import did_you_mean
 from coinstream.topics.catalogue import market_topics
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 from coinstream.consumer import ConsumedMessage
 from coinstream.errors import SinkError
-from coinstream.suggestions import did_you_mean
+from coinstream.text import did_you_mean
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints

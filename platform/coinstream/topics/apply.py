@@ -19,11 +19,11 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from coinstream.authorization import require_topic_rights
+from coinstream.security import require_topic_rights
 from coinstream.errors import TopicError
 from coinstream.kafka import AUTHORIZATION, admin_client, broker_error, translate_errors
 from coinstream.settings import BrokerSettings
-from coinstream.suggestions import no_such_topic
+from coinstream.text import no_such_topic
 from coinstream.topics.catalogue import TopicSpec, fit_to_cluster, market_topics
 from coinstream.topics.plan import (
     IGNORED_BY_REDPANDA,

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from coinstream.errors import TopicError
-from coinstream.suggestions import did_you_mean
+from coinstream.text import did_you_mean
 
 DEAD_LETTER_SUFFIX: Final = ".dlq"
 HEALTH_TOPIC: Final = "health-check"

@@ -17,7 +17,7 @@ from coinstream.feeds.instrument_lists import packaged
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.live.base import Backoff, Inbox, LiveFeed, Timeouts, together
 from coinstream.feeds.live.connection import REST_ERRORS, FeedConnection, Link
-from coinstream.suggestions import did_you_mean
+from coinstream.text import did_you_mean
 
 log = logging.getLogger(__name__)
 

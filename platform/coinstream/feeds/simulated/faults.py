@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from coinstream.errors import SettingsError
-from coinstream.suggestions import did_you_mean
+from coinstream.text import did_you_mean
 
 _HALF: Final = 2
 
