@@ -11,12 +11,12 @@ from pydantic import Field
 
 from assets.termination import run_interruptibly
 from assets.topics import FEEDS_KEY, OWNERS, SPECS, STREAM, newest_messages, topic_key, topics
+from coinstream.consumer.tail_reader import end_offsets
 from coinstream.feeds.lease import FeedLease
 from coinstream.feeds.registry import DEFAULT, Options, entries, open_feed
 from coinstream.feeds.runner import FeedReport, Progress, Quantiles
 from coinstream.feeds.runner import run_feed as run
 from coinstream.monitoring.exporter import serving_metrics
-from coinstream.consumer.tail_reader import end_offsets
 from coinstream.settings import BrokerSettings, HomeSettings
 from resources.admin import AdminResource
 from resources.client import RedpandaResource

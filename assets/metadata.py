@@ -8,11 +8,10 @@ from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 import dagster as dg
 import msgspec
 
+from coinstream.consumer.tail_reader import TopicRecord
 from coinstream.errors import DecodeError
-from coinstream.serialization import decompress
 from coinstream.messages import MessageType
-from coinstream.consumer.tail_reader import Record
-from coinstream.serialization import is_compressed
+from coinstream.serialization import decompress, is_compressed
 from coinstream.text import format_timestamp, readable
 from coinstream.topics.plan import TopicPlan
 
@@ -138,7 +137,7 @@ def plan_table(topic: TopicPlan) -> dg.TableMetadataValue:
 _VALUE_CHARACTERS: Final = 400
 
 
-def messages_table(records: Sequence[Record]) -> dg.TableMetadataValue:
+def messages_table(records: Sequence[TopicRecord]) -> dg.TableMetadataValue:
     """Return records as a table, newest first."""
     newest = sorted(records, key=lambda record: record.timestamp_ms, reverse=True)
     schema = dg.TableSchema(
@@ -165,7 +164,7 @@ def messages_table(records: Sequence[Record]) -> dg.TableMetadataValue:
     return dg.MetadataValue.table(rows, schema=schema)
 
 
-def _content(record: Record) -> bytes:
+def _content(record: TopicRecord) -> bytes:
     value = record.value or b""
     try:
         return decompress(value) if is_compressed(record.headers) else value

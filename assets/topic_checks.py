@@ -6,8 +6,8 @@ from typing import Final
 import dagster as dg
 
 from assets.topics import SPECS, topic_key, topics
-from coinstream.messages import MessageType, type_for_topic
 from coinstream.consumer.tail_reader import newest_records
+from coinstream.messages import MessageType, type_for_topic
 from coinstream.topic_schema import Finding, check_sample
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
 from resources.admin import AdminResource

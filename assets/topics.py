@@ -6,8 +6,8 @@ from typing import Final
 import dagster as dg
 
 from assets.metadata import columns, messages_table, plan_table, settings_table
-from coinstream.messages import OHLCV, MessageType, type_for_topic
 from coinstream.consumer.tail_reader import count_messages, newest_records
+from coinstream.messages import OHLCV, MessageType, type_for_topic
 from coinstream.settings import BrokerSettings, HomeSettings
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX, HEALTH_TOPIC, TopicSpec, catalogue
 from coinstream.topics.plan import ActualTopic, TopicPlan

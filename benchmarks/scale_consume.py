@@ -19,9 +19,9 @@ from confluent_kafka import Consumer
 from benchmarks.common import Cost, quotes
 from coinstream.client import RedpandaClient
 from coinstream.consumer import ConsumedMessage, GroupOptions
-from coinstream.partition_reader import reader_config
 from coinstream.kafka import CONSUME_BATCH
 from coinstream.messages import LEVEL1
+from coinstream.partition_reader import reader_config
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
 from coinstream.sharding import Shard
 

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Final
-from coinstream.kafka import FETCH_QUEUE_BACKOFF_MS, base_config
-from coinstream.settings import BrokerSettings, ConsumerSettings, KafkaConfig
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, TopicPartition
-from coinstream.errors import ConsumeError, TopicError
-from coinstream.text import no_such_topic
-from collections.abc import Iterator
 from types import TracebackType
 from typing import Final, Self
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
-from confluent_kafka import Message as Record
-from coinstream.errors import BrokerError
-from coinstream.kafka import BrokerConsumer, broker_error
-from coinstream.records import offset_of, timestamp_ms_of
-from coinstream.settings import BrokerSettings, ConsumerSettings
 
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Message as Record
+
+from coinstream.errors import BrokerError, ConsumeError, TopicError
+from coinstream.kafka import FETCH_QUEUE_BACKOFF_MS, BrokerConsumer, base_config, broker_error
+from coinstream.records import offset_of, timestamp_ms_of
+from coinstream.settings import BrokerSettings, ConsumerSettings, KafkaConfig
+from coinstream.text import no_such_topic
 
 PREFETCH_KBYTES: Final = 16_384
 """What librdkafka fetches ahead over all partitions. More was not faster, and is memory."""

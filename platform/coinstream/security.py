@@ -6,17 +6,17 @@ are none. These functions request named topics and the user's rights on the clus
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AclOperation, AdminClient, ConfigResource, ResourceType
-from coinstream.errors import AuthenticationError
 import logging
 import socket
 import ssl
-from typing import Final
-from coinstream.settings import BrokerSettings
+from collections.abc import Iterable
+from typing import Any, Final
 
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AclOperation, AdminClient, ConfigResource, ResourceType
+
+from coinstream.errors import AuthenticationError
+from coinstream.settings import BrokerSettings
 
 _DENIED = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}
 

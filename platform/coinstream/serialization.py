@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Final
-import lz4.frame
-from coinstream.errors import DecodeError
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
+
 import lz4.frame
 import msgspec
+
 from coinstream.errors import DecodeError, MessageError
 from coinstream.json_encoder import compile_encoder
 from coinstream.messages import MESSAGE_TYPES, Message, from_wire, type_for_topic
 from coinstream.precision import PriceRounder
 from coinstream.records import Headers
 from coinstream.settings import SerializationSettings
-
 
 MAX_DECOMPRESSED: Final = 16 * 1024 * 1024
 """Maximum bytes of a decompressed payload."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Final
-import difflib
-from collections.abc import Collection
-from typing import Final
-
 
 _UNSAFE: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from coinstream.consumer.tail_reader import TopicRecord
 from coinstream.errors import DecodeError
-from coinstream.serialization import decompress
 from coinstream.messages import MessageType, price_fields
-from coinstream.consumer.tail_reader import Record
-from coinstream.serialization import Decoder, is_compressed, load_json
+from coinstream.serialization import Decoder, decompress, is_compressed, load_json
 
 if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
@@ -31,7 +30,7 @@ class Finding:
     examples: str
 
 
-def check_sample(kind: MessageType, records: Sequence[Record]) -> list[Finding]:
+def check_sample(kind: MessageType, records: Sequence[TopicRecord]) -> list[Finding]:
     """Return the result of each expectation on a sample of a topic; an empty sample has no results.
 
     The first result counts the records that are not valid messages of the type, each once. The others check
@@ -94,7 +93,7 @@ def _fields(kind: MessageType) -> dict[str, bool]:
     return {field.encode_name: field.required for field in msgspec.structs.fields(kind.cls)}
 
 
-def _row(kind: MessageType, record: Record) -> dict[str, Any]:
+def _row(kind: MessageType, record: TopicRecord) -> dict[str, Any]:
     row: dict[str, Any] = {_PROBLEM: None}
     where = f"partition {record.partition} offset {record.offset}"
     try:
@@ -106,7 +105,7 @@ def _row(kind: MessageType, record: Record) -> dict[str, Any]:
     return {**_raw(record), **row}
 
 
-def _raw(record: Record) -> dict[str, Any]:
+def _raw(record: TopicRecord) -> dict[str, Any]:
     try:
         value = record.value or b""
         fields = load_json(decompress(value) if is_compressed(record.headers) else value)

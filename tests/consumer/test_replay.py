@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from coinstream.client import RedpandaClient
 from coinstream.consumer import ConsumedMessage
-from coinstream.partition_reader import OffsetRange
-from coinstream.partition_reader import PartitionReader
 from coinstream.consumer.replay import ReplayProgress, copy, replay
 from coinstream.errors import ConsumeError, TopicError
+from coinstream.partition_reader import OffsetRange, PartitionReader
 from coinstream.serialization import Encoder
 from coinstream.settings import BrokerSettings, ConsumerSettings
 from tests.conftest import TopicFactory

@@ -12,9 +12,9 @@ import pytest
 
 from coinstream.client import RedpandaClient
 from coinstream.consumer import ConsumedMessage, GroupOptions
-from coinstream.partition_reader import PartitionReader
 from coinstream.dlq.entry import DeadLetter, decode_dead_letter
 from coinstream.errors import NonRetryableError
+from coinstream.partition_reader import PartitionReader
 from coinstream.serialization import Encoder
 from coinstream.settings import BrokerSettings, ConsumerSettings
 from tests.conftest import TopicFactory

@@ -13,12 +13,12 @@ from confluent_kafka.admin import AdminClient
 from coinstream.client import RedpandaClient
 from coinstream.consumer import ConsumedMessage, GroupOptions
 from coinstream.consumer.replay import copy, replay
+from coinstream.consumer.tail_reader import newest_records
 from coinstream.consumer.transactions import Output, TransactionalProcessor
 from coinstream.dlq.entry import SAMPLE_BYTES
 from coinstream.dlq.queue import DeadLetterQueue
 from coinstream.errors import DecodeError
 from coinstream.serialization import MAX_DECOMPRESSED, MAX_FRAMES, decompress
-from coinstream.consumer.tail_reader import newest_records
 from coinstream.settings import BrokerSettings, ConsumerSettings
 from tests.conftest import TopicFactory
 from tests.consumer.common import Memory, fill

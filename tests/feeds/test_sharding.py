@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 import sensors.feeds
-from coinstream.partition_reader import PartitionReader
 from coinstream.errors import FeedError, SettingsError
 from coinstream.feeds.config import CcxtSpec, SimulatedSpec, load
 from coinstream.feeds.registry import Options, entries, open_feed, parts_of
 from coinstream.feeds.simulated import SimulatedExchange
 from coinstream.local_broker import LocalBroker
 from coinstream.messages import LEVEL1
+from coinstream.partition_reader import PartitionReader
 from coinstream.records import key_of
 from coinstream.settings import BrokerSettings, ConsumerSettings, WatchSettings
 from coinstream.sharding import Shard

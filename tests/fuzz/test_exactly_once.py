@@ -11,13 +11,13 @@ import pytest
 
 from coinstream.client import RedpandaClient
 from coinstream.consumer import ConsumedMessage, GroupOptions
+from coinstream.consumer.tail_reader import count_messages
 from coinstream.dlq.queue import DeadLetterQueue
 from coinstream.feeds import ReplayFeed, run_feed
 from coinstream.feeds.registry import sample_path
 from coinstream.feeds.runner import DEAD_LETTER_TOPIC
 from coinstream.lake.landing import land
 from coinstream.lake.schemas import spec_named
-from coinstream.consumer.tail_reader import count_messages
 from coinstream.settings import BrokerSettings, ConsumerSettings
 from coinstream.topics.apply import Provisioner
 from coinstream.topics.catalogue import catalogue

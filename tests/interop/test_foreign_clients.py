@@ -15,8 +15,7 @@ import pytest
 
 from coinstream.client import RedpandaClient
 from coinstream.errors import LocalBrokerError
-from coinstream.local_broker.jars import LockedJar, classpath, read_lock
-from coinstream.local_broker.jars import java_command, java_environment
+from coinstream.local_broker.jars import LockedJar, classpath, java_command, java_environment, read_lock
 from coinstream.messages import Level1, Message, Price
 from coinstream.routing import message_key, partition_of
 from coinstream.serialization import Decoder, Encoder

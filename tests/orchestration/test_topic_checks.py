@@ -9,9 +9,9 @@ from confluent_kafka import OFFSET_END, Producer, TopicPartition
 from assets.topic_checks import CHECKED
 from assets.topics import SPECS, topic_key
 from coinstream.client import RedpandaClient
+from coinstream.consumer.tail_reader import TopicRecord
 from coinstream.kafka import admin_client
 from coinstream.messages import Analytics
-from coinstream.consumer.tail_reader import Record
 from coinstream.settings import BrokerSettings
 from coinstream.topic_schema import check_sample
 from tests.orchestration.conftest import Execute
@@ -68,7 +68,7 @@ def test_each_bad_record_is_told_once() -> None:
         b'"lastUpdated":"2026-01-05T10:00:00Z"}'
     )
     bad = [b"not JSON", b"\xff", b"[]", b'{"exchangeId":"a","totalMarketCap":"a lot"}']
-    records = [Record(0, place, None, value, []) for place, value in enumerate([good, *bad])]
+    records = [TopicRecord(0, place, None, value, []) for place, value in enumerate([good, *bad])]
     readable, *fields = check_sample(CHECKED[TOPIC], records)
     assert (readable.met, readable.unexpected) == (False, 4)
     # Only the record that is an object of the type can lack fields.

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from coinstream.client import RedpandaClient
 from coinstream.errors import DecodeError, MessageTooLargeError, SettingsError
 from coinstream.feeds.config import read
-from coinstream.serialization import MAX_DECOMPRESSED
-from coinstream.serialization import Decoder
+from coinstream.serialization import MAX_DECOMPRESSED, Decoder
 from coinstream.settings import BrokerSettings
 from tests.conftest import TopicFactory
 

@@ -7,11 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from coinstream.cli import main
-from coinstream.partition_reader import PartitionReader
-from coinstream.consumer.tail_reader import TailReader
+from coinstream.consumer.tail_reader import TailReader, newest_records
 from coinstream.dlq.queue import DeadLetterQueue
 from coinstream.errors import AuthenticationError, BrokerError
-from coinstream.consumer.tail_reader import newest_records
+from coinstream.partition_reader import PartitionReader
 from coinstream.settings import BrokerSettings, ConsumerSettings
 from tests.security.conftest import PASSWORD, Secured
 

@@ -13,8 +13,8 @@ from rich.table import Table
 from coinstream.cli.completion import topic_names
 from coinstream.cli.output import AsJson, broker, cell, console, print_json
 from coinstream.cli.progress import progress
-from coinstream.dlq.queue import MAX_REPLAYS, DeadLetterEntry, DeadLetterFilter, DeadLetterQueue
 from coinstream.dlq.publisher import topics_with_dead_letters
+from coinstream.dlq.queue import MAX_REPLAYS, DeadLetterEntry, DeadLetterFilter, DeadLetterQueue
 from coinstream.errors import CoinstreamError
 from coinstream.text import format_timestamp, parse_time, printable, readable
 

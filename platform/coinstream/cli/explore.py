@@ -22,8 +22,8 @@ def explore(
 ) -> None:
     """Serve the explorer in the browser until Ctrl-C, on loopback and protected by a token in its URL."""
     from coinstream.settings import HomeSettings
-    from coinstream.stack.process import explorer_command, explorer_url
     from coinstream.stack.paths import code_root, reserve_port
+    from coinstream.stack.process import explorer_command, explorer_url
 
     home = HomeSettings().home
     chosen = reserve_port(port)

@@ -17,13 +17,12 @@ from coinstream.cli.completion import topic_names
 from coinstream.cli.dlq import moment
 from coinstream.cli.output import broker, progress_console
 from coinstream.cli.signals import stopping
-from coinstream.partition_reader import OffsetRange
 from coinstream.consumer.tail_reader import TailReader
 from coinstream.errors import DecodeError
-from coinstream.serialization import decompress
 from coinstream.messages import type_of
+from coinstream.partition_reader import OffsetRange
 from coinstream.records import headers_of, key_of, offset_of, readable_headers, timestamp_ms_of, value_of
-from coinstream.serialization import Decoder, is_compressed
+from coinstream.serialization import Decoder, decompress, is_compressed
 from coinstream.text import format_timestamp, printable, printable_json
 
 app = typer.Typer()

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from coinstream.consumer.member import Member
+from coinstream.consumer.member import Member, StopSignal
 from coinstream.consumer.metrics import ConsumerMetrics
 from coinstream.consumer.options import GroupOptions, StuckPartition
 from coinstream.consumer.scheduler import Backlog, Scheduler
 from coinstream.consumer.start_offsets import OffsetGap
-from coinstream.consumer.member import StopSignal
 from coinstream.consumer.worker import AnyHandler, EventLoopThread, Worker, handler_call
 from coinstream.dlq.publisher import DeadLetterPublisher, Send
 from coinstream.errors import ConsumeError

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import logging
 import threading
-from coinstream.errors import CoinstreamError, ConsumeError
-import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any, Final
+
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as Record
+
 from coinstream.consumer.assignment import Assignment
-from coinstream.consumer.options import member_config
 from coinstream.consumer.metrics import ConsumerMetrics, StallDetector
-from coinstream.consumer.options import GroupOptions
+from coinstream.consumer.options import GroupOptions, member_config
 from coinstream.consumer.partition_state import PartitionState
 from coinstream.consumer.scheduler import Backlog, Scheduler
 from coinstream.consumer.start_offsets import StartOffsets
 from coinstream.dlq.publisher import DeadLetterPublisher
+from coinstream.errors import CoinstreamError, ConsumeError
 from coinstream.kafka import AUTHENTICATION, CONSUME_BATCH, broker_error, error_name, is_fatal
 from coinstream.records import partition_of
 from coinstream.settings import BrokerSettings, ConsumerSettings
-
 
 log = logging.getLogger("coinstream.consumer")
 

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from confluent_kafka import Message, TopicPartition
+from types import TracebackType
+from typing import Final, Self
+
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Message as Record
 from confluent_kafka.admin import OffsetSpec
-from coinstream.partition_reader import OffsetRange
-from coinstream.partition_reader import PartitionReader
-from coinstream.kafka import admin_client, translate_errors
+
+from coinstream.errors import TopicError
+from coinstream.kafka import (
+    AUTHENTICATION,
+    CONSUME_BATCH,
+    BrokerConsumer,
+    admin_client,
+    broker_error,
+    is_fatal,
+    translate_errors,
+)
+from coinstream.partition_reader import (
+    OffsetRange,
+    PartitionReader,
+    reader_config,
+    start_offsets,
+    topic_partitions,
+)
 from coinstream.records import (
     Headers,
     PartitionKey,
@@ -19,22 +40,10 @@ from coinstream.records import (
     value_of,
 )
 from coinstream.settings import BrokerSettings, ConsumerSettings
-import logging
-import time
-from collections.abc import Iterator
-from types import TracebackType
-from typing import Final, Self
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
-from confluent_kafka import Message as Record
-from coinstream.partition_reader import reader_config
-from coinstream.partition_reader import OffsetRange, start_offsets, topic_partitions
-from coinstream.errors import TopicError
-from coinstream.kafka import AUTHENTICATION, CONSUME_BATCH, BrokerConsumer, broker_error, is_fatal
-from coinstream.settings import BrokerSettings, ConsumerSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class TopicRecord:
     """A record of a topic. Headers are omitted if a name is not UTF-8."""
 
     partition: int
@@ -45,7 +54,7 @@ class Record:
     timestamp_ms: int = -1
 
 
-def newest_records(brokers: BrokerSettings, topic: str, limit: int) -> list[Record]:
+def newest_records(brokers: BrokerSettings, topic: str, limit: int) -> list[TopicRecord]:
     """Return the newest records of every partition, at most `limit` in all.
 
     Raises:
@@ -99,8 +108,8 @@ def _offsets(
     }
 
 
-def _record(message: Message) -> Record:
-    return Record(
+def _record(message: Record) -> TopicRecord:
+    return TopicRecord(
         message.partition() or 0,
         offset_of(message),
         key_of(message),

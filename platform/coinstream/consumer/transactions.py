@@ -17,9 +17,8 @@ from typing import Final, NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka import Message as Record
 
-from coinstream.consumer.options import member_config
 from coinstream.consumer.consumed_message import BatchDecoder, ConsumedMessage, UndecodableRecord
-from coinstream.consumer.options import RetrySchedule
+from coinstream.consumer.options import RetrySchedule, member_config
 from coinstream.consumer.start_offsets import OffsetGap, StartOffsets
 from coinstream.dlq.entry import DeadLetter, dead_letter_headers, smaller, to_dead_letter
 from coinstream.dlq.publisher import dlq_topic, ensure_dlq_topic

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import logging
-from typing import Final
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
 from confluent_kafka import KafkaException
-from coinstream.errors import TopicError
+
+from coinstream.dlq.entry import DeadLetter, dead_letter_headers, smaller
+from coinstream.errors import CoinstreamError, ConsumeError, MessageTooLargeError, TopicError
 from coinstream.kafka import admin_client, broker_error
+from coinstream.records import Headers
 from coinstream.settings import BrokerSettings
 from coinstream.topics.apply import Provisioner
 from coinstream.topics.catalogue import (
@@ -16,18 +25,6 @@ from coinstream.topics.catalogue import (
     dead_letter_topic,
     exchange_topic,
 )
-import logging
-import threading
-import time
-from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
-from coinstream.dlq.entry import DeadLetter, dead_letter_headers, smaller
-from coinstream.errors import CoinstreamError, ConsumeError, MessageTooLargeError
-from coinstream.records import Headers
-from coinstream.settings import BrokerSettings
-
 
 log = logging.getLogger("coinstream.dlq")
 

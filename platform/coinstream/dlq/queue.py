@@ -15,19 +15,17 @@ from typing import Final
 from confluent_kafka import KafkaException, Producer, TopicCollection
 from confluent_kafka import Message as Record
 
-from coinstream.partition_reader import OffsetRange
-from coinstream.partition_reader import PartitionReader
 from coinstream.dlq.entry import (
     REPLAYED_FROM_HEADER,
     REPLAYS_HEADER,
     DeadLetter,
     decode_dead_letter,
 )
-from coinstream.dlq.replay import with_original
-from coinstream.dlq.replay import EntryKey, Replays, read_replays, record_replay
 from coinstream.dlq.publisher import dlq_topic, ensure_replay_log
+from coinstream.dlq.replay import EntryKey, Replays, read_replays, record_replay, with_original
 from coinstream.errors import TopicError
 from coinstream.kafka import admin_client, broker_error
+from coinstream.partition_reader import OffsetRange, PartitionReader
 from coinstream.producer.config import latency_profile, transactional_config
 from coinstream.records import offset_of
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings

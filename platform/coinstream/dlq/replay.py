@@ -6,24 +6,19 @@ writes to this log in the transaction that sends the message.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
+
 import msgspec
 from confluent_kafka import Message as Record
 from confluent_kafka import Producer
-from coinstream.partition_reader import PartitionReader
-from coinstream.dlq.publisher import REPLAY_LOG
-from coinstream.errors import TopicError
-from coinstream.records import key_of, value_of
-from coinstream.settings import BrokerSettings, ConsumerSettings
-from dataclasses import replace
-from confluent_kafka import Message as Record
-from coinstream.partition_reader import OffsetRange
-from coinstream.partition_reader import PartitionReader
+
 from coinstream.dlq.entry import DeadLetter
+from coinstream.dlq.publisher import REPLAY_LOG
 from coinstream.errors import DecodeError, TopicError
+from coinstream.partition_reader import OffsetRange, PartitionReader
 from coinstream.records import headers_of, key_of, offset_of, timestamp_ms_of, value_of
 from coinstream.settings import BrokerSettings, ConsumerSettings
-
 
 _BATCH: Final = 500
 _PREFETCH_KBYTES: Final = 1_024

@@ -9,13 +9,13 @@ from typing import Final
 import msgspec
 import polars as pl
 
+from coinstream.consumer.tail_reader import newest_records
 from coinstream.errors import DecodeError
 from coinstream.explore.topic_browser import market_topics, topic_names
 from coinstream.lake.query import query
 from coinstream.lake.statistics import ExchangeStatistics
 from coinstream.lake.store import Lake
 from coinstream.messages import LEVEL1, Level1
-from coinstream.consumer.tail_reader import newest_records
 from coinstream.serialization import Decoder
 from coinstream.settings import BrokerSettings
 

@@ -10,13 +10,12 @@ from typing import Any, Final
 import msgspec
 import polars as pl
 
-from coinstream.partition_reader import OffsetRange
-from coinstream.partition_reader import PartitionReader
+from coinstream.consumer.tail_reader import count_messages, newest_records
 from coinstream.errors import DecodeError
 from coinstream.kafka import admin_client
 from coinstream.messages import LEVEL1, MessageType, type_for_topic
+from coinstream.partition_reader import OffsetRange, PartitionReader
 from coinstream.records import key_of, offset_of, readable_headers, value_of
-from coinstream.consumer.tail_reader import count_messages, newest_records
 from coinstream.serialization import Decoder
 from coinstream.settings import BrokerSettings, ConsumerSettings
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX

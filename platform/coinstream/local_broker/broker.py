@@ -10,12 +10,9 @@ from typing import Literal, Self
 import psutil
 
 from coinstream.errors import LocalBrokerError
-from coinstream.local_broker import jars
-from coinstream.local_broker import properties
-from coinstream.local_broker.jars import java_command
-from coinstream.local_broker.jars import exclusive_lock
+from coinstream.local_broker import jars, properties
+from coinstream.local_broker.jars import exclusive_lock, java_command, show_fetching
 from coinstream.local_broker.node import Node
-from coinstream.local_broker.jars import show_fetching
 from coinstream.local_broker.properties import (
     CLIENT_LISTENER,
     Listener,

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from filelock import FileLock, Timeout
-from coinstream.errors import LocalBrokerError
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
-import os
-from collections.abc import Sequence
-from importlib import resources
-from pathlib import Path
-from coinstream.settings import HomeSettings
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
 from coinstream.errors import LocalBrokerError
+from coinstream.settings import HomeSettings
 
 if TYPE_CHECKING:
     from rich.console import Console

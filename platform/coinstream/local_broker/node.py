@@ -13,9 +13,9 @@ import psutil
 
 from coinstream import process_supervisor
 from coinstream.errors import LocalBrokerError
-from coinstream.local_broker.readiness import why_it_died
 from coinstream.local_broker.jars import java_environment
 from coinstream.local_broker.properties import NodePlan
+from coinstream.local_broker.readiness import why_it_died
 
 _SUPERVISOR = Path(process_supervisor.__file__)
 

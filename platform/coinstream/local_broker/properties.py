@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 import random
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-import psutil
-from coinstream.errors import LocalBrokerError
 
+import psutil
+
+from coinstream.errors import LocalBrokerError
 
 HOST = "127.0.0.1"
 CLIENT_LISTENER = "PLAINTEXT"

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
-from dataclasses import dataclass
-from pathlib import Path
-from coinstream.local_broker.properties import NodePlan
-import logging
 import socket
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
+
 from coinstream.errors import LocalBrokerError
 from coinstream.kafka import log as librdkafka_log
+from coinstream.local_broker.properties import NodePlan
 from coinstream.settings import KafkaConfig
-
 
 _TAIL_BYTES = 200_000
 

@@ -5,15 +5,13 @@ A process is known by its id together with its time of creation, as ids are used
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Self
-import msgspec
-import psutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-import psutil
+from typing import Self
 
+import msgspec
+import psutil
 
 _SAME_TIME_S = 0.05
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import msgspec
 
 from coinstream.errors import LocalBrokerError
-from coinstream.local_broker.readiness import reason_in
 from coinstream.local_broker.jars import java_environment
 from coinstream.local_broker.properties import NodePlan
+from coinstream.local_broker.readiness import reason_in
 
 LEAST_FREE_BYTES = 64 * 1024 * 1024
 """Below this much free room a start is refused: Kafka would die in the middle of a write."""

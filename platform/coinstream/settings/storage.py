@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal
-from pydantic import AliasChoices, Field, SecretStr, field_validator
-from pydantic_settings import NoDecode, SettingsConfigDict
-from coinstream.settings.base import PlatformSettings, split_commas
 import os
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
+
+from coinstream.settings.base import PlatformSettings, split_commas
 
 
 class HomeSettings(PlatformSettings):

@@ -3,9 +3,7 @@
 A sink is a class with `write` and `close`, registered under a name and run by `coinstream sink run NAME`.
 """
 
-from coinstream.sinks.base import SINKS, Sink, SinkEntry, open_sink, register_sink
-from coinstream.sinks.base import PARQUET, POSTGRES
-from coinstream.sinks.base import JSONL
+from coinstream.sinks.base import JSONL, PARQUET, POSTGRES, SINKS, Sink, SinkEntry, open_sink, register_sink
 from coinstream.sinks.runner import run_sink
 
 __all__ = [

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple, Protocol, get_args, get_origin, get_type_hints
+
+import msgspec
+
 from coinstream.consumer import ConsumedMessage
 from coinstream.errors import SinkError
-from coinstream.text import did_you_mean
-from collections.abc import Iterator
-from datetime import datetime
-from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
-import msgspec
 from coinstream.messages import MessageType
-import os
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Final
-import msgspec
-from coinstream.consumer import ConsumedMessage
-from typing import Final
+from coinstream.text import did_you_mean
 
 
 class Sink(Protocol):

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
+
 from coinstream import process_supervisor
 from coinstream.errors import PlatformError
-import os
-import secrets
-import sys
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Final
-from coinstream.errors import PlatformError
-
 
 _SUPERVISOR: Final = Path(process_supervisor.__file__)
 _TAIL_LINES: Final = 8
@@ -98,7 +93,7 @@ class SupervisedProcess:
 
 NOTEBOOK: Final = "notebooks/market.py"
 TOKEN_FILE: Final = "explorer-token"  # nosec B105: the name of a file
-PORT: Final = 2718
+EXPLORER_PORT: Final = 2718
 """Port of the explorer, unless it is taken."""
 
 

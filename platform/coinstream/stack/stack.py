@@ -16,10 +16,9 @@ from coinstream.errors import PlatformError
 from coinstream.local_broker import LocalBroker
 from coinstream.local_broker.properties import free_ports, is_free
 from coinstream.settings import BrokerSettings, HomeSettings, LakeSettings
-from coinstream.stack import process
 from coinstream.stack.dagster_client import DagsterClient
 from coinstream.stack.paths import HOST, InstancePaths, reserve_port
-from coinstream.stack.process import SupervisedProcess
+from coinstream.stack.process import EXPLORER_PORT, SupervisedProcess, explorer_command, explorer_url
 
 Say = Callable[[str], None]
 
@@ -128,12 +127,12 @@ class Stack:
         self._children.append(self._child("data docs", command, self._paths.environment()))
 
     def _start_explorer(self) -> None:
-        port = reserve_port(process.PORT)
-        command, environment = process.explorer_command(
+        port = reserve_port(EXPLORER_PORT)
+        command, environment = explorer_command(
             self._paths.root, self._paths.home, HOST, port, self._paths.environment()
         )
         self._children.append(self._child("explorer", command, environment))
-        self._say(f"explorer at {process.explorer_url(self._paths.home, HOST, port)}")
+        self._say(f"explorer at {explorer_url(self._paths.home, HOST, port)}")
 
     def _start_web_server(self, web_port: int, code_port: int) -> None:
         # Runs that were not updated since then belong to an earlier `up`, and have no process any more.
