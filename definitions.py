@@ -1,6 +1,6 @@
-"""The code location that Dagster loads: every asset, check, job, schedule and sensor, and their resources.
+"""Define the Dagster code location: assets, checks, jobs, schedules, sensors and resources.
 
-Add a system by adding its module to `MODULES`; the module ends with `defs = dg.Definitions(...)`.
+To add a module, list it in `MODULES` and end it with `defs = dg.Definitions(...)`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _admin = AdminResource()
 
 
 def _linked(location: dg.Definitions) -> dg.Definitions:
-    """Return the definitions with links from each asset to the code that makes it."""
+    """Return the definitions with a link from each asset to its source code."""
     return dg.Definitions(
         assets=dg.with_source_code_references(list(location.assets or [])),
         asset_checks=location.asset_checks,
@@ -71,7 +71,7 @@ defs: Final = dg.Definitions.merge(
             "client": RedpandaResource(admin=_admin),
             "lake": LakeResource(),
         },
-        # Runs here have few, short steps: a process for each would cost more than the step.
+        # Runs have few short steps, so a process per step would cost more than the step.
         executor=dg.in_process_executor,
     ),
 )

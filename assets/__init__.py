@@ -1,4 +1,4 @@
-"""Dagster assets, checks, jobs and schedules; thin: each calls coinstream. One module a system."""
+"""Define Dagster assets, checks, jobs and schedules, one module per subsystem. All logic is in coinstream."""
 
 from coinstream.plugins import load_plugins
 

@@ -30,11 +30,11 @@ from resources.lake import LakeResource
     },
 )
 def candles(client: RedpandaResource, lake: LakeResource) -> dg.MaterializeResult[None]:
-    """Candles of 1 m, 5 m and 1 h, recomputed where rows are new, and produced when they are over.
+    """Build candles of 1 m, 5 m and 1 h from new rows, and produce each after its end.
 
-    Late messages make a candle be produced again. The exchanges are called `…-quotes`, `…-prices` and
-    `…-trades`, so that these candles never mix with those that an exchange publishes. Candles of
-    trades have volume, count, VWAP and the volume that takers bought.
+    A candle with late messages is produced again. The exchange names end in `-quotes`, `-prices` and
+    `-trades`, which distinguishes these candles from those published by exchanges. Candles of trades have
+    volume, count, VWAP and the volume bought by takers.
     """
     opened = lake.open()
     with client.open() as redpanda:
@@ -74,7 +74,11 @@ def _lineage() -> dg.TableColumnLineage:
 def _exchanges(lake: Lake) -> dg.MetadataValue:
     found = statistics.exchange_statistics(lake)
     records = [dg.TableRecord(_plain(one)) for one in found]
-    return dg.MetadataValue.table(records) if records else dg.MetadataValue.md("There are no quotes yet.")
+    return (
+        dg.MetadataValue.table(records)
+        if records
+        else dg.MetadataValue.md("There are no rows to build candles from yet.")
+    )
 
 
 def _plain(one: statistics.ExchangeStatistics) -> dict[str, Any]:
@@ -88,14 +92,14 @@ def _plain(one: statistics.ExchangeStatistics) -> dict[str, Any]:
 build_candles_job = dg.define_asset_job(
     "build_candles",
     selection=dg.AssetSelection.assets(candles),
-    description="Bring the candles up to date with the tables and produce them to crypto-ohlcv.",
+    description="Update the candles from the tables and produce them to crypto-ohlcv.",
     tags={"system": "lake"},
 )
 candles_schedule = dg.ScheduleDefinition(
     job=build_candles_job,
     cron_schedule="2-59/5 * * * *",
     name="candles_schedule",
-    description="Build candles every five minutes, after the landing.",
+    description="Build candles every five minutes, after landing.",
     tags={"system": "lake"},
 )
 

@@ -1,4 +1,4 @@
-"""Dead letters on the pages of their topics: a check, and jobs that inspect and replay them."""
+"""Define the check of new dead letters, and the jobs that inspect and replay them."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -24,20 +24,22 @@ _TEXT: Final = 300
 
 
 class InspectConfig(dg.Config):
-    """Which dead letters to show."""
+    """Selection of dead letters to show."""
 
     topic: str = Field(default="", description="Original topic, without `.dlq`. Empty: every topic.")
-    newest: int = Field(default=_READ, gt=0, description="Read at most this many of the newest entries.")
+    newest: int = Field(default=_READ, gt=0, description="Maximum number of newest entries to read.")
 
 
 class ReplayConfig(dg.Config):
-    """Which dead letters to send again."""
+    """Selection of dead letters to replay."""
 
     topic: str = Field(description="Original topic, without `.dlq`.")
-    dry_run: bool = Field(default=True, description="Only count them. Turn it off to replay.")
-    error: str | None = Field(default=None, description="Only entries whose error has this text in it.")
-    since: str | None = Field(default=None, description="Only entries written since this time (ISO 8601).")
-    limit: int | None = Field(default=None, gt=0, description="Replay at most this many.")
+    dry_run: bool = Field(default=True, description="Only count the entries; set to false to replay them.")
+    error: str | None = Field(default=None, description="Only entries whose error contains this text.")
+    since: str | None = Field(
+        default=None, description="Only entries written at this time or later (ISO 8601)."
+    )
+    limit: int | None = Field(default=None, gt=0, description="Maximum number of entries to replay.")
     max_replays: int = Field(
         default=MAX_REPLAYS, ge=0, description="Skip messages that failed again after this many replays."
     )
@@ -71,7 +73,7 @@ def _row(entry: DeadLetterEntry) -> dict[str, str | int | bool]:
 
 
 def read_summary(brokers: BrokerSettings, topic: str, wanted: DeadLetterFilter) -> DeadLetterSummary | None:
-    """Return the summary of a topic's selected dead letters; None where it has no dead-letter topic."""
+    """Return the summary of a topic's selected dead letters, or None without a dead-letter topic."""
     try:
         return summarize(DeadLetterQueue(brokers, topic).read(wanted))
     except TopicError:
@@ -94,7 +96,7 @@ def read_summary(brokers: BrokerSettings, topic: str, wanted: DeadLetterFilter) 
 def dead_letters(
     context: dg.AssetCheckExecutionContext, admin: AdminResource
 ) -> Iterator[dg.AssetCheckResult]:
-    """Read the dead letters of the last day of each selected topic."""
+    """Check each selected topic for dead letters of the last 24 hours that were not replayed."""
     brokers = admin.settings()
     for key in sorted(context.selected_asset_check_keys):
         yield _evaluate(brokers, key.asset_key)
@@ -118,9 +120,9 @@ def _evaluate(brokers: BrokerSettings, key: dg.AssetKey) -> dg.AssetCheckResult:
     )
 
 
-@dg.op(description="Shows the newest dead letters: on the page of each dead-letter topic, and in the log.")
+@dg.op(description="Show the newest dead letters on the page of each dead-letter topic and in the log.")
 def inspect(context: dg.OpExecutionContext, config: InspectConfig, admin: AdminResource) -> None:
-    """Note count, reasons and newest entries of each topic."""
+    """Report count, reasons and newest entries of each topic as an observation."""
     brokers = admin.settings()
     wanted = config.topic.removesuffix(DEAD_LETTER_SUFFIX)
     names = [wanted + DEAD_LETTER_SUFFIX] if wanted else QUEUES
@@ -141,7 +143,7 @@ def inspect(context: dg.OpExecutionContext, config: InspectConfig, admin: AdminR
     context.add_output_metadata({"not_replayed": total})
 
 
-@dg.op(description="Sends dead letters to their topic again, each once; with `dry_run` it only counts them.")
+@dg.op(description="Send dead letters to their original topic, each once; with `dry_run` only count them.")
 def replay(context: dg.OpExecutionContext, config: ReplayConfig, admin: AdminResource) -> None:
     """Replay the selected dead letters of one topic, and evaluate its check again."""
     brokers = admin.settings()
@@ -183,16 +185,16 @@ def replay(context: dg.OpExecutionContext, config: ReplayConfig, admin: AdminRes
 
 @dg.job(description="Show the newest dead letters of one topic or of all.", tags={"system": "dead_letters"})
 def inspect_dead_letters() -> None:
-    """One step."""
+    """Run the op `inspect`."""
     inspect()
 
 
 @dg.job(
-    description="Send the dead letters of a topic again, each once. A dry run unless `dry_run` is false.",
+    description="Send the dead letters of a topic to it again, each once. Set `dry_run` to false to do it.",
     tags={"system": "dead_letters"},
 )
 def replay_dead_letters() -> None:
-    """One step."""
+    """Run the op `replay`."""
     replay()
 
 

@@ -1,4 +1,4 @@
-"""Feeds as one partitioned asset: a partition is a feed, a run publishes it for a while."""
+"""Define the partitioned asset of feeds: a partition is a feed, and a run publishes it for a limited time."""
 
 import threading
 import time
@@ -45,37 +45,37 @@ EXCHANGES: Final = [
 
 _OFFSETS_SCHEMA: Final = dg.TableSchema(
     [
-        dg.TableColumn("topic", description="Where the run's messages lie."),
+        dg.TableColumn("topic", description="Topic of the run's messages."),
         dg.TableColumn("partition", "int"),
-        dg.TableColumn("messages", "int", "Messages of this run that the cluster acknowledged."),
-        dg.TableColumn("end_offset", "int", "Where the next message of the partition will lie."),
+        dg.TableColumn("messages", "int", "Messages of this run acknowledged by the cluster."),
+        dg.TableColumn("end_offset", "int", "Offset of the next message of the partition."),
     ]
 )
 
 
 PROGRESS_EVERY_S: Final = 60.0
-"""A run logs its progress this often."""
+"""Interval at which a run logs its progress, in seconds."""
 
 Counts = Mapping[tuple[str, int], int]
 """A number by topic and partition."""
 
 
 class FeedConfig(dg.Config):
-    """How long a run of a feed lasts. Whichever bound comes first ends it."""
+    """Limits and options of a feed run, which ends at the first limit reached."""
 
-    duration_s: float = Field(default=60.0, gt=0, description="Stop after so many seconds.")
-    limit: int | None = Field(default=None, gt=0, description="Stop after so many messages.")
+    duration_s: float = Field(default=60.0, gt=0, description="Stop after this many seconds.")
+    limit: int | None = Field(default=None, gt=0, description="Stop after this many messages.")
     speed: float = Field(
         default=1.0,
         ge=0,
-        description="Of a recording: 1 as it happened, N times faster, 0 as fast as possible.",
+        description="Speed of a recording as a multiple of real time; 0 is as fast as possible.",
     )
-    loop: bool = Field(default=False, description="A recording starts over at its end.")
+    loop: bool = Field(default=False, description="Restart a recording at its end.")
 
     take_over: bool = Field(
         default=False,
-        description="When another run publishes this feed: take over from it without a gap, "
-        "instead of failing. The other run then ends.",
+        description="Take over without a gap if another run publishes this feed, instead of failing. "
+        "The other run ends.",
     )
 
     def options(self) -> Options:
@@ -92,7 +92,7 @@ class FeedConfig(dg.Config):
     owners=OWNERS,
     tags={"system": "feeds"},
     pool="feeds",
-    # Who opens the page sees by the colour that no data came for long.
+    # The freshness status on the asset's page shows that data is late.
     freshness_policy=dg.FreshnessPolicy.time_window(
         fail_window=timedelta(days=1), warn_window=timedelta(hours=1)
     ),
@@ -100,14 +100,14 @@ class FeedConfig(dg.Config):
 def market_data(
     context: dg.AssetExecutionContext, config: FeedConfig, admin: AdminResource, client: RedpandaResource
 ) -> dg.MaterializeResult[None]:
-    """Quotes, trades, candles and analytics of one exchange, published to its topics.
+    """Publish quotes, trades, candles and analytics of one exchange to its topics.
 
-    A partition is a feed, and only one run at a time publishes it. A run ends after `duration_s` seconds
-    or `limit` messages, or when it is terminated; however it ends, what was taken is flushed, and the
-    run fails if a message remains.
+    A partition is a feed, and only one run at a time publishes it. A run ends after `duration_s` seconds or
+    `limit` messages, or when it is terminated. On exit the run flushes its buffer. It fails if any message is
+    unacknowledged.
     """
     if not context.has_partition_key:
-        raise dg.Failure(f"No feed was chosen: select it as the partition. The feeds are {', '.join(FEEDS)}.")
+        raise dg.Failure(f"No feed selected: select one as the partition. Feeds: {', '.join(FEEDS)}.")
     feed = open_feed(context.partition_key, config.options())
     lease = FeedLease(HomeSettings().home / "leases", feed.name, take_over=config.take_over)
     _ensure_topics(context, admin)
@@ -128,14 +128,14 @@ def market_data(
         try:
             report = run_interruptibly(publish)
         finally:
-            # Also when the run is terminated: what it brought lies in the topics all the same.
+            # Also when the run is terminated, because its acknowledged messages are in the topics.
             ends = _observe(context, admin, redpanda.delivered)
         _observe_exchange(context, report)
         return dg.MaterializeResult(metadata=_metadata(report, redpanda.delivered, ends), data_version=STREAM)
 
 
 def _progress_logger(context: dg.AssetExecutionContext, feed: str) -> Callable[[Progress], None]:
-    """Return a callback that logs how far a run is, and notes it on the exchange's page, once a minute."""
+    """Return a callback that logs the progress once a minute, also as an observation of the exchange."""
     due = time.monotonic() + PROGRESS_EVERY_S
 
     def on_progress(now: Progress) -> None:
@@ -162,7 +162,7 @@ def _progress_logger(context: dg.AssetExecutionContext, feed: str) -> Callable[[
 
 
 def _observe(context: dg.AssetExecutionContext, admin: AdminResource, delivered: Counts) -> Counts:
-    """Note on each topic's page what this run brought; the ends of the partitions."""
+    """Report the run's messages as observations of their topics; return the end offsets."""
     ends = end_offsets(admin.settings(), delivered)
     for topic in sorted({topic for topic, _ in delivered}):
         context.log_event(_observation(topic, context.partition_key, delivered, ends, admin.settings()))
@@ -170,7 +170,7 @@ def _observe(context: dg.AssetExecutionContext, admin: AdminResource, delivered:
 
 
 def _observe_exchange(context: dg.AssetExecutionContext, report: FeedReport) -> None:
-    """Note on the exchange's page what came from it."""
+    """Report the received frames as an observation of the exchange."""
     context.log_event(
         dg.AssetObservation(
             exchange_key(FEEDS[context.partition_key].exchange),
@@ -187,7 +187,7 @@ def _observe_exchange(context: dg.AssetExecutionContext, report: FeedReport) -> 
 def _observation(
     topic: str, feed: str, delivered: Counts, ends: Counts, brokers: BrokerSettings
 ) -> dg.AssetObservation:
-    """Return what a run of a feed brought to one topic; shown on the topic's page."""
+    """Return the observation of a topic with the messages of a feed run."""
     here = {place: count for place, count in delivered.items() if place[0] == topic}
     return dg.AssetObservation(
         topic_key(topic),
@@ -252,14 +252,14 @@ def _offsets(delivered: Counts, ends: Counts) -> dg.MetadataValue:
 run_feed = dg.define_asset_job(
     "run_feed",
     selection=[FEEDS_KEY],
-    description="Publish one feed for a while; choose the feed as the partition.",
+    description="Publish one feed for a limited time; select the feed as the partition.",
     tags={"system": "feeds"},
 )
 
 publish_and_check = dg.define_asset_job(
     "publish_and_check",
     selection=dg.AssetSelection.assets(FEEDS_KEY, topics),
-    description="Publish one feed for a while, then bring the topics up to date and check what they hold.",
+    description="Publish one feed for a limited time, then provision the topics and check their messages.",
     tags={"system": "feeds"},
 )
 
@@ -281,7 +281,7 @@ _UNFINISHED: Final = [
     tags={"system": "feeds"},
 )
 def feed_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """One bounded run of the default feed, unless one goes on already."""
+    """Request a run of the default feed unless it is already being published."""
     going_on = dg.RunsFilter(tags={"dagster/partition": DEFAULT}, statuses=_UNFINISHED)
     if context.instance.get_run_records(going_on, limit=1):
         return dg.SkipReason(f"The feed {DEFAULT} is being published by another run.")

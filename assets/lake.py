@@ -1,4 +1,4 @@
-"""Tables as assets: materializing one lands what its topics hold; a past hour can be landed again."""
+"""Define the tables as assets: materializing one lands its topics, and a backfill completes past hours."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ from resources.admin import AdminResource
 from resources.lake import LakeResource
 
 HOURS: Final = dg.HourlyPartitionsDefinition(start_date=first_hour(), timezone="UTC", end_offset=1)
-"""Hours of record timestamps. The hour that is under way is a partition too."""
+"""Hourly partitions by record timestamp, including the current hour."""
 _COMPACTED: Final = ("table", "rows", "files_before", "files_after", "snapshots_expired", "files_removed")
 COMPACTION_KEY: Final = dg.AssetKey(["tables", "compaction"])
 
@@ -38,19 +38,19 @@ def table_key(name: str) -> dg.AssetKey:
 
 
 def topics_of(spec: TableSpec) -> list[str]:
-    """Return the topics that land in a table."""
+    """Return the topics landed in a table."""
     return [
         name for name in SPECS if not name.endswith(DEAD_LETTER_SUFFIX) and type_for_topic(name) is spec.kind
     ]
 
 
 def hour_of(moment: datetime) -> str:
-    """Return the partition of a time."""
+    """Return the hourly partition of a time."""
     return f"{moment.astimezone(UTC):%Y-%m-%d-%H:00}"
 
 
 class LandingConfig(dg.Config):
-    """What a run lands besides what is new."""
+    """Backfill options of a landing run."""
 
     again: bool | None = Field(
         default=None,
@@ -70,9 +70,9 @@ def _table(spec: TableSpec) -> dg.AssetsDefinition:
         owners=OWNERS,
         tags={"system": "lake"},
         metadata={"dagster/column_schema": _column_schema(spec), "dagster/table_name": f"market.{spec.name}"},
-        description=f"Iceberg table `{spec.name}`, by day and exchange. Materializing any hour lands all "
-        "that the topics hold and the table does not, exactly once; an hour that is over is looked through "
-        "again for what the table lacks. Every message is checked; refused ones go to table `quarantine`.",
+        description=f"Iceberg table `{spec.name}`, partitioned by day and exchange. Materializing any hour "
+        "lands all new messages of the topics exactly once; for a past hour it also backfills missing "
+        "messages. Every message is checked; refused ones go to the table `quarantine`.",
     )
     def table(
         context: dg.AssetExecutionContext, config: LandingConfig, admin: AdminResource, lake: LakeResource
@@ -121,7 +121,7 @@ def _warn(context: dg.AssetExecutionContext, report: TableReport) -> None:
 
 
 def _hours_again(context: dg.AssetExecutionContext, config: LandingConfig) -> dg.TimeWindow | None:
-    """Return the hours that the run looks through again; none when it was launched without a partition."""
+    """Return the hours that the run backfills, or None if it was launched without a partition."""
     if not (context.has_partition_key or context.has_partition_key_range):
         return None
     window = context.partition_time_window
@@ -130,7 +130,7 @@ def _hours_again(context: dg.AssetExecutionContext, config: LandingConfig) -> dg
 
 
 def docs_link(docs: DataDocs, spec: TableSpec, run: str) -> Mapping[str, dg.MetadataValue]:
-    """Where Data Docs show a run's landing, or the newest: a link, or a path where nothing serves them."""
+    """Return a link to a run's Data Docs, or to the newest; a file path if they are not served."""
     page = docs.page(spec.name, run)
     if page is None:
         return {}
@@ -195,7 +195,7 @@ def _plots(spec: TableSpec, lake: LakeResource) -> Mapping[str, dg.MetadataValue
         return {}
     opened = lake.open()
     wanted = {
-        "price": ("Middle of bid and ask", "quote currency", statistics.price_series(opened)),
+        "price": ("Mid price", "quote currency", statistics.price_series(opened)),
         "spread": ("Spread", "basis points", statistics.spread_series(opened)),
         "landing_lag": ("Receipt to table", "s", statistics.lag_series(opened)),
     }
@@ -236,7 +236,7 @@ VIOLATION_SPECS: Final = [
     tags={"system": "lake"},
 )
 def compaction(lake: LakeResource) -> dg.MaterializeResult[None]:
-    """Small files merged, old snapshots expired, leftover files removed. Rows stay as they are."""
+    """Merge small files, expire old snapshots and delete orphan files. Rows are unchanged."""
     opened = lake.open()
     done = [found for name in table_names() if (found := compact(opened, name)) is not None]
     return dg.MaterializeResult(
@@ -255,13 +255,13 @@ def compaction(lake: LakeResource) -> dg.MaterializeResult[None]:
 land_topics = dg.define_asset_job(
     "land_topics",
     selection=dg.AssetSelection.assets(*TABLES),
-    description="Land what the topics hold and the tables do not, and show what the checks found.",
+    description="Land new messages of the topics in the tables, and report the checks.",
     tags={"system": "lake"},
 )
 compact_tables = dg.define_asset_job(
     "compact_tables",
     selection=dg.AssetSelection.assets(compaction),
-    description="Merge small files, expire old snapshots, remove leftovers.",
+    description="Merge small files, expire old snapshots and delete orphan files.",
     tags={"system": "lake"},
 )
 
@@ -274,7 +274,7 @@ compact_tables = dg.define_asset_job(
     tags={"system": "lake"},
 )
 def landing_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    """Return a run for the hour that is under way; it lands what is new and looks nothing through again."""
+    """Request a run for the current hour, which lands all new messages without a backfill."""
     ops = {table.op.name: {"config": {"again": False}} for table in TABLES}
     hour = hour_of(context.scheduled_execution_time)
     return dg.RunRequest(partition_key=hour, run_config={"ops": ops})

@@ -1,4 +1,4 @@
-"""How values of coinstream look in Dagster's tables."""
+"""Format values of coinstream as Dagster metadata."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,14 +17,14 @@ from coinstream.topics.plan import TopicPlan
 
 _ON_THE_WIRE: Final = {
     "exchangeId": "The exchange, or the source of analytics.",
-    "symbol": "Base and quote currency, like BTC/USDT.",
-    "usdPrice": "Last price in US dollars, or in a quote currency pegged to them.",
+    "symbol": "Base and quote currency, for example BTC/USDT.",
+    "usdPrice": "Last price in US dollars or a dollar-pegged quote currency.",
     "volume24h": "Volume of the last 24 hours.",
     "priceChange24h": "Change of the price in the last 24 hours, in per cent.",
     "marketCap": "Market capitalization in US dollars.",
     "timeframe": "Length of the candle: 1m, 5m, 1h, …",
-    "openTime": "First moment of the candle.",
-    "closeTime": "First moment after the candle.",
+    "openTime": "Start of the candle, inclusive.",
+    "closeTime": "End of the candle, exclusive.",
     "openPrice": "First price of the candle.",
     "highPrice": "Highest price of the candle.",
     "lowPrice": "Lowest price of the candle.",
@@ -32,9 +32,9 @@ _ON_THE_WIRE: Final = {
     "volume": "Volume traded in the candle, in the base currency.",
     "totalMarketCap": "Market capitalization of the whole market in US dollars.",
     "totalVolume": "Volume of the whole market in 24 hours, in US dollars.",
-    "btcDominance": "Bitcoin's part of the market capitalization, in per cent.",
-    "ethDominance": "Ether's part of the market capitalization, in per cent.",
-    "activeCryptocurrencies": "How many currencies the source counts.",
+    "btcDominance": "Bitcoin's share of the market capitalization, in per cent.",
+    "ethDominance": "Ether's share of the market capitalization, in per cent.",
+    "activeCryptocurrencies": "Number of active cryptocurrencies counted by the source.",
     "bestBid": "Best bid price.",
     "bestAsk": "Best ask price.",
     "bidSize": "Quantity at the best bid, in the base currency.",
@@ -45,40 +45,40 @@ _ON_THE_WIRE: Final = {
     "side": "Side of the taker, or of the liquidation order: buy or sell.",
     "bids": "Bid levels as [price, size], best first.",
     "asks": "Ask levels as [price, size], best first.",
-    "depth": "Largest number of levels per side.",
+    "depth": "Maximum number of levels per side.",
     "sequence": "The exchange's sequence number of the book.",
     "markPrice": "Mark price, in the quote currency.",
     "indexPrice": "Index price, in the quote currency.",
     "lastPrice": "Price of the last trade, in the quote currency.",
-    "fundingRate": "Funding rate of the present interval, as a fraction.",
+    "fundingRate": "Funding rate of the current interval, as a fraction.",
     "nextFundingTime": "Time of the next funding payment.",
     "openInterest": "Open interest, in the base currency.",
     "orderId": "The exchange's id of the liquidation order.",
     "liquidationPrice": "Price of the liquidation order, in the quote currency.",
-    "timestamp": "When it was so, by the exchange's clock.",
-    "lastUpdated": "When the source or the platform last saw it so; the time of the record.",
+    "timestamp": "Event time of the exchange.",
+    "lastUpdated": "Receipt time, or update time of the source; also the record's timestamp.",
 }
 _IN_TABLES: Final = {
-    "type": "The type of the message, and name of its table.",
-    "rules": "The expectations that it broke.",
-    "reason": "What is wrong with it, in words where it could not be read.",
-    "stored": "Whether it is in the table of its type.",
-    "value": "Its bytes as they came, at most 65,536 of them.",
-    "topic": "Topic that the row comes from.",
+    "type": "Message type, which is also the name of its table.",
+    "rules": "Failed expectations.",
+    "reason": "Reason, if the message could not be decoded.",
+    "stored": "Whether the message is stored in the table of its type.",
+    "value": "Original payload, at most 65,536 bytes.",
+    "topic": "Topic of the message.",
     "partition": "Partition of the topic.",
-    "offset": "Offset in the partition: no two rows share topic, partition and offset.",
-    "record_timestamp": "Time of the record in the topic.",
-    "ingested_at": "When the row was landed.",
-    "extra": "Fields that the message type does not know, as one JSON object.",
-    "ticks": "Rows that the candle was built from.",
-    "trades": "Trades of the candle; 0 where it is not built from trades.",
-    "vwap": "Mean price of the trades, weighted by their size.",
-    "taker_buy_volume": "Volume in which the taker bought, in the base currency.",
-    "final": "Whether the candle was over, and so produced, when it was last computed.",
+    "offset": "Offset in the partition; topic, partition and offset are unique.",
+    "record_timestamp": "Timestamp of the record.",
+    "ingested_at": "Time of landing.",
+    "extra": "Fields that the message type does not have, as a JSON object.",
+    "ticks": "Number of rows in the candle.",
+    "trades": "Number of trades; 0 if the candle is not built from trades.",
+    "vwap": "Volume-weighted average price of the trades (VWAP).",
+    "taker_buy_volume": "Volume of trades whose taker bought, in the base currency.",
+    "final": "Whether the candle had ended, and was produced, when it was last computed.",
 }
 _IN_PYTHON: Final = {re.sub("([A-Z])", r"_\1", name).lower(): text for name, text in _ON_THE_WIRE.items()}
 MEANINGS: Final = _ON_THE_WIRE | _IN_PYTHON | _IN_TABLES
-"""What the fields of messages and the columns of tables hold."""
+"""Descriptions of message fields and table columns."""
 
 
 def _type_name(hint: Any) -> str:
@@ -89,7 +89,7 @@ def _type_name(hint: Any) -> str:
 
 
 def columns(kind: MessageType) -> dg.TableSchema:
-    """Return the fields of a message, as they stand on the wire."""
+    """Return the wire fields of a message type as a table schema."""
     hints = get_type_hints(kind.cls)
     return dg.TableSchema(
         [
@@ -105,7 +105,7 @@ def columns(kind: MessageType) -> dg.TableSchema:
 
 
 def settings_table(settings: Mapping[str, str]) -> dg.TableMetadataValue:
-    """Return the settings by name."""
+    """Return the settings as a table."""
     records = [dg.TableRecord({"setting": name, "value": value}) for name, value in settings.items()]
     return dg.MetadataValue.table(
         records, schema=dg.TableSchema([dg.TableColumn("setting"), dg.TableColumn("value")])
@@ -118,7 +118,7 @@ _PLAN_SCHEMA: Final = dg.TableSchema(
 
 
 def plan_table(topic: TopicPlan) -> dg.TableMetadataValue:
-    """Return what would be done to a topic, setting by setting."""
+    """Return the planned changes of a topic as a table with one row per setting."""
     records = [
         dg.TableRecord(
             {

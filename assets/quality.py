@@ -1,8 +1,8 @@
-"""Show what Great Expectations found in landed messages: one asset check per expectation.
+"""Report validation results of landed messages, one asset check per expectation.
 
-Landing validates every batch once and writes the counts into the snapshot that holds its rows. The checks
-read them there: of the run that they belong to, or of the newest landing when they are run alone. A sensor
-reports landings of the command line, so that the checks are right after these too.
+Landing validates every batch once and stores the counts in the snapshot of its rows. The checks read the
+counts of their own run, or of the newest landing when they run alone. A sensor reports landings of the
+command line.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ from resources.lake import LakeResource
 
 SAMPLES: Final = 10
 SHOWN: Final = 300
-"""Characters of an offender's message that are shown."""
+"""Maximum characters shown of a message that fails an expectation."""
 _SEVERITY: Final = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
 
 
@@ -37,7 +37,11 @@ def _checks(spec: TableSpec) -> dg.AssetChecksDefinition:
                 rule.name,
                 asset=table_key(spec.name),
                 description=f"Expected: {rule.description}. "
-                + ("Other rows are refused." if rule.refuses_rows else "Other rows are stored and flagged."),
+                + (
+                    "Rows that fail are refused."
+                    if rule.refuses_rows
+                    else "Rows that fail are stored and flagged."
+                ),
                 metadata={"expectation": rule.kind, "refuses_rows": rule.refuses_rows},
             )
             for rule in rules
@@ -59,12 +63,12 @@ def _checks(spec: TableSpec) -> dg.AssetChecksDefinition:
 
 @dataclass(frozen=True)
 class LandingChecks:
-    """What the checks of one landing found.
+    """Validation results of one landing.
 
     Attributes:
-        run: the landing's id.
-        snapshot: the newest snapshot of the landing.
-        counts: messages checked and offenders, by expectation.
+        run: id of the landing.
+        snapshot: newest snapshot of the landing.
+        counts: checked and failed messages by expectation.
     """
 
     run: str
@@ -73,7 +77,7 @@ class LandingChecks:
 
 
 def landing_checks(lake: Lake, spec: TableSpec, run_id: str | None = None) -> LandingChecks | None:
-    """Return what was found in the landing of that id, or else in the newest; None before the first."""
+    """Return the results of a landing by id, or else of the newest one; None before the first landing."""
     table = lake.find(spec.name)
     told = [
         (str(snapshot.summary[RUN]), str(snapshot.summary[CHECKS]), snapshot.snapshot_id)
@@ -107,7 +111,7 @@ def _finding(
     link: Mapping[str, dg.MetadataValue],
 ) -> _Finding:
     checked, failed = counts.get(rule.name, (0, 0))
-    # A table that nothing ever landed in is no batch without messages.
+    # A table without a landing differs from a landing without messages.
     passed = failed == 0 and not (rule.name == ROW_COUNT and counts and checked == 0)
     metadata: dict[str, Any] = {
         "checked": checked,
@@ -117,10 +121,8 @@ def _finding(
     }
     if failed:
         metadata["newest_offenders"] = offenders(lake, spec, rule)
-    text = (
-        f"{failed:,} of {checked:,} messages do not meet it." if failed else f"{checked:,} messages meet it."
-    )
-    return _Finding(passed, text if checked else "Nothing was landed yet.", metadata)
+    text = f"{failed:,} of {checked:,} messages fail." if failed else f"{checked:,} messages pass."
+    return _Finding(passed, text if checked else "There is no landing yet.", metadata)
 
 
 def _result(spec: TableSpec, rule: Rule, found: _Finding) -> dg.AssetCheckResult:
@@ -149,11 +151,11 @@ def _evaluation(spec: TableSpec, rule: Rule, found: _Finding) -> dg.AssetCheckEv
     name="landing_checks_sensor",
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Report the checks of landings that no Dagster run made: `coinstream lake land`.",
+    description="Report the checks of landings by `coinstream lake land`, outside of Dagster runs.",
     tags={"system": "lake"},
 )
 def landing_checks_sensor(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.SensorResult:
-    """Compare the newest landing of each table with the last one seen, and report its checks."""
+    """Report the checks of each table's newest landing if it is newer than the cursor."""
     opened = lake.open()
     seen: dict[str, int] = msgspec.json.decode(context.cursor or "{}", type=dict[str, int])
     events: list[dg.AssetCheckEvaluation] = []
@@ -173,7 +175,7 @@ def landing_checks_sensor(context: dg.SensorEvaluationContext, lake: LakeResourc
 
 
 def offenders(lake: Lake, spec: TableSpec, rule: Rule) -> dg.MetadataValue:
-    """Return the newest messages that broke a rule, as a table."""
+    """Return the newest messages that failed a rule as a table."""
     kept = [name for name in VIOLATION_TABLES if lake.find(name) is not None]
     found = query(
         lake,
@@ -189,7 +191,7 @@ def offenders(lake: Lake, spec: TableSpec, rule: Rule) -> dg.MetadataValue:
         limit=SAMPLES,
     )
     names = ("topic", "partition", "offset", "record_timestamp", "stored", "reason", "message")
-    # The bytes need not be text; the query has made them some.
+    # The payload may not be text; the query has converted it.
     shown = [(*row[:-2], str(row[-2] or "")[:SHOWN]) for row in found.rows]
     records = [dg.TableRecord(dict(zip(names, row, strict=True))) for row in shown]
     return dg.MetadataValue.table(records) if records else dg.MetadataValue.md("none kept")

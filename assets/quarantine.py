@@ -1,4 +1,4 @@
-"""The quarantine on the pages of its types: a check, and jobs that inspect and replay refused messages."""
+"""Define the quarantine's assets and check, and the jobs that inspect and replay refused messages."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -23,7 +23,7 @@ TYPES: Final = tuple(spec.name for spec in known_specs())
 
 
 def quarantine_key(kind: str) -> dg.AssetKey:
-    """Return the asset of the refused messages of a type."""
+    """Return the asset key of a type's refused messages."""
     return dg.AssetKey(["quarantine", kind])
 
 
@@ -45,22 +45,26 @@ SPECS: Final = [
 
 
 class InspectQuarantineConfig(dg.Config):
-    """Which refused messages to show."""
+    """Selection of refused messages to show."""
 
     type: str = Field(default="", description="Message type, for example `level1`. Empty: every type.")
     newest: int = Field(default=20, gt=0, le=1_000, description="Number of the newest messages to show.")
 
 
 class ReplayQuarantineConfig(dg.Config):
-    """Which refused messages to check again."""
+    """Selection of refused messages to replay."""
 
     type: str = Field(description="Message type, for example `level1`.")
-    dry_run: bool = Field(default=True, description="Only count them. Turn it off to land them.")
+    dry_run: bool = Field(default=True, description="Only count the messages; set to false to land them.")
     reason: str | None = Field(
-        default=None, description="Only messages whose reason or broken rule has this text in it."
+        default=None, description="Only messages whose reason or failed rule contains this text."
     )
-    since: str | None = Field(default=None, description="Only messages refused since this time (ISO 8601).")
-    limit: int | None = Field(default=None, gt=0, description="Check at most this many, oldest first.")
+    since: str | None = Field(
+        default=None, description="Only messages refused at this time or later (ISO 8601)."
+    )
+    limit: int | None = Field(
+        default=None, gt=0, description="Maximum number of messages to check, oldest first."
+    )
 
 
 def figures(summary: ViolationSummary) -> dict[str, Any]:
@@ -87,7 +91,7 @@ def _row(one: Violation) -> Mapping[str, str | int | bool]:
 
 
 def check_result(lake: Lake, kind: str) -> dg.AssetCheckResult:
-    """Return the result of the check of a type: it passes when no message of the last day waits."""
+    """Return the check of a type, which passes if no message of the last 24 hours awaits a replay."""
     summary = summarize_violations(lake, QUARANTINE, kind, datetime.now(UTC) - RECENT)
     why = ", ".join(f"{reason} {count:,}" for reason, count in summary.reasons.items())
     text = f"{summary.waiting:,} message(s) refused in 24 hours: {why}"
@@ -102,7 +106,7 @@ def check_result(lake: Lake, kind: str) -> dg.AssetCheckResult:
 
 
 def as_evaluation(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
-    """Return a result as an event that needs no run of the check."""
+    """Convert a check result to an event that a sensor can report."""
     assert result.asset_key is not None
     assert result.check_name is not None
     return dg.AssetCheckEvaluation(
@@ -129,17 +133,17 @@ def as_evaluation(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
     can_subset=True,
 )
 def quarantine(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> Iterator[dg.AssetCheckResult]:
-    """Count the messages of each selected type that were refused in the last day."""
+    """Check each selected type for messages refused in the last 24 hours."""
     opened = lake.open()
     for key in sorted(context.selected_asset_check_keys):
         yield check_result(opened, key.asset_key.path[-1])
 
 
-@dg.op(description="Shows the newest refused messages on the page of each type, and the flagged rows.")
+@dg.op(description="Show the newest refused messages and flagged rows on the page of each type.")
 def inspect_violations(
     context: dg.OpExecutionContext, config: InspectQuarantineConfig, lake: LakeResource
 ) -> None:
-    """Write count, reasons and newest messages of each type and table as observations."""
+    """Report count, reasons and newest messages of each type and table as observations."""
     opened = lake.open()
     chosen = [spec_named(config.type).name] if config.type else list(TYPES)
     waiting = 0
@@ -158,7 +162,7 @@ def _observe(context: dg.OpExecutionContext, key: dg.AssetKey, text: str, found:
     context.log_event(dg.AssetObservation(key, description=text, metadata=figures(found)))
 
 
-@dg.op(description="Checks refused messages again and lands those that pass; with `dry_run` it only counts.")
+@dg.op(description="Check refused messages again and land those that pass; with `dry_run` only count them.")
 def replay_refused(
     context: dg.OpExecutionContext, config: ReplayQuarantineConfig, lake: LakeResource
 ) -> None:
@@ -191,7 +195,7 @@ def replay_refused(
     tags={"system": "lake"},
 )
 def inspect_quarantine() -> None:
-    """One step."""
+    """Run the op `inspect_violations`."""
     inspect_violations()
 
 
@@ -202,7 +206,7 @@ def inspect_quarantine() -> None:
     tags={"system": "lake"},
 )
 def replay_quarantine_job() -> None:
-    """One step."""
+    """Run the op `replay_refused`."""
     replay_refused()
 
 

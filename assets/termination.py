@@ -1,4 +1,4 @@
-"""Ends work in order when Dagster terminates its run."""
+"""Stop work gracefully when Dagster terminates its run."""
 
 import threading
 from collections.abc import Callable
@@ -10,20 +10,19 @@ from dagster import DagsterExecutionInterruptedError
 T = TypeVar("T")
 
 END_S: Final = 60.0
-"""How long the work may take to end. Shorter than `cancel_timeout_seconds` in dagster.yaml."""
+"""Timeout of a graceful stop in seconds, shorter than `cancel_timeout_seconds` in dagster.yaml."""
 
 
 def run_interruptibly(work: Callable[[threading.Event], T]) -> T:
-    """Do the work in a thread of its own, and set its event when the run is terminated.
+    """Run work in a separate thread, and set its event when the run is terminated.
 
-    Dagster terminates a run by an exception, which a signal raises wherever the main thread happens to be:
-    in the middle of a batch, of a flush, of a callback. So the main thread only waits, and the work ends
-    where it looks at the event.
+    Dagster terminates a run by a signal that raises an exception at any point of the main thread: within a
+    batch, a flush or a callback. The main thread therefore only waits, and the work checks the event.
 
     Raises:
-        DagsterExecutionInterruptedError: the run was terminated, and the work has ended well.
-        TimeoutError: the run was terminated, and the work did not end within `END_S`.
-        BaseException: what the work raised.
+        DagsterExecutionInterruptedError: the run was terminated and the work has stopped.
+        TimeoutError: the run was terminated and the work did not stop within `END_S`.
+        BaseException: any error of the work.
     """
     stop = threading.Event()
     pool = ThreadPoolExecutor(1, thread_name_prefix="feed")

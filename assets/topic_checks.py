@@ -1,4 +1,4 @@
-"""One check a topic: its newest messages fit the schema that the topic promises."""
+"""Check the newest messages of each topic against the schema of its message type."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -13,7 +13,7 @@ from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
 from resources.admin import AdminResource
 
 SAMPLE: Final = 2_000
-"""Newest messages that a check reads."""
+"""Maximum number of newest messages read by a check."""
 
 CHECKED: Final[dict[str, MessageType]] = {
     name: kind
@@ -52,7 +52,7 @@ def schema(context: dg.AssetCheckExecutionContext, admin: AdminResource) -> Iter
 
 def _summary(kind: MessageType, findings: list[Finding], records: int) -> str:
     if not records:
-        return "The topic is empty: there is nothing to check yet."
+        return "The topic is empty."
     if all(finding.met for finding in findings):
         return f"{records:,} messages meet all {len(findings)} expectations."
     readable, *fields = findings
@@ -93,7 +93,7 @@ def _table(findings: list[Finding]) -> dg.MetadataValue:
 check_topics = dg.define_asset_job(
     "check_topics",
     selection=dg.AssetSelection.assets(topics) | dg.AssetSelection.checks(schema),
-    description="Bring the topics up to date, show their newest messages, and check them.",
+    description="Provision the topics, show their newest messages, and check them.",
     tags={"system": "topics"},
 )
 

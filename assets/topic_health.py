@@ -1,6 +1,6 @@
-"""Two checks a topic: its readers keep up (`lag`), and its partitions are served (`health`).
+"""Check each topic's consumer lag (`lag`) and the state of its partitions (`health`).
 
-The lag sensor evaluates them all the time; here they can be run by hand, from a topic's page.
+The lag sensor reports both checks continuously; they can also be run from the page of a topic.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ _DESCRIPTIONS: Final = {
 
 
 def lag_result(report: TopicReport) -> tuple[bool, str]:
-    """Return whether the check passes, and why: the evaluation of each group that lags on the topic."""
+    """Return whether the check passes, with the evaluation of each group that lags on the topic."""
     if not report.readers:
         return True, "no group reads this topic"
     shown = report.alarming or report.lagging
@@ -43,7 +43,7 @@ def _sentence(reader: ReaderLag) -> str:
 
 
 def health_result(report: TopicReport) -> tuple[bool, str]:
-    """Whether the check passes, and why."""
+    """Return whether the check passes, with the state of the partitions."""
     text = (
         f"{report.partitions} partitions, {report.leaderless} without a leader, "
         f"{report.under_replicated} with too few replicas in sync"
@@ -52,7 +52,7 @@ def health_result(report: TopicReport) -> tuple[bool, str]:
 
 
 def figures(report: TopicReport) -> dict[str, Any]:
-    """Numbers, which the UI plots over time."""
+    """Return the figures that the web UI plots over time."""
     numbers: dict[str, Any] = {
         "lag_messages": report.lag_messages,
         "lag_seconds": round(report.lag_seconds, 3),
@@ -69,12 +69,12 @@ def figures(report: TopicReport) -> dict[str, Any]:
 
 
 def results(report: TopicReport) -> dict[str, tuple[bool, str]]:
-    """Every check's result and why."""
+    """Return the result and description of each check by name."""
     return {LAG_CHECK: lag_result(report), HEALTH_CHECK: health_result(report)}
 
 
 def severity(report: TopicReport) -> dg.AssetCheckSeverity:
-    """Report a topic without a leader as an error, and lag as a warning: messages are late, not lost."""
+    """Return ERROR for a partition without a leader, else WARN: lagging messages are late, not lost."""
     return dg.AssetCheckSeverity.ERROR if report.leaderless else dg.AssetCheckSeverity.WARN
 
 
@@ -115,7 +115,7 @@ def _groups(report: TopicReport) -> dg.TableMetadataValue:
 def topic_health(
     context: dg.AssetCheckExecutionContext, admin: AdminResource
 ) -> Iterator[dg.AssetCheckResult]:
-    """Measure now, and judge the selected topics."""
+    """Measure and evaluate the selected topics."""
     monitor = LagMonitor(admin.settings(), history=lag_history())
     stats = TopicStatsReader(monitor.cluster).look()
     reports = report_topics(monitor.cluster.metadata(), stats, monitor.measure_all(), monitor.settings)

@@ -1,4 +1,4 @@
-"""Topics as assets: materializing one plans it and applies the plan."""
+"""Define the topics as assets: materializing one applies its spec."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -18,9 +18,9 @@ FEEDS_KEY: Final = dg.AssetKey(["feeds", "market_data"])
 CANDLES_KEY: Final = dg.AssetKey("candles")
 CANDLES_GROUP: Final = "candles"
 STREAM: Final = dg.DataVersion("stream")
-"""A stream always goes on: new messages do not put what reads it out of sync."""
+"""Constant data version of streams, so that new messages do not mark downstream assets as out of sync."""
 NEWEST: Final = 10
-"""Messages that a topic's page shows."""
+"""Number of messages shown on the page of a topic."""
 SPECS: Final = {spec.name: spec for spec in catalogue(HomeSettings().exchange_topics)}
 
 
@@ -30,23 +30,23 @@ def topic_key(topic: str) -> dg.AssetKey:
 
 
 def is_supporting(topic: str) -> bool:
-    """Whether a topic only supports others: dead letters, the probe of health."""
+    """Return whether a topic carries no market data: dead letters or health probes."""
     return topic.endswith(DEAD_LETTER_SUFFIX) or topic == HEALTH_TOPIC
 
 
 def group_of(kind: MessageType | None, otherwise: str) -> str:
-    """Return the group of the topic or the table of a kind of message.
+    """Return the asset group of the topic or table of a message type.
 
-    Candles are built from tables, and land in one: a group of their own keeps the circle out of the lineage.
+    Candles are built from tables and landed in one. A separate group avoids a cycle between groups.
     """
     return CANDLES_GROUP if kind is OHLCV else otherwise
 
 
-_PURPOSE: Final = {True: "messages that could not be handled", False: "probes of the health of the producer"}
+_PURPOSE: Final = {True: "messages that could not be handled", False: "producer health probes"}
 
 
 def _upstream(topic: str) -> list[dg.AssetKey]:
-    """Return what a topic is filled from; a dead-letter topic follows the topic of its messages."""
+    """Return the upstream assets of a topic; that of a dead-letter topic is its original topic."""
     if topic.endswith(DEAD_LETTER_SUFFIX):
         original = topic.removesuffix(DEAD_LETTER_SUFFIX)
         return [topic_key(original) if original in SPECS else FEEDS_KEY]
@@ -114,7 +114,7 @@ def topics(context: dg.AssetExecutionContext, admin: AdminResource) -> Iterator[
 
 
 def newest_messages(brokers: BrokerSettings, topic: str, messages: int) -> dict[str, dg.MetadataValue]:
-    """Return the newest messages of a topic as a table; nothing for an empty topic."""
+    """Return the newest messages of a topic as a table, or an empty mapping for an empty topic."""
     if not messages:
         return {}
     return {"newest_messages": messages_table(newest_records(brokers, topic, NEWEST))}
@@ -135,7 +135,7 @@ def _metadata(topic: TopicPlan, actual: ActualTopic, messages: int) -> dict[str,
 provision_topics = dg.define_asset_job(
     "provision_topics",
     selection=dg.AssetSelection.assets(topics).without_checks(),
-    description="Create missing topics and restore changed settings. It never deletes or shrinks a topic.",
+    description="Create missing topics and restore changed settings. Topics are never deleted or shrunk.",
     tags={"system": "topics"},
 )
 

@@ -142,7 +142,7 @@ def checks(page: Page) -> None:
     """Show a failed check of a table with the message that failed it."""
     page.goto("/assets/tables/level1?view=checks")
     page.get_by_text("bid_at_most_ask", exact=True).first.click()
-    page.get_by_text("do not meet it").first.wait_for()
+    page.get_by_text("messages fail").first.wait_for()
     shoot(page, "checks")
 
 

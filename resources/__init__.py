@@ -1,1 +1,1 @@
-"""Dagster resources: what assets and sensors are given. Each wraps one part of coinstream."""
+"""Define Dagster resources, each of which wraps one part of coinstream."""

@@ -1,4 +1,4 @@
-"""Which cluster, and its administration: topics, groups, offsets."""
+"""Provide the cluster and its administration: topics, groups, offsets."""
 
 import dagster as dg
 from confluent_kafka.admin import AdminClient
@@ -11,7 +11,7 @@ from coinstream.topics.apply import Provisioner
 
 
 class AdminResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The cluster that runs talk to. Credentials come from the environment only (`REDPANDA_SASL_*`, ...)."""
+    """Kafka cluster of runs and sensors. Credentials come from the environment (`REDPANDA_SASL_*`, ...)."""
 
     brokers: str = Field(
         default="",
@@ -20,14 +20,14 @@ class AdminResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     )
     request_timeout_ms: int = Field(
         default=BrokerSettings().request_timeout_ms,
-        description="How long an administrative request may take, in milliseconds.",
+        description="Timeout of administrative requests in milliseconds.",
     )
 
     def settings(self) -> BrokerSettings:
-        """How to reach the cluster.
+        """Return the connection settings of the cluster.
 
         Raises:
-            BrokerError: no broker is configured and the local one does not run.
+            BrokerError: no broker is configured and the local one is not running.
         """
         configured = BrokerSettings(request_timeout_ms=self.request_timeout_ms)
         if self.brokers:
@@ -38,14 +38,14 @@ class AdminResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Return a client for administrative requests.
 
         Raises:
-            BrokerError: as `settings`.
+            BrokerError: see `settings`.
         """
         return admin_client(self.settings())
 
     def provisioner(self) -> Provisioner:
-        """Plans and applies topics.
+        """Return a provisioner of topics.
 
         Raises:
-            BrokerError: as `settings`.
+            BrokerError: see `settings`.
         """
         return Provisioner(self.settings())

@@ -1,4 +1,4 @@
-"""The alert channels, as sensors are given them."""
+"""Provide the alert channels to sensors."""
 
 import dagster as dg
 from pydantic import Field
@@ -8,22 +8,22 @@ from coinstream.settings import AlertSettings
 
 
 class AlertsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Sends alerts to the channels of `COINSTREAM_ALERTS`. The URLs hold secrets: environment only."""
+    """Alert channels of `COINSTREAM_ALERTS`, which contains secrets and is read from the environment."""
 
     ui_url: str = Field(
         default=AlertSettings().ui_url,
-        description="Where people reach this web UI; alerts link to it (COINSTREAM_UI_URL).",
+        description="URL of this web UI for links in alerts (COINSTREAM_UI_URL).",
     )
 
     def send(self, alert: Alert) -> int:
-        """Send to every channel; how many there are.
+        """Send an alert to every channel; return the number of channels.
 
         Raises:
-            SettingsError: COINSTREAM_ALERTS holds a URL of no known form.
-            AlertError: a channel failed; says which and how many were reached.
+            SettingsError: COINSTREAM_ALERTS contains an invalid URL.
+            AlertError: a channel failed; the message names it and the number of channels reached.
         """
         return AlertChannels().send(alert)
 
     def page(self, path: str) -> str:
-        """Return the address of a page of the web UI."""
+        """Return the URL of a page of the web UI."""
         return f"{self.ui_url.rstrip('/')}/{path.lstrip('/')}"

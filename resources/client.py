@@ -1,4 +1,4 @@
-"""The client with its producer pool, as runs are given it."""
+"""Provide the client with its producer pool to runs."""
 
 import dagster as dg
 from pydantic import Field
@@ -13,21 +13,21 @@ ConsumerConfig = config_of(ConsumerSettings)
 
 
 class RedpandaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Sends and receives market messages with the settings given here or in the environment."""
+    """Client that produces and consumes market messages, configured here or in the environment."""
 
     admin: dg.ResourceDependency[AdminResource]
     producer: ProducerConfig = Field(  # type: ignore[valid-type]
-        default_factory=ProducerConfig, description="How messages are sent (REDPANDA_PRODUCER_*)."
+        default_factory=ProducerConfig, description="Producer settings (REDPANDA_PRODUCER_*)."
     )
     consumer: ConsumerConfig = Field(  # type: ignore[valid-type]
-        default_factory=ConsumerConfig, description="How messages are read (REDPANDA_CONSUMER_*)."
+        default_factory=ConsumerConfig, description="Consumer settings (REDPANDA_CONSUMER_*)."
     )
 
     def producer_settings(self) -> ProducerSettings:
         """Return the configured producer settings.
 
         Raises:
-            SettingsError: a value is out of its range.
+            SettingsError: a value is out of range.
         """
         return ProducerSettings(**settings_values(self.producer))
 
@@ -35,15 +35,15 @@ class RedpandaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Return the configured consumer settings.
 
         Raises:
-            SettingsError: a value is out of its range.
+            SettingsError: a value is out of range.
         """
         return ConsumerSettings(**settings_values(self.consumer))
 
     def open(self) -> RedpandaClient:
-        """Return a client for a `with` block; leaving the block flushes, and raises if a message remains.
+        """Return a client for a `with` block, which flushes at its end and raises if messages remain.
 
         Raises:
-            BrokerError: no broker is configured and the local one does not run.
-            SettingsError: a value is out of its range.
+            BrokerError: no broker is configured and the local one is not running.
+            SettingsError: a value is out of range.
         """
         return RedpandaClient(self.admin.settings(), self.producer_settings(), self.consumer_settings())

@@ -1,4 +1,4 @@
-"""Settings of coinstream as Dagster configuration, so that each has its default in one place."""
+"""Convert settings of coinstream to Dagster configuration, so that each default is defined once."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pydantic_settings import BaseSettings
 def config_of(settings: type[BaseSettings]) -> type[dg.Config]:
     """Return a Dagster configuration with the fields of a settings class.
 
-    A default is what the settings give in this process, the environment included. Ranges are
-    checked by the settings themselves, when `settings_from` makes them.
+    Defaults are the values of the settings in this process, including its environment. The settings class
+    checks ranges when it is created.
 
     Raises:
-        SettingsError: the environment holds a value that cannot be used.
+        SettingsError: the environment contains an invalid value.
     """
     current = settings()
     fields: dict[str, Any] = {
@@ -28,7 +28,7 @@ def config_of(settings: type[BaseSettings]) -> type[dg.Config]:
 
 
 def settings_values(config: dg.Config) -> Mapping[str, Any]:
-    """Return the configured values, as the settings class takes them."""
+    """Return the configured values as arguments of the settings class."""
     return {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in config.model_dump().items()

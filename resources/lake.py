@@ -1,4 +1,4 @@
-"""The lake, as runs are given it."""
+"""Provide the lake to runs."""
 
 import dagster as dg
 from pydantic import Field
@@ -10,31 +10,32 @@ _DEFAULTS = LakeSettings()
 
 
 class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The tables. Where they lie, and credentials, come from the environment only (`COINSTREAM_LAKE_*`)."""
+    """Iceberg tables. Location and credentials are read from the environment (`COINSTREAM_LAKE_*`)."""
 
     memory_bytes: int = Field(
         default=_DEFAULTS.memory_bytes,
-        description="Memory that landing may take beyond the loaded libraries.",
+        description="Memory limit of landing in bytes, in addition to the loaded libraries.",
     )
-    batch_rows: int = Field(default=_DEFAULTS.batch_rows, description="Rows of one commit at most.")
+    batch_rows: int = Field(default=_DEFAULTS.batch_rows, description="Maximum rows per commit.")
     keep_snapshots_hours: float = Field(
-        default=_DEFAULTS.keep_snapshots_hours, description="Age from which compaction expires snapshots."
+        default=_DEFAULTS.keep_snapshots_hours,
+        description="Age at which compaction expires snapshots, in hours.",
     )
     jump_deviations: float = Field(
         default=_DEFAULTS.jump_deviations,
-        description="A price step of more robust deviations than this is reported as a jump.",
+        description="Price step, in robust standard deviations, above which a jump is reported.",
     )
     engine: str = Field(
         default=_DEFAULTS.engine,
-        description="Where landing prepares slices: `embedded`, or `ray` (the extra `coinstream[ray]`).",
+        description="Engine that prepares slices: `embedded`, or `ray` (the extra `coinstream[ray]`).",
     )
     clock_tolerance_ms: int = Field(
         default=_DEFAULTS.clock_tolerance_ms,
-        description="How far a time may lie ahead of an exchange's measured clock skew.",
+        description="Maximum time ahead of an exchange's measured clock skew that is not flagged.",
     )
 
     def open(self) -> Lake:
-        """Return the lake; its catalogue is opened on first use.
+        """Return the lake, whose catalog is opened at first use.
 
         Raises:
             SettingsError: a value is out of its range.

@@ -1,7 +1,7 @@
-"""Fail the runs that an earlier `coinstream up` left unfinished.
+"""Fail the unfinished runs of an earlier `coinstream up`.
 
-No process outlives `coinstream up`. A run that an earlier one left as STARTED, after a power cut or a kill,
-has no process any more. It would block its feed and count towards the limits of concurrency.
+No run process survives `coinstream up`. A run that is still STARTED after a power cut or kill therefore has
+no process, but would block its feed and count towards concurrency limits.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ _UNFINISHED: Final = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-"""Statuses of runs that have a process. A queued run has none yet, and is launched by the new daemon."""
+"""Statuses of runs with a process. Queued runs have none and are launched by the new daemon."""
 
 
 def fail_orphaned_runs(instance: dg.DagsterInstance, before: float) -> int:
-    """Fail the unfinished runs that were last updated before that time.
+    """Fail the unfinished runs that were last updated before a time.
 
     Args:
-        instance: the instance.
-        before: when this `coinstream up` started, in seconds since the epoch.
+        instance: Dagster instance.
+        before: start of this `coinstream up` in Unix seconds.
 
     Returns:
-        The number of runs.
+        The number of failed runs.
     """
     unfinished = dg.RunsFilter(statuses=_UNFINISHED, updated_before=datetime.fromtimestamp(before, UTC))
     runs = instance.get_runs(unfinished)

@@ -1,4 +1,4 @@
-"""Serve the pages of `docs/` beside the web UI: the runbook links of alerts work without a network."""
+"""Serve the pages of `docs/` in the web UI, so that runbook links in alerts work offline."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STYLE: Final = (
 
 
 def render(markdown: str, title: str) -> str:
-    """Return a page with an anchor at every heading, as GitHub and mkdocs name it."""
+    """Render a page with an anchor at every heading, named as on GitHub and in mkdocs."""
     body = _HEADING.sub(_with_anchor, _MARKUP.render(markdown))
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
@@ -45,7 +45,7 @@ def _with_anchor(found: re.Match[str]) -> str:
 
 
 async def page(request: Request) -> Response:
-    """Answer with a page of `docs/`, with or without `.md`; 404 for anything else."""
+    """Serve a page of `docs/`, with or without `.md`, or else 404."""
     name = request.path_params["name"].removesuffix(".md")
     path = (FOLDER / f"{name}.md").resolve()
     if not path.is_relative_to(FOLDER.resolve()) or not path.is_file():

@@ -1,8 +1,8 @@
-"""Launch runs as Dagster's default launcher does, and tell run monitoring whether their process lives.
+"""Extend Dagster's default run launcher with a health check of run processes.
 
-Dagster's own `DefaultRunLauncher` has no health check: a run whose code server was killed, or lost its power,
-stays STARTED for ever, and counts towards the limits of concurrency. Run monitoring of the daemon asks this
-launcher every few seconds, and fails a run whose process is gone.
+Dagster's `DefaultRunLauncher` has no health check: a run whose code server was killed stays STARTED and
+counts towards concurrency limits. With this launcher, the daemon's run monitoring checks every few seconds
+and fails runs without a process.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ log = logging.getLogger(__name__)
 
 _TIMEOUT_S: Final = 5
 UNREACHABLE_S: Final = 10.0
-"""For how long a code server must be unreachable before its runs are failed."""
+"""Time that a code server must be unreachable before its runs are failed, in seconds."""
 
 
 class MonitoredRunLauncher(DefaultRunLauncher):
-    """The default run launcher with a health check. Configure it as `run_launcher` in dagster.yaml."""
+    """Default run launcher with a health check, configured as `run_launcher` in dagster.yaml."""
 
     def __init__(self, inst_data: Any = None) -> None:
         super().__init__(inst_data)
@@ -37,17 +37,17 @@ class MonitoredRunLauncher(DefaultRunLauncher):
 
     @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Any) -> Self:
-        """Make the launcher that an instance's settings name."""
+        """Create the launcher from the settings of an instance."""
         del config_value
         return cls(inst_data=inst_data)
 
     @property
     def supports_check_run_worker_health(self) -> bool:
-        """Tell run monitoring to ask `check_run_worker_health`."""
+        """Return True, so that run monitoring calls `check_run_worker_health`."""
         return True
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """Ask the code server that started the run whether its process lives."""
+        """Request from the code server whether the process of a run is alive."""
         address = run.tags.get(GRPC_INFO_TAG)
         if address is None:
             return CheckRunHealthResult(WorkerStatus.UNKNOWN, "the run was not started by a code server")
@@ -61,7 +61,7 @@ class MonitoredRunLauncher(DefaultRunLauncher):
         return CheckRunHealthResult(WorkerStatus.FAILED, "its code server does not have the process any more")
 
     def _unreachable(self, run: dg.DagsterRun, error: Exception) -> CheckRunHealthResult:
-        # One refused connection is no proof: a busy server may be slow to answer.
+        # One failed connection is not sufficient: a busy server may answer late.
         now = time.monotonic()
         since = self._unreachable_since.setdefault(run.run_id, now)
         if now - since < UNREACHABLE_S:
@@ -71,7 +71,7 @@ class MonitoredRunLauncher(DefaultRunLauncher):
 
 
 def _lives(run_id: str, address: dict[str, Any]) -> bool:
-    """Return whether the code server has a process for the run.
+    """Return whether the code server has a live process of the run.
 
     Raises:
         DagsterUserCodeUnreachableError: the server does not answer.

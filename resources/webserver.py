@@ -1,8 +1,8 @@
-"""Serve Dagster's web UI, and refuse requests that other web sites make a browser send.
+"""Serve Dagster's web UI with protection against cross-site requests.
 
-Dagster's web server has no login and accepts a GraphQL mutation from any page. This launcher puts a check of
-the headers `Host`, `Origin` and `Sec-Fetch-Site` in front of it. It is no login: docs/security.md shows a
-proxy that asks for one.
+Dagster's web server has no login and accepts GraphQL mutations from any page. This launcher adds middleware
+that checks the headers `Host`, `Origin` and `Sec-Fetch-Site`. It does not authenticate users;
+docs/security.md describes a proxy that does.
 
 Usage: `python -m resources.webserver --port 3000 --workspace workspace.yaml`.
 """
@@ -36,7 +36,7 @@ from resources.orphaned_runs import fail_orphaned_runs
 log = logging.getLogger("coinstream.webserver")
 
 SINCE: Final = "COINSTREAM_UP_SINCE"
-"""Environment variable: when `coinstream up` started, in seconds since the epoch."""
+"""Environment variable with the start of `coinstream up` in Unix seconds."""
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _STATEMENT_TIMEOUT_MS: Final = 15_000
 _POOL_RECYCLE_S: Final = 3_600
@@ -46,11 +46,11 @@ _POLICY_VIOLATION: Final = 1008
 
 
 class SameOriginMiddleware:
-    """Refuse a request for another host, or one that a page of another origin sends.
+    """ASGI middleware that refuses requests for other hosts and from other origins.
 
     Args:
-        app: the application behind it.
-        hosts: names under which people reach the web UI; a port in the request is not compared.
+        app: wrapped application.
+        hosts: host names of the web UI; ports are ignored.
     """
 
     def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:
@@ -58,7 +58,7 @@ class SameOriginMiddleware:
         self._hosts = frozenset(host.lower() for host in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer it with 403."""
+        """Forward the request, or respond with 403."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
@@ -72,7 +72,7 @@ class SameOriginMiddleware:
             await PlainTextResponse(f"{reason}\n", status_code=403)(scope, receive, send)
 
     def refusal(self, headers: Headers, method: str, path: str) -> str | None:
-        """Return why a request is refused; None when it passes."""
+        """Return the reason why a request is refused, or None."""
         host = headers.get("host", "")
         if _hostname(f"//{host}") not in self._hosts:
             return f"unknown host {host!r}: set COINSTREAM_UI_URL to the address of this web UI"
@@ -87,7 +87,7 @@ class SameOriginMiddleware:
 
 
 def allowed_hosts(ui_url: str, more: Iterable[str] = ()) -> tuple[str, ...]:
-    """Return the names under which the web UI answers: loopback, that of its address, and further ones."""
+    """Return the host names of the web UI: loopback, the host of its URL, and additional ones."""
     configured = _hostname(ui_url)
     return tuple(name for name in (*_LOOPBACK, configured, *more) if name)
 
@@ -100,16 +100,16 @@ def _hostname(url: str) -> str:
 
 
 def guarded_app(context: WorkspaceProcessContext, hosts: Iterable[str]) -> Starlette:
-    """Return Dagster's web application behind the check."""
+    """Return Dagster's web application with the middleware."""
     app = create_app_from_workspace_process_context(context)
-    # Before Dagster's own routes, the last of which answers everything.
+    # Before Dagster's routes, the last of which matches every path.
     app.router.routes.insert(0, pages.ROUTE)
     app.add_middleware(SameOriginMiddleware, hosts=tuple(hosts))
     return app
 
 
 def _wait_for(address: str) -> None:
-    """Wait until a server listens. It may load as long as this process did."""
+    """Wait until a server listens, which may take as long as the start of this process."""
     host, _, port = address.rpartition(":")
     while True:
         try:
@@ -121,15 +121,17 @@ def _wait_for(address: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Serve until the process is asked to end."""
+    """Serve until the process is terminated."""
     parser = argparse.ArgumentParser(prog="python -m resources.webserver", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=3000, help="port to listen on")
     parser.add_argument("--workspace", default="workspace.yaml", help="Dagster's workspace file")
-    parser.add_argument("--wait-for", metavar="HOST:PORT", help="serve when this code server listens")
-    parser.add_argument("--allow-host", action="append", default=[], help="a further name of this server")
+    parser.add_argument("--wait-for", metavar="HOST:PORT", help="wait until this code server listens")
+    parser.add_argument(
+        "--allow-host", action="append", default=[], help="an additional host name of this server"
+    )
     chosen = parser.parse_args(arguments)
-    # The code server creates Dagster's storage at the first start; two processes must not do it together.
+    # The code server creates Dagster's storage at the first start; concurrent creation fails.
     if chosen.wait_for:
         _wait_for(chosen.wait_for)
     with dg.DagsterInstance.get() as instance:

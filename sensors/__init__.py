@@ -1,1 +1,1 @@
-"""Dagster sensors. One module a system."""
+"""Define Dagster sensors, one module per subsystem."""

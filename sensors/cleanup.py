@@ -1,4 +1,4 @@
-"""Deletes runs and sensors' events of long ago: storage must not grow for ever."""
+"""Delete old runs and sensor events, to limit the size of Dagster's storage."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -21,21 +21,21 @@ _OBSERVED: Final = [
 
 
 class CleanupConfig(dg.Config):
-    """What is old."""
+    """Retention of runs and events."""
 
     keep_days: float = Field(
         default=WatchSettings().runs_kept_days,
         ge=0,
-        description="Runs that ended longer ago are deleted (COINSTREAM_WATCH_RUNS_KEPT_DAYS).",
+        description="Retention of finished runs (COINSTREAM_WATCH_RUNS_KEPT_DAYS).",
     )
     at_most_s: float = Field(
-        default=600.0, gt=0, description="Stop after so many seconds; the next run goes on."
+        default=600.0, gt=0, description="Stop after this many seconds; the next run continues."
     )
 
 
-@dg.op(description="Deletes runs that ended, and observations made, longer ago than `keep_days`.")
+@dg.op(description="Delete runs and observations older than `keep_days`.")
 def delete_old_runs(context: dg.OpExecutionContext, config: CleanupConfig) -> None:
-    """Delete runs in small portions, so that the web UI is never locked out for long."""
+    """Delete runs in small batches, so that the storage is never locked for long."""
     before = datetime.now(UTC) - timedelta(days=config.keep_days)
     deadline, deleted = time.monotonic() + config.at_most_s, 0
     old = dg.RunsFilter(statuses=_ENDED, created_before=before)
@@ -54,10 +54,10 @@ def delete_old_runs(context: dg.OpExecutionContext, config: CleanupConfig) -> No
 
 
 def delete_old_events(instance: dg.DagsterInstance, before: datetime) -> int:
-    """Delete what sensors observed before that time; how many events.
+    """Delete the events that sensors reported before a time; return their number.
 
-    They belong to no run, so deleting runs leaves them, and Dagster has no call for it. Both of its SQL
-    storages keep them in this table; SQLite in two files, of which one is for reading by asset.
+    These events belong to no run, so they remain when runs are deleted, and Dagster has no API to delete
+    them. Both of its SQL storages keep them in this table; SQLite also in a second file, for reads by asset.
     """
     storage = instance.event_log_storage
     if not isinstance(storage, SqlEventLogStorage):
@@ -77,11 +77,11 @@ def delete_old_events(instance: dg.DagsterInstance, before: datetime) -> int:
 
 @dg.job(
     name="clean_up_runs",
-    description="Delete runs and observations of long ago from Dagster's storage.",
+    description="Delete old runs and observations from Dagster's storage.",
     tags={"system": "housekeeping"},
 )
 def clean_up_runs() -> None:
-    """One step."""
+    """Run the op `delete_old_runs`."""
     delete_old_runs()
 
 

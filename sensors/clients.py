@@ -1,4 +1,4 @@
-"""Share the clients of the sensors: the cluster with short timeouts, and monitors that live between ticks."""
+"""Share clients among sensors: settings with short timeouts, and monitors that are kept between ticks."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def _settings(brokers: str, timeout_ms: int) -> BrokerSettings:
 
 
 def with_short_timeout(admin: AdminResource, settings: WatchSettings) -> BrokerSettings:
-    """Return the settings of the cluster with timeouts that are short enough for a tick.
+    """Return the settings of the cluster with timeouts short enough for a tick.
 
     Raises:
-        BrokerError: no broker is configured and the local one does not run.
+        BrokerError: no broker is configured and the local one is not running.
     """
     found = admin.settings()
     timeout = min(found.request_timeout_ms, settings.timeout_ms)
@@ -44,15 +44,15 @@ def with_short_timeout(admin: AdminResource, settings: WatchSettings) -> BrokerS
 
 
 def lag_monitor(brokers: BrokerSettings) -> LagMonitor:
-    """Return the lag monitor of this process for a cluster: a connection costs more than a request."""
+    """Return the process's lag monitor for a cluster, which reuses its connection."""
     return _monitor_of(brokers.brokers, brokers.request_timeout_ms, LagSettings(), HomeSettings())
 
 
 def producer_probe(brokers: BrokerSettings) -> ProducerProbe:
-    """Return the producer probe of this process for a cluster."""
+    """Return the process's producer probe for a cluster."""
     return _probe_of(brokers.brokers, brokers.request_timeout_ms)
 
 
 def topic_stats_reader(brokers: BrokerSettings) -> TopicStatsReader:
-    """Return the topic statistics of this process for a cluster: a rate needs two looks."""
+    """Return the process's topic statistics for a cluster; a rate requires two observations."""
     return _topic_stats_of(brokers.brokers, brokers.request_timeout_ms)

@@ -1,4 +1,4 @@
-"""Tells people of runs that failed and of sensors and schedules that fail themselves; once each."""
+"""Send one alert per failure of a run, sensor or schedule, and one when it recovers."""
 
 import time
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ WATCH: Final = WatchSettings()
 _AT_ONCE: Final = 200
 _OVERLAP_S: Final = 120.0
 _IMPLICIT_JOB: Final = "__ASSET_JOB"
-"""Dagster's job of runs that select assets by hand, as on the Materialize button."""
+"""Dagster's job name for runs of manually selected assets (the Materialize button)."""
 _NAMED: Final = 3
 _AT_FIRST_S: Final = 600.0
-"""How far back the first tick looks."""
+"""Period covered by the first tick, in seconds."""
 
 
 class Outcome(NamedTuple):
-    """How something ended. `subject` says what, so that its next good end is its recovery."""
+    """Outcome of a run or tick. The next success with the same `subject` is its recovery."""
 
     subject: str
     bad: bool
@@ -38,16 +38,16 @@ class Outcome(NamedTuple):
     name="failure_alert_sensor",
     minimum_interval_seconds=WATCH.interval_s,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Alerts when a run fails, or a sensor or schedule fails itself; once a job and partition, "
-    "until one of them succeeds again.",
+    description="Send one alert when a run, sensor or schedule fails, and one recovery when it succeeds "
+    "again, per job and partition.",
 )
 def failure_alert_sensor(context: dg.SensorEvaluationContext, alerts: AlertsResource) -> dg.SensorResult:
-    """One tick: what ended since the last one."""
-    # Every end counts: there is no measurement that may flicker.
+    """Alert on the outcomes since the last tick."""
+    # No hysteresis: each outcome is final.
     state = SensorCursor.load(context.cursor, Hysteresis(confirm=1, recover=1, memory_s=0), context.log)
     now = time.time()
     since = float(state.notes.get("until", now - _AT_FIRST_S))
-    # Looks back a little: a tick is known by its start, and may fail when later ones are known already.
+    # Overlap with the last tick: ticks are listed by start time, and may fail after later ones are listed.
     found = [*_runs(context.instance, since - _OVERLAP_S), *_ticks(context.instance, since - _OVERLAP_S)]
     last: dict[str, float] = state.notes.get("last", {})
     outcomes = sorted(
@@ -88,7 +88,7 @@ def _runs(instance: dg.DagsterInstance, since: float) -> Iterator[Outcome]:
 
 
 def subject_of(run: dg.DagsterRun) -> str:
-    """Return what a run does: its job, or the assets that were selected by hand, and its partition."""
+    """Return the job of a run, or its manually selected assets, with its partition."""
     what = f"run of {run.job_name}"
     if run.job_name.startswith(_IMPLICIT_JOB):
         assets = sorted(key.to_user_string() for key in run.asset_selection or ())
@@ -115,11 +115,11 @@ def _why(instance: dg.DagsterInstance, run_id: str) -> str:
         data = event.event_specific_data if event is not None else None
         error = getattr(data, "error", None)
         if error is not None:
-            # The innermost cause is what people can act on.
+            # The innermost cause is the actionable one.
             while error.cause is not None:
                 error = error.cause
             return str(error.message).strip()[:500]
-    return "no step failed: the run was ended from outside, or could not start"
+    return "no step failed: the run was stopped externally, or could not start"
 
 
 def _ticks(instance: dg.DagsterInstance, since: float) -> Iterator[Outcome]:

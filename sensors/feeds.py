@@ -1,4 +1,4 @@
-"""Keeps a run alive for every enabled feed, without a gap between a run and its successor."""
+"""Keep one run of each supervised feed alive, with a handover without a gap between runs."""
 
 import json
 import time
@@ -21,7 +21,7 @@ TIMING: Final = Timing(
     WATCH.feed_backoff_max_s,
 )
 SUPERVISED: Final = "coinstream/supervised"
-"""Tag of the supervisor's runs; its value is the feed. Runs by hand and by schedule are left alone."""
+"""Tag of supervised runs with the feed as value. The supervisor ignores other runs."""
 
 _ALIVE: Final = [
     dg.DagsterRunStatus.QUEUED,
@@ -30,7 +30,7 @@ _ALIVE: Final = [
     dg.DagsterRunStatus.STARTED,
 ]
 _START_S: Final = 60.0
-"""Time in which a run takes the lease of its feed."""
+"""Maximum time for a run to acquire the lease of its feed, in seconds."""
 _ENDED: Final = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
@@ -38,14 +38,14 @@ _ENDED: Final = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.Da
     job_name="run_feed",
     name="feed_supervisor",
     minimum_interval_seconds=min(WATCH.interval_s, 10),
-    # Who names feeds to be kept alive need not turn the sensor on as well.
+    # Naming feeds in the settings also turns the sensor on.
     default_status=dg.DefaultSensorStatus.RUNNING if WATCH.feeds else dg.DefaultSensorStatus.STOPPED,
-    description="Keeps the feeds of COINSTREAM_WATCH_FEEDS running for ever, and is on when that is set; "
-    f"otherwise turn it on to keep `{DEFAULT}` running. Each run lasts {WATCH.feed_run_s:g} s and hands over "
-    "to its successor without a gap; a crashed one is started again, at once and then after longer waits.",
+    description="Keep the feeds of COINSTREAM_WATCH_FEEDS running; the sensor is on if that is set. "
+    f"Otherwise turn it on to keep `{DEFAULT}` running. Each run lasts {WATCH.feed_run_s:g} s and hands over "
+    "to its successor without a gap. A crashed run is restarted with exponential backoff.",
 )
 def feed_supervisor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    """One tick: look at each feed's runs, launch what is missing."""
+    """Check the runs of each feed and request missing ones."""
     now = time.time()
     notes: dict[str, Any] = json.loads(context.cursor) if context.cursor else {}
     requests, said = [], []
@@ -62,10 +62,10 @@ def feed_supervisor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
 
 
 def enabled_feeds() -> tuple[str, ...]:
-    """Return the feeds to run. The name of a sharded feed stands for all of its shards.
+    """Return the supervised feeds. The name of a sharded feed selects all of its shards.
 
     Raises:
-        ValueError: one is unknown. Names it and those that there are.
+        ValueError: a feed is unknown; the message lists the known ones.
     """
     wanted = [part for name in WATCH.feeds or (DEFAULT,) for part in parts_of(name)]
     unknown = [feed for feed in wanted if feed not in FEEDS]
@@ -84,7 +84,7 @@ def _about(feed: str, alive: list[FeedRun], failures: Failures, now: float) -> s
 
 
 def _look(instance: dg.DagsterInstance, feed: str, known: dict[str, Any]) -> tuple[list[FeedRun], Failures]:
-    """Return the feed's active runs and its consecutive crashes, which `known` remembers."""
+    """Return the feed's active runs and its consecutive crashes, which are stored in `known`."""
     records = instance.get_run_records(
         dg.RunsFilter(tags={SUPERVISED: feed}, statuses=[*_ALIVE, *_ENDED]), limit=20
     )
@@ -106,9 +106,9 @@ def _look(instance: dg.DagsterInstance, feed: str, known: dict[str, Any]) -> tup
 
 
 def _is_old(record: dg.RunRecord) -> bool:
-    """Return whether a run started so long ago that it must hold the lease, or wait for its holder.
+    """Return whether a run has been alive long enough to hold the lease or wait for it.
 
-    Only of runs that are processes of this code server: those in pods of their own cannot be seen from here.
+    Only runs in processes of this code server are considered; those in separate pods are not visible here.
     """
     run = record.dagster_run
     is_here = run.status is dg.DagsterRunStatus.STARTED and GRPC_INFO_TAG in run.tags
@@ -116,7 +116,7 @@ def _is_old(record: dg.RunRecord) -> bool:
 
 
 def _is_held(feed: str) -> bool:
-    # After a power cut or a kill, the run of the feed is still STARTED, but no process holds the lease.
+    # After a power cut or kill the run is still STARTED, but no process holds the lease.
     return FeedLease(HomeSettings().home / "leases", feed).has_holder()
 
 

@@ -1,4 +1,4 @@
-"""Watches the cluster and the producer: alerts once when one is unhealthy, and once when it is well again."""
+"""Check the health of cluster and producer, and send one alert and one recovery per incident."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -27,13 +27,13 @@ Healths = dict[str, tuple[Status, str]]
     name="health_sensor",
     minimum_interval_seconds=WATCH.interval_s,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Sends a message to `health-check` and asks the brokers how they are. When the producer or "
-    "the cluster is unhealthy: one alert; when it is well again: one message of recovery.",
+    description="Send a message to `health-check` and request the health of the brokers. Send one alert when "
+    "the producer or the cluster is unhealthy, and one recovery when it is healthy again.",
 )
 def health_sensor(
     context: dg.SensorEvaluationContext, admin: AdminResource, alerts: AlertsResource
 ) -> dg.SensorResult:
-    """One tick: probe, evaluate, report."""
+    """Probe the producer and the cluster, and alert on changes."""
     state = SensorCursor.load(context.cursor, hysteresis(WATCH), context.log)
     healths, now = _probe(admin), time.time()
     for subject, (status, detail) in healths.items():
@@ -48,7 +48,7 @@ def health_sensor(
 def _probe(admin: AdminResource) -> Healths:
     try:
         brokers = with_short_timeout(admin, WATCH)
-        # Together, so that a dead broker costs one timeout and not two.
+        # Concurrently, so that an unreachable broker costs one timeout instead of two.
         with ThreadPoolExecutor(2) as together:
             cluster = together.submit(check_cluster, lag_monitor(brokers).cluster)
             producer = together.submit(producer_probe(brokers).check)
@@ -67,7 +67,7 @@ def _alert(subject: str, change: Change, since: float, detail: str, alerts: Aler
         where = (*_REMEDY, _SECTIONS[subject].address, page)
         return Alert(Kind.FAILURE, f"the {subject} is unhealthy", since, detail, where)
     lasted = f"it lasted {time.time() - since:.0f} s; now {detail}"
-    return Alert(Kind.RECOVERY, f"the {subject} is well again", since, lasted, (_REMEDY[0], page))
+    return Alert(Kind.RECOVERY, f"the {subject} has recovered", since, lasted, (_REMEDY[0], page))
 
 
 defs = dg.Definitions(sensors=[health_sensor])

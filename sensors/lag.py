@@ -19,7 +19,7 @@ from sensors.clients import lag_monitor, topic_stats_reader, with_short_timeout
 from sensors.topic_events import topic_events
 
 LANDING_JOB: Final = "land_topics"
-"""Stores what the topics hold in their tables, before retention deletes it."""
+"""Job that lands the topics in their tables before retention deletes messages."""
 
 WATCH: Final = WatchSettings()
 
@@ -36,7 +36,7 @@ WATCH: Final = WatchSettings()
 def lag_sensor(
     context: dg.SensorEvaluationContext, admin: AdminResource, alerts: AlertsResource
 ) -> dg.SensorResult:
-    """One tick: measure, evaluate, report."""
+    """Measure the lag, report events and alert on changes."""
     state = SensorCursor.load(context.cursor, hysteresis(WATCH), context.log)
     try:
         brokers = with_short_timeout(admin, WATCH)
@@ -71,7 +71,7 @@ def _landing_run(lag: GroupLag, settings: LagSettings) -> dg.RunRequest:
     found = evaluate_group(lag, settings)
     return dg.RunRequest(
         run_key=run_key(lag),
-        # Any hour lands all new messages; the run is shown on the page of the current one.
+        # Any partition lands all new messages; the current hour shows the run on its page.
         partition_key=hour_of(datetime.now(UTC)),
         tags={
             "coinstream/lagging_group": lag.group,

@@ -1,4 +1,4 @@
-"""Evaluate the quarantine's checks when landing refused messages, or a replay landed some."""
+"""Evaluate the quarantine's checks after landing refuses messages or a replay lands them."""
 
 import time
 from datetime import UTC, datetime
@@ -15,11 +15,11 @@ from resources.lake import LakeResource
 
 WATCH: Final = WatchSettings()
 AGAIN_S: Final = 900.0
-"""Messages grow older than a day without a new snapshot: they are counted again after this time."""
+"""Interval of recounts without a new snapshot, because messages pass the age of a day, in seconds."""
 
 
 class Seen(msgspec.Struct):
-    """The cursor: the snapshot of the quarantine, when it was counted, and the counts that were told."""
+    """Cursor with the quarantine's snapshot, the time of its count, and the reported counts."""
 
     snapshot: int | None = None
     at: float = 0.0
@@ -45,14 +45,14 @@ def quarantine_sensor(context: dg.SensorEvaluationContext, lake: LakeResource) -
     if context.cursor and snapshot == seen.snapshot and (snapshot is None or now - seen.at < AGAIN_S):
         return dg.SensorResult(skip_reason="the quarantine has not changed", cursor=context.cursor)
     counts = waiting_by_type(opened, datetime.fromtimestamp(now, UTC) - RECENT)
-    # The first tick reports every type, so that no check looks as if it were never evaluated.
+    # The first tick reports every type, so that no check shows as never evaluated.
     changed = [
         kind for kind in TYPES if not context.cursor or counts.get(kind, 0) != seen.counts.get(kind, 0)
     ]
     told = "; ".join(f"{kind}: {counts.get(kind, 0):,} refused in 24 hours" for kind in changed)
     return dg.SensorResult(
         asset_events=[as_evaluation(check_result(opened, kind)) for kind in changed],
-        skip_reason=told or "no type has more or fewer refused messages",
+        skip_reason=told or "the counts of refused messages have not changed",
         cursor=msgspec.json.encode(Seen(snapshot, now, counts)).decode(),
     )
 

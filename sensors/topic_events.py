@@ -1,6 +1,6 @@
-"""What the web UI plots of each topic: at most one event a minute and asset.
+"""Create the events that the web UI plots for each topic, at most one per minute and asset.
 
-A change of a check is worth a check's evaluation; otherwise an observation with the figures is written.
+If a check changes, the event is a check evaluation; otherwise it is an observation with the figures.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from coinstream.monitoring.topic_report import TopicReport
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
 
 _AGAIN_S: Final = 3_600.0
-"""An evaluation that does not change is repeated after this time, so that it never looks stale."""
+"""Interval at which an unchanged evaluation is repeated, in seconds."""
 
 _QUIET: Final = 15
-"""A topic where nothing happens, or that only supports others, is told of so many times less often."""
+"""Factor by which events of idle and supporting topics are less frequent."""
 
 Event = dg.AssetObservation | dg.AssetCheckEvaluation
 
@@ -31,7 +31,7 @@ def topic_events(
     now: float,
     every_s: float,
 ) -> list[Event]:
-    """Return the events that are due. `notes` keeps the time and check results of each topic's last one."""
+    """Return the due events. `notes` stores the time and check results of each topic's last event."""
     due: list[Event] = []
     for topic in sorted(reports.keys() & SPECS.keys()):
         known = notes.setdefault(topic, {"at": 0.0, "checks": {}, "shown": None})
@@ -49,7 +49,7 @@ def topic_events(
 
 
 def _dead_letters(known: dict[str, Any], report: TopicReport, now: float) -> dg.AssetCheckEvaluation | None:
-    """Return the evaluation that is due: entries arrived, or none did for a day."""
+    """Return the due evaluation: entries arrived, or none arrived for a day."""
     before, since = known.setdefault("dead", [report.records, 0.0])
     new = report.records - before
     if new > 0:
@@ -76,12 +76,12 @@ def _signature(report: TopicReport) -> list[Any]:
 
 
 def _is_news(topic: str, report: TopicReport, known: dict[str, Any]) -> bool:
-    # A flat line is what a stopped group looks like: who is behind is plotted also while nothing moves.
+    # Topics with lag are plotted also while nothing changes, so that a stopped group shows as a flat line.
     return not is_supporting(topic) and (report.lag_messages > 0 or known["shown"] != _signature(report))
 
 
 def _turned(known: dict[str, Any], report: TopicReport) -> bool:
-    """Whether a check would say something else than before; that is never kept back."""
+    """Return whether the result of a check has changed; changes are reported at once."""
     return any(
         known["checks"].get(name, (0.0, None))[1] != passed for name, (passed, _) in results(report).items()
     )

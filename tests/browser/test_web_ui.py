@@ -143,7 +143,7 @@ def test_an_hour_is_landed_and_its_quarantined_quote_is_read_in_a_failed_check(
     page.goto("/assets/tables/level1?view=checks")
     page.get_by_text("bid_at_most_ask", exact=True).first.click()
     expect(page.get_by_text("Expected: the bid is at most the ask")).to_be_visible(timeout=WAIT_MS)
-    expect(page.get_by_text(re.compile("1 of .* messages do not meet it"))).to_be_visible(timeout=WAIT_MS)
+    expect(page.get_by_text(re.compile("1 of .* messages fail"))).to_be_visible(timeout=WAIT_MS)
     expect(page.get_by_text("Failed").first).to_be_visible()
 
 
