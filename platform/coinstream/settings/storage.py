@@ -66,7 +66,7 @@ class LakeSettings(PlatformSettings):
     properties: dict[str, str] = Field(default_factory=dict, repr=False, exclude=True)
     """Additional properties of the catalog and the object store (`s3.endpoint` …) as JSON; may be secret."""
     first_hour: str = ""
-    """First hourly partition in Dagster (`2026-01-05-10:00`). Empty uses the first `coinstream up`."""
+    """First hourly partition in Dagster (`2026-01-05-10:00`). Empty uses the hour of the first use."""
     namespace: str = Field(default="market", pattern=r"^[a-z][a-z0-9_]*$")
     """Iceberg namespace of the tables."""
     memory_bytes: int = Field(default=536_870_912, ge=67_108_864)

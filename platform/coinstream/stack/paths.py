@@ -70,7 +70,7 @@ class InstancePaths:
         """
         server = {"host": HOST, "port": code_port, "location_name": "coinstream"}
         with self._writing():
-            remember_first_hour(HomeSettings(home=self.home))
+            remember_first_hour(self.home)
             private_folder(self.logs)
             private_folder(self.dagster_home)
             settings = (self.root / "dagster.yaml").read_text()
