@@ -17,6 +17,7 @@ from resources.admin import AdminResource
 from resources.alerts import AlertsResource
 from sensors.clients import lag_monitor, topic_stats_reader, with_short_timeout
 from sensors.topic_events import topic_events
+from sensors.topic_notes import pack, unpack
 
 LANDING_JOB: Final = "land_topics"
 """Job that lands the topics in their tables before retention deletes messages."""
@@ -50,7 +51,9 @@ def lag_sensor(
     raised = update_alarms(state, groups, monitor.settings, alerts.page("").rstrip("/"))
     state.deliver(alerts, context.log)
     now = time.time()
-    events = topic_events(state.notes.setdefault("topics", {}), reports, now, WATCH.events_every_s)
+    notes = unpack(state.notes.get("topics", {}))
+    events = topic_events(notes, reports, now, WATCH.events_every_s)
+    state.notes["topics"] = pack(notes)
     requests = [_landing_run(lag, monitor.settings) for lag in raised]
     return dg.SensorResult(
         run_requests=requests,

@@ -15,6 +15,7 @@ from assets.topic_health import figures, results, severity
 from assets.topics import SPECS, is_supporting, topic_key
 from coinstream.monitoring.topic_report import TopicReport
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
+from sensors.topic_notes import signature
 
 _AGAIN_S: Final = 3_600.0
 """Interval at which an unchanged evaluation is repeated, in seconds."""
@@ -71,8 +72,8 @@ def _dead_letters(known: dict[str, Any], report: TopicReport, now: float) -> dg.
     )
 
 
-def _signature(report: TopicReport) -> list[Any]:
-    return [report.records, report.lag_messages, str(report.group_status), str(report.status)]
+def _signature(report: TopicReport) -> int:
+    return signature(report.records, report.lag_messages, str(report.group_status), str(report.status))
 
 
 def _is_news(topic: str, report: TopicReport, known: dict[str, Any]) -> bool:

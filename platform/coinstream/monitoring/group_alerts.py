@@ -52,7 +52,7 @@ def section_of(status: GroupStatus) -> Section:
 
 
 _PENDING_KEPT: Final = 50
-_LARGE: Final = 10_000
+_LARGE: Final = 500
 _COMPRESSED: Final = "z:"
 
 
