@@ -22,7 +22,7 @@ from coinstream.client import RedpandaClient
 from coinstream.feeds.live import CcxtFeed
 from coinstream.feeds.runner import run_feed
 from coinstream.feeds.simulated import SimulatedExchange
-from coinstream.feeds.simulated.clients import ccxt_options
+from coinstream.feeds.simulated.feed import ccxt_options
 from coinstream.messages import Level1, Message
 from coinstream.settings import BrokerSettings, ProducerSettings
 from coinstream.topics.apply import Provisioner

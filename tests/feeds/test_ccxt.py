@@ -14,7 +14,7 @@ from coinstream.feeds.feed_stats import Anomaly
 from coinstream.feeds.live import CcxtFeed, ccxt_client
 from coinstream.feeds.live.ccxt_messages import UnifiedParser, instrument_of, tickers_in, top_of
 from coinstream.feeds.simulated import SimulatedExchange
-from coinstream.feeds.simulated.clients import ccxt_options
+from coinstream.feeds.simulated.feed import ccxt_options
 from coinstream.messages import Book, Level1, Ohlcv, Price, Trade
 from tests.feeds.frames import RECEIVED_NS
 from tests.feeds.running import IMPATIENT, Running

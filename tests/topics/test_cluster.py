@@ -9,7 +9,7 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from coinstream.cli import main
 from coinstream.errors import BrokerError, TopicError
-from coinstream.feeds.exchange_names import exchange_names
+from coinstream.feeds.registry import exchange_names
 from coinstream.kafka import admin_client
 from coinstream.settings import BrokerSettings
 from coinstream.topics.apply import Provisioner

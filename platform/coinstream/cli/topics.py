@@ -164,7 +164,7 @@ _LISTED: Final = ("retention.ms", "retention.bytes", "min.insync.replicas")
 
 def _specs(exchanges: list[str] | None) -> list[TopicSpec]:
     if exchanges:
-        from coinstream.feeds.exchange_names import require_exchanges
+        from coinstream.feeds.registry import require_exchanges
 
         require_exchanges(exchanges)
     return catalogue(dict.fromkeys([*HomeSettings().exchange_topics, *(exchanges or [])]))

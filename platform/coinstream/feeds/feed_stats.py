@@ -1,4 +1,4 @@
-"""Count the frames of a feed by outcome and keep faulty frames for the dead-letter queue."""
+"""Define the interface of a feed, and count its frames by outcome."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
+from typing import Final, Protocol
+from coinstream.messages import Message
+
 
 MAX_FAULTS: Final = 10_000
 """Faulty frames kept until the runner takes them. A feed that reaches this limit stops with an error."""
@@ -140,3 +146,38 @@ class FeedStats:
     def take_faults(self) -> list[FaultyFrame]:
         """Return the faulty frames kept so far, and forget them."""
         return [self.faults.popleft() for _ in range(len(self.faults))]
+
+
+_SYMBOL: Final = attrgetter("symbol")
+
+
+class Feed(Protocol):
+    """A source of market messages.
+
+    Attributes:
+        name: name in `feeds.yaml` and on the command line.
+        exchange: `exchangeId` of its messages, or of most of them.
+        stats: counts of received frames by outcome.
+    """
+
+    name: str
+    exchange: str
+    stats: FeedStats
+
+    def messages(self, stop: threading.Event) -> Iterator[Sequence[Message]]:
+        """Yield batches until the source ends or `stop` is set.
+
+        A batch may be empty: a waiting feed yields one at least every 250 ms, so that the caller can check
+        its deadline. Closing the iterator closes every connection.
+
+        Raises:
+            FeedError: the source cannot be read; the message names the feed.
+        """
+        ...
+
+
+def symbols_of(messages: Sequence[Message]) -> Iterable[str]:
+    """Return the symbol of each message, empty text for a type without symbols."""
+    if all(hasattr(kind, "symbol") for kind in set(map(type, messages))):
+        return map(_SYMBOL, messages)
+    return (getattr(message, "symbol", "") for message in messages)

@@ -45,6 +45,6 @@ def known_exchanges(settings: LakeSettings) -> frozenset[str]:
         SettingsError: `feeds.yaml` cannot be read.
     """
     # Imported here: reading the feeds takes time that `coinstream --help` does not have.
-    from coinstream.feeds.exchange_names import exchange_names
+    from coinstream.feeds.registry import exchange_names
 
     return exchange_names() | frozenset(settings.exchanges)

@@ -13,7 +13,7 @@ import httpx
 import msgspec
 
 from coinstream.errors import FeedError
-from coinstream.feeds.base import symbols_of
+from coinstream.feeds.feed_stats import symbols_of
 from coinstream.feeds.exchanges.base import Connection, ExchangeAdapter
 from coinstream.feeds.exchanges.parsing import ExchangeParser
 from coinstream.feeds.feed_stats import Anomaly, FeedStats

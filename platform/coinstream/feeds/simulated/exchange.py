@@ -24,7 +24,7 @@ from coinstream.errors import FeedError, SettingsError
 from coinstream.feeds.simulated.binance import Binance
 from coinstream.feeds.simulated.coinbase import Coinbase
 from coinstream.feeds.simulated.coingecko import Coingecko
-from coinstream.feeds.simulated.faults import Faults
+from coinstream.feeds.simulated.venue import Faults
 from coinstream.feeds.simulated.kraken import Kraken
 from coinstream.feeds.simulated.market import Market, RandomWalk, Source
 from coinstream.feeds.simulated.venue import Reply, Session, Venue, World, encode

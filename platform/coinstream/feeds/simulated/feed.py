@@ -1,17 +1,36 @@
-"""Provide the feed of the simulated exchange, over the same websocket code as live feeds."""
+"""Provide the feed of the simulated exchange, and options that connect ccxt to it."""
 
 from __future__ import annotations
 
+from typing import Any
 import threading
 from collections.abc import Iterator, Sequence
-
-from coinstream.feeds.base import Feed
+from coinstream.feeds.feed_stats import Feed
 from coinstream.feeds.exchanges.discovery import adapters
 from coinstream.feeds.live.base import Timeouts
 from coinstream.feeds.live.direct import DirectFeed
 from coinstream.feeds.simulated.exchange import SimulatedExchange
 from coinstream.feeds.simulated.market import Recorded
 from coinstream.messages import Message
+
+
+def ccxt_options(venue: str, http_url: str, ws_url: str) -> dict[str, Any]:
+    """Return the options of ccxt's client of an exchange.
+
+    Args:
+        venue: binance, kraken or coinbase.
+        http_url: base URL of the REST endpoints.
+        ws_url: base URL of the websocket endpoints.
+    """
+    match venue:
+        case "binance":
+            api: dict[str, Any] = {"public": f"{http_url}/api/v3", "ws": {"spot": f"{ws_url}/ws"}}
+            return {"urls": {"api": api}, "options": {"fetchMarkets": {"types": ["spot"]}}}
+        case "kraken":
+            return {"urls": {"api": {"public": http_url, "ws": {"publicV2": f"{ws_url}/v2"}}}}
+        case "coinbase":
+            return {"urls": {"api": {"rest": http_url, "ws": ws_url}}}
+    raise ValueError(f"the simulated exchange does not speak for {venue!r}")
 
 
 class SimulatedFeed:

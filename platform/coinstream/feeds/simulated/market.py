@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-from coinstream.feeds.base import Feed
+from coinstream.feeds.feed_stats import Feed
 from coinstream.messages import Level1
 
 HISTORY: Final = 20_000

@@ -32,7 +32,7 @@ from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instrument_lists import packaged
 from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.parser import Frame
-from coinstream.feeds.simulated.faults import Faults
+from coinstream.feeds.simulated.venue import Faults
 
 _START_TIMEOUT_S: Final = 10.0
 _WORDS: Final = re.compile(r"[^A-Za-z0-9/_\-]+")

@@ -1,14 +1,106 @@
-"""Define the interface of a protocol of the simulated exchange."""
+"""Define the interface of a protocol of the simulated exchange, and the faults that can be set while it runs."""
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
+from coinstream.errors import SettingsError
+from coinstream.text import did_you_mean
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
-
 import msgspec
-
-from coinstream.feeds.simulated.faults import Faults
 from coinstream.feeds.simulated.market import Market, Tick
+
+
+_HALF: Final = 2
+
+
+@dataclass
+class Faults:
+    """Faults of the simulated exchange. Fractions from 0 to 1 refer to the data frames sent.
+
+    Attributes:
+        gap: fraction of frames dropped, which leaves a gap in the sequence numbers.
+        garble: fraction of frames cut in half.
+        duplicate: fraction of frames sent twice.
+        cross: fraction of quotes with a bid above the ask.
+        delay_ms: delay of every data frame.
+        freeze: keep connections open and reply to requests, but send no data.
+        drop: number of next data frames replaced by a broken connection (counts down).
+        refuse: number of next connections and requests answered with 503 (counts down).
+        rate_limit: number of next connections and requests answered with 429 (counts down).
+        html: answer REST requests with an HTML page instead of JSON.
+        skew_ms: offset of the exchange's clock, positive when it is ahead of this machine's.
+        vanished: symbols that are no longer listed.
+    """
+
+    gap: float = 0.0
+    garble: float = 0.0
+    duplicate: float = 0.0
+    cross: float = 0.0
+    delay_ms: float = 0.0
+    freeze: bool = False
+    drop: int = 0
+    refuse: int = 0
+    rate_limit: int = 0
+    html: bool = False
+    skew_ms: float = 0.0
+    vanished: set[str] = field(default_factory=set)
+
+    def update(self, values: Mapping[str, str]) -> None:
+        """Set faults from text values of a query or option: `garble=0.1`, `vanished=BTC/USDT,ETH/USDT`.
+
+        Raises:
+            SettingsError: a name is unknown or a value is invalid.
+        """
+        known = {item.name: getattr(self, item.name) for item in fields(self)}
+        for name, text in values.items():
+            if name not in known:
+                raise SettingsError(f"unknown fault {name!r}; {did_you_mean(name, known)}")
+            try:
+                setattr(self, name, _parse(text, known[name]))
+            except ValueError:
+                raise SettingsError(f"fault {name}: {text!r} does not fit") from None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all faults by name."""
+        return {
+            item.name: sorted(value) if isinstance(value := getattr(self, item.name), set) else value
+            for item in fields(self)
+        }
+
+    @property
+    def is_clean(self) -> bool:
+        """Return whether frames are sent unchanged."""
+        return not (self.gap or self.garble or self.duplicate)
+
+    def spoil(self, frames: Iterable[bytes], dice: random.Random) -> Iterator[bytes]:
+        """Yield the frames with random faults applied."""
+        for frame in frames:
+            if self.gap and dice.random() < self.gap:
+                continue
+            if self.garble and dice.random() < self.garble:
+                yield frame[: len(frame) // _HALF]
+                continue
+            yield frame
+            if self.duplicate and dice.random() < self.duplicate:
+                yield frame
+
+
+def _parse(text: str, before: Any) -> Any:
+    if isinstance(before, bool):
+        if text.lower() not in ("0", "1", "true", "false"):
+            raise ValueError(text)
+        return text.lower() in ("1", "true")
+    if isinstance(before, set):
+        return {symbol for symbol in text.split(",") if symbol}
+    number = type(before)(text)
+    if not 0 <= number < float("inf"):
+        raise ValueError(text)
+    return number
+
 
 encode = msgspec.json.Encoder().encode
 
