@@ -9,8 +9,8 @@ import time
 import pytest
 from rich.console import Console
 
-from coinstream.cli import progress as module
-from coinstream.cli.progress import progress
+from coinstream.cli import rendering as module
+from coinstream.cli.rendering import progress
 
 
 @pytest.fixture

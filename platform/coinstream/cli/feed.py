@@ -12,10 +12,10 @@ import typer
 from msgspec import to_builtins
 from rich.table import Table
 
-from coinstream.cli.completion import feed_names
+from coinstream.cli.output import feed_names
 from coinstream.cli.output import AsJson, broker, console, print_json
-from coinstream.cli.progress import Tell, progress
-from coinstream.cli.signals import stopping
+from coinstream.cli.rendering import Tell, progress
+from coinstream.cli.streams import stopping
 from coinstream.client import RedpandaClient
 from coinstream.errors import FeedError
 from coinstream.feeds.lease import FeedLease

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from coinstream.cli.completion import topic_names
+from coinstream.cli.output import topic_names
 from coinstream.cli.dlq import moment
 from coinstream.cli.output import AsJson, broker, cell, console, print_json
 from coinstream.consumer.reset import OffsetChange, OffsetReset, ResetTarget

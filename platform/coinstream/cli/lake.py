@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from coinstream.cli.output import AsJson, broker, console, print_json, progress_console
-from coinstream.cli.progress import progress
+from coinstream.cli.rendering import progress
 from coinstream.settings import LakeSettings
 from coinstream.text import printable
 

@@ -1,18 +1,17 @@
-"""Provide JSON output, tables and a broker to all commands."""
+"""Provide JSON output, tables, completion of names and a broker to all commands."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Final
-
 import msgspec
 import typer
 from rich.console import Console
 from rich.text import Text
-
 from coinstream.settings import BrokerSettings, HomeSettings
 from coinstream.text import printable, printable_json, readable
+
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
@@ -47,3 +46,29 @@ def broker() -> Iterator[BrokerSettings]:
 
     with open_broker(BrokerSettings(), HomeSettings()) as settings:
         yield settings
+
+
+def feed_names(incomplete: str) -> list[str]:
+    """Return the feeds of `feeds.yaml`."""
+    from coinstream.feeds.registry import entries
+
+    return _starting(incomplete, list(entries()))
+
+
+def topic_names(incomplete: str) -> list[str]:
+    """Return the topics of the catalogue, including those of configured exchanges."""
+    from coinstream.settings import HomeSettings
+    from coinstream.topics.catalogue import catalogue
+
+    return _starting(incomplete, [spec.name for spec in catalogue(HomeSettings().exchange_topics)])
+
+
+def sink_names(incomplete: str) -> list[str]:
+    """Return the sinks, including those of plugins."""
+    from coinstream.sinks import SINKS
+
+    return _starting(incomplete, list(SINKS))
+
+
+def _starting(incomplete: str, names: list[str]) -> list[str]:
+    return [name for name in sorted(names) if name.startswith(incomplete)]

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from coinstream.cli.completion import topic_names
+from coinstream.cli.output import topic_names
 from coinstream.cli.dlq import moment
 from coinstream.cli.output import AsJson, broker, console, print_json
-from coinstream.cli.progress import progress
+from coinstream.cli.rendering import progress
 from coinstream.consumer import replay as replaying
 from coinstream.partition_reader import OffsetRange
 

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from coinstream.cli.completion import sink_names, topic_names
+from coinstream.cli.output import sink_names, topic_names
 from coinstream.cli.output import AsJson, broker, console, print_json
-from coinstream.cli.progress import progress
-from coinstream.cli.signals import stopping
+from coinstream.cli.rendering import progress
+from coinstream.cli.streams import stopping
 from coinstream.client import RedpandaClient
 from coinstream.consumer import GroupOptions
 from coinstream.monitoring.exporter import serving_metrics

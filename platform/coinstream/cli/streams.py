@@ -1,4 +1,4 @@
-"""Protect standard output: support any encoding, and exit with the usual code on a broken pipe."""
+"""Protect standard output, and convert Ctrl-C and SIGTERM to a graceful stop."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import io
 import os
 import sys
 from typing import Any, Final, NoReturn
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 BROKEN_PIPE_CODE: Final = 141
 """128 plus the number of SIGPIPE, the usual exit code after a broken pipe."""
@@ -59,3 +64,21 @@ def _end() -> NoReturn:
     os.dup2(null, sys.stdout.fileno())
     os.close(null)
     raise SystemExit(BROKEN_PIPE_CODE)
+
+
+@contextmanager
+def stopping(stop: threading.Event) -> Iterator[None]:
+    """Set `stop` at the first Ctrl-C or SIGTERM; let the second one interrupt."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, _: object) -> None:
+        stop.set()
+        signal.signal(number, kept[signal.Signals(number)])
+
+    for number in kept:
+        signal.signal(number, ask)
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)

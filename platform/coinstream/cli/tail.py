@@ -13,10 +13,10 @@ import msgspec
 import typer
 from confluent_kafka import Message as Record
 
-from coinstream.cli.completion import topic_names
+from coinstream.cli.output import topic_names
 from coinstream.cli.dlq import moment
 from coinstream.cli.output import broker, progress_console
-from coinstream.cli.signals import stopping
+from coinstream.cli.streams import stopping
 from coinstream.consumer.tail_reader import TailReader
 from coinstream.errors import DecodeError
 from coinstream.messages import type_of

@@ -9,9 +9,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from coinstream.cli.completion import topic_names
+from coinstream.cli.output import topic_names
 from coinstream.cli.output import AsJson, broker, console, print_json, progress_console
-from coinstream.cli.progress import progress
+from coinstream.cli.rendering import progress
 from coinstream.cli.rendering import duration
 from coinstream.errors import TopicError
 from coinstream.monitoring.topic_report import TopicDescription, describe
