@@ -10,8 +10,7 @@ import dagster as dg
 
 from assets.topics import SPECS, topic_key
 from coinstream.monitoring.group_lag import Status
-from coinstream.monitoring.history import lag_history
-from coinstream.monitoring.lag import LagMonitor
+from coinstream.monitoring.lag import LagMonitor, lag_history
 from coinstream.monitoring.topic_report import ReaderLag, TopicReport, TopicStatsReader, report_topics
 from resources.admin import AdminResource
 

@@ -22,8 +22,8 @@ from coinstream.consumer import ConsumedMessage, GroupOptions
 from coinstream.kafka import CONSUME_BATCH
 from coinstream.messages import LEVEL1
 from coinstream.partition_reader import reader_config
+from coinstream.routing import Shard
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
-from coinstream.sharding import Shard
 
 SETTINGS = ProducerSettings(throughput_topics=("*",))
 READING = ConsumerSettings(offset_reset="earliest")

@@ -10,8 +10,8 @@ from benchmarks.common import bench_topic
 from benchmarks.feeds import feed_rate
 from benchmarks.scale_consume import PARTITIONS, SETTINGS, WAIT_S, running
 from coinstream.messages import LEVEL1
+from coinstream.routing import Shard
 from coinstream.settings import BrokerSettings
-from coinstream.sharding import Shard
 
 MARKETS = tuple(f"COIN{number}/USDT" for number in range(40))
 

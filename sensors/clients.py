@@ -5,9 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 
 from coinstream.monitoring.cluster import ClusterReader
-from coinstream.monitoring.history import lag_history
-from coinstream.monitoring.lag import LagMonitor
-from coinstream.monitoring.probe import ProducerProbe
+from coinstream.monitoring.health import ProducerProbe
+from coinstream.monitoring.lag import LagMonitor, lag_history
 from coinstream.monitoring.topic_report import TopicStatsReader
 from coinstream.settings import BrokerSettings, HomeSettings, LagSettings, WatchSettings
 from resources.admin import AdminResource

@@ -8,9 +8,9 @@ import dagster as dg
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from assets.feeds import FEEDS
+from coinstream.feeds.handover import Failures, FeedRun, Timing, counted, needs_run
 from coinstream.feeds.lease import FeedLease
 from coinstream.feeds.registry import DEFAULT, parts_of
-from coinstream.feeds.handover import Failures, FeedRun, Timing, counted, needs_run
 from coinstream.settings import HomeSettings, WatchSettings
 
 WATCH: Final = WatchSettings()

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coinstream.errors import SettingsError
+from coinstream.routing import Shard
 from coinstream.settings import ProducerSettings
-from coinstream.sharding import Shard
 
 HOMES = [1, 1, 1, 1, 2, 4, 3, 3, 1, 4, 3, 1]
 """In which of four shards the first of the markets have been since the first release."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from coinstream.client import RedpandaClient
 from coinstream.consumer import GroupOptions
-from coinstream.sharding import Shard
+from coinstream.routing import Shard
 from tests.conftest import TopicFactory
 from tests.consumer.common import Memory, fill
 from tests.support import unique, wait_until

@@ -19,8 +19,8 @@ from coinstream.local_broker import LocalBroker
 from coinstream.messages import LEVEL1
 from coinstream.partition_reader import PartitionReader
 from coinstream.records import key_of
+from coinstream.routing import Shard
 from coinstream.settings import BrokerSettings, ConsumerSettings, WatchSettings
-from coinstream.sharding import Shard
 from tests.support import unique
 
 COINSTREAM = [sys.executable, "-m", "coinstream"]

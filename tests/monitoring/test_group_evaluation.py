@@ -27,8 +27,7 @@ from coinstream.monitoring.group_lag import (
     TimeLagSource,
     evaluate_group,
 )
-from coinstream.monitoring.history import lag_history
-from coinstream.monitoring.lag import LagMonitor
+from coinstream.monitoring.lag import LagMonitor, lag_history
 from coinstream.monitoring.metrics import Metrics
 from coinstream.monitoring.monitor import Monitor
 from coinstream.monitoring.topic_report import TopicStatsReader, report_topics

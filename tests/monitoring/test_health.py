@@ -17,9 +17,14 @@ from hypothesis import strategies as st
 from coinstream.local_broker import LocalBroker
 from coinstream.monitoring.broker_admin import Overview, parse_overview
 from coinstream.monitoring.group_lag import GroupLag, PartitionLag, Status, TimeLagSource, worst_status
-from coinstream.monitoring.health import check_brokers, check_group, group_health, producer_health
+from coinstream.monitoring.health import (
+    check_brokers,
+    check_group,
+    check_producer,
+    group_health,
+    producer_health,
+)
 from coinstream.monitoring.lag import LagMonitor
-from coinstream.monitoring.probe import check_producer
 from coinstream.settings import BrokerSettings, LagSettings
 from tests.conftest import TopicFactory
 from tests.support import unique, wait_until

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sensors.feeds
-from coinstream.feeds.registry import DEFAULT
 from coinstream.feeds.handover import Failures, FeedRun, Timing, counted, needs_run
+from coinstream.feeds.registry import DEFAULT
 from coinstream.settings import WatchSettings
 from sensors.feeds import SUPERVISED, enabled_feeds, feed_supervisor
 

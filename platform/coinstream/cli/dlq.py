@@ -10,8 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from coinstream.cli.output import topic_names
-from coinstream.cli.output import AsJson, broker, cell, console, print_json
+from coinstream.cli.output import AsJson, broker, cell, console, print_json, topic_names
 from coinstream.cli.rendering import progress
 from coinstream.dlq.publisher import topics_with_dead_letters
 from coinstream.dlq.queue import MAX_REPLAYS, DeadLetterEntry, DeadLetterFilter, DeadLetterQueue

@@ -12,8 +12,7 @@ import typer
 from msgspec import to_builtins
 from rich.table import Table
 
-from coinstream.cli.output import feed_names
-from coinstream.cli.output import AsJson, broker, console, print_json
+from coinstream.cli.output import AsJson, broker, console, feed_names, print_json
 from coinstream.cli.rendering import Tell, progress
 from coinstream.cli.streams import stopping
 from coinstream.client import RedpandaClient
@@ -22,8 +21,8 @@ from coinstream.feeds.lease import FeedLease
 from coinstream.feeds.registry import DEFAULT, Options, entries, open_feed
 from coinstream.feeds.runner import FeedReport, Progress, run_feed
 from coinstream.monitoring.exporter import serving_metrics
+from coinstream.routing import Shard
 from coinstream.settings import HomeSettings
-from coinstream.sharding import Shard
 
 if TYPE_CHECKING:
     from coinstream.feeds.exchanges.base import ExchangeAdapter

@@ -7,9 +7,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from coinstream.cli.output import topic_names
 from coinstream.cli.dlq import moment
-from coinstream.cli.output import AsJson, broker, cell, console, print_json
+from coinstream.cli.output import AsJson, broker, cell, console, print_json, topic_names
 from coinstream.consumer.reset import OffsetChange, OffsetReset, ResetTarget
 
 app = typer.Typer(help="Change consumer groups.", no_args_is_help=True)

@@ -18,10 +18,9 @@ from coinstream.monitoring.health import (
     ProducerHealth,
     check_cluster,
     check_group,
+    check_producer,
 )
-from coinstream.monitoring.history import lag_history
-from coinstream.monitoring.lag import LagMonitor
-from coinstream.monitoring.probe import check_producer
+from coinstream.monitoring.lag import LagMonitor, lag_history
 from coinstream.text import printable
 
 app = typer.Typer()

@@ -21,8 +21,7 @@ from coinstream.monitoring.group_lag import (
     TimeLagSource,
     evaluate_group,
 )
-from coinstream.monitoring.history import lag_history
-from coinstream.monitoring.lag import LagMonitor
+from coinstream.monitoring.lag import LagMonitor, lag_history
 from coinstream.settings import LagSettings
 from coinstream.text import printable
 

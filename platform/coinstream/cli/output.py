@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Final
+
 import msgspec
 import typer
 from rich.console import Console
 from rich.text import Text
+
 from coinstream.settings import BrokerSettings, HomeSettings
 from coinstream.text import printable, printable_json, readable
-
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Annotated, Final
+from contextlib import contextmanager
+from typing import Annotated, Final, Protocol
+
 import typer
 from rich.console import RenderableType
 from rich.live import Live
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
 from coinstream.brokers import require_broker
-from coinstream.cli.output import console, print_json
+from coinstream.cli.output import console, print_json, progress_console
 from coinstream.errors import CoinstreamError
 from coinstream.monitoring.evaluation import PartitionStatus
 from coinstream.monitoring.group_lag import GroupStatus, Status
 from coinstream.settings import BrokerSettings, HomeSettings
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final, Protocol
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
-from coinstream.cli.output import progress_console
-
 
 Interval = Annotated[float, typer.Option("--interval", "-n", min=0.1, help="Seconds between two refreshes.")]
 

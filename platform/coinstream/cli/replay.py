@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from coinstream.cli.output import topic_names
 from coinstream.cli.dlq import moment
-from coinstream.cli.output import AsJson, broker, console, print_json
+from coinstream.cli.output import AsJson, broker, console, print_json, topic_names
 from coinstream.cli.rendering import progress
 from coinstream.consumer import replay as replaying
 from coinstream.partition_reader import OffsetRange

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from coinstream.cli.output import sink_names, topic_names
-from coinstream.cli.output import AsJson, broker, console, print_json
+from coinstream.cli.output import AsJson, broker, console, print_json, sink_names, topic_names
 from coinstream.cli.rendering import progress
 from coinstream.cli.streams import stopping
 from coinstream.client import RedpandaClient

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import os
-import sys
-from typing import Any, Final, NoReturn
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-
+from typing import Any, Final, NoReturn
 
 BROKEN_PIPE_CODE: Final = 141
 """128 plus the number of SIGPIPE, the usual exit code after a broken pipe."""

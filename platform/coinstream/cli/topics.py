@@ -9,10 +9,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from coinstream.cli.output import topic_names
-from coinstream.cli.output import AsJson, broker, console, print_json, progress_console
-from coinstream.cli.rendering import progress
-from coinstream.cli.rendering import duration
+from coinstream.cli.output import AsJson, broker, console, print_json, progress_console, topic_names
+from coinstream.cli.rendering import duration, progress
 from coinstream.errors import TopicError
 from coinstream.monitoring.topic_report import TopicDescription, describe
 from coinstream.settings import HomeSettings

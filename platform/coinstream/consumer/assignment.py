@@ -16,7 +16,7 @@ from coinstream.consumer.scheduler import Scheduler
 from coinstream.consumer.start_offsets import StartOffsets
 from coinstream.kafka import is_fatal
 from coinstream.records import PartitionKey
-from coinstream.sharding import Shard
+from coinstream.routing import Shard
 
 log = logging.getLogger("coinstream.consumer")
 

@@ -22,8 +22,8 @@ from coinstream.records import (
     timestamp_ms_of,
     value_of,
 )
+from coinstream.routing import Shard
 from coinstream.serialization import UNREADABLE, Decoder
-from coinstream.sharding import Shard
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 

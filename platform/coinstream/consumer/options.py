@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from coinstream.partition_reader import reader_config
+from coinstream.routing import Shard
 from coinstream.settings import BrokerSettings, ConsumerSettings, KafkaConfig
-from coinstream.sharding import Shard
 
 JITTER = 0.2
 """A delay is up to this part shorter or longer, so that failures do not come back in step."""

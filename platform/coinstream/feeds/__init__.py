@@ -5,8 +5,7 @@ either produces messages or is counted with a reason. Frames that should have pr
 not be read go to the dead-letter topic.
 """
 
-from coinstream.feeds.feed_stats import Feed
-from coinstream.feeds.feed_stats import FaultyFrame, FeedStats, Reason
+from coinstream.feeds.feed_stats import FaultyFrame, Feed, FeedStats, Reason
 from coinstream.feeds.lease import FeedLease, LeaseError
 from coinstream.feeds.replay import ReplayFeed
 from coinstream.feeds.runner import FeedReport, run_feed

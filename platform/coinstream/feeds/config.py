@@ -23,7 +23,7 @@ from pydantic import (
 from coinstream.errors import SettingsError
 from coinstream.feeds.exchanges.discovery import adapters
 from coinstream.feeds.live.base import Timeouts
-from coinstream.sharding import Shard
+from coinstream.routing import Shard
 from coinstream.text import did_you_mean
 
 

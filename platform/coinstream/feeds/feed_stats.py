@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, NamedTuple
-import threading
-from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
-from typing import Final, Protocol
-from coinstream.messages import Message
+from typing import Final, NamedTuple, Protocol
 
+from coinstream.messages import Message
 
 MAX_FAULTS: Final = 10_000
 """Faulty frames kept until the runner takes them. A feed that reaches this limit stops with an error."""

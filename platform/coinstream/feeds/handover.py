@@ -7,15 +7,15 @@ crash.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
+
 import msgspec
+
 from coinstream.feeds.lease import LOOK_EVERY_S, FeedLease
 from coinstream.messages import Level1, Message
 

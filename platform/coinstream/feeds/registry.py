@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from pathlib import Path
-from coinstream.errors import TopicError
-from coinstream.feeds.protocols import known_exchanges
-from coinstream.settings import HomeSettings
-from coinstream.text import did_you_mean
 import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
-from coinstream.errors import FeedError
-from coinstream.feeds.feed_stats import Feed
+
+from coinstream.errors import FeedError, TopicError
 from coinstream.feeds.config import (
     CcxtSpec,
     CoingeckoSpec,
@@ -28,8 +23,11 @@ from coinstream.feeds.config import (
     load,
     part_of,
 )
+from coinstream.feeds.feed_stats import Feed
+from coinstream.feeds.protocols import known_exchanges
 from coinstream.feeds.replay import ReplayFeed
-from coinstream.sharding import Shard
+from coinstream.routing import Shard
+from coinstream.settings import HomeSettings
 from coinstream.text import did_you_mean
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from functools import cache
-from typing import TypeVar
-import msgspec
-from coinstream.messages import Message, Ohlcv
-from coinstream.serialization import is_time
 import heapq
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from functools import cache
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
+
+import msgspec
+
 from coinstream.errors import FeedError
 from coinstream.feeds import recordings
 from coinstream.feeds.exchanges.base import ExchangeAdapter
@@ -23,8 +22,8 @@ from coinstream.feeds.instrument_lists import packaged
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.parser import Frame, Parser, account_for
 from coinstream.feeds.recordings import Line
-from coinstream.messages import Message
-
+from coinstream.messages import Message, Ohlcv
+from coinstream.serialization import is_time
 
 M = TypeVar("M", bound=Message)
 

@@ -11,13 +11,10 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from coinstream.errors import FeedError
-from coinstream.feeds.feed_stats import Feed
-from coinstream.feeds.feed_stats import Anomaly, FaultyFrame
+from coinstream.feeds.feed_stats import Anomaly, FaultyFrame, Feed
 from coinstream.feeds.handover import market_of, note_of, under_lease
 from coinstream.feeds.lease import FeedLease
-from coinstream.feeds.status import FeedReport, Progress, Quantiles
-from coinstream.feeds.status import RoundingStats
-from coinstream.feeds.status import StatusWriter
+from coinstream.feeds.status import FeedReport, Progress, Quantiles, RoundingStats, StatusWriter
 from coinstream.messages import Level1, Message
 from coinstream.topics.catalogue import FEED_DEAD_LETTERS
 

@@ -1,25 +1,22 @@
-"""Report what a feed does: its status while it runs, the prices that rounding changed, and the final report."""
+"""Report what a feed does: its status, the prices that rounding changed, and the final report."""
 
 from __future__ import annotations
 
-from collections import Counter
-from coinstream.monitoring.metrics import METRICS
-from coinstream.precision import PriceRounder
-from coinstream.serialization import MessageSerializer
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
 import msgspec
-from coinstream.feeds.feed_stats import symbols_of
-from coinstream.feeds.feed_stats import Anomaly, FeedStats
+
+from coinstream.feeds.feed_stats import Anomaly, FeedStats, symbols_of
 from coinstream.messages import Message
 from coinstream.monitoring.metrics import METRICS
+from coinstream.precision import PriceRounder
+from coinstream.serialization import MessageSerializer
 
 
 class RoundingStats:

@@ -1,21 +1,28 @@
-"""Lag of consumer groups: per topic and partition, in messages and in seconds.
+"""Measure the lag of consumer groups per topic and partition, in messages and in seconds.
 
-In messages: `max(high watermark - max(committed, log start), 0)`, the commit read before the watermark so
-that it is never ahead of it. A partition without a commit counts from the log start. Offsets that hold only
-transaction markers or aborted messages are no lag.
+In messages: `max(high watermark - max(committed, log start), 0)`. The commit is read before the watermark,
+so lag is never negative. A partition without a commit counts from the log start. Transaction markers and
+aborted messages are no lag.
 
-In seconds: the age of the oldest unhandled message, from that record's own timestamp. When the record
-cannot be read in time, from when the log was seen to grow past the commit. `TimeLagSource` says which.
+In seconds: the age of the oldest unhandled message by its record timestamp, or else since the log was seen
+to grow past the commit. `TimeLagSource` says which.
+
+The lag sensor and the exporter store their observations in one file per cluster. Commands and asset checks
+read it, so that all of them evaluate the same rewinds, stalls and trends.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import re
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
+import msgspec
 from confluent_kafka.admin import ClusterMetadata
 
 from coinstream.monitoring.cluster import (
@@ -27,14 +34,60 @@ from coinstream.monitoring.cluster import (
 )
 from coinstream.monitoring.evaluation import Evaluation, EvaluationRules, GroupWindows, Observation
 from coinstream.monitoring.group_lag import GroupLag, PartitionLag, TimeLagSource, start_of
-from coinstream.monitoring.history import LagHistory
 from coinstream.monitoring.time_lag import OldestRecord, TimeLagReader, WatermarkHistory
 from coinstream.records import PartitionKey
-from coinstream.settings import BrokerSettings, LagSettings
+from coinstream.settings import BrokerSettings, HomeSettings, LagSettings
+from coinstream.settings.storage import private_folder
 from coinstream.text import did_you_mean
 from coinstream.topics.catalogue import market_topics
 
 log = logging.getLogger(__name__)
+
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]")
+
+
+class LagHistory:
+    """Stored windows by group. Of two writers, the later one replaces the poll of the other.
+
+    Args:
+        folder: where the files are.
+        writable: whether this process stores its polls.
+    """
+
+    def __init__(self, folder: Path, *, writable: bool) -> None:
+        self._folder = folder
+        self.writable: Final = writable
+
+    def load(self, cluster: str) -> dict[str, Any]:
+        """Return the stored windows by group; nothing when there is no file, or none that can be read."""
+        path = self._path(cluster)
+        try:
+            groups = msgspec.json.decode(path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            log.warning("cannot read the lag history %s: %s; it starts empty", path, error)
+            return {}
+        return groups if isinstance(groups, dict) else {}
+
+    def store(self, cluster: str, groups: Mapping[str, Any]) -> None:
+        """Replace the stored windows. A folder that cannot be written is reported in the log."""
+        path = self._path(cluster)
+        draft = path.with_suffix(f".{os.getpid()}.draft")
+        try:
+            private_folder(path.parent)
+            draft.write_bytes(msgspec.json.encode(groups))
+            draft.replace(path)
+        except OSError as error:
+            log.warning("cannot store the lag history %s: %s; other processes do not see it", path, error)
+
+    def _path(self, cluster: str) -> Path:
+        return self._folder / f"lag-{_UNSAFE.sub('_', cluster)}.json"
+
+
+def lag_history(home: HomeSettings | None = None, *, writable: bool = False) -> LagHistory:
+    """Return the history of this home folder."""
+    return LagHistory((home or HomeSettings()).home / "monitoring", writable=writable)
 
 
 class LagMonitor:

@@ -17,13 +17,12 @@ from coinstream.monitoring.health import (
     ClusterHealth,
     GroupHealth,
     ProducerHealth,
+    ProducerProbe,
     check_cluster,
     group_health,
 )
-from coinstream.monitoring.history import lag_history
-from coinstream.monitoring.lag import LagMonitor
+from coinstream.monitoring.lag import LagMonitor, lag_history
 from coinstream.monitoring.metrics import METRICS, Metrics
-from coinstream.monitoring.probe import ProducerProbe
 from coinstream.monitoring.topic_report import TopicReport, TopicStats, TopicStatsReader, report_topics
 from coinstream.settings import BrokerSettings, LagSettings
 

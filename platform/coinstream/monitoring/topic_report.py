@@ -17,8 +17,7 @@ from coinstream.monitoring.group_lag import (
     evaluate_group,
     worst_evaluation,
 )
-from coinstream.monitoring.history import lag_history
-from coinstream.monitoring.lag import LagMonitor
+from coinstream.monitoring.lag import LagMonitor, lag_history
 from coinstream.monitoring.time_lag import WatermarkHistory
 from coinstream.settings import BrokerSettings, LagSettings
 from coinstream.topics.apply import Provisioner

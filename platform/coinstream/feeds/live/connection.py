@@ -13,10 +13,9 @@ import httpx
 import msgspec
 
 from coinstream.errors import FeedError
-from coinstream.feeds.feed_stats import symbols_of
 from coinstream.feeds.exchanges.base import Connection, ExchangeAdapter
 from coinstream.feeds.exchanges.parsing import ExchangeParser
-from coinstream.feeds.feed_stats import Anomaly, FeedStats
+from coinstream.feeds.feed_stats import Anomaly, FeedStats, symbols_of
 from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.live.base import Backoff, Inbox, Timeouts, together
 from coinstream.feeds.live.redaction import redacted

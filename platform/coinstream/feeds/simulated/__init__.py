@@ -6,7 +6,7 @@ with SimulatedExchange(["BTC/USDT"], rate=1000) as exchange:
 """
 
 from coinstream.feeds.simulated.exchange import SimulatedExchange
-from coinstream.feeds.simulated.venue import Faults
 from coinstream.feeds.simulated.market import Recorded, Tick
+from coinstream.feeds.simulated.venue import Faults
 
 __all__ = ["Faults", "Recorded", "SimulatedExchange", "Tick"]

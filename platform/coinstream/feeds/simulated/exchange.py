@@ -24,10 +24,9 @@ from coinstream.errors import FeedError, SettingsError
 from coinstream.feeds.simulated.binance import Binance
 from coinstream.feeds.simulated.coinbase import Coinbase
 from coinstream.feeds.simulated.coingecko import Coingecko
-from coinstream.feeds.simulated.venue import Faults
 from coinstream.feeds.simulated.kraken import Kraken
 from coinstream.feeds.simulated.market import Market, RandomWalk, Source
-from coinstream.feeds.simulated.venue import Reply, Session, Venue, World, encode
+from coinstream.feeds.simulated.venue import Faults, Reply, Session, Venue, World, encode
 
 DEFAULT_SYMBOLS: Final = ("BTC/USDT", "ETH/USDT", "BTC/USD", "ETH/USD")
 VENUES: Final[dict[str, Callable[[World], Venue]]] = {

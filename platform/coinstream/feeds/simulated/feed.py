@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
 import threading
 from collections.abc import Iterator, Sequence
-from coinstream.feeds.feed_stats import Feed
+from typing import Any
+
 from coinstream.feeds.exchanges.discovery import adapters
+from coinstream.feeds.feed_stats import Feed
 from coinstream.feeds.live.base import Timeouts
 from coinstream.feeds.live.direct import DirectFeed
 from coinstream.feeds.simulated.exchange import SimulatedExchange

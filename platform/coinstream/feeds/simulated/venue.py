@@ -1,18 +1,17 @@
-"""Define the interface of a protocol of the simulated exchange, and the faults that can be set while it runs."""
+"""Define a protocol of the simulated exchange, and the faults that can be set while it runs."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Final
-from coinstream.errors import SettingsError
-from coinstream.text import did_you_mean
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, Protocol
-import msgspec
-from coinstream.feeds.simulated.market import Market, Tick
+from typing import Any, Final, NamedTuple, Protocol
 
+import msgspec
+
+from coinstream.errors import SettingsError
+from coinstream.feeds.simulated.market import Market, Tick
+from coinstream.text import did_you_mean
 
 _HALF: Final = 2
 
