@@ -18,7 +18,7 @@ from rich.text import Text
 from coinstream.cli.output import AsJson, broker, console, print_json, progress_console
 from coinstream.cli.rendering import progress
 from coinstream.settings import LakeSettings
-from coinstream.text import printable
+from coinstream.text import parse_time, printable
 
 if TYPE_CHECKING:
     from coinstream.lake.landing import TableReport
@@ -68,15 +68,15 @@ def land(
     from coinstream.lake.open_engine import open_engine
     from coinstream.lake.store import Lake
 
-    since = _hour(hour) if hour else None
+    since, specs = _hour(hour) if hour else None, _specs(types)
     chosen = Engines.EMBEDDED if since else engine  # an hour is looked through in this process
     lake, docs, reports = Lake(LakeSettings(engine=chosen.value) if chosen else None), DataDocs(), []
     for topic in from_start or ():
-        known = [reset_landed_offsets(lake, spec, topic) for spec in _specs(types)]
+        known = [reset_landed_offsets(lake, spec, topic) for spec in specs]
         if not any(known):
             raise typer.BadParameter(f"no table has landed a topic {topic!r}", param_hint="--from-start")
     with broker() as settings, open_engine(lake.settings, settings, ExpectationValidator) as opened:
-        for spec in _specs(types):
+        for spec in specs:
             if since is not None:
                 validator = ExpectationValidator(spec, lake.settings)
                 report = backfill(lake, settings, spec, since, since + timedelta(hours=1), validator)
@@ -260,11 +260,9 @@ def _specs(types: Sequence[str] | None) -> Any:
 
 def _hour(text: str) -> datetime:
     try:
-        return datetime.fromisoformat(text + ":00" if len(text) == 13 else text).replace(
-            minute=0, second=0, microsecond=0, tzinfo=UTC
-        )
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no hour such as 2026-01-05T10", param_hint="--hour") from None
+        return parse_time(text).astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--hour") from None
 
 
 def _as_object(report: TableReport) -> dict[str, Any]:
@@ -281,13 +279,8 @@ def _render(reports: Sequence[TableReport]) -> None:
     for one in reports:
         broken = [f"{o.name} {o.failed:,}" for o in one.checks if not o.passed]
         counts = (f"{count:,}" for count in (one.messages, one.rows, one.refused, one.flagged))
-        shown.add_row(
-            one.table,
-            *counts,
-            f"{one.seconds:.1f}",
-            f"{one.rate:,.0f}",
-            ", ".join(broken) or ("all met" if one.messages else "no messages"),
-        )
+        checks = ", ".join(broken) or ("all met" if one.messages else "no messages")
+        shown.add_row(one.table, *counts, f"{one.seconds:.1f}", f"{one.rate:,.0f}", checks)
     console.print(shown)
     for one in reports:
         for note in _notes(one):
