@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
 from confluent_kafka import KafkaException
 
@@ -23,6 +23,7 @@ from coinstream.serialization import (
     COMPRESS_ABOVE,
     UNWRITABLE,
     MessageSerializer,
+    Writer,
     compressed,
     unwritable,
 )
@@ -30,8 +31,7 @@ from coinstream.serialization import (
 CHUNK: Final = 500
 """Messages between two polls for delivery reports."""
 
-RouteGroup = tuple[type[Message], str, str | None]
-"""Message type, exchange, and the topic if given by the caller."""
+_NO_HEADERS: Final[Headers | None] = None
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY: Final = timedelta(days=1)
@@ -46,6 +46,24 @@ class CachedRoute(Destination):
     def __init__(self, topic: str, key: bytes, counted: CountedPartition, producer: PooledProducer) -> None:
         super().__init__(topic, key, counted)
         self.producer = producer
+
+
+Routes = dict[str | None, CachedRoute]
+"""Routes of one exchange by symbol; None for messages without a symbol."""
+
+
+class RouteGroup(NamedTuple):
+    """What the messages of one type, for one topic if the caller named it, share.
+
+    Attributes:
+        write: encodes a message.
+        has_symbol: whether the type has symbols.
+        by_exchange: routes of each exchange.
+    """
+
+    write: Writer
+    has_symbol: bool
+    by_exchange: dict[str, Routes]
 
 
 class Publisher:
@@ -66,7 +84,7 @@ class Publisher:
         self._encoder = encoder
         # An encoder of its own: encoding again after a failure must not count lossy prices twice.
         self._encode_again = MessageSerializer(strict=encoder.rounder.strict).encode
-        self._routes: dict[RouteGroup, dict[str | None, CachedRoute]] = {}
+        self._groups: dict[tuple[type[Message], str | None], RouteGroup] = {}
         self._partitions: dict[Partition, CountedPartition] = {}
         self._cached = 0
         self._day = _EPOCH, 0
@@ -91,11 +109,10 @@ class Publisher:
 
     def invalidate(self) -> None:
         """Clear the cached routes after topics were created or deleted."""
-        self._routes = {}
+        self._groups = {}
         self._cached = 0
 
     def _send(self, chunk: Sequence[Message], topic: str | None) -> None:
-        # Hot path: avoid calls, and reuse what consecutive messages share.
         delivery = ChunkDelivery(
             next(self._tracker.sequence),
             chunk,
@@ -103,22 +120,34 @@ class Publisher:
             self._pool.reports_of,
             self._tracker.counter,
         )
+        try:
+            self._produce(chunk, topic, delivery)
+        finally:
+            # A stored traceback must not keep a reference to the delivery: its release counts the messages.
+            del delivery
+
+    def _produce(self, chunk: Sequence[Message], topic: str | None, delivery: ChunkDelivery) -> None:
+        # Hot path: avoid calls, and reuse what consecutive messages share.
         sent = delivery.unsettled.sent.append
         earliest, latest = self._times.safe_limits()
         day, day_ms = self._day_of(chunk[0])
         kind: type[Message] | None = None
-        exchange, moment, at_ms, outside = "", None, 0, False
+        exchange: str | None = None
+        moment, at_ms, outside = None, 0, False
         try:
             for message in chunk:
-                if type(message) is not kind or message.exchange_id != exchange:
-                    kind, exchange = type(message), message.exchange_id
-                    routes = self._routes_of((kind, exchange, topic), message)
-                    write, has_symbol = self._encoder.writer(kind), hasattr(message, "symbol")
-                symbol: str | None = message.symbol if has_symbol else None  # type: ignore[attr-defined]
-                route = routes.get(symbol) or self._route(routes, symbol, message, topic)
-                headers: Headers | None = None
+                if type(message) is not kind:
+                    kind, exchange = type(message), None
+                    write, has_symbol, by_exchange = self._group(message, topic)
+                if message.exchange_id != exchange:
+                    exchange = message.exchange_id
+                    routes = by_exchange.get(exchange) or by_exchange.setdefault(exchange, {})
                 try:
-                    value = write(message)
+                    route = routes[message.symbol if has_symbol else None]  # type: ignore[attr-defined]
+                except KeyError:
+                    route = self._route(routes, message, topic)
+                try:
+                    value, headers = write(message), _NO_HEADERS
                 except UNWRITABLE as error:
                     raise unwritable(message, error) from None
                 if len(value) > COMPRESS_ABOVE:
@@ -133,17 +162,24 @@ class Publisher:
                         else day_ms + since.seconds * 1000 + since.microseconds // 1000
                     )
                     outside = at_ms > latest or at_ms < earliest
-                held_ms = self._times.hold(route.topic, at_ms) if outside else at_ms
+                held = self._times.hold(route.topic, at_ms) if outside else at_ms
                 try:
-                    route.producer.produce(
-                        route.topic, value, route.key, -1, delivery, None, held_ms, headers
-                    )
+                    route.producer.produce(route.topic, value, route.key, -1, delivery, None, held, headers)
                 except (BufferError, KafkaException):
-                    route.producer.produce_blocking(route.topic, value, route.key, delivery, held_ms, headers)
+                    route.producer.produce_blocking(route.topic, value, route.key, delivery, held, headers)
                 sent(route)
         finally:
-            # A stored traceback must not keep a reference to the delivery: its release counts the messages.
             del delivery, sent
+
+    def _group(self, message: Message, topic: str | None) -> RouteGroup:
+        """Return what the messages of this type share."""
+        kind = type(message)
+        found = self._groups.get((kind, topic))
+        if found is None:
+            type_of(message)  # raises for a type that is not registered
+            group = RouteGroup(self._encoder.writer(kind), hasattr(kind, "symbol"), {})
+            found = self._groups.setdefault((kind, topic), group)
+        return found
 
     def _day_of(self, message: Message) -> tuple[datetime, int]:
         """Return the start of the message's day as a datetime and in Unix milliseconds."""
@@ -156,20 +192,7 @@ class Publisher:
             self._day = day, day_ms = day + days * _DAY, day_ms + days * _DAY_MS
         return day, day_ms
 
-    def _routes_of(self, group: RouteGroup, message: Message) -> dict[str | None, CachedRoute]:
-        found = self._routes.get(group)
-        if found is None:
-            type_of(message)  # raises for a type that is not registered
-            found = self._routes.setdefault(group, {})
-        return found
-
-    def _route(
-        self,
-        routes: dict[str | None, CachedRoute],
-        symbol: str | None,
-        message: Message,
-        topic: str | None,
-    ) -> CachedRoute:
+    def _route(self, routes: Routes, message: Message, topic: str | None) -> CachedRoute:
         if topic is None:
             topic, key = self._topics.router.route(message)
         else:
@@ -181,7 +204,7 @@ class Publisher:
         route = CachedRoute(topic, key, counted, self._pool.find(topic, key))
         if self._cached < MAX_CACHED_ROUTES:
             self._cached += 1
-            routes[symbol] = route
+            routes[getattr(message, "symbol", None)] = route
         return route
 
 
