@@ -1,1 +1,1 @@
-"""Adapters, one module per exchange."""
+"""Implement exchange protocols, one adapter module or package per exchange."""

@@ -6,8 +6,8 @@ Source: "AscendEX Pro API", <https://ascendex.github.io/ascendex-pro-api>, and "
 
 - `depth` are changes whose `seqnum` grows by one per symbol; the client requests `depth-snapshot`, or the
   book over REST. A snapshot of a quiet market may have the time 0.
-- `bm` tells whether the buyer was the maker. `seqnum` of a trade is unique.
-- The exchange sends `ping` every 15 s and wants `pong`. Sizes are in base currency, also of contracts.
+- `bm` is true if the buyer was the maker. `seqnum` of a trade is unique.
+- The exchange sends `ping` every 15 s and expects `pong`. Sizes are in base currency, also of contracts.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What an exchange adapter is: everything coinstream knows about one exchange's protocol, in one module.
+"""Define the interface of an exchange adapter, which contains one exchange's protocol.
 
-The live feed, recordings and the replay server use the same adapter, so what is tested on a recording
-is what runs live. Adding an exchange takes one module: subclass `ExchangeAdapter` and its parser, and
-register the adapter.
+Live feeds, recordings and the replay server use the same adapter, so tests on recordings cover the live code.
+To add an exchange, write one module that subclasses `ExchangeAdapter` and `ExchangeParser`, and register the
+adapter.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from coinstream.feeds.parser import Frame, Gap, Parser
 from coinstream.messages import Message
 
 Evidence = Literal["recording", "documentation"]
-"""What a channel was tested on: real recordings, or frames made from the documentation only."""
+"""Evidence of a channel: tested on real recordings, or on frames written from the documentation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an exchange allows a client.
+    """Limits of an exchange for clients.
 
     Attributes:
-        symbols_per_connection: symbols subscribed on one connection at most.
-        symbols_per_request: symbols in one subscription request at most.
-        requests_per_second: requests sent on one connection at most.
+        symbols_per_connection: maximum subscribed symbols per connection.
+        symbols_per_request: maximum symbols per subscription request.
+        requests_per_second: maximum requests per second on one connection.
     """
 
     symbols_per_connection: int = 200
@@ -40,10 +40,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """What the client sends so that the exchange keeps the connection.
+    """Frame that the client sends periodically to keep the connection open.
 
     Attributes:
-        payload: the frame.
+        payload: frame to send.
         every_s: interval in seconds.
     """
 
@@ -56,9 +56,9 @@ class Connection:
     """One websocket to open.
 
     Attributes:
-        url: where to connect.
-        requests: frames to send after the connection opened, in order.
-        symbols: unified symbols that it carries.
+        url: URL of the websocket.
+        requests: frames to send after the connection opens, in order.
+        symbols: unified symbols of the connection.
         headers: HTTP headers of the handshake.
     """
 
@@ -72,8 +72,8 @@ class Channel(NamedTuple):
     """One channel that an adapter reads.
 
     Attributes:
-        name: as the exchange calls it.
-        types: message types that it gives (`level1`, `price`, `ohlcv`, `trade`, `book`, ...).
+        name: the exchange's name of the channel.
+        types: message types of the channel (`level1`, `price`, `ohlcv`, `trade`, `book`, ...).
         evidence: see `Evidence`.
     """
 
@@ -83,24 +83,24 @@ class Channel(NamedTuple):
 
 
 class ExchangeAdapter(ABC):
-    """One exchange, or one market segment of it that has its own protocol or addresses.
+    """Adapter of one exchange, or of one market segment with its own protocol or URLs.
 
     Class attributes:
         exchange: the `exchangeId` (ccxt's name).
-        hosts: ends of its host names, optionally with the start of a path (`fstream.binance.com`,
-            `stream.bybit.com/v5/public/linear`); the longest match decides.
-        channels: what it reads, for `coinstream feed exchanges` and the documentation.
+        hosts: suffixes of its host names, optionally with the start of a path (`fstream.binance.com`,
+            `stream.bybit.com/v5/public/linear`); the longest match is used.
+        channels: channels that it reads, for `coinstream feed exchanges` and the documentation.
         limits: see `Limits`.
-        instruments_urls: REST addresses whose replies list the instruments.
-        instruments_paths: parts of further such addresses, which recordings hold.
+        instruments_urls: REST URLs that list the instruments.
+        instruments_paths: parts of further such URLs in recordings.
         heartbeat: see `Heartbeat`.
-        live: whether its feed is open to everybody; False where subscriptions must be signed, so that only
-            recordings are read.
+        live: whether its feed is public; False if subscriptions must be signed, so that only recordings are
+            read.
         compression: whether the exchange compresses frames with permessage-deflate.
 
     Args:
-        ws: replaces the websocket address (scheme, host, port), for the replay server and tests.
-        rest: replaces the REST address.
+        ws: base URL (scheme, host, port) that replaces the websocket's, for the replay server and tests.
+        rest: base URL that replaces the REST API's.
     """
 
     exchange: ClassVar[str]
@@ -122,8 +122,8 @@ class ExchangeAdapter(ABC):
         """Return a parser for the frames of this exchange.
 
         Args:
-            instruments: resolves names in frames; may be extended while parsing.
-            types: message types wanted; None for all.
+            instruments: instruments that frames refer to; may be extended while parsing.
+            types: message types to produce; None for all.
         """
 
     @abstractmethod
@@ -131,20 +131,20 @@ class ExchangeAdapter(ABC):
         """Return the websockets to open for these instruments and message types, within `limits`."""
 
     def instrument_urls(self, symbols: Sequence[str]) -> tuple[str, ...]:
-        """Return the REST addresses that list the instruments of these unified symbols.
+        """Return the REST URLs that list the instruments of these unified symbols.
 
-        Most exchanges list all at once; Gemini answers for one market at a time.
+        Most exchanges list all instruments in one reply; Gemini has one URL per market.
         """
         return self.instruments_urls
 
     async def fetch_instruments(
         self, http: httpx.AsyncClient, symbols: Sequence[str] = ()
     ) -> list[Instrument]:
-        """Request the instruments of these unified symbols; all of them where none are named.
+        """Request the instruments of these unified symbols, or by default all instruments.
 
         Raises:
             httpx.HTTPError: a request failed.
-            FeedError: a reply is not what the exchange documents.
+            FeedError: a reply differs from the exchange's documentation.
         """
         found: list[Instrument] = []
         for url in self.instrument_urls(symbols):
@@ -158,15 +158,15 @@ class ExchangeAdapter(ABC):
         """Return the instruments in a REST reply of one of `instruments_urls`.
 
         Raises:
-            FeedError: the reply is not what the exchange documents.
+            FeedError: the reply differs from the exchange's documentation.
         """
         raise FeedError(f"{self.exchange}: no instrument list is known at {url}")
 
     @classmethod
     def lists_instruments(cls, url: str) -> bool:
-        """Return whether a REST address lists instruments.
+        """Return whether a REST URL lists instruments.
 
-        It has the path of one of `instruments_urls`, or a part that is among `instruments_paths`.
+        Its path is that of one of `instruments_urls`, or contains one of `instruments_paths`.
         """
         if any(part in url for part in cls.instruments_paths):
             return True
@@ -180,32 +180,32 @@ class ExchangeAdapter(ABC):
     def is_foreign(cls, payload: bytes) -> bool:
         """Return whether only another segment of the exchange sends such a frame.
 
-        It tells protocols apart that share most of their fields, where a recording has no addresses.
+        This distinguishes similar protocols in recordings without URLs.
         """
         return False
 
     def answer(self, frame: Frame) -> bytes | None:
-        """Return what the client must send back for a frame (a pong), or None."""
+        """Return the reply that a frame requires (a pong), or None."""
         return None
 
     async def prepare(self, http: httpx.AsyncClient) -> None:
-        """Fetch what a connection needs first (KuCoin's token); most exchanges need nothing."""
+        """Request what a connection requires, for example KuCoin's token; by default nothing."""
         return
 
     async def snapshot(self, http: httpx.AsyncClient, instrument: Instrument) -> Frame | None:
-        """Fetch the REST snapshot of a book as a frame for the parser; None where the stream holds it."""
+        """Request the REST snapshot of a book as a frame; return None if the stream contains it."""
         return None
 
     def resync(self, instrument: Instrument) -> tuple[bytes, ...]:
-        """Return requests that make the exchange send the book of a symbol again; empty: connect again."""
+        """Return requests that make the exchange resend the book of a symbol; empty means to reconnect."""
         return ()
 
     async def recover(self, http: httpx.AsyncClient, gap: Gap) -> list[Message]:
-        """Fetch by REST what a gap in one symbol's stream lost; empty where there is no way."""
+        """Request the messages missing in a gap over REST; empty if the exchange does not support it."""
         return []
 
     async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
-        """Ask for the exchange's clock in milliseconds since 1970; None where it has no such endpoint."""
+        """Request the exchange's clock in Unix milliseconds; None if it has no such endpoint."""
         return None
 
 
@@ -214,10 +214,10 @@ ADAPTERS: Final[dict[str, type[ExchangeAdapter]]] = {}
 
 
 def register_adapter(adapter: type[ExchangeAdapter]) -> type[ExchangeAdapter]:
-    """Make an adapter known under its `exchange`; usable as a class decorator.
+    """Register an adapter under its `exchange`; usable as a class decorator.
 
     Raises:
-        ValueError: another adapter has that id.
+        ValueError: another adapter has this id.
     """
     known = ADAPTERS.get(adapter.exchange)
     if known is not None and known is not adapter:
@@ -230,7 +230,7 @@ def adapter_for(exchange: str) -> type[ExchangeAdapter]:
     """Return the adapter of an exchange.
 
     Raises:
-        FeedError: none is registered. Names the known ones.
+        FeedError: the exchange has no adapter; the message lists the known ones.
     """
     found = ADAPTERS.get(exchange)
     if found is None:
@@ -239,13 +239,13 @@ def adapter_for(exchange: str) -> type[ExchangeAdapter]:
 
 
 def batches(items: Sequence[Instrument], size: int) -> Iterator[Sequence[Instrument]]:
-    """Yield the instruments in runs of at most `size`."""
+    """Yield the instruments in batches of at most `size`."""
     for begin in range(0, len(items), size):
         yield items[begin : begin + size]
 
 
 def host_matches(url: str, end: str) -> bool:
-    """Return whether an address belongs to an entry of `hosts`."""
+    """Return whether a URL matches an entry of `hosts`."""
     rest = url.partition("://")[2]
     authority, _, path = rest.partition("/")
     host = authority.partition(":")[0]

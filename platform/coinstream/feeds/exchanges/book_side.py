@@ -10,10 +10,9 @@ T = TypeVar("T")
 
 
 class BookSide(Generic[T]):
-    """The bids or the asks of one book: what each price has, and the prices in order.
+    """Bids or asks of one book: a value per price, and the prices in order.
 
-    The best price is read at once however many levels there are; setting a new price moves the prices
-    that are better.
+    The best price is read in constant time. Inserting a price shifts the better prices.
 
     Args:
         descending: True for bids, whose best price is the highest.
@@ -32,12 +31,12 @@ class BookSide(Generic[T]):
         return len(self._levels)
 
     def replace(self, levels: Mapping[float, T]) -> None:
-        """Drop all levels and start from these."""
+        """Replace all levels."""
         self._levels = dict(levels)
         self._ranks = sorted(levels) if self._sign > 0 else sorted([-price for price in levels])
 
     def update(self, levels: Iterable[tuple[float, T]], empty: T) -> None:
-        """Set levels; one that has `empty` is removed."""
+        """Set levels; a level with the value `empty` is removed."""
         known, ranks, sign = self._levels, self._ranks, self._sign
         for price, value in levels:
             if value != empty:
@@ -56,7 +55,7 @@ class BookSide(Generic[T]):
         del self._ranks[: len(worst)]
 
     def top(self, otherwise: T) -> tuple[float, T]:
-        """Return the best level; 0 and `otherwise` for an empty side."""
+        """Return the best level, or 0 and `otherwise` if the side is empty."""
         if not self._ranks:
             return 0.0, otherwise
         price = self._ranks[-1] * self._sign

@@ -1,4 +1,4 @@
-"""Lengths of candles: when a candle that opened at some time closes."""
+"""Compute the close times of candles from their timeframes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def closing_time(opened: datetime, timeframe: str) -> datetime:
-    """Return when a candle closes; `1M` is a calendar month.
+    """Return the close time of a candle; `1M` is a calendar month.
 
     Args:
         timeframe: a count and a unit: `s`, `m`, `h`, `d`, `w`, or `M` for months.

@@ -1,9 +1,9 @@
-"""CoinGecko's public REST replies: global data, markets, simple prices, candles.
+"""Parse CoinGecko's public REST replies: global data, markets, simple prices, candles.
 
-Facts from the API documentation ("CoinGecko API v3"). Coins are named by id; only `/coins/markets` tells
-their ticker symbols, so ids that were not met there and are not among the common ones stay as they are, in
-capitals. A candle's time is its close; candles carry no volume (0 here); their length follows from
-their distance. Volumes are in US dollars.
+Source: "CoinGecko API v3". Coins have ids; only `/coins/markets` contains their ticker symbols. Other ids
+    that
+are not among the common ones are used in upper case. The time of a candle is its close. Candles have no
+volume (0 here), and their timeframe is derived from their distance. Volumes are in US dollars.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ COMMON_IDS: Final = {
     **{"avalanche-2": "AVAX", "chainlink": "LINK", "polkadot": "DOT", "litecoin": "LTC"},
     **{"bitcoin-cash": "BCH", "stellar": "XLM", "monero": "XMR", "uniswap": "UNI", "shiba-inu": "SHIB"},
 }
-"""Ticker symbols of coins that everybody asks for."""
+"""Ticker symbols of common coins."""
 
 
 class _Global(msgspec.Struct, gc=False):
@@ -141,7 +141,7 @@ class CoingeckoParser(ExchangeParser):
         )
 
     def _ticker(self, coin: str, symbol: str) -> str:
-        """Return the ticker of a coin. Of coins that share one, all but the first are named by their id."""
+        """Return the ticker of a coin. If several coins share a ticker, all but the first use their id."""
         upper = symbol.upper()
         if not upper:
             raise ValueError(f"coin {coin!r} has no symbol")
@@ -206,7 +206,7 @@ def _currency(url: str) -> str:
 
 
 def _entries(rows: Iterable[T], read_one: Callable[[T], Message | Reason]) -> Parsed:
-    """Return what all entries of a reply give; a bad entry becomes a reason, and the others go on."""
+    """Parse all entries of a reply; an invalid entry becomes a reason without affecting the others."""
     found: list[Message | Reason] = []
     details: list[str] = []
     for row in rows:
@@ -219,7 +219,7 @@ def _entries(rows: Iterable[T], read_one: Callable[[T], Message | Reason]) -> Pa
 
 
 def _number(value: Any) -> float | None:
-    """Return a figure that is finite and not negative, else None."""
+    """Return a value if it is finite and not negative, else None."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:

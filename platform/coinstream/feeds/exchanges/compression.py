@@ -1,4 +1,4 @@
-"""Decompress the binary frames of exchanges, within a bound."""
+"""Decompress the binary frames of exchanges with a size limit."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Final
 import msgspec
 
 LARGEST: Final = 16 * 1024 * 1024
-"""Bytes that a frame may have once it is decompressed."""
+"""Maximum bytes of a decompressed frame."""
 _GZIP: Final = b"\x1f\x8b"
 _TEXT: Final = frozenset(b'{["p \t\r\n')
 """First bytes of JSON, `ping` and `pong`."""
 
 
 def inflated(payload: bytes) -> bytes:
-    """Return the text of a frame that may be gzip or raw deflate; plain text as it is.
+    """Decompress a frame that may be gzip or raw deflate; return plain text unchanged.
 
     Raises:
         msgspec.DecodeError: the frame is cut off, damaged, or larger than `LARGEST`.

@@ -200,7 +200,7 @@ class CryptocomAdapter(ExchangeAdapter):
         return msgspec.json.encode({"id": value.get("id"), "method": "public/respond-heartbeat"})
 
     def resync(self, instrument: Instrument) -> tuple[bytes, ...]:
-        """Return the requests that make the exchange send the book of a symbol again."""
+        """Return the requests that make the exchange resend the book of a symbol."""
         channel = f"book.{instrument.id}.{DEPTH}"
         ended = {"id": 1, "method": "unsubscribe", "params": {"channels": [channel]}}
         return msgspec.json.encode(ended), *_requests(frozenset({"book"}), [instrument])

@@ -6,7 +6,7 @@ checked against a session of 2021-11-29, and frames of 2019 to 2023.
 - Sizes are numbers of contracts. A contract is worth `contract_value` of its base currency, an inverse one
   of its quote currency. Times are in microseconds.
 - `l2_orderbook` is a whole book of a fixed depth. `l2_updates` begin with a snapshot and are numbered by one.
-- Trades have no id; `buyer_role` tells who took. Rates are in per cent.
+- Trades have no id; `buyer_role` is the role of the buyer. Rates are in per cent.
 - Mark prices and candles of indices have names with a prefix (`MARK:BTCUSDT`).
 """
 

@@ -1,4 +1,4 @@
-"""Find the adapter modules, and choose the adapter of an address or of frames without one."""
+"""Find the adapter modules, and choose the adapter of a URL."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def _import_all() -> None:
 
 
 def adapters() -> Mapping[str, type[ExchangeAdapter]]:
-    """Return every adapter by exchange id: those of the package and those that plugins registered."""
+    """Return every adapter by exchange id, including those registered by plugins."""
     _import_all()
     return ADAPTERS
 
 
 def exchange_at(url: str) -> str | None:
-    """Return the exchange that an address belongs to, by the longest matching entry of `hosts`."""
+    """Return the exchange of a URL by the longest matching entry of `hosts`, or None."""
     found = [
         (len(end), exchange)
         for exchange, adapter in adapters().items()

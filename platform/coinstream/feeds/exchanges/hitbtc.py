@@ -8,8 +8,8 @@ documents of <https://api.fmfw.io> and <https://api.bequant.io>, as of 2024-11; 
   `orderbook/D5` and the like are whole books of a fixed depth, `orderbook/top` only the best levels.
 - v3 sends entries by symbol, several in a frame of a `batch` channel. v2's ticker has no sizes.
 - `side` is that of the taker. FMFW's trade ids repeat the time, so two trades may share one.
-- The three exchanges tell apart by their addresses only. Bequant has second markets with `_BQX` in their
-  name: where another market has the same currencies, their symbol ends in `_BQX` too.
+- The three exchanges can only be distinguished by their URLs. Bequant has second markets with `_BQX` in their
+  name: if another market has the same currencies, their symbol ends in `_BQX` too.
 - Currencies are named as the instrument list names them. v2 writes `USD` for Tether and `USDB` for dollars.
 """
 
@@ -243,7 +243,7 @@ class HitbtcAdapter(ExchangeAdapter):
         return plan(redirected(self.address, self.ws), instruments, self.limits, partial(_requests, names))
 
     def resync(self, instrument: Instrument) -> tuple[bytes, ...]:
-        """Return the requests that make the exchange send the book of a symbol again."""
+        """Return the requests that make the exchange resend the book of a symbol."""
         fields = {"ch": "orderbook/full", "params": {"symbols": [instrument.id]}, "id": 0}
         return tuple(msgspec.json.encode({"method": method, **fields}) for method in RENEW)
 

@@ -3,10 +3,10 @@
 Source: "Independent Reserve WebSocket API", <https://github.com/independentreserve/websockets>, and "API",
 <https://www.independentreserve.com/products/api>, as of 2026-02; checked against a session of 2022-04-04.
 
-- `orderbook-eth` tells new, changed and cancelled orders of one base currency, with the price in each of
-  the quote currencies. The orders before them come from REST (`GetAllOrders`), one market at a time. Events
-  name orders by id, so those that came before the REST reply are applied again after it.
-- `ticker-eth-aud` tells the trades of one market. `Nonce` counts the frames of a channel by one.
+- `orderbook-eth` contains new, changed and cancelled orders of one base currency, with the price in each
+  quote currency. Earlier orders are requested over REST (`GetAllOrders`), one market at a time. Events refer
+  to orders by id, so events before the REST reply are applied again after it.
+- `ticker-eth-aud` contains the trades of one market. `Nonce` counts the frames of a channel by one.
 - `Xbt` is bitcoin. Sizes are in base currency.
 """
 

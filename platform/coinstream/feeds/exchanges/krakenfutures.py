@@ -1,6 +1,6 @@
 """Connect to Kraken Futures: perpetual contracts and futures, inverse and linear.
 
-Facts from "Futures WebSocket v1" (https://docs.kraken.com/api/docs/futures-api/websocket/, read 2026-11-26):
+Source: "Futures WebSocket v1" (https://docs.kraken.com/api/docs/futures-api/websocket/, read 2026-11-26):
 
 - `PI` and `FI` are inverse: a contract is one dollar. `PF` and `FF` are linear: sizes are in base currency.
 - `book_snapshot` starts a book; each `book` frame sets one level, and `seq` grows by one per product.
@@ -186,7 +186,7 @@ class KrakenFuturesAdapter(ExchangeAdapter):
         )
 
     def resync(self, instrument: Instrument) -> tuple[bytes, ...]:
-        """Return the requests that make the exchange send the book of a product again."""
+        """Return the requests that make the exchange resend the book of a product."""
         return _request("unsubscribe", "book", [instrument]), _request("subscribe", "book", [instrument])
 
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:

@@ -1,8 +1,8 @@
-"""LEAN's minute bars of crypto: `<yyyymmdd>_<symbol>_minute_<trade|quote>.csv`, one candle a line.
+"""Parse LEAN's minute bars: `<yyyymmdd>_<symbol>_minute_<trade|quote>.csv`, one candle per line.
 
-Facts from the description of LEAN's data format: the first field is milliseconds since midnight UTC;
-a trade bar is open, high, low, close, volume; a quote bar is the candle of the bid, its last size, the candle
-of the ask, its last size; an empty field says that the side had no quote. Prices of crypto are not scaled.
+Source: the description of LEAN's data format. The first field is milliseconds since midnight UTC. A trade bar
+is open, high, low, close, volume. A quote bar is the candle of the bid with its last size and the candle of
+the ask with its last size; empty fields mean that the side had no quote. Crypto prices are not scaled.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from coinstream.messages import Level1, Ohlcv
 
 MINUTE: Final = timedelta(minutes=1)
 MARKETS: Final = {"gdax": "coinbase"}
-"""Exchanges that LEAN calls by another name."""
+"""Exchange names of LEAN that differ from ours."""
 
 _TRADE_FIELDS: Final = 6
 _QUOTE_FIELDS: Final = 11
 
 
 class LeanParser(ExchangeParser):
-    """Lines of LEAN's minute bars: trade bars to Ohlcv, quote bars to the Level1 at the end of the minute.
+    """Parser of LEAN's minute bars: trade bars to Ohlcv, quote bars to the Level1 at the end of the minute.
 
-    A frame's receipt time is the end of its minute; its address names the file in the archive.
+    The receipt time of a frame is the end of its minute; its URL names the file in the archive.
     """
 
     def __init__(self, exchange: str = "lean") -> None:

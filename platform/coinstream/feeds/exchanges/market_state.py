@@ -1,8 +1,7 @@
-"""Remember each market of one exchange and turn its data into messages.
+"""Keep the state of each market of one exchange and convert its data to messages.
 
-Parsers report what a frame says; this module decides what becomes a message: repeats and data older than
-what was sent are refused, deltas are merged with the last values, and sizes in contracts become base
-currency.
+Duplicates and data older than published messages are refused, deltas are merged with the last values, and
+sizes in contracts are converted to base currency.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ from coinstream.messages import Book, DerivativeTicker, Level1, Liquidation, Mes
 Side = Literal["buy", "sell"]
 
 CLOCK_TOLERANCE: Final = timedelta(seconds=10)
-"""How far ahead of the receipt time an exchange's time may be and still count as the newest seen."""
+"""Maximum time ahead of the receipt time for an exchange's time to count as the newest."""
 BOOK_DEPTH: Final = 20
 """Levels per side of a `Book` message."""
 BOOK_INTERVAL: Final = timedelta(milliseconds=100)
-"""Shortest time between two `Book` messages of one symbol."""
+"""Minimum interval between two `Book` messages of one symbol."""
 _IDS_KEPT: Final = 512
 _DERIVATIVE: Final = (
     *("mark_price", "index_price", "last_price", "funding_rate", "next_funding_time", "open_interest"),
@@ -33,11 +32,11 @@ _DERIVATIVE: Final = (
 
 
 class MarketState:
-    """The last quote, price, trade, book and contract figures of each symbol of one exchange.
+    """Last quote, price, trade, book and contract figures of each symbol of one exchange.
 
     Args:
-        exchange: the `exchangeId` of the messages.
-        types: message types wanted; None for all.
+        exchange: `exchangeId` of the messages.
+        types: message types to produce; None for all.
         book_depth: see `BOOK_DEPTH`.
         book_interval: see `BOOK_INTERVAL`.
     """
@@ -63,11 +62,11 @@ class MarketState:
         self._derivatives: dict[str, dict[str, Any]] = {}
 
     def wants(self, name: str) -> bool:
-        """Return whether messages of this type are wanted."""
+        """Return whether messages of this type are to be produced."""
         return self._types is None or name in self._types
 
     def renew(self) -> None:
-        """Forget the books of a connection that ended; trade numbers stay, so that repeats are seen."""
+        """Clear the books of a closed connection. Trade numbers are kept, to detect duplicates."""
         self._books.clear()
 
     # Quotes and prices
@@ -83,11 +82,17 @@ class MarketState:
         received: datetime,
         channel: str = "",
     ) -> Level1 | Reason:
-        """Return the best bid and ask, or why there is no quote. Sizes as the exchange counts them.
+        """Return the best bid and ask, or the reason why there is no quote. Sizes are in the exchange's unit.
 
         Args:
-            channel: tells streams of one symbol apart: a quote of another channel that is older than the
-                last one is refused.
+            instrument: instrument of the quote.
+            bid: best bid price.
+            ask: best ask price.
+            bid_size: size at the bid.
+            ask_size: size at the ask.
+            at: time of the exchange; None if it sends none.
+            received: receipt time.
+            channel: stream of the quote; a quote of another stream that is older than the last is refused.
         """
         if not self._wants_quotes:
             return Reason.NOT_WANTED
@@ -107,7 +112,7 @@ class MarketState:
             if channel != last[2] and at < last[1]:
                 return Reason.OUT_OF_DATE
         mark = at
-        # The sum of two times is asked for only where it can matter: it costs as much as the lookup.
+        # Add the times only if necessary: the addition costs as much as the lookup.
         if at > received and at > received + CLOCK_TOLERANCE:
             mark = last[1] if last else received
         self._quotes[symbol] = (top, mark, channel)
@@ -122,10 +127,10 @@ class MarketState:
         volume_24h: float | None = None,
         change_24h: float | None = None,
     ) -> Price | Reason:
-        """Return the price of a ticker, or why there is none: a repeat, older, zero or not in dollars.
+        """Return the price of a ticker, or a reason: repeated, older, zero or not in dollars.
 
         Args:
-            volume_24h: in base currency; None where the exchange gives none.
+            volume_24h: in base currency; None if the exchange sends none.
             change_24h: in per cent.
         """
         if not self.wants("price"):
@@ -163,14 +168,14 @@ class MarketState:
         consecutive: bool = False,
         unique_id: bool = True,
     ) -> Iterator[Message | Reason | Gap]:
-        """Yield a trade as `Trade` and, in dollars, as `Price`; or why it is none. Feed trades oldest first.
+        """Yield a trade as `Trade` and, if in dollars, as `Price`; or a reason. Pass trades oldest first.
 
         Args:
-            contracts: size as the exchange counts it; converted to base currency by the instrument.
-            side: of the taker.
-            trade_id: as the exchange writes it; repeats are refused.
-            sequence: a number that grows per symbol; older ones are refused.
-            consecutive: whether the numbers grow by one, so that a hole is a gap.
+            contracts: size in the exchange's unit, converted to base currency by the instrument.
+            side: side of the taker.
+            trade_id: the exchange's id of the trade; duplicates are refused.
+            sequence: number that increases per symbol; older ones are refused.
+            consecutive: whether numbers increase by one, so that a missing number is a gap.
             unique_id: whether no other trade of the symbol has the same `trade_id`.
         """
         repeat = self._repeat(instrument.symbol, trade_id if unique_id else None, sequence)
@@ -223,7 +228,7 @@ class MarketState:
     # Books
 
     def order_book(self, channel: str, instrument: Instrument, depth: int | None = None) -> OrderBook:
-        """Return the book of one channel and symbol, an empty one at first.
+        """Return the book of one channel and symbol, initially empty.
 
         Args:
             depth: see `OrderBook`.
@@ -252,7 +257,7 @@ class MarketState:
         sequence: int = -1,
         depth: int | None = None,
     ) -> Iterator[Message | Reason | Gap]:
-        """Replace a book and yield its quote and levels, or why there is none."""
+        """Replace a book and yield its quote and levels, or a reason."""
         book = self.order_book(channel, instrument, depth)
         if not book.replace(bids, asks, sequence):
             yield Reason.SNAPSHOT_STALE
@@ -271,11 +276,11 @@ class MarketState:
         first: int | None = None,
         last: int | None = None,
     ) -> Iterator[Message | Reason | Gap]:
-        """Apply a change to a book and yield its quote and levels, or why there is none.
+        """Apply a change to a book and yield its quote and levels, or a reason.
 
         Args:
-            first: lowest sequence number that the change covers; None where only `last` is numbered.
-            last: highest sequence number; None where changes carry no numbers.
+            first: lowest sequence number of the change; None if the exchange sends only `last`.
+            last: highest sequence number of the change; None if changes have no numbers.
         """
         book = self.order_book(channel, instrument)
         if last is None:
@@ -333,7 +338,7 @@ class MarketState:
     def derivative(
         self, instrument: Instrument, at: datetime, received: datetime, **figures: Any
     ) -> DerivativeTicker | Reason:
-        """Return the contract figures of a symbol, merged with those known before.
+        """Return the contract figures of a symbol, merged with earlier ones.
 
         Args:
             figures: `mark_price`, `index_price`, `last_price`, `funding_rate` (a fraction),
@@ -398,7 +403,7 @@ class MarketState:
         Args:
             timeframe: `1m`, `1h`, `1d`, `1w`, `1M`.
             prices: open, high, low, close.
-            volume: in base currency; convert contracts before.
+            volume: in base currency; convert contracts first.
         """
         if not self.wants("ohlcv"):
             return Reason.NOT_WANTED

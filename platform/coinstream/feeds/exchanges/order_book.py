@@ -1,4 +1,4 @@
-"""Keep one order book from snapshots and changes, and give its best levels."""
+"""Maintain an order book from snapshots and changes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Final, NamedTuple
 from coinstream.feeds.exchanges.book_side import BookSide
 
 MAX_PENDING: Final = 2_000
-"""Changes of one book kept until its snapshot arrives; the oldest are dropped first."""
+"""Maximum changes of a book kept until its snapshot arrives; the oldest are dropped first."""
 
 Levels = Sequence[tuple[float, float]]
 """Price and size of each level."""
 
 
 class BookChange(NamedTuple):
-    """One numbered change of a book: the sequence numbers it covers and the levels it sets."""
+    """Change of a book with its sequence numbers and levels."""
 
     first: int | None
     last: int
@@ -25,17 +25,17 @@ class BookChange(NamedTuple):
 
 
 class BookGap(NamedTuple):
-    """Sequence numbers that a book did not receive. The book is unsynced until its next snapshot."""
+    """Missing sequence numbers of a book. The book is unsynced until its next snapshot."""
 
     first: int
     last: int
 
 
 class OrderBook:
-    """The order book of one channel and symbol. A size of 0 removes a level.
+    """Order book of one channel and symbol. A size of 0 removes a level.
 
     Args:
-        depth: levels kept per side, where the exchange sends no removal for a level that falls out of it.
+        depth: maximum levels per side, for exchanges that send no removal of levels beyond the depth.
     """
 
     def __init__(self, depth: int | None = None) -> None:
@@ -49,10 +49,10 @@ class OrderBook:
     def replace(
         self, bids: Iterable[tuple[float, float]], asks: Iterable[tuple[float, float]], sequence: int = -1
     ) -> bool:
-        """Start from a snapshot, then apply the pending changes that go beyond it.
+        """Replace the book by a snapshot, then apply pending changes after it.
 
         Returns:
-            False when the snapshot is older than the book; nothing is changed then.
+            False if the snapshot is older than the book, which is then unchanged.
         """
         if self.is_synced and 0 <= sequence < self.sequence:
             return False
@@ -71,9 +71,8 @@ class OrderBook:
         """Apply a numbered change.
 
         Returns:
-            True when it was applied; False when it is a repeat or older than the book; None when the book
-            awaits its snapshot (the change is kept); a `BookGap`, which unsyncs the book, when numbers
-            are missing before it.
+            True if it was applied; False if it is a duplicate or older than the book; None if the book awaits
+            its snapshot (the change is kept); a `BookGap` if numbers are missing, which unsyncs the book.
         """
         if not self.is_synced:
             self._pending.append(change)
@@ -90,7 +89,7 @@ class OrderBook:
         return True
 
     def apply(self, bids: Iterable[tuple[float, float]], asks: Iterable[tuple[float, float]]) -> None:
-        """Set levels, without sequence numbers."""
+        """Set levels without sequence numbers."""
         if bids:
             self._bids.update(bids, 0.0)
         if asks:
@@ -100,7 +99,7 @@ class OrderBook:
 
     @property
     def top(self) -> tuple[float, float, float, float]:
-        """Best bid, best ask, bid size, ask size; zeros for an empty side."""
+        """Return best bid, best ask, bid size and ask size; zeros for an empty side."""
         bid, bid_size = self._bids.top(0.0)
         ask, ask_size = self._asks.top(0.0)
         return bid, ask, bid_size, ask_size
@@ -110,7 +109,7 @@ class OrderBook:
         return self._bids.best(depth), self._asks.best(depth)
 
     def unsync(self) -> None:
-        """Drop the book; its next snapshot starts it again."""
+        """Clear the book until its next snapshot."""
         self.is_synced, self.sequence = False, -1
         self._pending.clear()
 

@@ -1,7 +1,7 @@
-"""What exchange parsers share: routing frames and turning bad entries into reasons.
+"""Provide the base of exchange parsers, which convert invalid data to reasons.
 
-A parser never raises for bad data. A frame that is not JSON, is nested too deeply or has another shape than
-the protocol's gives one reason; one bad entry of a frame does not lose the other entries.
+A parser never raises for invalid data. A frame that is not JSON, too deeply nested or different from the
+protocol gives one reason. An invalid entry of a frame does not affect the other entries.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from coinstream.feeds.parser import (
 from coinstream.messages import Message
 
 Found = Iterable[Message | Reason | Gap]
-"""What an entry gives: messages, reasons of what it did not give, and gaps in its stream."""
+"""Result of an entry: messages, reasons for missing messages, and gaps in its stream."""
 
 _json: Final = msgspec.json.Decoder(Any)
 _UNKNOWN_KEPT: Final = 10_000
-"""Names kept that have no instrument, so that each is looked into once."""
+"""Maximum cached names without an instrument."""
 _BAD: Final = (
     KeyError,
     TypeError,
@@ -46,20 +46,20 @@ _BAD: Final = (
     OSError,
     RecursionError,
 )
-"""What reading an entry of another shape than the protocol's raises."""
+"""Errors of reading an entry that differs from the protocol."""
 
 
 class UnknownSymbolError(ValueError):
-    """The instrument list does not have this name."""
+    """The instrument list does not contain this name."""
 
 
 class ExchangeParser:
-    """Base of all parsers: `parse` never raises; subclasses implement `read`.
+    """Base of all parsers: `parse` never raises, and subclasses implement `read` or `on_json`.
 
     Args:
-        exchange: the `exchangeId` of the messages.
-        instruments: resolves the names in frames.
-        types: message types wanted; None for all.
+        exchange: `exchangeId` of the messages.
+        instruments: instruments that frames refer to.
+        types: message types to produce; None for all.
     """
 
     def __init__(
@@ -78,24 +78,24 @@ class ExchangeParser:
     def parse_many(self, payloads: Sequence[bytes], received_ns: int, stats: FeedStats) -> Batch:
         """Parse the frames of one socket read and count them.
 
-        A parser may override it with a faster way for its most frequent frame. The result must equal
-        that of `parse` for each frame.
+        A parser may override it with a faster path for its most frequent frame, with the same result as
+        `parse`.
         """
         return parse_each(self, payloads, received_ns, stats)
 
     def read(self, frame: Frame) -> Parsed:
-        """Decode a frame as JSON and pass it on. Override it for binary or typed frames."""
+        """Decode a frame as JSON and pass it to `on_json`. Override it for binary or typed frames."""
         return self.on_json(_json.decode(frame.payload), frame, from_ns(frame.received_ns))
 
     def on_json(self, value: Any, frame: Frame, received: datetime) -> Parsed:
-        """Return what a decoded frame gives. May raise what wrong shapes raise."""
+        """Return the result of a decoded frame. Errors of an unexpected shape are handled by `parse`."""
         raise NotImplementedError
 
     def instrument(self, name: str) -> Instrument:
-        """Return the instrument that a frame names.
+        """Return the instrument with an exchange's name.
 
         Raises:
-            UnknownSymbolError: the instrument list does not have it.
+            UnknownSymbolError: the instrument list does not contain it.
         """
         found = self.instruments.get(name)
         if found is None:
@@ -108,10 +108,10 @@ class ExchangeParser:
         return found
 
     def unlisted(self, name: str) -> Instrument | None:
-        """Return the instrument that a name describes by itself, or None where it is not certain.
+        """Return the instrument of a name that is not in the list, or None if it is ambiguous.
 
-        By default a joined name of a spot exchange, where only one split is possible. Override it
-        where names have separators or describe derivatives.
+        By default joined names of spot markets with only one possible split are accepted. Override this
+        method if names have separators or describe derivatives.
         """
         if not name.isalnum() or not self.instruments.is_spot:
             return None
@@ -119,16 +119,16 @@ class ExchangeParser:
         return spot(name, *parts) if parts else None
 
     def opened(self, url: str) -> None:
-        """Note the address of the connection whose frames follow, where it tells the market segment."""
+        """Set the URL of the connection whose frames follow, which may determine the market segment."""
         return
 
     def renew(self) -> None:
-        """Forget what belongs to one connection: books and sequence numbers."""
+        """Clear the state of a connection: books and sequence numbers."""
         self.state.renew()
 
 
 def guarded(read: Callable[[], Parsed]) -> Parsed:
-    """Return what a frame or an entry gives; the reason where it has not the shape of the protocol."""
+    """Return the result of `read`, or a reason if the data differ from the protocol."""
     try:
         return read()
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -144,7 +144,7 @@ def guarded(read: Callable[[], Parsed]) -> Parsed:
 
 
 def joined(results: Iterable[Parsed]) -> Parsed:
-    """Return the results of the entries of a frame as one."""
+    """Merge the results of a frame's entries."""
     messages: list[Message] = []
     reasons: list[Reason] = []
     details: list[str] = []
@@ -161,7 +161,7 @@ def joined(results: Iterable[Parsed]) -> Parsed:
 
 
 def collected(found: Found, gap: Gap | None = None) -> Parsed:
-    """Return messages, reasons and gaps as the result of a frame. A bad value raises."""
+    """Return messages, reasons and gaps as the result of a frame. An invalid value raises."""
     messages: list[Message] = []
     reasons: list[Reason] = []
     for item in found:
@@ -175,7 +175,7 @@ def collected(found: Found, gap: Gap | None = None) -> Parsed:
 
 
 def each(rows: Iterable[Any], read: Callable[[Any], Found]) -> Parsed:
-    """Return what all entries of a frame give; a bad entry becomes a reason, and the others go on."""
+    """Parse all entries of a frame; an invalid entry becomes a reason without affecting the others."""
     messages: list[Message] = []
     reasons: list[Reason] = []
     details: list[str] = []
@@ -199,12 +199,12 @@ def each(rows: Iterable[Any], read: Callable[[Any], Found]) -> Parsed:
 
 
 def parsed(found: Found) -> Parsed:
-    """Return the result of a frame with one entry. A bad value raises; `ExchangeParser.parse` handles it."""
+    """Return the result of a frame with one entry. Errors are handled by `ExchangeParser.parse`."""
     return each((found,), iter)
 
 
 def describe(error: Exception) -> str:
-    """Return a sentence for the dead letter about an entry that has not the shape of the protocol."""
+    """Describe the error of an entry that differs from the protocol, for its dead letter."""
     if isinstance(error, ValueError) and not isinstance(error, UnicodeError):
         return str(error)
     if isinstance(error, KeyError):
@@ -213,7 +213,7 @@ def describe(error: Exception) -> str:
 
 
 def ascending(rows: Sequence[Any], key: Callable[[Any], Any]) -> Sequence[Any]:
-    """Return the entries of a frame oldest first; some exchanges send the newest first."""
+    """Sort the entries of a frame from oldest to newest; some exchanges send the newest first."""
     return rows if len(rows) < 2 else sorted(rows, key=key)
 
 

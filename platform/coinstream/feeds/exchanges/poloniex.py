@@ -228,7 +228,7 @@ class PoloniexAdapter(ExchangeAdapter):
         return plan(redirected(WS, self.ws), instruments, self.limits, partial(_requests, names))
 
     def resync(self, instrument: Instrument) -> tuple[bytes, ...]:
-        """Return the requests that make the exchange send the book of a symbol again."""
+        """Return the requests that make the exchange resend the book of a symbol."""
         fields = {"channel": ["book_lv2"], "symbols": [instrument.id]}
         return tuple(msgspec.json.encode({"event": event, **fields}) for event in RENEW)
 

@@ -1,7 +1,7 @@
-"""Parse the frames of one socket read: the most frequent kind of frame without the general path.
+"""Parse the most frequent kind of frame on a fast path.
 
-Most frames of a feed hold one plain quote. A venue's parser reads such a frame in `QuickParser.quick` with
-one typed decoder. Every other frame takes `ExchangeParser.parse`.
+Most frames of a feed contain one quote. `QuickParser.quick` reads such a frame with one typed decoder. Other
+frames use `ExchangeParser.parse`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _ODD: Final = (
     *(msgspec.DecodeError, UnicodeDecodeError, UnknownSymbolError, ValueError, LookupError),
     *(OverflowError, OSError, TypeError),
 )
-"""What sends a frame to the general path. Nothing may have changed the state before it is raised."""
+"""Errors that send a frame to the general path. The state must be unchanged when they are raised."""
 
 Quick = Level1 | Reason | tuple[Message | Reason, ...] | None
-"""What a frame gives; None where the general path must read it."""
+"""Result of a frame; None if the general path must read it."""
 
 
 _SECOND_MS: Final = 1000
@@ -33,9 +33,9 @@ _PLAUSIBLE_MS: Final = range(10**11, 10**14)
 
 
 class QuickTimes:
-    """Convert milliseconds since 1970 to times at a sixth of the cost of `datetime.fromtimestamp`.
+    """Convert Unix milliseconds to datetimes at a sixth of the cost of `datetime.fromtimestamp`.
 
-    Times of neighbouring frames fall into one second, whose start is kept.
+    The start of the last second is cached, because times of consecutive frames are close.
     """
 
     def __init__(self) -> None:
@@ -59,16 +59,16 @@ class QuickTimes:
 
 
 class QuickParser(ExchangeParser):
-    """Base of parsers with one kind of frame that is most of the traffic.
+    """Base of parsers with one dominant kind of frame.
 
     Class attributes:
-        quick_start: how such a frame starts.
+        quick_start: first bytes of such a frame.
     """
 
     quick_start: ClassVar[bytes | tuple[bytes, ...]]
 
     def quick(self, payload: bytes, received: datetime) -> Quick:
-        """Return what a frame gives, the same as `parse` does; None leaves it to `parse`.
+        """Return the same result as `parse`, or None to use `parse`.
 
         A quote must have its bid below its ask: crossed and locked quotes are flagged by the general path.
         """

@@ -1,4 +1,4 @@
-"""Read REST replies: instrument lists, and snapshots as frames for the parser."""
+"""Request and read REST replies: instrument lists, and snapshots as frames for the parser."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _json: Final = msgspec.json.Decoder(Any)
 def read_instruments(
     exchange: str, url: str, body: bytes, read: Callable[[Any], Iterable[Instrument]]
 ) -> list[Instrument]:
-    """Return the instruments that `read` finds in a JSON reply.
+    """Return the instruments that `read` yields for a JSON reply.
 
     Raises:
-        FeedError: the reply is not JSON, or not what the exchange documents.
+        FeedError: the reply is not JSON, or differs from the exchange's documentation.
     """
     try:
         return list(read(_json.decode(body)))
@@ -36,7 +36,7 @@ def read_instruments(
 
 
 async def fetch_frame(http: httpx.AsyncClient, url: str, params: dict[str, str] | None = None) -> Frame:
-    """Fetch a REST reply as a frame for the parser.
+    """Request a REST reply as a frame for the parser.
 
     Raises:
         httpx.HTTPError: the request failed, or the exchange answered with an error.
@@ -47,19 +47,19 @@ async def fetch_frame(http: httpx.AsyncClient, url: str, params: dict[str, str] 
 
 
 def path_after(url: str | None, part: str) -> str:
-    """Return the segment of an address that follows `part` (`btcusd` in `/order_book/btcusd/?group=1`)."""
+    """Return the path segment of a URL after `part` (`btcusd` in `/order_book/btcusd/?group=1`)."""
     return (url or "").partition(part)[2].partition("?")[0].partition("/")[0]
 
 
 async def server_time_ms(http: httpx.AsyncClient, url: str, *path: str | int) -> float:
-    """Fetch the clock of an exchange in milliseconds since 1970.
+    """Request the clock of an exchange in Unix milliseconds.
 
     Args:
-        path: keys that lead to the number in the reply.
+        path: keys of the number in the reply.
 
     Raises:
         httpx.HTTPError: the request failed.
-        FeedError: the reply is not what the exchange documents.
+        FeedError: the reply differs from the exchange's documentation.
     """
     reply = (await http.get(url)).raise_for_status()
     try:

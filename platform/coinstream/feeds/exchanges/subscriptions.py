@@ -1,4 +1,4 @@
-"""Plan the websockets that a set of instruments needs, within an exchange's limits."""
+"""Plan the websocket connections of instruments within an exchange's limits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RENEW: Final = ("unsubscribe", "subscribe")
 
 
 def redirected(url: str, replacement: str | None) -> str:
-    """Return an address with scheme, host and port of another one, where one is given."""
+    """Return a URL with the scheme, host and port of `replacement`, if given."""
     if not replacement:
         return url
     target = urlsplit(replacement)
@@ -27,12 +27,12 @@ def plan(
     limits: Limits,
     requests: Callable[[Sequence[Instrument]], list[bytes]],
 ) -> list[Connection]:
-    """Return the connections to one address that carry these instruments.
+    """Return the connections to one URL for these instruments.
 
     Args:
-        url: where to connect.
-        limits: bound the instruments of a connection and of a request.
-        requests: builds the subscription frames of some instruments.
+        url: URL of the websocket.
+        limits: maximum instruments per connection and per request.
+        requests: builds the subscription frames of instruments.
     """
     found = []
     for chunk in batches(instruments, limits.symbols_per_connection):

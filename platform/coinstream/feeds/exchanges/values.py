@@ -1,4 +1,4 @@
-"""Read the numbers, times and levels that exchanges write in many forms."""
+"""Convert the various forms of numbers, times and levels in frames."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from coinstream.feeds.parser import Number, from_ms
 
 _LARGEST: Final = 1e30
 _MANY: Final = 8
-"""Levels from which converting all of them at once is faster than one by one."""
+"""Minimum number of levels for which bulk conversion is faster."""
 _LEAST_MS: Final = 10**11
-"""A time from here on is not in seconds."""
+"""Minimum value of a time in milliseconds; smaller ones are in seconds."""
 _LEAST_US: Final = 10**14
-"""A time from here on is not in milliseconds."""
+"""Minimum value of a time in microseconds; smaller ones are in milliseconds."""
 
 
 class _Row(msgspec.Struct, array_like=True, gc=False):
@@ -29,7 +29,7 @@ def number(value: Any) -> float:
     """Return a price or size; empty text and null are zero.
 
     Raises:
-        ValueError: not a number, negative, or larger than any market has.
+        ValueError: not a number, negative, or implausibly large.
     """
     if value is True or value is False:
         raise ValueError(f"{value!r} is not a price or size")
@@ -49,7 +49,7 @@ def optional(value: Any) -> float | None:
 
 
 def signed(value: Any) -> float | None:
-    """Return a number of either sign (a funding rate, a change), or None where it is none."""
+    """Return a number of either sign (a funding rate, a change), or None if it is not a number."""
     if value in ("", None) or isinstance(value, bool):
         return None
     try:
@@ -90,10 +90,10 @@ def _converted(rows: list[Any]) -> list[tuple[float, float]]:
 
 
 def moment(value: Any) -> datetime:
-    """Return a time given in ISO form, or in s, ms, us or ns since 1970 as its size tells.
+    """Parse a time in ISO form, or a Unix time in s, ms, us or ns, chosen by its magnitude.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the value is not a time.
     """
     if type(value) is int and _LEAST_MS <= value < _LEAST_US:  # as most exchanges write it
         return from_ms(value)
@@ -119,5 +119,5 @@ def _iso(text: str) -> datetime:
 
 
 def percent(now: float | None, before: float | None) -> float | None:
-    """Return the change in per cent since `before`, or None where one of them is missing or zero."""
+    """Return the change in per cent since `before`, or None if a value is missing or zero."""
     return (now - before) / before * 100 if now and before else None

@@ -1,6 +1,6 @@
 """Connect to Binance: spot, Binance.US, Binance TR, USD-M and COIN-M futures, and European options.
 
-Facts from "Web Socket Streams for Binance", "USDS-M Futures", "COIN-M Futures" and "European Options"
+Source: "Web Socket Streams for Binance", "USDS-M Futures", "COIN-M Futures" and "European Options"
 (https://developers.binance.com/docs, read 2026-11-26):
 
 - A spot bookTicker has no event time; `u` is the update id of the book and grows per symbol.

@@ -1,4 +1,4 @@
-"""Addresses, subscriptions, instruments and recovery of Binance's segments."""
+"""Define URLs, subscriptions, instruments and recovery of Binance's segments."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _FUTURES: Final = (
 
 
 class _Adapter(ExchangeAdapter):
-    """What the segments share."""
+    """Base of the segments' adapters."""
 
     limits = Limits(symbols_per_connection=200, symbols_per_request=50, requests_per_second=4.0)
     types: ClassVar[frozenset[str]] = frozenset({"level1", "price", "trade", "ohlcv", "book"})

@@ -1,4 +1,4 @@
-"""The frames of Binance as msgspec structs. Fields are named as the exchange names them."""
+"""Define Binance's frames as msgspec structs with the exchange's field names."""
 
 # ruff: noqa: N815, E741
 
@@ -12,7 +12,7 @@ from coinstream.feeds.parser import Finite, Number
 
 
 class Head(msgspec.Struct, gc=False):
-    """Enough of any frame to tell what it is. Only combined streams have `data`."""
+    """Fields that identify the kind of a frame. Only combined streams have `data`."""
 
     stream: str = ""
     data: msgspec.Raw = msgspec.Raw()

@@ -1,4 +1,4 @@
-"""Parse the frames of Binance. One parser serves all segments; the instrument list tells them apart."""
+"""Parse the frames of all Binance segments, which differ in their instrument lists."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _UNREAD: Final = frozenset(
      "contractInfo", "assetIndexUpdate", "openInterest", "avgPrice", "1hTicker", "4hTicker", "1dTicker",
      "optionTicker", "markPrice", "tradingSession", "referencePrice"}
 )  # fmt: skip
-"""Events that carry nothing for our message types."""
+"""Events without data for the message types."""
 
 
 class BinanceParser(QuickParser):

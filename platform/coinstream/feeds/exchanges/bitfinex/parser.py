@@ -1,4 +1,4 @@
-"""Read the frames of Bitfinex's websocket v2; the package says how they are written."""
+"""Parse the frames of Bitfinex's websocket v2; see the package's docstring for their format."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Connect to Bitget: spot and futures.
 
-Facts from "Bitget API v2" (https://www.bitget.com/api-doc/common/websocket-intro): `ping` every 30 s, at most
+Source: "Bitget API v2" (https://www.bitget.com/api-doc/common/websocket-intro): `ping` every 30 s, at most
 10 messages per second, 240 subscriptions per hour and fewer than 50 channels on one connection.
 """
 
@@ -80,7 +80,7 @@ class BitgetAdapter(ExchangeAdapter):
         return await server_time_ms(http, url, "data", "serverTime")
 
     def resync(self, instrument: Instrument) -> tuple[bytes, ...]:
-        """Return the requests that make the exchange send the book of a symbol again."""
+        """Return the requests that make the exchange resend the book of a symbol."""
         name = instrument.id.partition(".")[2]
         arguments = [{"instType": _line(instrument), "channel": "books", "instId": name}]
         return tuple(msgspec.json.encode({"op": op, "args": arguments}) for op in RENEW)

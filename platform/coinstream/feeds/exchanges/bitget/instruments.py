@@ -1,4 +1,4 @@
-"""Read Bitget's instruments and tell what a name in a frame means.
+"""Read Bitget's instruments and resolve instrument names in frames.
 
 Spot and futures share names such as `BTCUSDT`, so the id of an instrument here is the market and the name:
 `spot.BTCUSDT`, `mix.BTCUSDT`. Sizes of futures are base currency.

@@ -1,6 +1,6 @@
 """Parse Bitget's websockets v1, v2 and v3.
 
-Facts from "Bitget API" (https://www.bitget.com/api-doc/spot/websocket/public/Tickers-Channel,
+Source: "Bitget API" (https://www.bitget.com/api-doc/spot/websocket/public/Tickers-Channel,
 .../contract/websocket/public/Order-Book-Channel, .../uta/websocket/public/Public-Trades-Channel; the page
 of the order book was read on 2026-11-26), checked against a session of 2022-04-07:
 
@@ -48,7 +48,7 @@ class BitgetParser(ExchangeParser):
         self._newest: dict[str, datetime] = {}
 
     def renew(self) -> None:
-        """Forget books and their text."""
+        """Clear the books and their text."""
         super().renew()
         self._texts.clear()
 
@@ -92,7 +92,7 @@ class BitgetParser(ExchangeParser):
         """Return the instrument of a name in spot or futures.
 
         Raises:
-            UnknownSymbolError: the list does not have it, and the name does not tell.
+            UnknownSymbolError: the list does not contain it, and the name is ambiguous.
         """
         found = self.instruments.get(f"{market}.{name}")
         if found is None:

@@ -1,6 +1,6 @@
 """Connect to BitMEX.
 
-Facts from "BitMEX API: WebSocket" (https://www.bitmex.com/app/wsAPI): one address, `ping` as plain text, 720
+Source: "BitMEX API: WebSocket" (https://www.bitmex.com/app/wsAPI): one address, `ping` as plain text, 720
 subscriptions per hour.
 """
 
@@ -77,7 +77,7 @@ class BitmexAdapter(ExchangeAdapter):
         return await server_time_ms(http, url, "timestamp")
 
     def resync(self, instrument: Instrument) -> tuple[bytes, ...]:
-        """Return the requests that make the exchange send the book of a symbol again."""
+        """Return the requests that make the exchange resend the book of a symbol."""
         arguments = [f"{_TABLES['book']}:{instrument.id}"]
         return tuple(msgspec.json.encode({"op": op, "args": arguments}) for op in RENEW)
 

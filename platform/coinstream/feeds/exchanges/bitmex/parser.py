@@ -1,10 +1,10 @@
 """Parse BitMEX's websocket.
 
-Facts from "BitMEX API: WebSocket" (https://www.bitmex.com/app/wsAPI):
+Source: "BitMEX API: WebSocket" (https://www.bitmex.com/app/wsAPI):
 
 - A table sends `partial` first, then `insert`, `update` and `delete`. An update carries the key and what
   changed.
-- Levels of `orderBookL2` are told by `id`; until 2022 an update and a delete had no price.
+- Levels of `orderBookL2` are identified by `id`; until 2022 an update and a delete had no price.
 - The time of a bin (`tradeBin1m`) is its end. `homeNotional` is base currency.
 - `instrument` has mark price, funding rate and open interest (in contracts), also of indices, whose names
   begin with a dot.
@@ -49,7 +49,7 @@ class BitmexParser(ExchangeParser):
         self._worth: dict[str, float] = {}
 
     def renew(self) -> None:
-        """Forget books and the prices of their levels."""
+        """Clear the books and the prices of their levels."""
         super().renew()
         self._prices.clear()
 
@@ -241,7 +241,7 @@ def side_of(text: str) -> Any:
     """Return `buy` or `sell` for `Buy` and `Sell`.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is neither.
     """
     if text not in ("Buy", "Sell"):
         raise ValueError(f"{text!r} is not a side")

@@ -1,6 +1,6 @@
 """Connect to Bybit: spot, linear and inverse contracts, options.
 
-Facts from "Bybit API v5" (https://bybit-exchange.github.io/docs/v5/ws/connect, .../v5/market/instrument): one
+Source: "Bybit API v5" (https://bybit-exchange.github.io/docs/v5/ws/connect, .../v5/market/instrument): one
 address per category, at most 10 topics in a subscription of spot, `{"op":"ping"}` every 20 s, 500
 connections in 5 minutes. Options are subscribed by base coin for trades and by name otherwise.
 """

@@ -1,4 +1,4 @@
-"""Read Bybit's instruments and tell what a name in a frame means.
+"""Read Bybit's instruments and resolve instrument names in frames.
 
 Spot, linear and inverse markets share names such as `BTCUSDT`, so the id of an instrument here is the
 category and the name: `linear.BTCUSDT`.

@@ -1,6 +1,6 @@
 """Parse the websockets that Bybit had before v5.
 
-Facts from "Bybit API: Inverse Perpetual v2, USDT Perpetual, Spot v1" (https://bybit-exchange.github.io/docs/,
+Source: "Bybit API: Inverse Perpetual v2, USDT Perpetual, Spot v1" (https://bybit-exchange.github.io/docs/,
 archived pages), checked
 against a session of 2021-04-17:
 

@@ -1,6 +1,6 @@
 """Parse Bybit's websocket v5.
 
-Facts from "Bybit API v5" (https://bybit-exchange.github.io/docs/v5/websocket/public/orderbook, .../ticker,
+Source: "Bybit API v5" (https://bybit-exchange.github.io/docs/v5/websocket/public/orderbook, .../ticker,
 .../trade, .../kline, .../all-liquidation):
 
 - One connection carries one category (spot, linear, inverse, option); the address tells which. Without an
@@ -50,11 +50,11 @@ class BybitV5Parser(ExchangeParser):
         self._tickers: dict[str, dict[str, Any]] = {}
 
     def opened(self, url: str) -> None:
-        """Note the category of the connection."""
+        """Set the category of the connection."""
         self.category = names.category_of(url)
 
     def renew(self) -> None:
-        """Forget books and partial tickers."""
+        """Clear the books and partial tickers."""
         super().renew()
         self._tickers.clear()
 
@@ -241,7 +241,7 @@ def side_of(text: str) -> Any:
     """Return `buy` or `sell` for `Buy` and `Sell`.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is neither.
     """
     if text not in ("Buy", "Sell"):
         raise ValueError(f"{text!r} is not a side")

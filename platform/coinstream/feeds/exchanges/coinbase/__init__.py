@@ -1,6 +1,6 @@
 """Connect to Coinbase: Advanced Trade, Exchange and International.
 
-Facts from "Coinbase Developer Platform" (https://docs.cdp.coinbase.com/): Advanced Trade takes one channel
+Source: "Coinbase Developer Platform" (https://docs.cdp.coinbase.com/): Advanced Trade takes one channel
 per request and closes silent connections, which `heartbeats` prevents; the Exchange takes many channels.
 International needs a signed subscription, so it is read from recordings only.
 """
@@ -107,7 +107,7 @@ class CoinbaseExchangeAdapter(CoinbaseAdapter):
         """Fetch the trades that are missing between two numbers of one product.
 
         Raises:
-            FeedError: the reply is not what the exchange documents.
+            FeedError: the reply differs from the exchange's documentation.
         """
         count, product = gap.last - gap.first + 1, gap.symbol.replace("/", "-")
         if not 0 < count <= _MOST_TRADES:

@@ -1,6 +1,6 @@
 """Parse the websocket of Coinbase Advanced Trade.
 
-Facts from "Advanced Trade: WebSocket channels"
+Source: "Advanced Trade: WebSocket channels"
 (https://docs.cdp.coinbase.com/coinbase-app/advanced-trade-apis/websocket/websocket-channels):
 
 - `sequence_num` counts every frame of a connection, so a jump concerns all its books.
@@ -36,7 +36,7 @@ class CoinbaseParser(CoinbaseExchangeParser):
         self._number: int | None = None
 
     def renew(self) -> None:
-        """Forget books and the number of the last frame."""
+        """Clear the books and the number of the last frame."""
         super().renew()
         self._number = None
 

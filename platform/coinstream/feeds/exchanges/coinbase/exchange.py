@@ -1,6 +1,6 @@
 """Parse the websocket of Coinbase Exchange (formerly Coinbase Pro).
 
-Facts from "Coinbase Exchange: WebSocket channels" (https://docs.cdp.coinbase.com/exchange/docs/websocket-channels):
+Source: "Coinbase Exchange: WebSocket channels" (https://docs.cdp.coinbase.com/exchange/docs/websocket-channels):
 
 - The side of a match is the maker's: a `sell` was bought by its taker. `trade_id` grows by one per product.
 - A ticker's `sequence` rises, but not by one. Tickers have sizes of bid and ask since 2022.

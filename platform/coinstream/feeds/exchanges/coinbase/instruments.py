@@ -1,4 +1,4 @@
-"""Read Coinbase's products and tell what a name in a frame means."""
+"""Read Coinbase's products and resolve instrument names in frames."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Parse the websocket of Coinbase International.
 
-Facts from "International Exchange: WebSocket feed" (https://docs.cdp.coinbase.com/international-exchange/websocket-feed,
+Source: "International Exchange: WebSocket feed" (https://docs.cdp.coinbase.com/international-exchange/websocket-feed,
 excerpt read 2026-11-26): subscriptions are signed with a key. `sequence` rises per product and channel.
 Changes of `LEVEL2` are `["BUY", price, quantity]`; sizes are base currency; `aggressor_side` is the taker's.
 """

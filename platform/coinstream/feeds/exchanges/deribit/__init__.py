@@ -1,6 +1,6 @@
 """Connect to Deribit: perpetuals, futures, options and spot.
 
-Facts from "Deribit API v2" (https://docs.deribit.com/): JSON-RPC over one address; `raw` channels need a
+Source: "Deribit API v2" (https://docs.deribit.com/): JSON-RPC over one address; `raw` channels need a
 login, so the 100 ms ones are used; trades of a gap are fetched by their numbers.
 """
 
@@ -107,7 +107,7 @@ class DeribitAdapter(ExchangeAdapter):
         """Fetch the trades that are missing between two numbers of one instrument.
 
         Raises:
-            FeedError: the reply is not what the exchange documents.
+            FeedError: the reply differs from the exchange's documentation.
         """
         name = self._ids.get(gap.symbol)
         if name is None or gap.last - gap.first >= _MOST_TRADES:

@@ -1,4 +1,4 @@
-"""Tell what Deribit's names mean: they describe perpetuals, futures, options and spot completely."""
+"""Resolve Deribit's names, which describe perpetuals, futures, options and spot completely."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Parse Deribit's websocket.
 
-Facts from "Deribit API v2" (https://docs.deribit.com/, "Subscriptions"):
+Source: "Deribit API v2" (https://docs.deribit.com/, "Subscriptions"):
 
 - A book's `change` follows the frame whose `change_id` is its `prev_change_id`; 0 or no number before it
   means that the frame is whole. In 2019 frames had no `type`. Books of limited depth are always whole.
@@ -43,7 +43,7 @@ class DeribitParser(ExchangeParser):
         self._tickers: dict[str, dict[str, Any]] = {}
 
     def renew(self) -> None:
-        """Forget books and partial tickers."""
+        """Clear the books and partial tickers."""
         super().renew()
         self._tickers.clear()
 
@@ -186,7 +186,7 @@ def side_of(text: str) -> Any:
     """Return `buy` or `sell`.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is neither.
     """
     if text not in ("buy", "sell"):
         raise ValueError(f"{text!r} is not a side")

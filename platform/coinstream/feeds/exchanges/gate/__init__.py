@@ -1,6 +1,6 @@
 """Connect to Gate: spot, perpetual contracts and futures.
 
-Facts from "Gate API v4" (https://www.gate.com/docs/developers/apiv4/en/): one address for spot and one per
+Source: "Gate API v4" (https://www.gate.com/docs/developers/apiv4/en/): one address for spot and one per
 settlement currency for contracts; a request carries its time; the server pings on the protocol's level.
 Whole books of 20 levels are subscribed, which need no snapshot over REST.
 """

@@ -1,6 +1,6 @@
 """Parse Gate's websocket v4 for perpetual contracts, futures and options.
 
-Facts from "Gate API: Futures WebSocket v4" (https://www.gate.com/docs/developers/futures/ws/en/):
+Source: "Gate API: Futures WebSocket v4" (https://www.gate.com/docs/developers/futures/ws/en/):
 
 - Sizes are contracts of `quanto_multiplier` base currency, or of one dollar where the contract is inverse.
 - A trade of negative size was sold by its taker; so was a liquidation order.
@@ -25,7 +25,7 @@ class GateParser(GateSpotParser):
     """Read the channels of all markets."""
 
     def on_channel(self, channel: str, value: Any, received: datetime) -> Parsed:
-        """Return what a frame of a channel gives."""
+        """Return the result of a frame of a channel."""
         market, _, kind = channel.partition(".")
         if market == "spot":
             return super().on_channel(channel, value, received)

@@ -1,4 +1,4 @@
-"""Read Gate's instruments and tell what a name in a frame means.
+"""Read Gate's instruments and resolve instrument names in frames.
 
 Spot and futures share names such as `BTC_USDT`, so the id of an instrument here is the market and the name:
 `spot.BTC_USDT`, `futures.BTC_USDT`, `options.BTC_USDT-20240628-50000-C`.
@@ -41,7 +41,7 @@ def read(url: str, entry: Any) -> Instrument | None:
 
 
 def option(name: str, size: float) -> Instrument | None:
-    """Return the option of a name, or None where it is none."""
+    """Return the option of a name, or None if it is not one."""
     found = _OPTION.fullmatch(name)
     if found is None:
         return None

@@ -1,6 +1,6 @@
 """Parse Gate's websocket v4 for spot, and the older protocol of methods.
 
-Facts from "Gate API: Spot WebSocket v4" (https://www.gate.com/docs/developers/apiv4/ws/en/):
+Source: "Gate API: Spot WebSocket v4" (https://www.gate.com/docs/developers/apiv4/ws/en/):
 
 - `spot.order_book_update` numbers its changes `U` to `u` without holes per pair, on top of the REST book
   whose `id` they follow. `spot.order_book` is always whole, `spot.obu` where `full` is true.
@@ -120,7 +120,7 @@ class GateSpotParser(QuickParser):
         return ACKNOWLEDGED if known else rejected(Reason.UNKNOWN, "neither channel nor method")
 
     def on_channel(self, channel: str, value: Any, received: datetime) -> Parsed:
-        """Return what a frame of a spot channel gives."""
+        """Return the result of a frame of a spot channel."""
         rows = value["result"] if isinstance(value["result"], list) else [value["result"]]
         at = moment(value.get("time_ms") or value["time"]) if value.get("time") else received
         if channel == "spot.tickers":
@@ -143,7 +143,7 @@ class GateSpotParser(QuickParser):
         """Return the instrument of a name in a market (`spot`, `futures`, `options`).
 
         Raises:
-            UnknownSymbolError: the list does not have it, and its name does not tell all.
+            UnknownSymbolError: the list does not contain it, and the name is ambiguous.
         """
         identity = f"{market}.{name}"
         found = self.instruments.get(identity)
@@ -201,7 +201,7 @@ class GateSpotParser(QuickParser):
         yield from self.change(market, f"{channel}.{depth}", {**row, "s": name}, received)
 
     def whole(self, market: str, channel: str, name: str, row: Any, received: datetime) -> Found:
-        """Yield what a whole book gives."""
+        """Yield the messages of a whole book."""
         instrument, stamp = self.named(market, name), row.get("t") or row.get("current")
         at = moment(stamp) if stamp else received
         sequence = row.get("lastUpdateId") or row.get("id") or -1
@@ -275,7 +275,7 @@ def side_of(text: str) -> Any:
     """Return `buy` or `sell`.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is neither.
     """
     if text not in ("buy", "sell"):
         raise ValueError(f"{text!r} is not a side")

@@ -1,4 +1,4 @@
-"""Read the frames of Gemini's three protocols; the package says what they are."""
+"""Parse the frames of Gemini's three protocols; see the package's docstring for their sources."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NEWER_QUOTES: Final = frozenset({"RLUSD", "USDT", "USDC"})
 """Quote currencies that the packaged instrument list, of 2021, does not have yet."""
 _NEWS: Final = ("auction", "block_trade", "funding_amount")
 _TAKER: Final[dict[str, Literal["buy", "sell"]]] = {"buy": "buy", "sell": "sell", "ask": "buy", "bid": "sell"}
-"""Side of the taker, by the taker's own word (v2) or by the side of the maker (v1)."""
+"""Side of the taker, from the taker's side (v2) or the maker's (v1)."""
 
 
 class GeminiParser(ExchangeParser):
@@ -42,7 +42,7 @@ class GeminiParser(ExchangeParser):
         self._market = ""
 
     def opened(self, url: str) -> None:
-        """Note the market that an address of `v1/marketdata` names."""
+        """Set the market that an address of `v1/marketdata` names."""
         self._market = path_after(url, "/v1/marketdata/").upper()
 
     def renew(self) -> None:

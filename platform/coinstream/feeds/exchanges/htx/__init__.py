@@ -1,6 +1,6 @@
 """Connect to HTX (formerly Huobi): spot, swaps and futures.
 
-Facts from "HTX API" (https://www.htx.com/en-us/opend/newApiPages/): one address per product line, one channel
+Source: "HTX API" (https://www.htx.com/en-us/opend/newApiPages/): one address per product line, one channel
 per request, gzip frames, and a `ping` of the server every 5 s on spot and 20 s on contracts that must be
 answered. Funding rates and liquidations have addresses of their own, mark prices and indexes another one.
 """
@@ -94,7 +94,7 @@ class HtxAdapter(ExchangeAdapter):
         return await server_time_ms(http, url, "data")
 
     def resync(self, instrument: Instrument) -> tuple[bytes, ...]:
-        """Return the requests that make the exchange send the book of a contract again."""
+        """Return the requests that make the exchange resend the book of a contract."""
         if instrument.kind == "spot":
             return ()
         (request,) = _market(instrument, frozenset({"book"}))

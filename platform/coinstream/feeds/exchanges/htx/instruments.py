@@ -1,4 +1,4 @@
-"""Read HTX's instruments and tell what a name in a frame means.
+"""Read HTX's instruments and resolve instrument names in frames.
 
 Coin-margined futures are named by their period: `BTC_CW` is the future that expires on the next Friday. The
 period and the time of a frame tell the contract.

@@ -1,6 +1,6 @@
 """Parse HTX's websockets of spot, swaps, futures and options.
 
-Facts from "HTX API" (https://www.htx.com/en-us/opend/newApiPages/, "Spot: WebSocket Market Data",
+Source: "HTX API" (https://www.htx.com/en-us/opend/newApiPages/, "Spot: WebSocket Market Data",
 "Coin-margined swaps" and "USDT-margined contracts"):
 
 - Frames are gzip. The server sends `ping` and expects `pong` with the same number.
@@ -96,7 +96,7 @@ class HtxParser(ExchangeParser):
         """Return the instrument that a frame of some time names.
 
         Raises:
-            UnknownSymbolError: the list does not have it, and the name does not tell all.
+            UnknownSymbolError: the list does not contain it, and the name is ambiguous.
         """
         found = names.contract(name, at, self.instruments)
         if found is None:
@@ -209,7 +209,7 @@ def side_of(text: str) -> Any:
     """Return `buy` or `sell`.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is neither.
     """
     if text not in ("buy", "sell"):
         raise ValueError(f"{text!r} is not a side")

@@ -1,6 +1,6 @@
 """Connect to Kraken spot: websocket v2 live, v1 and v2 from recordings, order books over REST.
 
-Facts from "Spot WebSocket v1", "Spot WebSocket v2" and "Book checksum" (https://docs.kraken.com/api/, read
+Source: "Spot WebSocket v1", "Spot WebSocket v2" and "Book checksum" (https://docs.kraken.com/api/, read
 2026-11-26):
 
 - v1 frames are `[channel id, payload..., channel name, pair]`. A book starts with `as` and `bs` and changes

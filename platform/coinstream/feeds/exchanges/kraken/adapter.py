@@ -1,4 +1,4 @@
-"""Addresses, subscriptions and instruments of Kraken spot."""
+"""Define URLs, subscriptions and instruments of Kraken spot."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class KrakenAdapter(ExchangeAdapter):
         )
 
     def resync(self, instrument: Instrument) -> tuple[bytes, ...]:
-        """Return the requests that make the exchange send the book of a symbol again."""
+        """Return the requests that make the exchange resend the book of a symbol."""
         channel = {"channel": "book", "depth": BOOK_DEPTH}
         return _request("unsubscribe", channel, [instrument]), _request("subscribe", channel, [instrument])
 

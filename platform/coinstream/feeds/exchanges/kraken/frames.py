@@ -1,4 +1,4 @@
-"""The frames of Kraken as msgspec structs. Fields are named as the exchange names them."""
+"""Define Kraken's frames as msgspec structs with the exchange's field names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from coinstream.feeds.parser import Finite, Number
 
 
 class Head(msgspec.Struct, gc=False):
-    """Enough of any object to tell what it is."""
+    """Fields that identify the kind of an object."""
 
     event: str = ""
     channel: str = ""

@@ -1,6 +1,6 @@
 """Connect to KuCoin: spot and contracts.
 
-Facts from "KuCoin API: WebSocket" (https://www.kucoin.com/docs-new/websocket-api/base-info/introduction): a
+Source: "KuCoin API: WebSocket" (https://www.kucoin.com/docs-new/websocket-api/base-info/introduction): a
 public token per market over REST, at most 100 topics in one subscription and 400 on one connection, 100
 messages in 10 s, `ping` every 18 s. Whole books of 50 levels are subscribed: no snapshot is needed.
 """
@@ -97,7 +97,7 @@ class KucoinAdapter(ExchangeAdapter):
         """Fetch a public token and the address for each market.
 
         Raises:
-            FeedError: the exchange gives no token.
+            FeedError: the exchange returns no token.
         """
         for market, rest in _REST.items():
             url = redirected(f"{rest}/api/v1/bullet-public", self.rest)

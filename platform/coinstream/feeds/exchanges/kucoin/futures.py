@@ -1,6 +1,6 @@
 """Parse KuCoin's futures websocket.
 
-Facts from "KuCoin API: Futures Market Data" (https://www.kucoin.com/docs-new/3470080w0 and following):
+Source: "KuCoin API: Futures Market Data" (https://www.kucoin.com/docs-new/3470080w0 and following):
 
 - Sizes are contracts of `multiplier` base currency, or of that many dollars where the contract is inverse.
 - `/contractMarket/level2` sends one change per frame, `price,side,size`, with numbers that grow by one.
@@ -26,7 +26,7 @@ class KucoinParser(KucoinSpotParser):
     """Read the topics of spot and contracts."""
 
     def on_topic(self, topic: str, name: str, value: Any, received: datetime) -> Parsed:
-        """Return what a frame of a topic gives."""
+        """Return the result of a frame of a topic."""
         data, channel = value["data"], topic.rpartition("/")[2]
         if topic == "/contract/details":
             self.instruments.add([names.read(data)])

@@ -1,6 +1,6 @@
 """Parse KuCoin's spot websocket and REST books.
 
-Facts from "KuCoin API: Spot Market Data" (https://www.kucoin.com/docs-new/3470063w0 and following):
+Source: "KuCoin API: Spot Market Data" (https://www.kucoin.com/docs-new/3470063w0 and following):
 
 - `/market/level2` numbers its changes `sequenceStart` to `sequenceEnd` on top of the REST book whose
   `sequence` they follow. A change with the price "0" only moves the number and is to be ignored.
@@ -55,7 +55,7 @@ class KucoinSpotParser(ExchangeParser):
         return rejected(Reason.UNKNOWN, f"type {kind!r}")
 
     def on_topic(self, topic: str, name: str, value: Any, received: datetime) -> Parsed:
-        """Return what a frame of a spot topic gives."""
+        """Return the result of a frame of a spot topic."""
         data, channel = value["data"], topic.rpartition("/")[2]
         if not topic.startswith(("/market/", "/spotMarket/")):
             known = topic.startswith(("/indicator/", "/margin/", "/callauction/"))
@@ -112,7 +112,7 @@ class KucoinSpotParser(ExchangeParser):
         yield self.state.quote(instrument, number(bid), number(ask), *sizes, at, received, "level1")
 
     def whole(self, channel: str, instrument: Instrument, data: Any, received: datetime) -> Found:
-        """Yield what a whole book gives."""
+        """Yield the messages of a whole book."""
         at = moment(data.get("timestamp") or data["ts"])
         bids, asks = levels(data["bids"]), levels(data["asks"])
         yield from self.state.book_snapshot(channel, instrument, bids, asks, at, received)
@@ -164,7 +164,7 @@ def side_of(text: str) -> Any:
     """Return `buy` or `sell`.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is neither.
     """
     if text not in ("buy", "sell"):
         raise ValueError(f"{text!r} is not a side")

@@ -1,6 +1,6 @@
 """Connect to OKX and OKCoin.
 
-Facts from "OKX API v5" (https://www.okx.com/docs-v5/en/, sections "Overview", "Public Data" and "Order Book
+Source: "OKX API v5" (https://www.okx.com/docs-v5/en/, sections "Overview", "Public Data" and "Order Book
 Trading"): 3 requests per second and 480 subscriptions per hour on one connection, `ping` at
 least every 30 s, candles on the `business` address, all other public channels on `public`.
 """
@@ -84,7 +84,7 @@ class OkxAdapter(ExchangeAdapter):
         return await server_time_ms(http, url, "data", 0, "ts")
 
     def resync(self, instrument: Instrument) -> tuple[bytes, ...]:
-        """Return the requests that make the exchange send the book of a symbol again."""
+        """Return the requests that make the exchange resend the book of a symbol."""
         arguments = [{"channel": "books", "instId": instrument.id}]
         return tuple(msgspec.json.encode({"op": op, "args": arguments}) for op in RENEW)
 

@@ -1,6 +1,6 @@
 """Parse the websocket v3 that OKEx and OKCoin spoke until 2022.
 
-Facts from "OKEx API v3" and "OKCoin API v3" (https://www.okcoin.com/docs/en/):
+Source: "OKEx API v3" and "OKCoin API v3" (https://www.okcoin.com/docs/en/):
 
 - Frames are JSON, compressed with raw deflate on the wire.
 - A table is `<kind>/<channel>`; sizes of derivatives are contracts, `volume_token_24h` and the seventh entry

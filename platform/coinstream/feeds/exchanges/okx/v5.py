@@ -1,6 +1,6 @@
 """Parse OKX's websocket v5.
 
-Facts from "OKX API v5" (https://www.okx.com/docs-v5/en/, sections "Public Data" and "Order Book Trading"),
+Source: "OKX API v5" (https://www.okx.com/docs-v5/en/, sections "Public Data" and "Order Book Trading"),
 checked against a session of 2022-05-13, whose checksums all match:
 
 - Sizes of derivatives are contracts. `volCcy24h` and a candle's `volCcy` are base currency for derivatives
@@ -90,7 +90,7 @@ class OkxV5Parser(QuickParser):
         return self.state.quote(instrument, bid, ask, bid_size, ask_size, at, received, "bbo-tbt")
 
     def renew(self) -> None:
-        """Forget books and their text."""
+        """Clear the books and their text."""
         super().renew()
         self._texts.clear()
 
@@ -289,7 +289,7 @@ def side_of(text: str) -> Any:
     """Return `buy` or `sell`.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is neither.
     """
     if text not in ("buy", "sell"):
         raise ValueError(f"{text!r} is not a side")
