@@ -5,8 +5,9 @@ import random
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -18,10 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coinstream.errors import LakeError
+from coinstream.expectations.column import Column, ValidationFrame
+from coinstream.expectations.comparisons import rule_columns
+from coinstream.expectations.decimals import has_at_most, to_floats
 from coinstream.expectations.rules import Rule, rules_for
-from coinstream.expectations.validation import SuiteValidator
 from coinstream.expectations.validation_frame import ValidationFrameBuilder
-from coinstream.expectations.validator import ExpectationValidator
+from coinstream.expectations.validator import ExpectationValidator, SuiteValidator
 from coinstream.feeds.registry import Options, open_feed
 from coinstream.lake.batch import Batch, batches
 from coinstream.lake.read_plan import FetchedChunk, ReadPlan
@@ -46,6 +49,7 @@ from tests.lake.support import (
 )
 
 NOW = START + timedelta(hours=1)
+WIDE = Context(prec=80)
 
 
 def batch_of(name: str, payloads: Sequence[bytes | dict[str, Any] | None]) -> Batch:
@@ -250,7 +254,7 @@ def test_precision_is_proved_on_the_digits_of_the_wire(numbers: list[Decimal]) -
         texts,
         batch.fault.to_pylist(),
         batch.rows["usd_price"].to_pylist(),
-        frame["decimals_beyond"],
+        frame["decimals_beyond"].values,
         strict=True,
     ):
         decimals = len(text.partition(".")[2].rstrip("0"))
@@ -322,82 +326,159 @@ def test_times_of_java_and_dotnet_have_up_to_nine_fractional_digits() -> None:
     assert offenders(ExpectationValidator(spec_named("level1")).validate(batch, NOW)) == {}
 
 
-def test_asking_the_extremes_first_finds_what_asking_every_row_finds() -> None:
+def frame_of(name: str, payloads: Sequence[bytes | dict[str, Any] | None]) -> ValidationFrame:
+    return ValidationFrameBuilder(spec_named(name), LakeSettings()).build(batch_of(name, payloads), NOW)
+
+
+def columns_of(frame: pd.DataFrame) -> ValidationFrame:
+    return ValidationFrame(
+        len(frame), {str(name): Column(partial(frame[name].to_numpy)) for name in frame.columns}
+    )
+
+
+def test_bounds_and_comparisons_find_what_great_expectations_finds_on_every_row() -> None:
     dice = random.Random(5)
     for name in MESSAGE_TYPES:
         bad = [case[2] for case in BAD if case[0] == name]
         # One validator for all, which remembers what held.
         validator = SuiteValidator(name, rules_for(name))
-        for amount in (0, 3, 0, 0, 2):
-            payloads: list[Any] = [GOOD[name](number) for number in range(80)]
-            for _ in range(amount):
-                payloads[dice.randrange(len(payloads))] = dice.choice(bad)
-            frame = ValidationFrameBuilder(spec_named(name), LakeSettings()).build(
-                batch_of(name, payloads), NOW
-            )
-            agrees_on_every_row(validator, frame)
+        found = set()
+        for amount in (0, 3, 0, len(bad), 2):
+            payloads: list[Any] = [GOOD[name](number) for number in range(80 + amount)]
+            chosen = bad if amount == len(bad) else [dice.choice(bad) for _ in range(amount)]
+            for place, payload in zip(dice.sample(range(len(payloads)), amount), chosen, strict=True):
+                payloads[place] = payload
+            found |= agrees_on_every_row(validator, frame_of(name, payloads))
+        assert found >= {case[1] for case in BAD if case[0] == name}
 
 
-def agrees_on_every_row(validator: SuiteValidator, frame: pd.DataFrame) -> None:
-    every = validator._every_row(frame, list(validator.rules))
-    for check in validator.validate(frame):
+def agrees_on_every_row(validator: SuiteValidator, frame: ValidationFrame) -> set[str]:
+    """Return the rules that were broken."""
+    every = validator.evaluate_every_row(frame, validator.rules)
+    checks = validator.validate(frame)
+    for check in checks:
         told = every[check.name].result or {}
         assert check.rows.tolist() == (told.get("unexpected_index_list") or []), check.name
         assert check.checked == len(frame)
+        assert check.passed is bool(every[check.name].success)
+    return {check.name for check in checks if not check.passed}
+
+
+@pytest.mark.parametrize("name", MESSAGE_TYPES)
+def test_no_value_of_a_column_lies_beyond_its_bounds(name: str) -> None:
+    """Bounds may be wider than the values, never narrower."""
+    bad = [case[2] for case in BAD if case[0] == name]
+    payloads: list[Any] = [GOOD[name](number) for number in range(60)]
+    for mixed in (payloads, [*payloads[:20], *bad, *payloads[20:]], [None], [without(payloads[0], "symbol")]):
+        frame = frame_of(name, mixed)
+        for column in {column for rule in rules_for(name) for column in rule_columns(rule)}:
+            values = pd.Series(frame[column].values, dtype=frame[column].values.dtype)
+            if values.dtype == object:
+                present, bounds = values.notna().astype(float), frame[column].presence
+            else:
+                present, bounds = values.astype(float).dropna(), frame[column].bounds
+            assert present.between(bounds.least, bounds.greatest).all(), column
 
 
 numbers = st.floats(-5, 5) | st.just(math.nan)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.lists(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=6), min_size=1, max_size=5))
 def test_what_held_before_is_no_excuse_for_a_later_batch(batches: list[list[tuple[float, float]]]) -> None:
     pair = {"column_A": "a", "column_B": "b", "or_equal": True, "ignore_row_if": "either_value_is_missing"}
+    limits = {"column": "a", "min_value": -2, "max_value": 3, "strict_min": True, "strict_max": True}
     rules = [
         Rule("bounds", "", "ExpectColumnValuesToBeBetween", {"column": "a", "min_value": -2, "max_value": 3}),
+        Rule("strict", "", "ExpectColumnValuesToBeBetween", limits),
         Rule("pair", "", "ExpectColumnPairValuesAToBeGreaterThanB", pair),
+        Rule("greater", "", "ExpectColumnPairValuesAToBeGreaterThanB", {**pair, "or_equal": False}),
         Rule("absent", "", "ExpectColumnValuesToBeNull", {"column": "b"}),
         Rule("flag", "", "ExpectColumnValuesToBeInSet", {"column": "flag", "value_set": [True]}),
     ]
     validator = SuiteValidator("price", rules)
     for rows in batches:
         frame = pd.DataFrame(rows, columns=["a", "b"], dtype=float)
-        agrees_on_every_row(validator, frame.assign(flag=frame["a"] > 0))
+        agrees_on_every_row(validator, columns_of(frame.assign(flag=frame["a"] > 0)))
 
 
-def test_what_held_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_held_is_not_evaluated_again(monkeypatch: pytest.MonkeyPatch) -> None:
     validator, asked = SuiteValidator("level1", rules_for("level1")), list[int]()
-    ask = validator._ask
+    evaluate = validator._evaluate
 
     def noted(frame: pd.DataFrame, suite: Any, result_format: Any) -> Any:
         asked.append(len(suite.expectations))
-        return ask(frame, suite, result_format)
+        return evaluate(frame, suite, result_format)
 
-    monkeypatch.setattr(validator, "_ask", noted)
-    frame = ValidationFrameBuilder(spec_named("level1"), LakeSettings()).build(
-        batch_of("level1", [level1(number) for number in range(80)]), NOW
-    )
-    validator.validate(frame)
-    validator.validate(frame)
-    validator.validate(frame.assign(best_ask=frame["best_bid"] + 1e9))
+    monkeypatch.setattr(validator, "_evaluate", noted)
+    for size in (1.0, 1.0, 1.5, -1.0):
+        validator.validate(frame_of("level1", [level1(number, bidSize=size) for number in range(80)]))
+    # The sizes of the third batch lie between those of the first: only bounds of new values are new.
     assert asked == [len(validator.rules), 1]
 
 
 @pytest.mark.parametrize("more", [{"mostly": 0.5}, {"row_condition": "a < 0", "condition_parser": "pandas"}])
-def test_a_rule_of_a_share_or_under_a_condition_is_asked_of_every_row(more: dict[str, Any]) -> None:
-    """One good extreme, or one that the condition leaves out, says nothing of the others."""
+def test_a_rule_of_a_share_or_under_a_condition_is_evaluated_on_every_row(more: dict[str, Any]) -> None:
+    """One good bound, or one that the condition leaves out, says nothing of the others."""
     frame = pd.DataFrame({"a": [9.0, 9.0, 9.0, -1.0, 0.0, 9.0]})
     rule = Rule(
         "own", "", "ExpectColumnValuesToBeBetween", {"column": "a", "min_value": 0, "max_value": 1, **more}
     )
-    agrees_on_every_row(SuiteValidator("price", [rule]), frame)
+    agrees_on_every_row(SuiteValidator("price", [rule]), columns_of(frame))
 
 
 def test_a_rule_whose_column_is_missing_is_an_error_and_no_success() -> None:
-    frame = ValidationFrameBuilder(spec_named("price"), LakeSettings()).build(
-        batch_of("price", [price()]), NOW
-    )
+    frame = frame_of("price", [price()])
     for kind in ("ExpectColumnMaxToBeBetween", "ExpectColumnValuesToBeBetween"):
         rule = Rule("own", "a rule of ours", kind, {"column": "nope", "max_value": 1})
-        with pytest.raises(LakeError, match="could not be asked"):
+        with pytest.raises(LakeError, match="could not be evaluated"):
             SuiteValidator("price", [rule]).validate(frame)
+
+
+@pytest.mark.parametrize("name", ["price", "level1", "trade", "book"])
+def test_the_strict_setting_allows_eight_decimals_only(name: str) -> None:
+    digits = {"price": "usdPrice", "level1": "bestBid", "trade": "tradePrice"}
+    small = {"bids": [[1.131e-7, 1]]} if name == "book" else {digits[name]: 1.131e-7}
+    batch = batch_of(name, [{**GOOD[name](0), **small}])
+    for strict in (False, True):
+        chosen = LakeSettings(strict_prices=strict)
+        refused = ExpectationValidator(spec_named(name), chosen).validate(batch, NOW)
+        assert ("price_precision" in offenders(refused)) is strict
+        [rule] = [rule for rule in rules_for(name, chosen) if rule.name == "price_precision"]
+        assert ("significant digits" in rule.description) is not strict
+
+
+def test_the_strict_setting_is_that_of_the_serializer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COINSTREAM_SERIALIZATION_STRICT", "true")
+    assert LakeSettings().strict_prices
+    monkeypatch.setenv("COINSTREAM_LAKE_STRICT_PRICES", "false")
+    assert not LakeSettings().strict_prices
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.none()
+        | (
+            st.integers(-(10**38) + 1, 10**38 - 1)
+            | st.integers(-(10**19), 10**19)
+            | st.integers(-(10**28) + 1, 10**28 - 1).map(lambda units: units * 10**10)
+        ).map(lambda units: Decimal(units).scaleb(-18, WIDE)),
+        max_size=12,
+    ),
+    st.integers(5, 18),
+)
+def test_bits_of_decimals_tell_floats_and_digits(numbers: list[Decimal | None], places: int) -> None:
+    whole = pa.array(numbers, pa.decimal128(38, 18))
+    for column in (whole, pa.chunked_array([whole[:2], whole[2:]])):
+        floats = to_floats(column)
+        fits = has_at_most(column, places)
+        for number, approximate, few in zip(numbers, floats, fits, strict=True):
+            if number is None:
+                assert math.isnan(approximate)
+                assert few
+                continue
+            assert math.isclose(approximate, number, rel_tol=1e-15)
+            assert few == (int(number.scaleb(18, WIDE)) % 10 ** (18 - places) == 0)
+    ordered = sorted(number for number in numbers if number is not None)
+    assert (np.diff(to_floats(pa.array(ordered, pa.decimal128(38, 18)))) >= 0).all()

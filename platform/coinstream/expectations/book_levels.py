@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from coinstream.expectations.series import Numbers
+from coinstream.expectations.column import Numbers
+from coinstream.expectations.decimals import to_floats
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -46,7 +47,7 @@ class Side:
         starts = np.concatenate([[0], np.cumsum(counts)])[:-1]
         price = _at(numbers, starts, counts > 0)
         size = _at(numbers, starts + 1, counts > 1)
-        prices, sizes = _floats(price), _floats(size)
+        prices, sizes = to_floats(price), to_floats(size)
         return cls(len(books), row, price, prices, sizes)
 
     def lowest(self, values: Numbers) -> Numbers:
@@ -77,8 +78,3 @@ class Side:
 
 def _at(numbers: pa.Array, places: Ints, known: Flags) -> pa.Array:
     return numbers.take(pa.array(np.where(known, places, 0), pa.int64(), mask=~known))
-
-
-def _floats(values: pa.Array) -> Numbers:
-    floats: Numbers = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
-    return floats

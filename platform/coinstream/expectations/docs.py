@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from coinstream.errors import LakeError
 from coinstream.expectations.rules import ROW_COUNT, Rule, rules_for
-from coinstream.expectations.validation import quiet_great_expectations, suite_of
+from coinstream.expectations.validator import quiet_great_expectations, suite_of
 from coinstream.lake.check_result import CheckResult
 from coinstream.settings import HomeSettings, LakeSettings
 from coinstream.text import printable

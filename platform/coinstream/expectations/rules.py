@@ -111,14 +111,14 @@ def _every_message(settings: LakeSettings) -> Iterator[Rule]:
     )
 
 
-def _price(_: LakeSettings) -> Iterator[Rule]:
-    yield from _prices("usd_price")
+def _price(settings: LakeSettings) -> Iterator[Rule]:
+    yield from _prices(settings, "usd_price")
     yield _quantities("volume_24h", "market_cap")
     yield _symbol()
 
 
-def _level1(_: LakeSettings) -> Iterator[Rule]:
-    yield from _prices("best_bid", "best_ask")
+def _level1(settings: LakeSettings) -> Iterator[Rule]:
+    yield from _prices(settings, "best_bid", "best_ask")
     yield _refusing(
         "bid_at_most_ask", "the bid is at most the ask", _pair("best_ask", "best_bid"), "best_bid", "best_ask"
     )
@@ -126,8 +126,8 @@ def _level1(_: LakeSettings) -> Iterator[Rule]:
     yield _symbol()
 
 
-def _ohlcv(_: LakeSettings) -> Iterator[Rule]:
-    yield from _prices("open_price", "high_price", "low_price", "close_price")
+def _ohlcv(settings: LakeSettings) -> Iterator[Rule]:
+    yield from _prices(settings, "open_price", "high_price", "low_price", "close_price")
     for low, high in (("low", "open"), ("low", "close"), ("open", "high"), ("close", "high")):
         columns = f"{low}_price", f"{high}_price"
         yield _refusing(
@@ -161,15 +161,15 @@ def _analytics(_: LakeSettings) -> Iterator[Rule]:
     )
 
 
-def _trade(_: LakeSettings) -> Iterator[Rule]:
-    yield from _prices("trade_price")
+def _trade(settings: LakeSettings) -> Iterator[Rule]:
+    yield from _prices(settings, "trade_price")
     yield _sizes("size")
     yield _side()
     yield _symbol()
 
 
-def _book(_: LakeSettings) -> Iterator[Rule]:
-    yield from _prices()
+def _book(settings: LakeSettings) -> Iterator[Rule]:
+    yield from _prices(settings)
     yield _sizes()
     yield _refusing(
         "levels_sorted", "bids fall and asks rise from level to level", _true("levels_sorted"), "sequence"
@@ -184,8 +184,8 @@ def _book(_: LakeSettings) -> Iterator[Rule]:
     yield _symbol()
 
 
-def _derivative_ticker(_: LakeSettings) -> Iterator[Rule]:
-    yield from _prices("mark_price", "index_price", "last_price")
+def _derivative_ticker(settings: LakeSettings) -> Iterator[Rule]:
+    yield from _prices(settings, "mark_price", "index_price", "last_price")
     yield _quantities("open_interest")
     yield _warning(
         "funding_rate_is_fraction",
@@ -196,8 +196,8 @@ def _derivative_ticker(_: LakeSettings) -> Iterator[Rule]:
     yield _symbol()
 
 
-def _liquidation(_: LakeSettings) -> Iterator[Rule]:
-    yield from _prices("liquidation_price")
+def _liquidation(settings: LakeSettings) -> Iterator[Rule]:
+    yield from _prices(settings, "liquidation_price")
     yield _sizes("size")
     yield _side()
     yield _symbol()
@@ -220,11 +220,16 @@ _ADDED: Final[dict[str, dict[str, Rule]]] = {}
 _Asked = tuple[str, dict[str, Any]]
 
 
-def _prices(*columns: str) -> Iterator[Rule]:
+def _prices(settings: LakeSettings, *columns: str) -> Iterator[Rule]:
+    allowed = f"prices have at most {PRICE_DECIMALS} decimals on the wire"
+    if not settings.strict_prices:
+        allowed += (
+            f", or {SIGNIFICANT_DIGITS} significant digits where eight decimals would change the price by "
+            "more than 1e-6 of itself"
+        )
     yield _refusing(
         "price_precision",
-        f"prices have at most {PRICE_DECIMALS} decimals on the wire, or {SIGNIFICANT_DIGITS} significant "
-        "digits where eight decimals would change the price by more than 1e-6 of itself",
+        allowed,
         _between("decimals_beyond", max_value=0),
         *columns,
     )

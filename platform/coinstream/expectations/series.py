@@ -1,24 +1,28 @@
-"""Compare each message with its neighbours: steps in time, gaps, jumps and clock skew.
+"""Compare each message with its neighbors: steps in time, gaps, jumps and clock skew.
 
-The newest rows of every series are remembered from one batch to the next, so that a batch's first message is
-compared with the last of the batch before.
+The newest row of every series is remembered from one batch to the next, so that a batch's first message is
+compared with the last one of the batch before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
+from coinstream.expectations.column import Bounds, Column, Numbers, bounds_of
 from coinstream.lake.schemas import TableSpec
 from coinstream.settings import LakeSettings
 
-Numbers = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 MAX_SERIES: Final = 100_000
 """Series whose newest row is remembered."""
@@ -29,6 +33,7 @@ _LEAST_DEVIATION: Final = 5e-4
 _TO_DEVIATION: Final = 1.4826
 """From a median absolute deviation to the standard deviation of a normal distribution."""
 _SKEW_SAMPLES: Final = 1_000
+_REMEMBERED: Final = ("event", "value", "end")
 
 
 @dataclass(frozen=True)
@@ -37,120 +42,240 @@ class SeriesMemory:
 
     Attributes:
         last: the newest trusted row of each series.
-        skews: the newest differences between the clock of each exchange and ours.
+        skews: the newest differences between the clock of each exchange and the receipt clock.
     """
 
     last: pl.DataFrame | None = None
     skews: Mapping[str, Numbers] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class KeyTexts:
+    """A text column as codes.
+
+    Attributes:
+        codes: a code for each row.
+        texts: the text of each code. The last one is empty and stands for absent texts.
+    """
+
+    codes: Ints
+    texts: list[str]
+
+    @classmethod
+    def of(cls, column: pa.ChunkedArray) -> KeyTexts:
+        """Encode a column."""
+        coded = pa.chunked_array(column).combine_chunks().dictionary_encode()
+        if isinstance(coded, pa.ChunkedArray):
+            coded = pa.concat_arrays(coded.chunks) if coded.num_chunks else pa.array([], coded.type)
+        texts = [*coded.dictionary.to_pylist(), ""]
+        indices = coded.indices.fill_null(len(texts) - 1) if coded.null_count else coded.indices
+        return cls(indices.to_numpy().astype(np.int64), texts)
+
+
 class Series:
-    """Look at batches of one type in their order."""
+    """Look at the batches of one type in their order."""
 
     def __init__(self, spec: TableSpec, settings: LakeSettings) -> None:
         self._spec = spec
         self._settings = settings
         self.memory = SeriesMemory()
 
-    def look(self, rows: pl.DataFrame, value: Numbers, ingested: datetime) -> dict[str, Numbers]:
-        """Return `step_ms`, `deviations` and `ahead_ms` of each row; of candles two lengths more."""
-        event = _ms(rows, self._spec.event_time)
-        wanted = {"event": event, "value": value, "end": event}
-        found = {"ahead_ms": self._ahead(rows, ingested)}
-        if "close_time" in rows.columns:
-            wanted["end"] = _ms(rows, "close_time")
-            found["length_ms"] = wanted["end"] - event
-        now = rows.select(self._spec.key).with_columns(
-            **{name: pl.Series(values, nan_to_null=True) for name, values in wanted.items()},
-            trusted=pl.Series(~(found["ahead_ms"] > self._settings.clock_tolerance_ms)),
-        )
-        found |= self._steps(now)
-        if "close_time" not in rows.columns:
-            found.pop("gap_ms")
+    def look(
+        self, keys: Mapping[str, KeyTexts], times: Mapping[str, Numbers], value: Numbers, ingested: datetime
+    ) -> dict[str, Column]:
+        """Return what the neighbors of each row tell about it.
+
+        Args:
+            keys: the columns that identify a series.
+            times: the times of the messages in milliseconds, by column.
+            value: the number of a message whose jumps are looked for.
+            ingested: when the rows land.
+
+        Returns:
+            The columns `step_ms`, `deviations` and `ahead_ms`. Candles have `length_ms` and `gap_ms` too.
+        """
+        event = times[self._spec.event_time]
+        end = times.get("close_time", event)
+        ahead = self._ahead(keys["exchange_id"], times, ingested)
+        trusted = ~(ahead > self._settings.clock_tolerance_ms)
+        steps = self._steps([keys[name] for name in self._spec.key], event, value, end, trusted)
+        found = {
+            "ahead_ms": Column(lambda: ahead),
+            "step_ms": Column(lambda: steps.in_rows(steps.step), lambda: bounds_of(steps.step)),
+            "deviations": Column(lambda: steps.in_rows(steps.deviations), lambda: steps.deviation_bounds),
+        }
+        if "close_time" in times:
+            found["length_ms"] = Column(lambda: end - event)
+            found["gap_ms"] = Column(lambda: steps.in_rows(steps.gap), lambda: bounds_of(steps.gap))
         return found
 
-    def _steps(self, now: pl.DataFrame) -> dict[str, Numbers]:
-        last = self.memory.last
-        before = 0 if last is None else last.height
-        frame = now if last is None else pl.concat([last, now])
-        columns = ("event", "value", "end", "trusted")
-        numbered = frame.select(_series_number(frame, self._spec.key), *columns).lazy()
-        usable = bool(frame["trusted"].all())
-        logarithm = pl.when(pl.col("value") > 0).then(pl.col("value").log())
-        stepped = numbered.with_columns(
-            step=pl.col("event") - _previous(pl.col("event"), all_trusted=usable),
-            gap=pl.col("event") - _previous(pl.col("end"), all_trusted=usable),
-            # Steps go up and down alike, so they deviate from no step at all.
-            off=(logarithm - _previous(logarithm, all_trusted=usable)).abs(),
+    def _steps(
+        self, keys: list[KeyTexts], event: Numbers, value: Numbers, end: Numbers, trusted: Flags
+    ) -> Steps:
+        number = np.zeros(len(event), np.int64)
+        for key in keys:
+            number = number * len(key.texts) + key.codes
+        coded = pa.array(number).dictionary_encode()
+        names = _key_texts(keys, coded.dictionary.to_numpy()).rename(
+            dict(zip((f"column_{at}" for at in range(len(keys))), self._spec.key, strict=True))
         )
+        steps = Steps(coded.indices.to_numpy(), event, value, end, trusted, self._before(names))
+        self._remember(names, steps.newest(), event, value, end)
+        return steps
+
+    def _before(self, names: pl.DataFrame) -> dict[str, Numbers]:
+        """Return what is remembered of each series; NaN of an unknown one."""
+        last = self.memory.last
+        if last is None:
+            return {name: np.full(names.height, np.nan) for name in _REMEMBERED}
+        found = names.join(last, on=self._spec.key, how="left", maintain_order="left")
+        return {name: found[name].fill_null(float("nan")).to_numpy() for name in _REMEMBERED}
+
+    def _remember(
+        self, names: pl.DataFrame, newest: Ints, event: Numbers, value: Numbers, end: Numbers
+    ) -> None:
+        known = newest >= 0
+        at = newest[known]
+        rows = names.filter(pl.Series(known)).with_columns(
+            event=pl.Series(event[at]), value=pl.Series(value[at]), end=pl.Series(end[at])
+        )
+        last = self.memory.last
+        if last is not None:
+            rows = pl.concat([last, rows]).unique(self._spec.key, keep="last", maintain_order=True)
+        self.memory = replace(self.memory, last=rows.tail(MAX_SERIES))
+
+    def _ahead(self, exchange: KeyTexts, times: Mapping[str, Numbers], ingested: datetime) -> Numbers:
+        """Return how far the times of each row lie ahead of the clocks that bound them.
+
+        No time may lie ahead of the landing. The exchange's time may moreover not lie ahead of
+        `lastUpdated` by more than the skew that the exchange's clock is seen to have.
+        """
+        updated = times["last_updated"]
+        ahead: Numbers = updated - ingested.timestamp() * 1000
+        if "timestamp" in times:
+            beyond = times["timestamp"] - updated
+            beyond -= self._skews(exchange, beyond)[exchange.codes]
+            ahead = np.fmax(ahead, beyond)
+        return ahead
+
+    def _skews(self, exchange: KeyTexts, ahead: Numbers) -> Numbers:
+        """Return by how much the clock of each exchange is usually ahead, and remember the newest samples."""
+        skew, skews = np.zeros(len(exchange.texts)), dict(self.memory.skews)
+        in_order = ahead[_stable_order(exchange.codes)]
+        stops = np.cumsum(np.bincount(exchange.codes, minlength=len(exchange.texts)))
+        for code, (stop, name) in enumerate(zip(stops, exchange.texts, strict=True)):
+            mine = in_order[stops[code - 1] if code else 0 : stop]
+            if not len(mine):
+                continue
+            seen = np.concatenate([skews.get(name, np.zeros(0)), mine])
+            seen = seen[np.isfinite(seen)]
+            skews[name] = seen[-_SKEW_SAMPLES:].copy()
+            if len(seen):
+                skew[code] = np.clip(np.median(seen), 0, self._settings.clock_skew_max_ms)
+        self.memory = replace(self.memory, skews=skews)
+        return skew
+
+
+class Steps:
+    """The rows of a batch, series by series, each beside the row before it in its series.
+
+    The row before is the newest one that is not ahead of the clock: a quote stamped an hour ahead would
+    otherwise make the next genuine one look an hour late.
+
+    Attributes:
+        step: from the time before to the row's own, in milliseconds.
+        gap: from the end before to the row's time.
+        off: the size of the step of the value's logarithm.
+    """
+
+    def __init__(
+        self,
+        series: npt.NDArray[np.int32],
+        event: Numbers,
+        value: Numbers,
+        end: Numbers,
+        trusted: Flags,
+        before: Mapping[str, Numbers],
+    ) -> None:
+        self._order = _stable_order(series)
+        self._series = series[self._order]
+        self._trusted = trusted[self._order]
+        self._counts = np.bincount(series, minlength=len(before["event"]))
+        self._start = np.repeat(np.cumsum(self._counts) - self._counts, self._counts)
+        place = np.arange(len(series))
+        newest = place if trusted.all() else np.maximum.accumulate(np.where(self._trusted, place, -1))
+        self._newest = newest
+        self._place_before = np.concatenate([[-1], newest[:-1]])
+        self._remembered = np.flatnonzero(self._place_before < self._start)
+        times = event[self._order]
+        ends = times if end is event else end[self._order]
+        logarithms = _log(value)[self._order]
+        self.step = times - self._previous(times, before["event"])
+        self.gap = self.step if end is event else times - self._previous(ends, before["end"])
+        self.off: Numbers = np.abs(logarithms - self._previous(logarithms, _log(before["value"])))
+
+    @property
+    def deviation_bounds(self) -> Bounds:
+        """Return bounds of the deviations. A series moves at least by the least deviation."""
+        widest = bounds_of(self.off)
+        return widest if widest.is_empty else Bounds(0.0, widest.greatest / _LEAST_DEVIATION)
+
+    @cached_property
+    def deviations(self) -> Numbers:
+        """Return the steps of the value against the usual step of their series.
+
+        Steps go up and down alike, so they deviate from no step at all.
+        """
+        stepped = pl.DataFrame({"series": self._series, "off": pl.Series(self.off, nan_to_null=True)}).lazy()
         usual = (
             stepped.group_by("series")
             .agg(usual=pl.col("off").median() * _TO_DEVIATION, count=pl.col("off").count())
             .select("series", usual=pl.when(pl.col("count") >= _FEWEST).then(pl.col("usual")))
             .with_columns(pl.col("usual").clip(lower_bound=_LEAST_DEVIATION))
         )
-        moved = (
-            stepped.join(usual, on="series", how="left", maintain_order="left")
-            .select("step", "gap", deviations=pl.col("off") / pl.col("usual"))
-            .collect()
+        found = stepped.join(usual, on="series", how="left", maintain_order="left").select(
+            deviations=pl.col("off") / pl.col("usual")
         )
-        known = frame if usable else frame.filter("trusted")
-        newest = known.unique(self._spec.key, keep="last", maintain_order=True).tail(MAX_SERIES)
-        self.memory = replace(self.memory, last=newest)
-        names = {"step_ms": "step", "gap_ms": "gap", "deviations": "deviations"}
-        return {name: _numbers(moved[column].slice(before)) for name, column in names.items()}
+        deviations: Numbers = found.collect()["deviations"].fill_null(float("nan")).to_numpy()
+        return deviations
 
-    def _ahead(self, rows: pl.DataFrame, ingested: datetime) -> Numbers:
-        """Return how far the times of each row lie ahead of the clocks that bound them.
+    def in_rows(self, values: Numbers) -> Numbers:
+        """Return values in the order of the rows."""
+        rows = np.empty_like(values)
+        rows[self._order] = values
+        return rows
 
-        No time may lie ahead of the landing. The exchange's time may moreover not lie ahead of
-        `lastUpdated` by more than the skew that the exchange's clock is seen to have.
-        """
-        updated = _ms(rows, "last_updated")
-        ahead = updated - ingested.timestamp() * 1000
-        if "timestamp" in rows.columns:
-            ahead = np.fmax(ahead, self._beyond_skew(rows, _ms(rows, "timestamp") - updated))
-        return ahead
+    def newest(self) -> Ints:
+        """Return the row of each series that the next batch is compared with; -1 where it has none."""
+        stops = np.cumsum(self._counts)
+        place = self._newest[stops - 1]
+        known = place >= stops - self._counts
+        rows = np.full(len(place), -1, np.int64)
+        rows[known] = self._order[place[known]]
+        return rows
 
-    def _beyond_skew(self, rows: pl.DataFrame, ahead: Numbers) -> Numbers:
-        exchange = rows["exchange_id"].fill_null("").cast(pl.Categorical)
-        codes = exchange.to_physical().to_numpy()
-        beyond, skews = ahead.copy(), dict(self.memory.skews)
-        for code in np.unique(codes):
-            mine = codes == code
-            name = str(exchange[int(np.argmax(mine))])
-            seen = np.concatenate([skews.get(name, np.zeros(0)), ahead[mine]])
-            seen = seen[np.isfinite(seen)]
-            skews[name] = seen[-_SKEW_SAMPLES:]
-            skew = float(np.clip(np.median(seen), 0, self._settings.clock_skew_max_ms)) if len(seen) else 0.0
-            beyond[mine] -= skew
-        self.memory = replace(self.memory, skews=skews)
-        return beyond
+    def _previous(self, values: Numbers, before: Numbers) -> Numbers:
+        previous: Numbers = values[self._place_before]
+        previous[self._remembered] = before[self._series[self._remembered]]
+        return previous
 
 
-def _previous(value: pl.Expr, *, all_trusted: bool) -> pl.Expr:
-    """Return the value of the row before in the same series, passing over rows ahead of the clock.
-
-    A quote stamped an hour ahead would otherwise make the next genuine one look an hour late.
-    """
-    if all_trusted:
-        return value.shift().over("series")
-    return pl.when("trusted").then(value).forward_fill().shift().over("series")
-
-
-def _series_number(frame: pl.DataFrame, key: Sequence[str]) -> pl.Series:
-    """Return a number per row that identifies its series; numbers compare faster than texts."""
-    number = pl.zeros(frame.height, pl.UInt64, eager=True)
-    for name in key:
-        codes = frame[name].fill_null("").cast(pl.Categorical).to_physical().cast(pl.UInt64)
-        number = number * (int(codes.to_numpy().max(initial=0)) + 1) + codes
-    return number.alias("series")
+def _key_texts(keys: list[KeyTexts], numbers: Ints) -> pl.DataFrame:
+    """Return the texts of the keys that combined numbers stand for."""
+    columns = []
+    for at, key in reversed(list(enumerate(keys))):
+        numbers, codes = np.divmod(numbers, len(key.texts))
+        columns.append(pl.Series(f"column_{at}", [key.texts[code] for code in codes], pl.String))
+    return pl.DataFrame(columns[::-1])
 
 
-def _ms(rows: pl.DataFrame, column: str) -> Numbers:
-    return _numbers(rows[column].dt.epoch("us") / 1000)
+def _stable_order(codes: npt.NDArray[np.integer]) -> Ints:
+    """Return the order of rows by code; small codes are sorted by radix."""
+    small = codes.astype(np.uint16) if not len(codes) or int(codes.max()) < 65_536 else codes
+    return np.argsort(small, kind="stable")
 
 
-def _numbers(series: pl.Series) -> Numbers:
-    values: Numbers = series.cast(pl.Float64).fill_null(float("nan")).to_numpy()
-    return np.array(values)
+def _log(value: Numbers) -> Numbers:
+    positive = np.where(value > 0, value, np.nan)
+    logarithm: Numbers = np.log(positive)
+    return logarithm

@@ -1,24 +1,53 @@
-"""Validate every message of a batch against every rule of its type."""
+"""Validate every message of a batch against every rule of its type with Great Expectations.
+
+Great Expectations evaluates each rule at the bounds of a batch: a limit holds for every row when it holds for
+the least and the greatest, and a flag when it holds where it is lowest. Bounds for which a rule held are
+remembered, so a later batch within them is not evaluated again. The rows that break a rule are then found by
+the comparison that the expectation stands for. Rules that bounds cannot decide, such as one on a share of the
+rows, are evaluated by Great Expectations on every row.
+"""
 
 from __future__ import annotations
 
+import os
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pyarrow as pa
 
+from coinstream.errors import LakeError
+from coinstream.expectations.column import Bounds, ValidationFrame
+from coinstream.expectations.comparisons import (
+    bounds_for,
+    breaking_rows,
+    examples,
+    is_decided_by_bounds,
+    rule_columns,
+)
 from coinstream.expectations.rules import Rule, rules_for
 from coinstream.expectations.series import SeriesMemory
-from coinstream.expectations.validation import SuiteValidator
 from coinstream.expectations.validation_frame import ValidationFrameBuilder
 from coinstream.lake.batch import Batch
-from coinstream.lake.check_result import MAX_SAMPLES, CheckResult
+from coinstream.lake.check_result import MAX_SAMPLES, CheckResult, Rows
 from coinstream.lake.schemas import TableSpec
 from coinstream.lake.validation import ValidationResult
 from coinstream.settings import LakeSettings
 
-_ORIGIN = ("topic", "partition", "offset")
+if TYPE_CHECKING:
+    import pandas as pd
+    from great_expectations import ExpectationSuite
+    from great_expectations.core.batch_definition import BatchDefinition
+    from great_expectations.core.expectation_validation_result import ExpectationValidationResult
+
+_FORMAT: Final = {"result_format": "COMPLETE", "exclude_unexpected_values": True}
+_ONE_AT_A_TIME: Final = threading.Lock()
+"""Great Expectations keeps the current project in a global."""
+_ORIGIN: Final = ("topic", "partition", "offset")
+_NO_ROWS: Final[Rows] = np.zeros(0, np.int64)
 
 
 class ExpectationValidator:
@@ -26,10 +55,8 @@ class ExpectationValidator:
 
     def __init__(self, spec: TableSpec, settings: LakeSettings | None = None) -> None:
         chosen = settings or LakeSettings()
-        rules = rules_for(spec.name, chosen)
-        self._spec = spec
         self._frames = ValidationFrameBuilder(spec, chosen)
-        self._validator = SuiteValidator(spec.name, rules)
+        self._suite = SuiteValidator(spec.name, rules_for(spec.name, chosen))
 
     @property
     def memory(self) -> SeriesMemory:
@@ -41,14 +68,143 @@ class ExpectationValidator:
         self._frames.memory = memory or SeriesMemory()
 
     def validate(self, batch: Batch, ingested: datetime) -> ValidationResult:
-        """Look at every row of the batch."""
-        checks = self._validator.validate(self._frames.build(batch, ingested))
+        """Validate every row of the batch.
+
+        Raises:
+            LakeError: an expectation could not be evaluated, for example because a column is missing.
+        """
+        checks = self._suite.validate(self._frames.build(batch, ingested))
         refused = ~batch.storable()
         for check in checks:
             if check.refuses_rows:
                 refused[check.rows] = True
-        rules = zip(self._validator.rules, checks, strict=True)
+        rules = zip(self._suite.rules, checks, strict=True)
         return ValidationResult(refused, [_with_samples(rule, check, batch) for rule, check in rules])
+
+
+class SuiteValidator:
+    """Validates the frames of one type against rules."""
+
+    def __init__(self, name: str, rules: Sequence[Rule]) -> None:
+        self.rules = tuple(rules)
+        self._name = name
+        self._held: dict[str, Bounds] = {}
+        with _ONE_AT_A_TIME:
+            self._definition = _ephemeral(name)
+
+    def validate(self, frame: ValidationFrame) -> list[CheckResult]:
+        """Return what each rule finds in the frame; `rows` are the positions of rows that break it.
+
+        Raises:
+            LakeError: an expectation could not be evaluated, for example because a column is missing.
+        """
+        decided = [rule for rule in self.rules if len(frame) and is_decided_by_bounds(rule)]
+        others = [rule for rule in self.rules if rule not in decided]
+        with _ONE_AT_A_TIME:
+            broken = self._broken(frame, decided)
+            found = self.evaluate_every_row(frame, others)
+        return [
+            _check_result(rule, found[rule.name], len(frame))
+            if rule.name in found
+            else _rows_result(rule, breaking_rows(rule, frame) if rule in broken else _NO_ROWS, len(frame))
+            for rule in self.rules
+        ]
+
+    def evaluate_every_row(
+        self, frame: ValidationFrame, rules: Sequence[Rule]
+    ) -> dict[str, ExpectationValidationResult]:
+        """Return what Great Expectations finds on every row, by the name of the rule."""
+        if not rules:
+            return {}
+        names = list(dict.fromkeys(column for rule in rules for column in rule_columns(rule)))
+        return self._evaluate(frame.to_pandas(names), suite_of(self._name, rules), _FORMAT)
+
+    def _broken(self, frame: ValidationFrame, rules: Sequence[Rule]) -> list[Rule]:
+        """Return the rules that do not hold at the bounds of the frame."""
+        bounds = {rule.name: bounds_for(rule, frame) for rule in rules}
+        asked = [rule for rule in rules if not _within(bounds[rule.name], self._held.get(rule.name))]
+        if not asked:
+            return []
+        found = self._evaluate(examples(asked, bounds), suite_of(self._name, asked), "BOOLEAN_ONLY")
+        for rule in asked:
+            known = bounds[rule.name]
+            if found[rule.name].success and known is not None:
+                self._held[rule.name] = known.joined(self._held.get(rule.name))
+        return [rule for rule in asked if not found[rule.name].success]
+
+    def _evaluate(
+        self, frame: pd.DataFrame, suite: ExpectationSuite, result_format: Any
+    ) -> dict[str, ExpectationValidationResult]:
+        batch = self._definition.get_batch({"dataframe": frame})
+        found = batch.validate(suite, result_format=result_format)
+        results = {_name(result): result for result in found.results}
+        for name, result in results.items():
+            raised = result.exception_info or {}
+            if raised.get("raised_exception") or any(_has_raised(told) for told in raised.values()):
+                raise LakeError(f"expectation {name} could not be evaluated: {_told(raised)}")
+        return results
+
+
+def suite_of(name: str, rules: Sequence[Rule]) -> ExpectationSuite:
+    """Return the rules as a suite of Great Expectations."""
+    gx = quiet_great_expectations()
+    suite: ExpectationSuite = gx.ExpectationSuite(
+        name=name, expectations=[rule.expectation() for rule in rules]
+    )
+    return suite
+
+
+def quiet_great_expectations() -> Any:
+    """Return the library, imported when it is needed (it takes seconds), without usage statistics."""
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    import great_expectations as gx
+
+    return gx
+
+
+def _ephemeral(name: str) -> BatchDefinition[None]:
+    gx = quiet_great_expectations()
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    asset = context.data_sources.add_pandas("messages").add_dataframe_asset(name)
+    definition: BatchDefinition[None] = asset.add_batch_definition_whole_dataframe("batch")
+    return definition
+
+
+def _name(result: ExpectationValidationResult) -> str:
+    config = result.expectation_config
+    return str(config.meta["name"]) if config is not None and config.meta else ""
+
+
+def _has_raised(told: object) -> bool:
+    return isinstance(told, Mapping) and bool(told.get("raised_exception"))
+
+
+def _told(raised: Mapping[str, Any]) -> str:
+    for told in (raised, *raised.values()):
+        if isinstance(told, Mapping) and told.get("exception_message"):
+            return str(told["exception_message"])
+    return str(raised)
+
+
+def _within(bounds: Bounds | None, held: Bounds | None) -> bool:
+    return bounds is not None and bounds.within(held)
+
+
+def _check_result(rule: Rule, result: ExpectationValidationResult, count: int) -> CheckResult:
+    told: Mapping[str, Any] = result.result or {}
+    if "unexpected_index_list" in told:
+        return _rows_result(rule, np.asarray(told["unexpected_index_list"] or [], np.int64), count)
+    failed = 0 if result.success else 1
+    return CheckResult(rule.name, rule.description, rule.severity, rule.refuses_rows, count, failed)
+
+
+def _rows_result(rule: Rule, rows: Rows, count: int) -> CheckResult:
+    return CheckResult(
+        rule.name, rule.description, rule.severity, rule.refuses_rows, count, len(rows), (), rows
+    )
 
 
 def _with_samples(rule: Rule, check: CheckResult, batch: Batch) -> CheckResult:

@@ -10,6 +10,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from coinstream.settings.base import PlatformSettings, split_commas
+from coinstream.settings.kafka import SerializationSettings
 
 
 class HomeSettings(PlatformSettings):
@@ -97,6 +98,8 @@ class LakeSettings(PlatformSettings):
     """URL of Data Docs (`coinstream lake docs`, or any web server), for links in the web UI. Empty shows the
     path of the pages.
     """
+    strict_prices: bool = Field(default_factory=lambda: SerializationSettings().strict)
+    """Refuse every price of more than 8 decimals. By default as `COINSTREAM_SERIALIZATION_STRICT` says."""
     jump_deviations: float = Field(default=20.0, gt=0)
     """Price step, in robust standard deviations, above which a jump is reported."""
     step_back_tolerance_ms: int = Field(default=1_000, ge=0)
