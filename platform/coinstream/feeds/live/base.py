@@ -19,7 +19,7 @@ from coinstream.messages import Message
 
 log = logging.getLogger(__name__)
 
-ROOM: Final = 2_000
+ROOM: Final = 1_000
 """Maximum messages in an inbox; reading pauses at this limit."""
 BATCH: Final = 1_000
 _PATIENCE_S: Final = 0.25

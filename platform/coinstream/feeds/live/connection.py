@@ -5,53 +5,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Final
-
-import httpx
-import msgspec
 
 from coinstream.errors import FeedError
 from coinstream.feeds.exchanges.base import Connection, ExchangeAdapter
 from coinstream.feeds.exchanges.parsing import ExchangeParser
-from coinstream.feeds.feed_stats import Anomaly, FeedStats, symbols_of
+from coinstream.feeds.feed_stats import Anomaly
 from coinstream.feeds.instruments import Instrument
-from coinstream.feeds.live.base import Backoff, Inbox, Timeouts, together
+from coinstream.feeds.live.base import Backoff, together
+from coinstream.feeds.live.link import REST_ERRORS, Link
 from coinstream.feeds.live.redaction import redacted
+from coinstream.feeds.live.silence import CHECK_S, SilenceWatch
 from coinstream.feeds.live.sockets import Socket, SocketError, open_socket
 from coinstream.feeds.parser import Frame, Gap, Parser, account_for, parse_each
 from coinstream.messages import Message
 
 log = logging.getLogger(__name__)
 
-REST_ERRORS: Final = (httpx.HTTPError, msgspec.DecodeError, FeedError, KeyError, TypeError, ValueError)
-"""Errors of REST requests that failed or returned an unexpected body."""
 _LIMITED: Final = (418, 429)
-_LOOK_S: Final = 0.25
 _MAX_RECOVERIES: Final = 4
 _SNAPSHOT_RETRY_S: Final = 2.0
-
-
-@dataclass(frozen=True)
-class Link:
-    """State shared by the connections of a feed.
-
-    Attributes:
-        plan: returns the connections to open. It is called for each attempt, since a URL may contain a
-            token that expires.
-        is_listed: requests whether the exchange still lists a symbol.
-    """
-
-    name: str
-    adapter: ExchangeAdapter
-    plan: Callable[[], list[Connection]]
-    types: frozenset[str]
-    timeouts: Timeouts
-    stats: FeedStats
-    http: httpx.AsyncClient
-    inbox: Inbox
-    is_listed: Callable[[str], asyncio.Future[bool]]
 
 
 class FeedConnection:
@@ -66,11 +40,9 @@ class FeedConnection:
 
     def __init__(self, link: Link, index: int, parser: Parser, instruments: dict[str, Instrument]) -> None:
         self._link, self._index, self._parser, self._instruments = link, index, parser, instruments
-        self._seen: dict[str, float] = {}
-        self._vanished: set[str] = set()
+        self._silence = SilenceWatch(link, instruments)
         self._asked: dict[str, float] = {}
         self._resync: set[str] = set()
-        self._data = 0
         self._recoveries: dict[str, asyncio.Task[None]] = {}
         self._held: asyncio.Task[None] | None = None
         self._socket: Socket | None = None
@@ -90,7 +62,7 @@ class FeedConnection:
         backoff, connected_before, last_alive = Backoff(link.timeouts), False, time.monotonic()
         url = ""
         while True:
-            pause_s, error, data_before = 0.0, "closed by the exchange", self._data
+            pause_s, error, data_before = 0.0, "closed by the exchange", self._silence.messages
             try:
                 await link.adapter.prepare(link.http)
                 planned = link.plan()[self._index]
@@ -110,7 +82,7 @@ class FeedConnection:
             except REST_ERRORS as failure:
                 error = f"{type(failure).__name__}: {redacted(failure)}"
             now = time.monotonic()
-            if self._data > data_before:
+            if self._silence.messages > data_before:
                 backoff.reset()
                 last_alive = now
             elif now - last_alive > link.timeouts.give_up_after_s:
@@ -128,13 +100,12 @@ class FeedConnection:
             self._parser.renew()
             self._parser.opened(planned.url)
         self._socket = socket
-        self._vanished.clear()
+        self._silence.restart()
         self._asked.clear()
         self._resync.clear()
-        self._seen = dict.fromkeys(self._instruments, time.monotonic())
         works = [
             self._closed(socket),
-            self._watch(socket),
+            self._silence.watch(socket),
             self._subscribe(socket, planned.requests),
             self._snapshots(socket),
         ]
@@ -173,9 +144,8 @@ class FeedConnection:
                     self._pongs.append(pong)
         messages, gaps = self._parse_many(payloads, received_ns, link.stats)
         if messages:
-            self._data += len(messages)
             link.stats.trouble = None
-            self._seen.update(dict.fromkeys(symbols_of(messages), time.monotonic()))
+            self._silence.note(messages)
             link.inbox.put(messages)
         for gap in gaps:
             self._recover_from(gap)
@@ -225,7 +195,7 @@ class FeedConnection:
             await asyncio.Event().wait()
             return
         while True:
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(CHECK_S)
             now = time.monotonic()
             for symbol in parser.state.unsynced():
                 instrument = self._instruments.get(symbol)
@@ -260,47 +230,6 @@ class FeedConnection:
                 raise SocketError(f"the book of {instrument.symbol} has a gap")
             for request in requests:
                 await socket.send(request)
-
-    # Silence
-
-    async def _watch(self, socket: Socket) -> None:
-        """Detect silent connections and symbols by counting checks.
-
-        Elapsed time is no measure: while the consumer publishes, no frame is read.
-        """
-        silent_looks, data_before, timeouts = 0, self._data, self._link.timeouts
-        while True:
-            await asyncio.sleep(_LOOK_S)
-            silent_looks = silent_looks + 1 if self._data == data_before else 0
-            data_before = self._data
-            if silent_looks * _LOOK_S >= timeouts.frozen_after_s:
-                self._link.stats.flags[Anomaly.FROZEN] += 1
-                log.warning("feed %s: no data for %g s", self._link.name, timeouts.frozen_after_s)
-                return
-            if silent_looks == 0:
-                await self._look_into_silence(socket)
-
-    async def _look_into_silence(self, socket: Socket) -> None:
-        link, now = self._link, time.monotonic()
-        for symbol, heard in list(self._seen.items()):
-            if symbol in self._vanished or now - heard < link.timeouts.silent_after_s:
-                continue
-            self._seen[symbol] = now
-            try:
-                is_listed = await link.is_listed(symbol)
-            except REST_ERRORS as error:
-                log.warning("feed %s: cannot tell whether %s is listed: %s", link.name, symbol, error)
-                continue
-            if not is_listed:
-                self._vanished.add(symbol)
-                link.stats.flags[Anomaly.VANISHED] += 1
-                log.warning(
-                    "feed %s: %s is not listed at %s any more", link.name, symbol, link.adapter.exchange
-                )
-            elif symbol in self._instruments:
-                for again in link.adapter.connections([self._instruments[symbol]], link.types)[:1]:
-                    for request in again.requests:
-                        await socket.send(request)
 
 
 def _retry_after_s(text: str | None) -> float:

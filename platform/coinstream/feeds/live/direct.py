@@ -16,7 +16,8 @@ from coinstream.feeds.feed_stats import Anomaly
 from coinstream.feeds.instrument_lists import packaged
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.live.base import Backoff, Inbox, LiveFeed, Timeouts, together
-from coinstream.feeds.live.connection import REST_ERRORS, FeedConnection, Link
+from coinstream.feeds.live.connection import FeedConnection
+from coinstream.feeds.live.link import REST_ERRORS, Link
 from coinstream.text import did_you_mean
 
 log = logging.getLogger(__name__)

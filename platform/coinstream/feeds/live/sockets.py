@@ -7,6 +7,7 @@ websockets 3.8 us, but only websockets supports permessage-deflate.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
@@ -16,6 +17,11 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 OPEN_TIMEOUT_S: Final = 10.0
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
+RECEIVE_BUFFER_BYTES: Final = 256 * 1024
+"""Receive buffer of a socket over picows. It bounds the frames of one read, which all wait until they are
+published: a buffer that grows to megabytes would delay them by hundreds of milliseconds. At a round trip
+of 200 ms it still lets some 10,000 quotes per second through."""
+_TEXT: Final = picows.WSMsgType.TEXT
 _QUEUE: Final = (2048, 512)
 
 OnFrames = Callable[[Sequence[bytes]], None]
@@ -94,13 +100,11 @@ class _Listener(picows.WSListener):
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
         """Collect a frame, and deliver all frames of the socket read after its last one."""
-        kind = frame.msg_type
-        if kind in (picows.WSMsgType.TEXT, picows.WSMsgType.BINARY, picows.WSMsgType.CONTINUATION):
-            self._take(frame)
-        elif kind == picows.WSMsgType.PING:
-            transport.send_pong(frame.get_payload_as_bytes())
-        elif kind == picows.WSMsgType.CLOSE:
-            transport.disconnect()
+        # Hot path: almost every frame is a whole text frame.
+        if frame.msg_type == _TEXT and frame.fin and not self._parts:
+            self._frames.append(frame.get_payload_as_bytes())
+        else:
+            self._on_other_frame(transport, frame)
         if frame.last_in_buffer and self._frames:
             frames, self._frames = self._frames, []
             try:
@@ -109,14 +113,17 @@ class _Listener(picows.WSListener):
                 self.error = error
                 transport.disconnect()
 
-    def _take(self, frame: picows.WSFrame) -> None:
-        if frame.fin and not self._parts:
-            self._frames.append(frame.get_payload_as_bytes())
-            return
-        self._parts.append(frame.get_payload_as_bytes())
-        if frame.fin:
-            self._frames.append(b"".join(self._parts))
-            self._parts = []
+    def _on_other_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
+        kind = frame.msg_type
+        if kind in (picows.WSMsgType.TEXT, picows.WSMsgType.BINARY, picows.WSMsgType.CONTINUATION):
+            self._parts.append(frame.get_payload_as_bytes())
+            if frame.fin:
+                self._frames.append(b"".join(self._parts))
+                self._parts = []
+        elif kind == picows.WSMsgType.PING:
+            transport.send_pong(frame.get_payload_as_bytes())
+        elif kind == picows.WSMsgType.CLOSE:
+            transport.disconnect()
 
 
 class PicowsSocket:
@@ -150,6 +157,9 @@ class PicowsSocket:
             raise SocketError(f"HTTP {status}", status, retry_after) from refused
         except (picows.WSError, OSError, TimeoutError, ValueError) as error:
             raise SocketError(str(error) or type(error).__name__) from error
+        connected = transport.underlying_transport.get_extra_info("socket")
+        if connected is not None:
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
         return cls(transport, listener)
 
     async def send(self, payload: bytes) -> None:
