@@ -23,6 +23,7 @@ def manifests(name: str) -> list[dict[str, Any]]:
     return [document for document in yaml.safe_load_all((HELM / name).read_text()) if document]
 
 
+RAY = yaml.safe_load((HELM / "ray-values.yaml").read_text())
 SECRETS = {document["metadata"]["name"]: document for document in manifests("secrets.example.yaml")}
 CLAIMS = {document["metadata"]["name"] for document in manifests("storage.yaml")}
 
@@ -57,7 +58,9 @@ def run_of_a_feed() -> dict[str, Any]:
         job_image=f"{image['repository']}:{image['tag']}", dagster_home="/opt/dagster"
     )
     words = ["dagster", "api", "execute_run"]
-    job = construct_dagster_k8s_job(config, words, "dagster-run-1", context.run_k8s_config)
+    job = construct_dagster_k8s_job(
+        config, words, "dagster-run-1", context.run_k8s_config, component="run_worker"
+    )
     found: dict[str, Any] = kubernetes.client.ApiClient().sanitize_for_serialization(job)
     return found
 
@@ -75,7 +78,7 @@ def refused(manifest: dict[str, Any], version: str) -> str | None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_manifests_are_sound(version: str) -> None:
-    for name in ("secrets.example.yaml", "storage.yaml"):
+    for name in ("secrets.example.yaml", "storage.yaml", "ray-network-policy.yaml"):
         for manifest in manifests(name):
             assert refused(manifest, version) is None
 
@@ -117,6 +120,79 @@ def test_a_run_has_what_it_needs(run_of_a_feed: dict[str, Any]) -> None:
         if "persistentVolumeClaim" in volume
     }
     assert claims == CLAIMS
+
+
+def ray_pod(group: str) -> dict[str, Any]:
+    """Return the pod that KubeRay's chart makes of the values for a group."""
+    values, image = RAY[group], RAY["image"]
+    container = {
+        "name": f"ray-{group}",
+        "image": f"{image['repository']}:{image['tag']}",
+        "imagePullPolicy": image["pullPolicy"],
+        "resources": values["resources"],
+        "securityContext": values["securityContext"],
+        "env": RAY["common"]["containerEnv"],
+        "envFrom": values.get("envFrom", []),
+        "volumeMounts": values.get("volumeMounts", []),
+    }
+    spec = {
+        "containers": [container],
+        "volumes": values.get("volumes", []),
+        "securityContext": values["podSecurityContext"],
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": group}, "spec": spec}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("group", ["head", "worker"])
+def test_pods_of_ray_are_sound(group: str, version: str) -> None:
+    assert refused(ray_pod(group), version) is None
+
+
+def test_ray_asks_for_a_token_and_reports_no_usage() -> None:
+    env = {variable["name"]: variable for variable in RAY["common"]["containerEnv"]}
+    assert env["RAY_AUTH_MODE"]["value"] == "token"
+    assert env["RAY_USAGE_STATS_ENABLED"]["value"] == "0"
+    token = env["RAY_AUTH_TOKEN"]["valueFrom"]["secretKeyRef"]
+    assert token["key"] in SECRETS[token["name"]]["stringData"]
+
+
+def test_pods_of_ray_have_what_slices_need_and_no_more() -> None:
+    worker, head = (ray_pod(group)["spec"] for group in ("worker", "head"))
+    assert {source["secretRef"]["name"] for source in worker["containers"][0]["envFrom"]} == {
+        "coinstream-redpanda",
+        "coinstream-lake",
+    }
+    authority = SECRETS["coinstream-redpanda"]["stringData"]["REDPANDA_SSL_CA_LOCATION"]
+    mounts = {mount["mountPath"] for mount in worker["containers"][0]["volumeMounts"]}
+    assert str(Path(authority).parent) in mounts
+    assert not head["containers"][0]["envFrom"]
+    for pod in (worker, head):
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["containers"][0]["securityContext"]["capabilities"]["drop"] == ["ALL"]
+        assert pod["containers"][0]["resources"]["limits"]["memory"]
+
+
+def test_ray_runs_the_locked_version() -> None:
+    locked = (HELM.parents[1] / "requirements-ray.lock").read_text()
+    assert f"ray[default]=={RAY['head']['rayVersion']} " in locked
+
+
+def test_the_network_policy_guards_the_cluster_of_the_values(run_of_a_feed: dict[str, Any]) -> None:
+    (policy,) = manifests("ray-network-policy.yaml")
+    guarded = {"ray.io/cluster": RAY["fullnameOverride"]}
+    assert policy["spec"]["podSelector"]["matchLabels"] == guarded
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    opened = {
+        port["port"]: rule["from"] for rule in policy["spec"]["ingress"] for port in rule.get("ports", [])
+    }
+    assert opened.keys() == {10001, 8265}
+    (drivers,) = opened[10001]
+    wanted = drivers["podSelector"]["matchLabels"]
+    labels = run_of_a_feed["spec"]["template"]["metadata"]["labels"]
+    assert wanted.items() <= labels.items(), "runs of Dagster are the drivers"
+    (within,) = (rule["from"] for rule in policy["spec"]["ingress"] if "ports" not in rule)
+    assert within == [{"podSelector": {"matchLabels": guarded}}]
 
 
 def test_no_state_lies_in_a_pod() -> None:
