@@ -5,12 +5,15 @@ from typing import Any
 import dagster as dg
 
 from assets.lake import table_key
+from assets.landing_run import pool_of
 from assets.metadata import MEANINGS
 from assets.topics import CANDLES_GROUP, CANDLES_KEY, OWNERS, STREAM
+from coinstream.expectations.validator import ExpectationValidator
 from coinstream.lake import statistics
 from coinstream.lake.candle_windows import SCHEMA
 from coinstream.lake.candles import build_candles
-from coinstream.lake.store import Lake
+from coinstream.lake.open_engine import open_engine
+from resources.admin import AdminResource
 from resources.client import RedpandaResource
 from resources.lake import LakeResource
 
@@ -21,6 +24,7 @@ from resources.lake import LakeResource
     group_name=CANDLES_GROUP,
     kinds={"polars", "iceberg", "redpanda"},
     owners=OWNERS,
+    pool=pool_of("candles"),
     tags={"system": "lake"},
     metadata={
         "dagster/column_schema": dg.TableSchema(
@@ -29,7 +33,7 @@ from resources.lake import LakeResource
         "dagster/table_name": "market.candles",
     },
 )
-def candles(client: RedpandaResource, lake: LakeResource) -> dg.MaterializeResult[None]:
+def candles(admin: AdminResource, client: RedpandaResource, lake: LakeResource) -> dg.MaterializeResult[None]:
     """Build candles of 1 m, 5 m and 1 h from new rows, and produce each after its end.
 
     A candle with late messages is produced again. The exchange names end in `-quotes`, `-prices` and
@@ -37,17 +41,22 @@ def candles(client: RedpandaResource, lake: LakeResource) -> dg.MaterializeResul
     volume, count, VWAP and the volume bought by takers.
     """
     opened = lake.open()
-    with client.open() as redpanda:
-        report = build_candles(opened, redpanda)
+    with (
+        open_engine(opened.settings, admin.settings(), ExpectationValidator) as engine,
+        client.open() as redpanda,
+    ):
+        report = build_candles(opened, redpanda, engine)
+        exchanges = statistics.exchange_statistics(opened, engine=engine)
     return dg.MaterializeResult(
         data_version=STREAM,
         metadata={
+            "engine": opened.settings.engine,
             "new_rows": report.rows,
             "computed": report.windows,
             "produced": report.produced,
             "revised": report.revised,
             "open": report.open,
-            "exchanges": _exchanges(opened),
+            "exchanges": _exchanges(exchanges),
             "dagster/column_lineage": _lineage(),
         },
     )
@@ -71,8 +80,7 @@ def _lineage() -> dg.TableColumnLineage:
     return dg.TableColumnLineage({**prices, **volumes, "open_time": times, "close_time": times})
 
 
-def _exchanges(lake: Lake) -> dg.MetadataValue:
-    found = statistics.exchange_statistics(lake)
+def _exchanges(found: list[statistics.ExchangeStatistics]) -> dg.MetadataValue:
     records = [dg.TableRecord(_plain(one)) for one in found]
     return (
         dg.MetadataValue.table(records)

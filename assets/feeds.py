@@ -91,7 +91,6 @@ class FeedConfig(dg.Config):
     kinds={"python", "redpanda"},
     owners=OWNERS,
     tags={"system": "feeds"},
-    pool="feeds",
     # The freshness status on the asset's page shows that data is late.
     freshness_policy=dg.FreshnessPolicy.time_window(
         fail_window=timedelta(days=1), warn_window=timedelta(hours=1)

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import dagster as dg
 from pydantic import Field
 
+from assets.landing_run import counts, land_in_run, pool_of
 from assets.metadata import MEANINGS
 from assets.topics import OWNERS, SPECS, STREAM, group_of, topic_key
 from coinstream.expectations.docs import DataDocs
@@ -16,8 +17,7 @@ from coinstream.lake.backfill import backfill
 from coinstream.lake.charts import as_markdown, line_chart
 from coinstream.lake.compaction import compact, table_names
 from coinstream.lake.first_hour import first_hour
-from coinstream.lake.landing import TableReport, land
-from coinstream.lake.open_engine import open_engine
+from coinstream.lake.landing import TableReport
 from coinstream.lake.schemas import QUARANTINE_SCHEMA, VIOLATION_TABLES, TableSpec
 from coinstream.lake.store import known_specs
 from coinstream.lake.summary import summary
@@ -68,6 +68,7 @@ def _table(spec: TableSpec) -> dg.AssetsDefinition:
         group_name=group_of(spec.kind, "tables"),
         kinds={"iceberg", "python"},
         owners=OWNERS,
+        pool=pool_of(spec.name),
         tags={"system": "lake"},
         metadata={"dagster/column_schema": _column_schema(spec), "dagster/table_name": f"market.{spec.name}"},
         description=f"Iceberg table `{spec.name}`, partitioned by day and exchange. Materializing any hour "
@@ -78,8 +79,7 @@ def _table(spec: TableSpec) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, config: LandingConfig, admin: AdminResource, lake: LakeResource
     ) -> dg.MaterializeResult[None]:
         opened, brokers = lake.open(), admin.settings()
-        with open_engine(opened.settings, brokers, ExpectationValidator) as engine:
-            report = land(opened, brokers, spec, engine=engine, run_id=context.run.run_id)
+        report = land_in_run(context, opened, brokers, spec)
         again = None
         if (window := _hours_again(context, config)) is not None:
             again = backfill(
@@ -100,7 +100,7 @@ def _table(spec: TableSpec) -> dg.AssetsDefinition:
         return dg.MaterializeResult(
             data_version=STREAM,
             metadata={
-                **_counts(report, again),
+                **counts(report, again, opened.settings.engine),
                 **docs_link(docs, spec, context.run.run_id),
                 "dagster/row_count": landed.rows,
                 "files": landed.files,
@@ -136,26 +136,6 @@ def docs_link(docs: DataDocs, spec: TableSpec, run: str) -> Mapping[str, dg.Meta
         return {}
     address = docs.address(page)
     return {"data_docs": dg.MetadataValue.url(address) if address else dg.MetadataValue.path(str(page))}
-
-
-def _counts(report: TableReport, again: TableReport | None) -> dict[str, Any]:
-    counts: dict[str, Any] = {
-        "messages": report.messages,
-        "landed": report.rows,
-        "refused": report.refused,
-        "flagged": report.flagged,
-        "with_unknown_fields": report.extra,
-        "landed_by_others": report.duplicates,
-        "commits": report.commits,
-        "slices": report.slices,
-        "retries": report.retries,
-        "seconds": round(report.seconds, 3),
-        "rows_per_second": round(report.rate, 1),
-        "lost_to_retention": sum(report.lost.values()),
-    }
-    if again is not None:
-        counts |= {"landed_again": again.rows, "looked_through_again": again.messages}
-    return counts
 
 
 def _column_schema(spec: TableSpec) -> dg.TableSchema:

@@ -214,7 +214,7 @@ def test_example_holds_no_secret() -> None:
         secrets = {
             name: value
             for name, value in document["stringData"].items()
-            if "password" in name.lower() or name.endswith("_URI")
+            if "password" in name.lower() or "token" in name or name.endswith("_URI")
         }
         assert secrets
         assert set(secrets.values()) == {""}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import sys
 from collections import Counter
-from collections.abc import Generator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -16,7 +15,6 @@ from pydantic import SecretStr
 from coinstream.errors import LakeError
 from coinstream.expectations.validator import ExpectationValidator
 from coinstream.lake.commit import OLDEST_FILES, commit_prepared
-from coinstream.lake.engines import EmbeddedEngine, Work
 from coinstream.lake.landed_offsets import read_landed_offsets
 from coinstream.lake.landing import land
 from coinstream.lake.open_engine import open_engine
@@ -30,34 +28,9 @@ from coinstream.settings import BrokerSettings, LakeSettings
 from tests.conftest import TopicFactory
 from tests.lake.conftest import lake_at
 from tests.lake.support import level1, places, rows, send
+from tests.lake.workers import Workers
 
 SPEC = spec_named("level1")
-
-
-class Workers(EmbeddedEngine):
-    """Prepares slices as workers do, from pickled work, one after the other in this process."""
-
-    def __init__(
-        self, brokers: BrokerSettings, settings: LakeSettings, rows: int, *, twice: bool = False
-    ) -> None:
-        super().__init__(ExpectationValidator)
-        self._job = WorkerJob(brokers.brokers, settings.without_secrets(), ExpectationValidator)
-        self._rows = rows
-        self._twice = twice
-
-    def prepare(self, work: Work) -> Generator[Sequence[PreparedFiles]]:
-        for chain in make_slices(work.spec.name, work.plan, work.landed, self._rows):
-            before: PreparedFiles | None = None
-            for piece in chain:
-                follows, memory = (piece.after(before), before.memory) if before else (piece, None)
-                for _ in range(1 + self._twice):
-                    sent = pickle.dumps(((self._job, TableTarget.of(work.table)), follows, memory))
-                    ready = pickle.loads(pickle.dumps(prepare_slice(*pickle.loads(sent))))
-                before = ready
-                yield [ready]
-
-    def discard(self, stale: Sequence[PreparedFiles]) -> bool:
-        return False
 
 
 def keyed(number: int) -> dict[str, object]:

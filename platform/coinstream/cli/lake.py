@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from coinstream.cli.engine_option import ChosenEngine, Engines, engine_of
 from coinstream.cli.output import AsJson, broker, console, print_json, progress_console
 from coinstream.cli.rendering import progress
 from coinstream.settings import LakeSettings
@@ -24,13 +24,6 @@ if TYPE_CHECKING:
     from coinstream.lake.landing import TableReport
 
 app = typer.Typer(help="Land topics in tables and query them.", no_args_is_help=True)
-
-
-class Engines(StrEnum):
-    """Engines that prepare slices."""
-
-    EMBEDDED = "embedded"
-    RAY = "ray"
 
 
 Types = Annotated[
@@ -53,10 +46,7 @@ def land(
         list[str] | None,
         typer.Option(help="Land this recreated topic from its beginning. Existing rows stay."),
     ] = None,
-    engine: Annotated[
-        Engines | None,
-        typer.Option(help="Engine that prepares slices. Default: COINSTREAM_LAKE_ENGINE, else embedded."),
-    ] = None,
+    engine: ChosenEngine = None,
     json: AsJson = False,
 ) -> None:
     """Land new messages of the topics in their tables exactly once, and check every message."""
@@ -65,7 +55,6 @@ def land(
     from coinstream.lake.backfill import backfill
     from coinstream.lake.commit import reset_landed_offsets
     from coinstream.lake.landing import land as land_table
-    from coinstream.lake.open_engine import open_engine
     from coinstream.lake.store import Lake
 
     since, specs = _hour(hour) if hour else None, _specs(types)
@@ -75,7 +64,7 @@ def land(
         known = [reset_landed_offsets(lake, spec, topic) for spec in specs]
         if not any(known):
             raise typer.BadParameter(f"no table has landed a topic {topic!r}", param_hint="--from-start")
-    with broker() as settings, open_engine(lake.settings, settings, ExpectationValidator) as opened:
+    with broker() as settings, engine_of(lake, settings) as opened:
         for spec in specs:
             if since is not None:
                 validator = ExpectationValidator(spec, lake.settings)
@@ -216,14 +205,15 @@ def docs(
 
 
 @app.command("candles", epilog="Examples:\n\ncoinstream lake candles")
-def candles(json: AsJson = False) -> None:
+def candles(engine: ChosenEngine = None, json: AsJson = False) -> None:
     """Build candles of the rows landed since the last run, and produce them to crypto-ohlcv."""
     from coinstream.client import RedpandaClient
     from coinstream.lake.candles import build_candles
     from coinstream.lake.store import Lake
 
-    with broker() as settings, RedpandaClient(settings) as client:
-        report = build_candles(Lake(), client)
+    lake = Lake(LakeSettings(engine=engine.value) if engine else None)
+    with broker() as settings, engine_of(lake, settings) as opened, RedpandaClient(settings) as client:
+        report = build_candles(lake, client, opened)
     if json:
         print_json(report)
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -12,9 +12,12 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from coinstream.lake.schemas import TIME
+from coinstream.lake.shared_table import SharedTable
 
 TIMEFRAMES: Final = ("1m", "5m", "1h")
 HOUR: Final = timedelta(hours=1)
+_TICK_BYTES: Final = 400
+"""Memory that a row takes while candles are computed from it."""
 
 _PRICES: Final = ("open_price", "high_price", "low_price", "close_price")
 SCHEMA: Final = pa.schema(
@@ -86,6 +89,33 @@ SOURCES: Final = (
         has_volume=True,
     ),
 )
+
+
+@dataclass(frozen=True)
+class CandleDay:
+    """Hours of one day of one exchange whose candles are computed."""
+
+    source: CandleSource
+    exchange: str
+    hours: Sequence[datetime]
+
+
+def compute_day(table: SharedTable, day: CandleDay) -> pl.DataFrame:
+    """Compute the candles of one partition of a table at once, or by fewer hours where memory asks for it."""
+    dataset = ds.dataset(rows) if isinstance(rows := table.rows(), pa.Table) else rows
+    event, hours = ds.field(day.source.event_time), sorted(day.hours)
+    count = dataset.count_rows(
+        filter=(ds.field("exchange_id") == day.exchange)
+        & (event >= pa.scalar(hours[0], TIME))
+        & (event < pa.scalar(hours[-1] + HOUR, TIME))
+    )
+    most = max(table.settings.memory_bytes // _TICK_BYTES, 1)
+    step = max(len(hours) * most // max(count, 1), 1)
+    parts = (
+        read_ticks(dataset, day.source, day.exchange, hours[start : start + step])
+        for start in range(0, len(hours), step)
+    )
+    return pl.concat(compute_candles(ticks, day.source, day.exchange) for ticks in parts)
 
 
 def read_ticks(

@@ -12,9 +12,8 @@ trades have a volume.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
@@ -26,15 +25,17 @@ from coinstream.lake.candle_windows import (
     HOUR,
     SCHEMA,
     SOURCES,
+    CandleDay,
     CandleSource,
-    compute_candles,
-    read_ticks,
+    compute_day,
 )
 from coinstream.lake.commit import CommitResult, retry_on_conflict
+from coinstream.lake.engines import EmbeddedEngine, Engine
 from coinstream.lake.landed_offsets import LandedOffsets
-from coinstream.lake.query import as_dataset
 from coinstream.lake.schemas import TIME
+from coinstream.lake.shared_table import SharedTable
 from coinstream.lake.store import Lake
+from coinstream.lake.validation import NoValidation
 from coinstream.messages import Ohlcv
 
 if TYPE_CHECKING:
@@ -47,8 +48,6 @@ OVERLAP: Final = timedelta(minutes=10)
 """Rows are looked at again for this long after they were landed: racing runs may commit out of order."""
 STATE: Final = "coinstream.candles"
 
-_TICK_BYTES: Final = 400
-"""Memory that a row takes while candles are computed from it."""
 _KEY: Final = ["exchange_id", "symbol", "timeframe", "open_time"]
 _VALUES: Final = ["open_price", "high_price", "low_price", "close_price"]
 _COMPARED: Final = [*_KEY, *_VALUES, "ticks", "final", "volume", "taker_buy_volume", "vwap"]
@@ -65,41 +64,50 @@ class CandleReport:
     open: int = 0
 
 
-def build_candles(lake: Lake, client: RedpandaClient | None = None) -> CandleReport:
+def build_candles(
+    lake: Lake, client: RedpandaClient | None = None, engine: Engine | None = None
+) -> CandleReport:
     """Bring the candles up to date with the tables, and produce those that are final.
 
-    Without a client they are only put into the table. Candles are produced before the table remembers
-    them: a run that is killed produces them again rather than never.
+    Candles are produced before the table remembers them: a run that is killed produces them again rather
+    than never.
+
+    Args:
+        lake: the tables.
+        client: produces the candles; without one they are only put into the table.
+        engine: computes each day of an exchange; without one this process does.
 
     Raises:
         LakeError: the catalog or the store fails.
         ProduceError: a candle was not acknowledged.
     """
     report = CandleReport()
+    chosen = engine or EmbeddedEngine(lambda *_: NoValidation())
     for source in SOURCES:
         table = lake.find(source.table)
         if table is not None and table.current_snapshot() is not None:
-            _build(lake, as_dataset(table), source, client, report)
+            _build(lake, SharedTable(table, lake.settings), source, client, chosen, report)
     return report
 
 
 def _build(
     lake: Lake,
-    rows: ds.Dataset | pa.Table,
+    table: SharedTable,
     source: CandleSource,
     client: RedpandaClient | None,
+    engine: Engine,
     report: CandleReport,
 ) -> None:
     tolerance = timedelta(milliseconds=lake.settings.clock_tolerance_ms)
     stored = _stored(lake).get(source.table, {})
     state = CandleState.of(stored, source.suffix, datetime.now(UTC) + tolerance)
-    touched = _look_at_news(rows, source, state, tolerance, report)
+    touched = _look_at_news(table.rows(), source, state, tolerance, report)
     if state.seen is None:
         return
+    days = _days(source, touched)
     computed = [
-        _with_final(frame, state.marks.get(exchange))
-        for exchange, hours in sorted(touched.items())
-        for frame in _partitions(lake, rows, source, exchange, hours)
+        _with_final(frame, state.marks.get(day.exchange))
+        for day, frame in zip(days, engine.map(compute_day, table, days), strict=True)
     ]
     fresh = pl.concat(computed) if computed else pl.DataFrame(schema=_polars_schema())
     known = _known(lake, source, touched)
@@ -158,27 +166,13 @@ def _look_at_news(
     return touched
 
 
-def _partitions(
-    lake: Lake, rows: ds.Dataset | pa.Table, source: CandleSource, exchange: str, hours: set[datetime]
-) -> Iterator[pl.DataFrame]:
-    """Compute the candles of one exchange day by day, or by fewer hours where memory asks for it."""
-    days: dict[Any, list[datetime]] = {}
-    for hour in sorted(hours):
-        days.setdefault(hour.date(), []).append(hour)
-    dataset = ds.dataset(rows) if isinstance(rows, pa.Table) else rows
-    most = max(lake.settings.memory_bytes // _TICK_BYTES, 1)
-    for day in days.values():
-        event = ds.field(source.event_time)
-        count = dataset.count_rows(
-            filter=(ds.field("exchange_id") == exchange)
-            & (event >= pa.scalar(day[0], TIME))
-            & (event < pa.scalar(day[-1] + HOUR, TIME))
-        )
-        step = max(len(day) * most // max(count, 1), 1)
-        for start in range(0, len(day), step):
-            ticks = read_ticks(rows, source, exchange, day[start : start + step])
-            if ticks.height:
-                yield compute_candles(ticks, source, exchange)
+def _days(source: CandleSource, touched: Hours) -> list[CandleDay]:
+    """Return the touched hours by exchange and day, as the tables are partitioned."""
+    days: dict[tuple[str, date], list[datetime]] = {}
+    for exchange, hours in touched.items():
+        for hour in hours:
+            days.setdefault((exchange, hour.date()), []).append(hour)
+    return [CandleDay(source, exchange, sorted(hours)) for (exchange, _), hours in sorted(days.items())]
 
 
 def _with_final(candles: pl.DataFrame, mark: datetime | None) -> pl.DataFrame:

@@ -6,10 +6,12 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from coinstream.errors import LakeError
 from coinstream.lake.check_result import CheckResult, merge_checks
 from coinstream.lake.commit import CommitResult, commit_prepared
 from coinstream.lake.data_files import drop_files
@@ -19,9 +21,12 @@ from coinstream.lake.read_plan import ReadPlan, plan_up_to
 from coinstream.lake.schemas import TableSpec
 from coinstream.lake.slices import PreparedFiles
 from coinstream.lake.store import Lake
-from coinstream.lake.topic_reader import TopicReader
+from coinstream.lake.topic_reader import ExpiredOffsetsError, TopicReader
 from coinstream.lake.validation import BatchValidator, NoValidation
 from coinstream.settings import BrokerSettings
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
 
 log = logging.getLogger("coinstream.lake")
 
@@ -150,25 +155,69 @@ def _commits(
     stop: threading.Event,
 ) -> Iterator[CommitResult]:
     """Prepare and commit the plan; plan again what other writers made stale, up to where the plan ends."""
-    stops = {partition: stop for partition, (_, stop) in plan.spans.items()}
+    stops = {partition: end for partition, (_, end) in plan.spans.items()}
     while plan.offsets and not stop.is_set():
         table = lake.table(spec)
         landed = read_landed_offsets(table)
         plan = plan_up_to(plan, landed, stops)
-        stale = False
         work = Work(spec, table, plan, landed, reader, lake.settings, stop)
-        with closing(engine.prepare(work)) as prepared:
-            for ready in prepared:
-                done = commit_prepared(lake, spec, ready, report.run)
-                report.add(ready, done)
-                yield done
-                if done.stale:
-                    stale = True
-                    drop_files(table, done.stale)
-                    if engine.discard(done.stale):
-                        break
+        try:
+            stale = yield from _commit_plan(lake, work, engine, report)
+        except ExpiredOffsetsError as error:
+            log.warning("%s: planning again", error)
+            plan = _plan_after_retention(reader, lake.table(spec), plan, report)
+            continue
         if not stale:
             return
+
+
+def _commit_plan(
+    lake: Lake, work: Work, engine: Engine, report: TableReport
+) -> Generator[CommitResult, None, bool]:
+    """Prepare and commit a plan.
+
+    Returns:
+        Whether prepared files were stale.
+    """
+    stale = False
+    with closing(engine.prepare(work)) as prepared:
+        for ready in prepared:
+            _require_same_topics(work.reader, work.plan)
+            done = commit_prepared(lake, work.spec, ready, report.run)
+            report.add(ready, done)
+            yield done
+            if done.stale:
+                stale = True
+                drop_files(work.table, done.stale)
+                if engine.discard(done.stale):
+                    break
+    return stale
+
+
+def _plan_after_retention(reader: TopicReader, table: Table, plan: ReadPlan, report: TableReport) -> ReadPlan:
+    """Plan what retention has left of a plan, and report the rest as lost."""
+    landed = read_landed_offsets(table)
+    left = reader.plan(report.topics, landed)
+    for (topic, partition), (start, end) in plan.spans.items():
+        planned = max(start, landed.next(topic, partition, plan.ids.get(topic)))
+        low, _ = left.spans.get((topic, partition), (end, end))
+        if lost := min(low, end) - planned:
+            report.lost[topic] = report.lost.get(topic, 0) + max(lost, 0)
+    spans = {place: span for place, span in left.spans.items() if place in plan.spans}
+    return ReadPlan(spans, plan.ids, report.lost, plan.recreated)
+
+
+def _require_same_topics(reader: TopicReader, plan: ReadPlan) -> None:
+    """Make sure that what was read is of the topics that were planned, not of others with their names.
+
+    Raises:
+        LakeError: a topic was deleted and created again since the landing began.
+    """
+    if recreated := reader.recreated_since(plan.ids):
+        raise LakeError(
+            f"topic {', '.join(recreated)} was deleted and created again while it was landed; what was read "
+            "since the last commit is dropped. Land again: the new topic is landed from its beginning."
+        )
 
 
 def _warn(report: TableReport) -> None:

@@ -77,15 +77,26 @@ def database(lake: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
     Raises:
         LakeError: a table cannot be read.
     """
+    found = {name: table for name in lake.names() if (table := lake.find(name)) is not None}
+    rows = {
+        name: wrap_errors(partial(as_dataset, each), f"read table {name}") for name, each in found.items()
+    }
+    with views(rows, lake.settings.memory_bytes) as connection:
+        yield connection
+
+
+@contextmanager
+def views(
+    rows: Mapping[str, ds.Dataset | pa.Table], memory_bytes: int
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open DuckDB in memory with a view of each table, which can do nothing but read them."""
     connection = duckdb.connect(":memory:", config=dict(_LOCKED))
     try:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute("SET python_enable_replacements = false")
-        connection.execute(f"SET memory_limit = '{lake.settings.memory_bytes // 1024}KiB'")
-        for name in lake.names():
-            table = lake.find(name)
-            if table is not None:
-                connection.register(name, wrap_errors(partial(as_dataset, table), f"read table {name}"))
+        connection.execute(f"SET memory_limit = '{memory_bytes // 1024}KiB'")
+        for name, each in rows.items():
+            connection.register(name, each)
         connection.execute("SET lock_configuration = true")
         yield connection
     finally:

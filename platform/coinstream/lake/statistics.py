@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 
 from coinstream.lake.charts import Points
-from coinstream.lake.query import query
+from coinstream.lake.engines import EmbeddedEngine, Engine
+from coinstream.lake.query import query, views
+from coinstream.lake.shared_table import SharedTable
 from coinstream.lake.store import Lake
+from coinstream.lake.validation import NoValidation
 
 # Only constants of this module are put into the text of a statement; what a caller gives is a parameter.
 _SPREAD: Final = "(best_ask - best_bid)::DOUBLE / ((best_ask + best_bid)::DOUBLE / 2) * 10000"
@@ -34,29 +38,49 @@ class ExchangeStatistics:
     landing_s_p99: float
 
 
-def exchange_statistics(lake: Lake, hours: float = 24.0) -> list[ExchangeStatistics]:
-    """Statistics of every exchange over the newest hours of its quotes; empty before the first landing.
+def exchange_statistics(
+    lake: Lake, hours: float = 24.0, engine: Engine | None = None
+) -> list[ExchangeStatistics]:
+    """Compute the statistics of each exchange over the newest hours of all quotes.
+
+    Exact quantiles cannot be merged, so there is one query per exchange, which the engine may run on workers.
+
+    Returns:
+        One entry per exchange, sorted by name; none before the first landing.
 
     Raises:
         LakeError: the tables cannot be read.
     """
-    if "level1" not in lake.names():
+    table = lake.find("level1")
+    if table is None or table.current_snapshot() is None:
         return []
-    found = query(
-        lake,
-        f"""
-        SELECT exchange_id, count(*),
-            quantile_cont({_SPREAD}, 0.5), quantile_cont({_SPREAD}, 0.99),
-            quantile_cont(date_diff('millisecond', "timestamp", last_updated), 0.5),
-            quantile_cont(date_diff('millisecond', "timestamp", last_updated), 0.99),
-            quantile_cont(date_diff('millisecond', last_updated, ingested_at) / 1000.0, 0.5),
-            quantile_cont(date_diff('millisecond', last_updated, ingested_at) / 1000.0, 0.99)
-        FROM level1 WHERE {_RECENT}
-        GROUP BY exchange_id ORDER BY exchange_id
-        """,  # nosec B608
-        {"seconds": hours * 3600},
+    newest = query(lake, 'SELECT exchange_id, max("timestamp") FROM level1 GROUP BY 1 ORDER BY 1').rows
+    if not newest:
+        return []
+    since = max(at for _, at in newest) - timedelta(hours=hours)
+    wanted = [(str(exchange), since) for exchange, at in newest if at >= since]
+    chosen = engine or EmbeddedEngine(lambda *_: NoValidation())
+    return list(chosen.map(compute_statistics, SharedTable(table, lake.settings), wanted))
+
+
+def compute_statistics(table: SharedTable, wanted: tuple[str, datetime]) -> ExchangeStatistics:
+    """Compute the statistics of one exchange's quotes since a time."""
+    exchange, since = wanted
+    receipt = "date_diff('millisecond', \"timestamp\", last_updated)"
+    landing = "date_diff('millisecond', last_updated, ingested_at) / 1000.0"
+    quantiles = ", ".join(
+        f"quantile_cont({value}, {share})" for value in (_SPREAD, receipt, landing) for share in (0.5, 0.99)
     )
-    return [ExchangeStatistics(str(row[0]), int(row[1]), *map(float, row[2:])) for row in found.rows]
+    with views({"level1": table.rows()}, table.settings.memory_bytes) as connection:
+        row = connection.execute(
+            f"""
+            SELECT count(*), {quantiles} FROM level1
+            WHERE exchange_id = $exchange AND "timestamp" >= $since
+            """,  # nosec B608
+            {"exchange": exchange, "since": since},
+        ).fetchone()
+    assert row is not None
+    return ExchangeStatistics(exchange, int(row[0]), *map(float, row[1:]))
 
 
 def price_series(lake: Lake, hours: float = 24.0) -> dict[str, Points]:

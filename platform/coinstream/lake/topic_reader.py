@@ -21,7 +21,7 @@ from coinstream.kafka import (
     broker_error,
     translate_errors,
 )
-from coinstream.lake.landed_offsets import LandedOffsets
+from coinstream.lake.landed_offsets import LandedOffsets, is_another
 from coinstream.lake.read_plan import (
     FetchedChunk,
     ReadPlan,
@@ -39,6 +39,10 @@ _CHUNK: Final = 10_000
 _WAIT_S: Final = 0.1
 _SILENCE_S: Final = 60.0
 _MIB: Final = 1_048_576
+
+
+class ExpiredOffsetsError(BrokerError):
+    """Retention removed messages between planning and reading them."""
 
 
 def reader_config(brokers: BrokerSettings, settings: LakeSettings) -> KafkaConfig:
@@ -107,6 +111,15 @@ class TopicReader:
         highs = self._offsets(partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
         ends = {partition: (lows[partition], highs[partition]) for partition in partitions}
         return make_read_plan(ends, _topic_ids(described), landed)
+
+    def recreated_since(self, ids: Mapping[str, str | None]) -> list[str]:
+        """Return the topics that are others now than those of the given identities.
+
+        Raises:
+            BrokerError: the cluster does not answer.
+        """
+        current = _topic_ids(self._describe(list(ids)))
+        return [topic for topic, known in ids.items() if is_another(known, current.get(topic))]
 
     def plan_times(self, topics: Sequence[str], since_ms: int, until_ms: int) -> ReadPlan:
         """Return which records of the topics carry timestamps from `since_ms` to before `until_ms`.
@@ -191,6 +204,11 @@ class TopicReader:
             error = message.error()
             if error is not None and error.code() == KafkaError._PARTITION_EOF:
                 ended.append((str(message.topic()), int(message.partition() or 0)))
+            elif error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:
+                raise ExpiredOffsetsError(
+                    f"retention removed messages of {message.topic()}[{message.partition()}] while they were "
+                    "read; what is left can be read"
+                )
             elif error is not None and not error.retriable():
                 raise broker_error(error, f"reading {message.topic()}", self._brokers.brokers)
         return kept, ended
