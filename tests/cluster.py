@@ -16,7 +16,7 @@ from tests.faults.slow import SlowNetwork, Weather
 from tests.support import wait_until
 from tests.topics_on import TopicFactory, topic_factory
 
-RESTORE_S = 90.0
+RESTORE_S = 300.0
 
 
 @pytest.fixture(scope="session")

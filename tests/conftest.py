@@ -43,7 +43,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("fast")
 
-SLOW_FIRST = ("faults", "browser", "orchestration", "sensors", "docs", "lake", "monitoring", "security")
+SLOW_FIRST = ("faults", "browser", "security", "orchestration", "sensors", "docs", "lake", "monitoring")
 """Folders whose tests take long. They begin, so that short ones are left when one process has no more."""
 
 SYSTEM_FIXTURES = frozenset({"up", "started_cluster", "compose_loader"})
@@ -53,8 +53,8 @@ tests."""
 STACK_TIMEOUT_S = 1200
 """Longest time of a test that uses one of them, its fixtures included."""
 
-SHARED_FIXTURES = ("up", "started_cluster")
-"""Fixtures that take up to a minute to start: all their tests run in one process, which starts them once."""
+SHARED_FIXTURES = ("up", "started_cluster", "secured")
+"""Fixtures that start brokers: all their tests run in one process, which starts each of them once."""
 
 
 # Before pytest's own hook, which deselects by markers, and xdist's, which reads groups.

@@ -70,7 +70,7 @@ class _Server:
     def stop(self) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(30)
+            self._process.wait(120)
 
     def _command(self, name: str) -> list[str]:
         return [*self._as_owner, str(self._binaries / name)]

@@ -13,7 +13,7 @@ from confluent_kafka import Message
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T | None], timeout: float = 30.0, what: str = "the condition") -> T:
+def wait_until(condition: Callable[[], T | None], timeout: float = 120.0, what: str = "the condition") -> T:
     """Return the first truthy result of `condition`; fail after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:

@@ -40,7 +40,7 @@ def collect(_):
 
 # Registered before the answer comes, so that it runs in librdkafka's thread.
 ask(admin).add_done_callback(collect)
-assert collected.wait(30)
+assert collected.wait(120)
 admin_client(brokers)
 assert not _stranded
 print("well", flush=True)

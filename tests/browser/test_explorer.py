@@ -42,11 +42,11 @@ def address(
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
-        wait_until(lambda: _answers(port), timeout=90, what="the explorer answers")
+        wait_until(lambda: _answers(port), timeout=300, what="the explorer answers")
         yield explorer_url(home, HOST, port)
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)
 
 
 def _answers(port: int) -> bool:

@@ -134,7 +134,7 @@ def test_it_follows_until_ctrl_c(broker: LocalBroker, topic: TopicFactory) -> No
             # It comes while the command goes on: a line is not held back until the next.
             assert f"number {number}" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=300)
     finally:
         process.kill()
     assert (process.returncode, out, err) == (0, "", "")

@@ -67,7 +67,7 @@ class Crew:
     def end(self, file: Path, how: signal.Signals) -> None:
         process = self.running.pop(file)
         process.send_signal(how)
-        code = process.wait(60)
+        code = process.wait(120)
         assert code == (-how if how is signal.SIGKILL else 0)
 
     def close(self) -> None:
@@ -135,7 +135,7 @@ def test_members_that_come_go_and_are_killed_lose_nothing(
         with load(client, name) as sent:
             for _ in range(3):
                 crew.join()
-            wait_until(lambda: all(crew.handled(file) for file in crew.files), 60, "all three have work")
+            wait_until(lambda: all(crew.handled(file) for file in crew.files), 300, "all three have work")
             for kill in range(KILLS):
                 victim = max(crew.running, key=lambda file: len(crew.handled(file)))
                 crew.end(victim, signal.SIGKILL)
@@ -145,12 +145,12 @@ def test_members_that_come_go_and_are_killed_lose_nothing(
                     each.offset >= max(offsets[each.partition], 0) for each in set(crew.handled(victim))
                 )
                 newcomer = crew.join()
-                wait_until(partial(crew.handled, newcomer), 60, "the newcomer has work")
+                wait_until(partial(crew.handled, newcomer), 300, "the newcomer has work")
                 if kill == 1:
                     crew.end(newcomer, signal.SIGTERM)
                     crew.join()
         total = sent()
-        wait_until(lambda: len({each.number for each in crew.handled()}) >= total, 60, "all is handled")
+        wait_until(lambda: len({each.number for each in crew.handled()}) >= total, 300, "all is handled")
         for file in list(crew.running):
             crew.end(file, signal.SIGTERM)
     finally:

@@ -42,7 +42,7 @@ def test_a_broker_frozen_and_resumed_loses_nothing(tmp_path: Path) -> None:
                 client.flush(90)
                 client.produce(name, [quote(n, f"S{n % 20}/USDT") for n in range(6000, 7000)])
                 client.flush(90)
-                wait_until(lambda: len(memory.numbers) >= 7000, 90, "all is handled")
+                wait_until(lambda: len(memory.numbers) >= 7000, 300, "all is handled")
                 manager.raise_error()
                 # Nobody else was there to take over: what was uncommitted may come twice, no more.
                 twice = memory.total - 7000

@@ -76,7 +76,7 @@ def test_a_process_killed_in_the_middle_of_a_transaction_leaves_no_trace(
     )
     try:
         # Its third round has sent messages, and does not commit them.
-        wait_until((tmp_path / "sent").exists, 60)
+        wait_until((tmp_path / "sent").exists, 300)
     finally:
         process.kill()
         process.wait()

@@ -144,7 +144,7 @@ def test_random_and_truncated_payloads_all_end_as_dead_letters_and_the_group_goe
     client.flush()
     memory = Memory()
     with client.create_consumer_group(group, [name], memory.one) as manager:
-        wait_until(lambda: manager.report().dead_letters >= 10_000 and memory.total >= 500, timeout=90)
+        wait_until(lambda: manager.report().dead_letters >= 10_000 and memory.total >= 500, timeout=300)
     assert memory.numbers == dict.fromkeys(range(0, 10_000, 20), 1)
     letters = letters_of(broker_settings, name)
     by_number = {int(dict(letter.headers)["number"]): letter for letter in letters}

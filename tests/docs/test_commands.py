@@ -174,7 +174,9 @@ class Reader:
                 stderr=subprocess.STDOUT,
             )
         process = self.running
-        wait_until(lambda: output.read_bytes() or process.poll() is not None, 60, f"{command} says something")
+        wait_until(
+            lambda: output.read_bytes() or process.poll() is not None, 300, f"{command} says something"
+        )
         if process.poll() is not None:
             self.running = None
             return f"ended at once with {process.returncode}: {output.read_text()[-2000:]}"
@@ -187,7 +189,7 @@ class Reader:
         process, self.running = self.running, None
         process.send_signal(signal.SIGINT)
         try:
-            code = process.wait(60)
+            code = process.wait(120)
         finally:
             with suppress(ProcessLookupError):
                 process.kill()

@@ -53,7 +53,7 @@ class Watch:
     def restored(self, topic: str) -> None:
         """Wait until the cluster is whole again."""
         self.cluster.wait_ready()
-        wait_until(lambda: self.replicas_in(topic), 60, f"all replicas of {topic} are in sync")
+        wait_until(lambda: self.replicas_in(topic), 300, f"all replicas of {topic} are in sync")
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ def main(home: str) -> int:
         admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
         admin.create_topics([NewTopic(TOPIC, 6, 3, config=KEPT)])[TOPIC].result(60)
         with Load(cluster.bootstrap, TOPIC) as load:
-            wait_until(lambda: load.acknowledged >= MESSAGES, 120, "messages are acknowledged")
+            wait_until(lambda: load.acknowledged >= MESSAGES, 300, "messages are acknowledged")
             acknowledged = load.finish()
         verdict = judge(acknowledged, read_all(cluster.bootstrap, TOPIC))
     print(len(acknowledged), verdict)

@@ -74,7 +74,7 @@ def test_paused_leader_under_load(
         leader = watch.leader(topic)
         leader.pause()
         try:
-            wait_until(lambda: watch.leader(topic) is not leader, 60, "another node leads")
+            wait_until(lambda: watch.leader(topic) is not leader, 300, "another node leads")
             wait_for_more(load)
         finally:
             leader.resume()
@@ -139,7 +139,7 @@ def test_full_disk_under_load(
     with Load(cluster3.bootstrap, topic) as load:
         wait_for_more(load)
         fill(balloon)
-        wait_until(lambda: node.died, 60, "the node with the full disk has stopped")
+        wait_until(lambda: node.died, 300, "the node with the full disk has stopped")
         assert "no space is left" in node.exit_reason()
         wait_for_more(load)
         balloon.unlink()

@@ -34,7 +34,7 @@ class Orchestrator:
         where = ["--host", HOST, "--port", str(self._port), "--working-directory", str(self.place.root)]
         self._start("dagster", "api", "grpc", "--module-name", "definitions", "--location-name", "coinstream",
                     "--inject-env-vars-from-instance", *where)  # fmt: skip
-        wait_until(lambda: not is_free(self._port), 200, "the code server listens")
+        wait_until(lambda: not is_free(self._port), 600, "the code server listens")
         self.instance = dg.DagsterInstance.from_config(str(self.place.dagster_home))
 
     def start_daemon(self) -> subprocess.Popen[bytes]:
@@ -69,7 +69,7 @@ class Orchestrator:
 
     def end_of(self, run_id: str) -> dg.DagsterRunStatus:
         """Wait until a run has ended; how."""
-        wait_until(lambda: self.status(run_id) in ENDS, 200, f"run {run_id} ends")
+        wait_until(lambda: self.status(run_id) in ENDS, 600, f"run {run_id} ends")
         return self.status(run_id)
 
     def messages(self, run_id: str) -> int:
@@ -86,7 +86,7 @@ class Orchestrator:
             process.terminate()
         for process in self._running:
             try:
-                process.wait(60)
+                process.wait(120)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -117,11 +117,11 @@ def test_killed_daemon(
     orchestrator: Orchestrator, broker: LocalBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REDPANDA_BROKERS", broker.bootstrap)
-    coinstream("topics", "apply").communicate(timeout=100)
+    coinstream("topics", "apply").communicate(timeout=300)
     before = stored_messages(broker.bootstrap)
     daemon = orchestrator.start_daemon()
     first = orchestrator.launch(duration_s=15.0, speed=20.0, loop=True)
-    wait_until(lambda: stored_messages(broker.bootstrap) > before, 200, "messages flow")
+    wait_until(lambda: stored_messages(broker.bootstrap) > before, 600, "messages flow")
     daemon.kill()
     daemon.wait()
     second = orchestrator.launch(speed=0.0, limit=1000)

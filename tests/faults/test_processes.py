@@ -73,7 +73,7 @@ def test_killed_consumer(broker: LocalBroker, topic: TopicFactory, tmp_path: Pat
         for _ in range(3):
             reader = process("-c", READER, broker.bootstrap, name, group, str(handled))
             goal = len(lines(handled)) + 200
-            wait_until(lambda goal=goal: len(lines(handled)) >= goal, 60, "messages are handled")  # type: ignore[misc]
+            wait_until(lambda goal=goal: len(lines(handled)) >= goal, 300, "messages are handled")  # type: ignore[misc]
             reader.kill()
             reader.wait()
             assert_nothing_passed_over(handled, committed(broker.bootstrap, group, name))
@@ -81,7 +81,7 @@ def test_killed_consumer(broker: LocalBroker, topic: TopicFactory, tmp_path: Pat
     stored = {(record.partition, record.offset) for record in read_all(broker.bootstrap, name)}
     reader = process("-c", READER, broker.bootstrap, name, group, str(handled))
     try:
-        wait_until(lambda: stored <= set(lines(handled)), 90, "every message is handled")
+        wait_until(lambda: stored <= set(lines(handled)), 300, "every message is handled")
     finally:
         reader.kill()
         reader.wait()
@@ -117,16 +117,16 @@ def committed(bootstrap: str, group: str, topic: str) -> dict[int, int]:
 
 def test_killed_feed_run(broker: LocalBroker, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDPANDA_BROKERS", broker.bootstrap)
-    coinstream("topics", "apply").communicate(timeout=60)
+    coinstream("topics", "apply").communicate(timeout=300)
     before = stored_messages(broker.bootstrap)
     first = coinstream("feed", "run", "binance", "--loop", "--speed", "100")
-    wait_until(lambda: stored_messages(broker.bootstrap) > before + 500, 90, "the feed publishes")
+    wait_until(lambda: stored_messages(broker.bootstrap) > before + 500, 300, "the feed publishes")
     first.kill()
     first.wait()
     # The lease of the dead run binds nobody, and the account of the next one is right.
     before = stored_messages(broker.bootstrap)
     second = coinstream("feed", "run", "binance", "--speed", "max", "--limit", "1000", "--json")
-    output, _ = second.communicate(timeout=90)
+    output, _ = second.communicate(timeout=300)
     assert second.returncode == 0
     report = json.loads(output)
     assert stored_messages(broker.bootstrap) - before == report["messages"] + report["dead_letters"]

@@ -55,7 +55,7 @@ class Running:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        self._thread.join(30)
+        self._thread.join(120)
         assert not self._thread.is_alive(), "the feed does not end"
 
     def _read(self) -> None:
@@ -66,7 +66,7 @@ class Running:
         except Exception as error:  # noqa: BLE001 (it is looked at by the test)
             self.error = error
 
-    def wait(self, condition: Callable[[], Any], what: str, timeout: float = 30.0) -> Any:
+    def wait(self, condition: Callable[[], Any], what: str, timeout: float = 120.0) -> Any:
         """Wait for a condition while the feed runs."""
 
         def holds() -> Any:
@@ -75,7 +75,7 @@ class Running:
 
         return wait_until(holds, timeout, what)
 
-    def wait_for_more(self, count: int = 1, symbol: str | None = None, timeout: float = 30.0) -> None:
+    def wait_for_more(self, count: int = 1, symbol: str | None = None, timeout: float = 120.0) -> None:
         """Wait for so many further messages."""
         before = self.count(symbol)
         self.wait(lambda: self.count(symbol) >= before + count, f"{count} more messages", timeout)

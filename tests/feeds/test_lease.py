@@ -153,7 +153,7 @@ class Runs:
             if process.poll() is None:
                 process.terminate()
         for process in self.processes:
-            process.wait(30)
+            process.wait(120)
 
 
 @pytest.fixture
@@ -235,11 +235,11 @@ def test_a_handover_between_processes_leaves_no_gap_and_no_duplicate(runs: Runs,
     reader.read_more(100)
     for _ in range(2):
         second = runs.start("--take-over")
-        assert first.wait(60) == 0
+        assert first.wait(120) == 0
         reader.read_more(200)
         first = second
     first.send_signal(signal.SIGTERM)
-    assert first.wait(60) == 0
+    assert first.wait(120) == 0
     reader.read_rest()
     assert set(reader.numbers) == set(SYMBOLS)
     for numbers in reader.numbers.values():
@@ -260,7 +260,7 @@ def test_a_successor_goes_on_without_a_gap_when_its_predecessor_is_killed(
         what="all from before the successor is in the topic",
     )
     first.kill()
-    assert second.wait(60) == 0
+    assert second.wait(120) == 0
     reader.read_rest()
     for numbers in reader.numbers.values():
         # What the killed run had not sent yet was kept by its successor.
@@ -272,7 +272,7 @@ def test_a_second_process_is_refused(runs: Runs, reader: Reader) -> None:
     first = runs.start()
     reader.read_more(10)
     second = runs.start()
-    assert second.wait(60) == 1
+    assert second.wait(120) == 1
     assert "feed handover is being run by process" in (runs.folder / "run2.log").read_text()
     assert first.poll() is None
 

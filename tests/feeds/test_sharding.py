@@ -111,7 +111,7 @@ def test_two_processes_share_an_exchange(
             subprocess.Popen([*command, "--shard", str(shard)], stdout=subprocess.PIPE, text=True)
             for shard in Shard.all(2)
         ]
-        reports = [json.loads(process.communicate(timeout=90)[0]) for process in running]
+        reports = [json.loads(process.communicate(timeout=300)[0]) for process in running]
     assert [process.returncode for process in running] == [0, 0]
     assert [report["feed"] for report in reports] == ["shared-1-of-2", "shared-2-of-2"]
     assert {path.stem for path in (home / "leases").glob("*.lock")} == {"shared-1-of-2", "shared-2-of-2"}

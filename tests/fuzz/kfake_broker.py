@@ -39,4 +39,4 @@ def running_kfake(program: Path) -> Iterator[str]:
         yield process.stdout.readline().strip()
     finally:
         process.stdin.close()
-        process.wait(30)
+        process.wait(120)

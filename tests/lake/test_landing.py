@@ -243,7 +243,7 @@ def test_racing_landings_land_each_message_once(
     name = topic("level1", partitions=4)
     total = send(broker.bootstrap, name, (level1(i) for i in range(6_000)))
     racers = [lander(broker, name, tmp_path / "home") for _ in range(3)]
-    said = [process.communicate(timeout=120)[0] for process in racers]
+    said = [process.communicate(timeout=300)[0] for process in racers]
     assert [process.returncode for process in racers] == [0, 0, 0], said
     found = places(lake_at(tmp_path / "home"), "level1")
     assert len(found) == total

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from moto.server import ThreadedMotoServer
 from pyarrow.fs import FileSelector, S3FileSystem
 
 from coinstream.errors import LakeError
@@ -27,6 +26,9 @@ KEYS = {"s3.access-key-id": "somebody", "s3.secret-access-key": "secret", "s3.re
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
     """Yield the address of a server that speaks S3."""
+    # Its import takes a second, which the other test processes save.
+    from moto.server import ThreadedMotoServer
+
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it tells every request
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

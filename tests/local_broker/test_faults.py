@@ -172,5 +172,5 @@ def produce_until_it_dies(broker: LocalBroker, topic: str) -> None:
         producer.flush(0.2)
         return broker.nodes[0].died
 
-    wait_until(died, timeout=60, what="the broker dies of a full disk")
+    wait_until(died, timeout=300, what="the broker dies of a full disk")
     producer.purge()

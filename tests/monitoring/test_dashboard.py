@@ -31,7 +31,7 @@ def running(command: Sequence[str], log: Path, environment: dict[str, str]) -> I
         yield
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(120)
 
 
 @pytest.fixture
@@ -107,6 +107,6 @@ def test_every_panel_has_data(prometheus: str) -> None:
 
 
 def test_the_processes_are_discovered(prometheus: str) -> None:
-    wait_until(lambda: len(ask(prometheus, 'up{job="coinstream-processes"} == 1')) == 2, timeout=90)
+    wait_until(lambda: len(ask(prometheus, 'up{job="coinstream-processes"} == 1')) == 2, timeout=300)
     labels = {key for one in ask(prometheus, 'up{job="coinstream-processes"}') for key in one["metric"]}
     assert {"feed", "sink", "consumer_group"} <= labels

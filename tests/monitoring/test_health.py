@@ -139,12 +139,12 @@ def test_a_cluster_that_loses_a_broker_and_then_two(cluster3: LocalBroker, topic
             and health.status is Status.UNHEALTHY
         )
 
-    wait_until(one_down, 60, "the loss is seen: partitions thin, those with one replica without a leader")
+    wait_until(one_down, 300, "the loss is seen: partitions thin, those with one replica without a leader")
     health = check_brokers(settings)
     assert any(name.startswith(lonely) for name in health.partitions)
     assert "down" in health.detail
     cluster3.nodes[2].start()
-    wait_until(lambda: check_brokers(settings).status is Status.HEALTHY, 60, "all is well again")
+    wait_until(lambda: check_brokers(settings).status is Status.HEALTHY, 300, "all is well again")
 
 
 class AdminApi(BaseHTTPRequestHandler):

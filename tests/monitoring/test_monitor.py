@@ -131,7 +131,7 @@ def test_the_command_serves_what_it_measures(
         samples = parse(httpx.get(url, timeout=10).text)
         assert value(samples, "redpanda_topic_partitions", topic=name) == 3
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
     finally:
         process.kill()
-        process.wait(30)
+        process.wait(120)

@@ -99,7 +99,7 @@ def prometheus(tmp_path: Path) -> Iterator[tuple[str, Metrics]]:
             yield wait_until(lambda: address_in(tmp_path / "log"), what="Prometheus listens"), metrics
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(120)
             log.close()
 
 

@@ -32,7 +32,7 @@ def test_served_and_announced_until_the_end(home: Path) -> None:
 
 def test_what_a_killed_process_left_is_removed(home: Path) -> None:
     done = subprocess.Popen([sys.executable, "-c", ""])
-    done.wait(30)
+    done.wait(120)
     folder = targets_folder(HomeSettings())
     folder.mkdir(parents=True)
     (folder / f"{done.pid}-1.json").write_text("[]")

@@ -25,6 +25,7 @@ ORIGIN = RemoteRepositoryOrigin(
     InProcessCodeLocationOrigin(LoadableTargetOrigin(module_name="definitions")), "__repository__"
 ).get_job_origin("run_feed")
 STATUSES = dg.DagsterRunStatus
+STARTUP_S = 120
 
 
 @pytest.fixture
@@ -75,7 +76,9 @@ def test_a_killed_code_server_takes_its_runs_along(
 
 
 def test_a_code_server_that_does_not_know_the_run(instance: dg.DagsterInstance) -> None:
-    with GrpcServerProcess(instance_ref=instance.get_ref(), wait_on_exit=True) as server:
+    with GrpcServerProcess(
+        instance_ref=instance.get_ref(), wait_on_exit=True, startup_timeout=STARTUP_S
+    ) as server:
         where = {"host": "localhost", "port": server.port, "socket": server.socket}
         tags = {GRPC_INFO_TAG: json.dumps({key: value for key, value in where.items() if value})}
         run = create_run_for_test(instance, status=STATUSES.STARTED, tags=tags)

@@ -39,9 +39,9 @@ def test_a_terminated_feed_run_loses_nothing(up: RunningUp, web: DagsterClient) 
     before = counts()
     config = {"ops": {"feeds__market_data": {"config": _CONFIG}}}
     run_id = web.launch("run_feed", config=config, tags={"dagster/partition": "binance"})
-    wait_until(lambda: counts()["crypto-level1"] > before["crypto-level1"], 200, what="messages flow")
+    wait_until(lambda: counts()["crypto-level1"] > before["crypto-level1"], 600, what="messages flow")
     assert web.ask(_TERMINATE, id=run_id)["terminateRun"]["__typename"] == "TerminateRunSuccess"
-    wait_until(lambda: _status(web, run_id) == "CANCELED", 100, what="the run is canceled")
+    wait_until(lambda: _status(web, run_id) == "CANCELED", 300, what="the run is canceled")
 
     after = counts()
     assert reported(web, run_id) == {

@@ -33,13 +33,13 @@ def test_a_caller_waits_for_a_count_in_progress(monkeypatch: pytest.MonkeyPatch)
 
     def slow(*_: Any, **__: Any) -> None:
         counting.set()
-        go_on.wait(10)
+        go_on.wait(120)
 
     monkeypatch.setattr(metrics.producer_latency, "observe", slow)
     deliveries.settled.append(SettledChunk(1.0, [Destination("t", b"k", CountedPartition("t", 3))] * 5, []))
     counting_thread = threading.Thread(target=deliveries.count)
     counting_thread.start()
-    assert counting.wait(10)
+    assert counting.wait(120)
     found: dict[tuple[str, int], int] = {}
     asking_thread = threading.Thread(target=lambda: found.update(deliveries.delivered()))
     asking_thread.start()
