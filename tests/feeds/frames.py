@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from coinstream.feeds.parser import Frame, Parsed, Parser
+from coinstream.feeds.parser import Frame, Gap, Parsed, Parser
 from coinstream.feeds.protocols import new_parser
 
 RECEIVED_NS = 1_723_161_254_087_891_268
@@ -30,3 +30,8 @@ CORE: frozenset[str] = frozenset({"level1", "price", "ohlcv", "analytics"})
 def core_parser(exchange: str) -> Parser:
     """Return a parser that gives the message types of the first release only."""
     return new_parser(exchange, types=CORE)
+
+
+def span(gap: Gap | None) -> tuple[str, int, int] | None:
+    """Return symbol and numbers of a gap."""
+    return None if gap is None else (gap.symbol, gap.first, gap.last)

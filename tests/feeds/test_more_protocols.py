@@ -12,7 +12,7 @@ from coinstream.feeds import Reason
 from coinstream.feeds.parser import Frame
 from coinstream.feeds.protocols import exchange_of, identify
 from coinstream.messages import Level1, Ohlcv, Price
-from tests.feeds.frames import RECEIVED_NS, core_parser, parse
+from tests.feeds.frames import RECEIVED_NS, core_parser, parse, span
 
 AT = "2021-06-24T00:14:27.100Z"
 MS = 1624493667100
@@ -300,18 +300,18 @@ def test_holes_in_numbered_books_are_told() -> None:
     frame = {"arg": {"channel": "books", "instId": "BTC-USDT"}, "action": "snapshot"}
     parse(okx, frame | {"data": [BOOK | {"ts": str(MS), "seqId": 10, "prevSeqId": -1}]})
     update = frame | {"action": "update", "data": [BOOK | {"ts": str(MS), "seqId": 15, "prevSeqId": 12}]}
-    assert parse(okx, update).gap == ("BTC/USDT", 11, 12)
+    assert span(parse(okx, update).gap) == ("BTC/USDT", 11, 12)
     deribit = core_parser("deribit")
     book = {"method": "subscription", "params": {"channel": "book.BTC-PERPETUAL.raw", "data": DERIBIT_BOOK}}
     parse(deribit, book)
     later = DERIBIT_BOOK | {"type": "change", "prev_change_id": 8, "change_id": 9}
     book["params"] = {"channel": "book.BTC-PERPETUAL.raw", "data": later}
-    assert parse(deribit, book).gap == ("BTC/USD:BTC", 6, 8)
+    assert span(parse(deribit, book).gap) == ("BTC/USD:BTC", 6, 8)
     hitbtc = core_parser("hitbtc")
     full = {"t": MS, "s": 5, "a": [["11", "4"]], "b": [["9", "3"]]}
     parse(hitbtc, {"ch": "orderbook/full", "snapshot": {"BTCUSDT": full}})
     gap = parse(hitbtc, {"ch": "orderbook/full", "update": {"BTCUSDT": full | {"s": 7}}}).gap
-    assert gap == ("BTC/USDT", 6, 6)
+    assert span(gap) == ("BTC/USDT", 6, 6)
 
 
 CONTROL: list[tuple[str, Any, Reason]] = [

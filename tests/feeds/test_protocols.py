@@ -14,7 +14,7 @@ from coinstream.feeds.feed_stats import Anomaly
 from coinstream.feeds.parser import Frame, account_for
 from coinstream.feeds.protocols import PARSERS
 from coinstream.messages import Analytics, Level1, Ohlcv, Price
-from tests.feeds.frames import RECEIVED_NS, core_parser, only, parse
+from tests.feeds.frames import RECEIVED_NS, core_parser, only, parse, span
 
 RECEIVED = datetime(2024, 8, 8, 23, 54, 14, 87891, tzinfo=UTC)
 
@@ -104,7 +104,7 @@ class TestKraken:
         trade = {"symbol": "BTC/USD", "price": 5, "timestamp": "2023-09-25T07:49:37Z", "trade_id": 10}
         parse(parser, {"channel": "trade", "type": "update", "data": [trade]})
         jumped = parse(parser, {"channel": "trade", "type": "update", "data": [trade | {"trade_id": 13}]})
-        assert jumped.gap == ("BTC/USD", 11, 12)
+        assert span(jumped.gap) == ("BTC/USD", 11, 12)
         candle = {
             "symbol": "BTC/USD",
             "open": 1,
@@ -158,7 +158,7 @@ class TestCoinbase:
         assert top(only(parse(parser, frame | {"events": [event]}))) == (1, 3, 2, 2)
         later = frame | {"sequence_num": 3, "events": [event | {"type": "update"}]}
         parsed = parse(parser, later)
-        assert (parsed.gap, parsed.rejected) == (("", 1, 2), (Reason.BOOK_UNSYNCED,))
+        assert (span(parsed.gap), parsed.rejected) == (("", 1, 2), (Reason.BOOK_UNSYNCED,))
 
     def test_an_advanced_ticker(self) -> None:
         ticker = {"type": "ticker", "product_id": "BTC-USD", "price": "21932.98", "volume_24_h": "16038.2"}
@@ -214,7 +214,7 @@ class TestGate:
         assert top(only(parse(parser, rest, url=url))) == (1, 2, 1, 1)
         assert top(only(parse(parser, self.update(10, 11)))) == (1.5, 2, 2, 1)
         holed = parse(parser, self.update(14, 15))
-        assert (holed.messages, holed.gap) == ((), ("BTC/USDT", 12, 13))
+        assert (holed.messages, span(holed.gap)) == ((), ("BTC/USDT", 12, 13))
         ticker = {"t": 1606293275123, "u": 3, "s": "ETH_USDT", "b": "1", "B": "2", "a": "3", "A": "4"}
         frame = {"channel": "spot.book_ticker", "event": "update", "result": ticker}
         assert top(only(parse(parser, frame))) == (1, 3, 2, 4)

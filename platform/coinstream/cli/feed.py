@@ -26,6 +26,7 @@ from coinstream.settings import HomeSettings
 
 if TYPE_CHECKING:
     from coinstream.feeds.exchanges.base import ExchangeAdapter
+    from coinstream.feeds.symbol_status import SymbolRow
 
 app = typer.Typer(help="Run, list and inspect feeds.", no_args_is_help=True)
 
@@ -156,27 +157,35 @@ def show_status(json: AsJson = False) -> None:
     An ended feed is shown with its last figures.
     """
     from coinstream.feeds.status import read_all
+    from coinstream.feeds.symbol_status import symbol_rows
 
-    now = time.time()
-    found = read_all(_status_folder())
+    now, folder = time.time(), _status_folder()
+    found, rows = read_all(folder), symbol_rows(folder, now=time.time())
     if json:
+        stale = {(row.feed, row.symbol): row.stale_s for row in rows}
         told = [{**to_builtins(one), "running": one.is_running(now)} for one in found]
         for feed in told:
-            for symbol in feed["symbols"].values():
-                symbol["stale_s"] = round(now - symbol["last_message"], 1)
+            for name, symbol in feed["symbols"].items():
+                symbol["stale_s"] = stale.get((feed["feed"], name))
         print_json({"feeds": told})
         return
-    table = Table(
-        "feed", "exchange", "symbol", "state", "rate/s", "last message", "gaps", "reconnects", box=None
-    )
+    columns = ("feed", "exchange", "symbol", "state", "rate/s", "last message")
+    table = Table(*columns, "gaps", "recovered", "reconnects", box=None)
     for one in found:
         state = ("connected" if one.connected else "not connected") if one.is_running(now) else "ended"
-        counts = str(one.gaps), str(one.reconnects)
+        counts = str(one.gaps), str(one.recovered), str(one.reconnects)
         table.add_row(one.feed, one.exchange, "", state, f"{one.rate:,.0f}", one.trouble or "", *counts)
-        for name, symbol in one.symbols.items():
-            age = f"{max(now - symbol.last_message, 0):,.0f} s ago"
-            table.add_row("", "", name, "", f"{symbol.rate:,.1f}", age)
+        for row in rows:
+            if row.feed == one.feed:
+                _add_symbol(table, row)
     console.print(table if found else "no feed has run on this machine")
+
+
+def _add_symbol(table: Table, row: SymbolRow) -> None:
+    state = ("connected" if row.connected else "not connected") if row.running else ""
+    age = "none yet" if row.stale_s is None else f"{row.stale_s:,.0f} s ago"
+    counts = str(row.gaps), str(row.recovered), str(row.reconnects)
+    table.add_row("", "", row.symbol, state, f"{row.rate:,.1f}", age, *counts)
 
 
 def _why_nothing(report: FeedReport) -> str:

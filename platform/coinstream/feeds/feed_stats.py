@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -89,6 +89,25 @@ class FaultyFrame(NamedTuple):
 
 
 @dataclass
+class SymbolEvents:
+    """Connection and gaps of one symbol of a live feed.
+
+    Attributes:
+        connected: whether the connection that carries the symbol is open.
+        reconnects: times that connection was opened again.
+        gaps: gaps in the symbol's streams.
+        recovered: gaps that were filled: missing trades fetched, or the book replaced.
+        unrecovered: gaps that could not be filled.
+    """
+
+    connected: bool = False
+    reconnects: int = 0
+    gaps: int = 0
+    recovered: int = 0
+    unrecovered: int = 0
+
+
+@dataclass
 class FeedStats:
     """Counts of one feed. `frames` is the sum of `accepted` and `rejected`.
 
@@ -102,6 +121,7 @@ class FeedStats:
         kept_once: unknown symbols and kinds of frames of which a faulty frame was kept already.
         trouble: the last reason that a live feed had no data; None while it has.
         clock_ahead_ms: how far the exchange's clock runs ahead of this machine's; None: not measured.
+        symbols: connection and gaps of each symbol of a live feed.
     """
 
     frames: int = 0
@@ -113,6 +133,7 @@ class FeedStats:
     kept_once: set[tuple[Reason, str]] = field(default_factory=set)
     clock_ahead_ms: float | None = None
     trouble: str | None = None
+    symbols: defaultdict[str, SymbolEvents] = field(default_factory=lambda: defaultdict(SymbolEvents))
 
     @property
     def is_balanced(self) -> bool:
@@ -128,6 +149,32 @@ class FeedStats:
         """Count a frame that does not reach the parser."""
         self.frames += 1
         self.rejected[reason] += 1
+
+    def opened(self, symbols: Iterable[str], *, again: bool) -> None:
+        """Note that the connection of some symbols is open, `again` after an earlier one."""
+        for symbol in symbols:
+            events = self.symbols[symbol]
+            events.connected = True
+            events.reconnects += again
+
+    def closed(self, symbols: Iterable[str]) -> None:
+        """Note that the connection of some symbols is closed."""
+        for symbol in symbols:
+            self.symbols[symbol].connected = False
+
+    def count_gap(self, symbol: str) -> None:
+        """Count a gap that the parser did not count: it turned out later."""
+        self.flags[Anomaly.GAP] += 1
+        self.symbols[symbol].gaps += 1
+
+    def count_recovery(self, symbol: str, *, complete: bool) -> None:
+        """Count a gap that was filled, or could not be."""
+        self.flags[Anomaly.RECOVERED if complete else Anomaly.UNRECOVERED] += 1
+        events = self.symbols[symbol]
+        if complete:
+            events.recovered += 1
+        else:
+            events.unrecovered += 1
 
     def keep_fault(self, fault: FaultyFrame) -> None:
         """Keep a faulty frame for the dead-letter topic.

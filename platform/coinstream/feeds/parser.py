@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Final, NamedTuple, Protocol, TypeVar
+from typing import Annotated, Final, Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -29,12 +29,33 @@ class Frame(NamedTuple):
     url: str | None = None
 
 
+GapKind = Literal["book", "trades", "reconnect"]
+"""What is missing: changes of a book, numbered trades, or perhaps trades while a connection was down."""
+
+
 class Gap(NamedTuple):
-    """Messages `first` to `last` of a symbol's numbered stream are missing. Only that symbol is recovered."""
+    """Messages of a symbol's stream that are missing. Only that symbol is recovered.
+
+    Attributes:
+        symbol: unified symbol; empty where the exchange numbers the frames of the whole connection.
+        first: number of the first missing message; -1 where the stream is not numbered.
+        last: number of the last missing message.
+        kind: see `GapKind`.
+        since: time of the last trade before the gap.
+        until: time of the first trade after the gap.
+    """
 
     symbol: str
     first: int
     last: int
+    kind: GapKind = "book"
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def is_certain(self) -> bool:
+        """Return whether messages are missing for sure."""
+        return self.kind != "reconnect"
 
 
 class Parsed(NamedTuple):
@@ -45,12 +66,24 @@ class Parsed(NamedTuple):
         rejected: one reason per entry that gave no message.
         detail: text about a fault, for the dead-letter queue.
         gap: messages of the numbered stream that are missing before this frame.
+        more_gaps: further gaps, where a frame shows several.
     """
 
     messages: Sequence[Message] = ()
     rejected: Sequence[Reason] = ()
     detail: str = ""
     gap: Gap | None = None
+    more_gaps: tuple[Gap, ...] = ()
+
+    @property
+    def gaps(self) -> tuple[Gap, ...]:
+        """Return all gaps."""
+        return () if self.gap is None else (self.gap, *self.more_gaps)
+
+    def with_gaps(self, *gaps: Gap | None) -> Parsed:
+        """Return the result with further gaps in front."""
+        found = [gap for gap in (*gaps, *self.gaps) if gap is not None]
+        return self._replace(gap=found[0], more_gaps=tuple(found[1:])) if found else self
 
 
 class Batch(NamedTuple):
@@ -128,8 +161,7 @@ def parse_each(parser: Parser, payloads: Iterable[bytes], received_ns: int, stat
         parsed = parser.parse(frame)
         account_for(parsed, frame, parser.exchange, stats)
         messages.extend(parsed.messages)
-        if parsed.gap is not None:
-            gaps.append(parsed.gap)
+        gaps += parsed.gaps
     return Batch(messages, gaps)
 
 
@@ -147,7 +179,7 @@ def account_for(parsed: Parsed, frame: Frame, exchange: str, stats: FeedStats) -
     else:
         stats.rejected[parsed.rejected[0] if parsed.rejected else Reason.UNKNOWN] += 1
     if parsed.gap is not None:
-        stats.flags[Anomaly.GAP] += 1
+        stats.flags[Anomaly.GAP] += sum(gap.is_certain for gap in parsed.gaps)
     for reason in parsed.rejected:
         if reason.is_fault:
             stats.keep_fault(FaultyFrame(exchange, frame.received_ns, reason, parsed.detail, frame.payload))

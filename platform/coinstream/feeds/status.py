@@ -119,16 +119,33 @@ class Progress:
 
 
 WRITE_EVERY_S: Final = 1.0
+_SYMBOL_EVENTS: Final = ("reconnects", "gaps", "recovered", "unrecovered")
 RUNNING_WITHIN_S: Final = 15.0
 """Maximum age of the status of a running feed."""
 
 
 class SymbolStatus(msgspec.Struct):
-    """Status of one symbol. `last_message` is in Unix seconds; `rate` is in messages per second."""
+    """Status of one symbol of a feed. Counts are since the start of the feed.
+
+    Attributes:
+        messages: messages published.
+        rate: messages per second since the status was written last.
+        last_message: Unix seconds of the newest message; 0 before the first.
+        connected: whether the connection that carries the symbol is open.
+        reconnects: times that connection was opened again.
+        gaps: gaps in the symbol's streams.
+        recovered: gaps that were filled.
+        unrecovered: gaps that could not be filled.
+    """
 
     messages: int = 0
     rate: float = 0.0
     last_message: float = 0.0
+    connected: bool = False
+    reconnects: int = 0
+    gaps: int = 0
+    recovered: int = 0
+    unrecovered: int = 0
 
 
 class FeedStatus(msgspec.Struct):
@@ -147,6 +164,7 @@ class FeedStatus(msgspec.Struct):
     gaps: int
     recovered: int
     frozen: int
+    unrecovered: int = 0
     symbols: dict[str, SymbolStatus] = {}
 
     def is_running(self, now: float) -> bool:
@@ -202,19 +220,38 @@ class StatusWriter:
             gaps=flags[Anomaly.GAP],
             recovered=flags[Anomaly.RECOVERED],
             frozen=flags[Anomaly.FROZEN],
-            symbols={
-                symbol: SymbolStatus(count, round(new[symbol] / passed, 1), self._last.get(symbol, now))
-                for symbol, count in sorted(self._counts.items())
-            },
+            unrecovered=flags[Anomaly.UNRECOVERED],
         )
+        status.symbols = {
+            symbol: self._symbol(symbol, new[symbol] / passed, status.connected, ended)
+            for symbol in sorted(self._counts.keys() | self._stats.symbols.keys())
+        }
         self._before, self._written = Counter(self._counts), now
-        METRICS.feed_connected.labels(self._feed, self._exchange).set(status.connected)
-        for event in ("reconnects", "gaps", "recovered", "frozen"):
-            METRICS.feed_events.labels(self._feed, self._exchange, event).set(getattr(status, event))
-        for symbol in new:
-            METRICS.feed_last_message.labels(self._feed, self._exchange, symbol).set(now)
+        self._export(status)
         if self._path is not None:
             _replace(self._path, msgspec.json.encode(status))
+
+    def _symbol(self, symbol: str, rate: float, connected: bool, ended: bool) -> SymbolStatus:
+        events = self._stats.symbols.get(symbol)
+        status = SymbolStatus(self._counts[symbol], round(rate, 1), self._last.get(symbol, 0.0), connected)
+        if events is not None:
+            status.connected = events.connected and not ended
+            status.reconnects, status.gaps = events.reconnects, events.gaps
+            status.recovered, status.unrecovered = events.recovered, events.unrecovered
+        return status
+
+    def _export(self, status: FeedStatus) -> None:
+        labels = self._feed, self._exchange
+        METRICS.feed_connected.labels(*labels).set(status.connected)
+        for event in (*_SYMBOL_EVENTS, "frozen"):
+            METRICS.feed_events.labels(*labels, event).set(getattr(status, event))
+        for name, symbol in status.symbols.items():
+            METRICS.feed_symbol_connected.labels(*labels, name).set(symbol.connected)
+            METRICS.feed_symbol_rate.labels(*labels, name).set(symbol.rate)
+            if symbol.last_message:
+                METRICS.feed_last_message.labels(*labels, name).set(symbol.last_message)
+            for event in _SYMBOL_EVENTS:
+                METRICS.feed_symbol_events.labels(*labels, name, event).set(getattr(symbol, event))
 
 
 def read_all(folder: Path) -> list[FeedStatus]:

@@ -121,6 +121,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
         self._producer()
+        self._feeds()
         self._consumer()
         self._topics()
         self._cluster()
@@ -156,13 +157,14 @@ class Metrics:
             registry=self.registry,
         )
 
+    def _feeds(self) -> None:
         of_feed = ["feed", "exchange"]
         self.feed_connected = Gauge(
             "coinstream_feed_connected", "1 while the feed receives data", of_feed, registry=self.registry
         )
         self.feed_events = Gauge(
             "coinstream_feed_events",
-            "Reconnects, gaps, recovered gaps and frozen connections since the feed started",
+            "Reconnects, gaps, recovered and unrecovered gaps and frozen connections since the feed started",
             [*of_feed, "event"],
             registry=self.registry,
         )
@@ -170,6 +172,25 @@ class Metrics:
             "coinstream_feed_last_message_seconds",
             "Time of the newest message of a symbol, in seconds since 1970",
             [*of_feed, "symbol"],
+            registry=self.registry,
+        )
+        of_symbol = [*of_feed, "symbol"]
+        self.feed_symbol_connected = Gauge(
+            "coinstream_feed_symbol_connected",
+            "1 while the connection that carries the symbol is open",
+            of_symbol,
+            registry=self.registry,
+        )
+        self.feed_symbol_rate = Gauge(
+            "coinstream_feed_symbol_rate",
+            "Messages per second of a symbol",
+            of_symbol,
+            registry=self.registry,
+        )
+        self.feed_symbol_events = Gauge(
+            "coinstream_feed_symbol_events",
+            "Reconnects, gaps, recovered and unrecovered gaps of a symbol since the feed started",
+            [*of_symbol, "event"],
             registry=self.registry,
         )
         self.prices_rounded = Counter(

@@ -17,7 +17,7 @@ from coinstream.feeds.parser import Frame, Gap, Parser, account_for
 from coinstream.feeds.protocols import exchange_of, new_parser
 from coinstream.messages import Level1, Message, Ohlcv, Price
 from tests.feeds.exchanges.recorded import play, shared
-from tests.feeds.frames import RECEIVED_NS, only, parse
+from tests.feeds.frames import RECEIVED_NS, only, parse, span
 
 CORE = frozenset({"level1", "price", "ohlcv"})
 
@@ -86,7 +86,7 @@ def test_trade_numbers_tell_duplicates_and_gaps() -> None:
     assert parse(parser, TRADE | {"t": 11}).gap is None
     jumped = parse(parser, TRADE | {"t": 15})
     assert jumped.messages
-    assert jumped.gap == ("BTC/USDT", 12, 14)
+    assert span(jumped.gap) == ("BTC/USDT", 12, 14)
 
 
 def test_the_same_quote_over_two_connections_counts_once() -> None:
@@ -193,7 +193,7 @@ def test_a_book_follows_its_snapshot_and_shows_a_gap() -> None:
     later = RECEIVED_NS + 200_000_000
     (book,) = parse(parser, DEPTH | {"U": 8, "u": 9, "b": [["1", "0"]]}, later).messages
     assert book.bids == [(0.9, 3.0)]  # type: ignore[attr-defined]
-    assert parse(parser, DEPTH | {"U": 12, "u": 13}, later).gap == ("BTC/USDT", 10, 11)
+    assert span(parse(parser, DEPTH | {"U": 12, "u": 13}, later).gap) == ("BTC/USDT", 10, 11)
 
 
 def test_a_futures_book_follows_the_number_before() -> None:
@@ -203,7 +203,7 @@ def test_a_futures_book_follows_the_number_before() -> None:
     later = RECEIVED_NS + 200_000_000
     assert parse(parser, DEPTH | {"pu": 4}, later).messages
     assert parse(parser, DEPTH | {"U": 9, "u": 20, "pu": 7}, 2 * later).messages
-    assert parse(parser, DEPTH | {"U": 30, "u": 31, "pu": 25}, later).gap == ("BTC/USDT:USDT", 21, 25)
+    assert span(parse(parser, DEPTH | {"U": 30, "u": 31, "pu": 25}, later).gap) == ("BTC/USDT:USDT", 21, 25)
 
 
 def test_mark_price_funding_and_index_are_merged() -> None:

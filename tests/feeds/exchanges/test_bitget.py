@@ -12,7 +12,7 @@ from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.parser import Parser
 from coinstream.messages import Book, DerivativeTicker, Level1, Liquidation, Ohlcv, Price, Trade
 from tests.feeds.exchanges.sessions import excerpt, instruments_of, replayed, shared
-from tests.feeds.frames import only, parse
+from tests.feeds.frames import only, parse, span
 
 MS = "1730332859905"
 
@@ -118,7 +118,7 @@ class TestFrames:
         assert (quote.best_bid, quote.best_ask) == (100, 102)
         lost = change | {"seq": 20, "pseq": 15}
         gap = parse(read, {"action": "update", "arg": argument, "data": [lost]}).gap
-        assert gap == ("BTC/USDT:USDT", 13, 15)
+        assert span(gap) == ("BTC/USDT:USDT", 13, 15)
         rows = [{"symbol": "APEUSDT", "side": "buy", "price": "0.1649", "amount": "13.7", "ts": MS}]
         argument = {"instType": "usdt-futures", "topic": "liquidation"}
         found = only(parse(read, {"action": "update", "arg": argument, "data": rows}))

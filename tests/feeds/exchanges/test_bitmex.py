@@ -14,7 +14,7 @@ from coinstream.feeds.instruments import InstrumentList
 from coinstream.feeds.parser import Parser
 from coinstream.messages import Book, DerivativeTicker, Level1, Liquidation, Ohlcv, Price, Trade
 from tests.feeds.exchanges.sessions import excerpt, instruments_of, replayed, shared
-from tests.feeds.frames import only, parse
+from tests.feeds.frames import only, parse, span
 
 AT = "2022-02-14T07:59:54.829Z"
 
@@ -138,7 +138,7 @@ class TestFrames:
         quote = parse(read, table("orderBookL2", gone, action="delete")).messages[-1]
         assert (quote.best_bid, quote.bid_size) == (50, 2)
         lost = parse(read, table("orderBookL2", gone | {"size": 1}, action="update"))
-        assert (lost.rejected, lost.gap) == ((Reason.BOOK_UNSYNCED,), ("BTC/USD:BTC", 2, 2))
+        assert (lost.rejected, span(lost.gap)) == ((Reason.BOOK_UNSYNCED,), ("BTC/USD:BTC", 2, 2))
 
     def test_a_bin_is_named_by_its_end(self) -> None:
         row = {

@@ -20,7 +20,7 @@ from coinstream.feeds.live import DirectFeed
 from coinstream.feeds.parser import Parser
 from coinstream.messages import Book, DerivativeTicker, Level1, Ohlcv, Price, Trade
 from tests.feeds.exchanges.sessions import excerpt, instruments_of, replayed, shared
-from tests.feeds.frames import only, parse
+from tests.feeds.frames import only, parse, span
 
 AT = "2024-11-07T00:00:00.015Z"
 
@@ -74,7 +74,7 @@ class TestExchange:
         trade: Any = parse(read, match(7)).messages[0]
         assert (trade.side, trade.size) == ("buy", 985)
         assert parse(read, match(7)).rejected == (Reason.DUPLICATE,)
-        assert parse(read, match(10)).gap == ("SKL/USD", 8, 9)
+        assert span(parse(read, match(10)).gap) == ("SKL/USD", 8, 9)
 
     def test_a_product_that_is_not_listed_is_read_from_its_name(self) -> None:
         found: Any = parse(parser(), match(1, product_id="GYEN-USD")).messages[0]

@@ -10,12 +10,14 @@ import msgspec
 import pytest
 
 from coinstream.feeds.exchanges.deribit import DeribitAdapter
+from coinstream.feeds.exchanges.trade_recovery import fetch_missing
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import InstrumentList
 from coinstream.feeds.parser import Frame, Gap, Parser
 from coinstream.messages import Book, DerivativeTicker, Level1, Liquidation, Ohlcv, Price, Trade
+from tests.feeds.exchanges.recorded import named
 from tests.feeds.exchanges.sessions import excerpt, instruments_of, replayed, shared
-from tests.feeds.frames import only, parse
+from tests.feeds.frames import only, parse, span
 
 MS = 1584058067675
 
@@ -108,7 +110,7 @@ class TestFrames:
         assert (quote.bid_size, quote.ask_size) == (2, 2)
         assert Reason.ONE_SIDED in parse(read, push(name, change)).rejected
         lost = change | {"prev_change_id": 20, "change_id": 21}
-        assert parse(read, push(name, lost)).gap == ("ETH/USD:ETH", 13, 20)
+        assert span(parse(read, push(name, lost)).gap) == ("ETH/USD:ETH", 13, 20)
 
     def test_a_change_after_nothing_is_a_whole_book(self) -> None:
         read, name = parser(), "book.ETH-PERPETUAL.raw"
@@ -132,7 +134,7 @@ class TestFrames:
         found = parse(read, trade("BTC-PERPETUAL", 6, liquidation="T")).messages
         assert found[2].side == "buy"  # type: ignore[attr-defined]
         assert parse(read, trade("BTC-PERPETUAL", 6)).rejected == (Reason.DUPLICATE,)
-        assert parse(read, trade("BTC-PERPETUAL", 9)).gap == ("BTC/USD:BTC", 7, 8)
+        assert span(parse(read, trade("BTC-PERPETUAL", 9)).gap) == ("BTC/USD:BTC", 7, 8)
 
     def test_a_ticker_of_a_perpetual(self) -> None:
         data = {
@@ -193,9 +195,12 @@ class TestConnections:
 
         async def run() -> list[Any]:
             known = instruments_of(adapter, excerpt("deribit.instruments.gz"))
-            adapter.connections(list(known), frozenset({"trade"}))
+            (instrument,) = named(known, "BTC-PERPETUAL")
+            gap = Gap(instrument.symbol, 7, 8, "trades")
+            wanted = adapter.trades_request(instrument, gap)
+            assert wanted is not None
             async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
-                return list(await adapter.recover(http, Gap("BTC/USD:BTC", 7, 8)))
+                return await fetch_missing(adapter, http, wanted, instrument, gap)
 
         found = asyncio.run(run())
         assert [item.trade_id for item in found if isinstance(item, Trade)] == ["7", "8"]

@@ -13,7 +13,7 @@ from coinstream.feeds.instruments import InstrumentList
 from coinstream.feeds.parser import Parser
 from coinstream.messages import Book, DerivativeTicker, Level1, Liquidation, Ohlcv, Price, Trade
 from tests.feeds.exchanges.sessions import excerpt, instruments_of, replayed, shared
-from tests.feeds.frames import only, parse
+from tests.feeds.frames import only, parse, span
 
 CONTRACTS = "https://api.gateio.ws/api/v4/futures/btc/contracts"
 INVERSE = b'[{"name":"BTC_USD","type":"inverse","quanto_multiplier":"0"}]'
@@ -147,7 +147,7 @@ class TestSpot:
         quote: Any = parse(read, reply, url=url).messages[-1]
         assert (quote.best_bid, quote.best_ask) == (5, 7)
         lost = push("spot.order_book_update", row | {"U": 15, "u": 16})
-        assert parse(read, lost).gap == ("BTC/USDT", 13, 14)
+        assert span(parse(read, lost).gap) == ("BTC/USDT", 13, 14)
 
     def test_obu_starts_with_a_full_book(self) -> None:
         read = parser()

@@ -16,7 +16,7 @@ from coinstream.feeds.instruments import InstrumentList
 from coinstream.feeds.parser import Frame, Parser
 from coinstream.messages import DerivativeTicker, Level1, Liquidation, Ohlcv, Price, Trade
 from tests.feeds.exchanges.sessions import excerpt, instruments_of, replayed, shared
-from tests.feeds.frames import only, parse
+from tests.feeds.frames import only, parse, span
 
 TRADE = {"amount": 62, "ts": 1572912028237, "id": 7, "price": 200.0, "direction": "sell"}
 
@@ -119,7 +119,7 @@ class TestFrames:
         quote: Any = parse(read, reply).messages[-1]
         assert (quote.best_bid, quote.best_ask) == (10.5, 11)
         lost = change | {"seqNum": 40, "prevSeqNum": 30}
-        assert parse(read, push(channel, lost)).gap == ("BTC/USDT", 21, 30)
+        assert span(parse(read, push(channel, lost)).gap) == ("BTC/USDT", 21, 30)
 
     def test_high_frequency_depth_starts_with_a_snapshot(self) -> None:
         read, channel = parser(), "BTC_CQ.depth.size_150.high_freq"
@@ -130,7 +130,7 @@ class TestFrames:
         quote = parse(read, push(channel, change)).messages[-1]
         assert (quote.best_bid, quote.bid_size) == (9000, 0.1)
         lost = parse(read, push(channel, change | {"version": 10}))
-        assert lost.gap == ("BTC/USD:BTC-191227", 9, 9)
+        assert span(lost.gap) == ("BTC/USD:BTC-191227", 9, 9)
 
     def test_a_merged_depth_has_no_best_price(self) -> None:
         whole = {"asks": [[12000, 6]], "bids": [[10000, 5]], "ts": 1572912028352}

@@ -12,7 +12,7 @@ from coinstream.feeds.instrument_lists import packaged
 from coinstream.feeds.protocols import exchange_of, new_parser
 from coinstream.messages import Book, DerivativeTicker, Level1, Liquidation, Price, Trade
 from tests.feeds.exchanges.recorded import play, shared
-from tests.feeds.frames import RECEIVED_NS, parse
+from tests.feeds.frames import RECEIVED_NS, parse, span
 
 LATER_NS = RECEIVED_NS + 200_000_000
 # The example of "Book checksum" in the documentation of v2.
@@ -161,7 +161,7 @@ def test_a_hole_in_a_futures_book_is_a_gap() -> None:
     assert parse(parser, snapshot | {"bids": [level], "asks": [level | {"price": 2.0}]}).messages
     change = {"feed": "book", "product_id": "PI_XBTUSD", "side": "buy", "price": 1.5, "qty": 3.0}
     assert parse(parser, change | {"seq": 6, "timestamp": 1626994927744}).messages
-    assert parse(parser, change | {"seq": 9, "timestamp": 1626994927744}).gap == ("BTC/USD:BTC", 7, 8)
+    assert span(parse(parser, change | {"seq": 9, "timestamp": 1626994927744}).gap) == ("BTC/USD:BTC", 7, 8)
 
 
 def test_the_address_tells_spot_from_futures() -> None:

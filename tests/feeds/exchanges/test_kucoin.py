@@ -16,7 +16,7 @@ from coinstream.feeds.instruments import InstrumentList
 from coinstream.feeds.parser import Parser
 from coinstream.messages import Book, DerivativeTicker, Level1, Ohlcv, Price, Trade
 from tests.feeds.exchanges.sessions import excerpt, instruments_of, replayed, shared
-from tests.feeds.frames import only, parse
+from tests.feeds.frames import only, parse, span
 
 MS = 1705708800010
 CONTRACT = {
@@ -143,7 +143,7 @@ class TestContracts:
         ignored = push(topic, {"sequence": 11, "change": "0,sell,0", "timestamp": MS})
         assert Reason.TOP_UNCHANGED in parse(read, ignored).rejected
         lost = push(topic, {"sequence": 14, "change": "10,buy,0", "timestamp": MS})
-        assert parse(read, lost).gap == ("BTC/USDT:USDT", 12, 13)
+        assert span(parse(read, lost).gap) == ("BTC/USDT:USDT", 12, 13)
 
     def test_figures_are_merged_and_predictions_left_out(self) -> None:
         read, topic = parser(), "/contract/instrument:XBTUSDTM"

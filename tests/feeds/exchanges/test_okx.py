@@ -16,7 +16,7 @@ from coinstream.feeds.instruments import InstrumentList
 from coinstream.feeds.parser import Parser
 from coinstream.messages import Book, DerivativeTicker, Level1, Liquidation, Ohlcv, Price, Trade
 from tests.feeds.exchanges.sessions import excerpt, instruments_of, replayed, shared
-from tests.feeds.frames import only, parse
+from tests.feeds.frames import only, parse, span
 
 SWAP = "BTC/USDT:USDT"
 
@@ -151,7 +151,7 @@ class TestFrames:
         reset = book | {"bids": [["10", "1"]], "asks": [], "prevSeqId": 10, "seqId": 3}
         assert parse(read, push("books", name, reset, action="update")).messages
         jumped = parse(read, push("books", name, book | {"prevSeqId": 8, "seqId": 9}, action="update"))
-        assert jumped.gap == ("BTC/USDT", 4, 8)
+        assert span(jumped.gap) == ("BTC/USDT", 4, 8)
         assert jumped.rejected == (Reason.BOOK_UNSYNCED,)
 
     def test_a_wrong_checksum_drops_the_book(self) -> None:

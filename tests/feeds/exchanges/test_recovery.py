@@ -14,8 +14,6 @@ from coinstream.errors import FeedError
 from coinstream.feeds.exchanges.base import ExchangeAdapter
 from coinstream.feeds.exchanges.discovery import adapters
 from coinstream.feeds.instrument_lists import packaged
-from coinstream.feeds.parser import Gap
-from coinstream.messages import Trade
 
 MS = 1_700_000_000_123
 T = TypeVar("T")
@@ -150,15 +148,3 @@ def test_a_book_is_requested_again(exchange: str, name: str, requests: list[Any]
     assert instrument is not None
     found = adapter(exchange).resync(instrument)
     assert [msgspec.json.decode(request) for request in found] == requests
-
-
-def test_missing_trades_of_a_product_are_fetched() -> None:
-    row = {"time": "2024-11-07T00:00:00.015Z", "price": "10", "size": "1", "side": "sell"}
-    reply = [row | {"trade_id": number} for number in (9, 8, 7, 6)]
-    gap = Gap("BTC/USD", 7, 9)
-    found, urls = asked(reply, lambda http: adapter("coinbaseexchange").recover(http, gap))
-    trades = [message for message in found if isinstance(message, Trade)]
-    assert [(trade.trade_id, trade.side) for trade in trades] == [("7", "buy"), ("8", "buy"), ("9", "buy")]
-    assert (urls[0].path, dict(urls[0].params)) == ("/products/BTC-USD/trades", {"after": "10", "limit": "3"})
-    nothing, urls = asked(reply, lambda http: adapter("coinbaseexchange").recover(http, Gap("", 1, 5000)))
-    assert (nothing, urls) == ([], [])

@@ -12,7 +12,7 @@ Source: "AscendEX Pro API", <https://ascendex.github.io/ascendex-pro-api>, and "
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, ClassVar, Final
@@ -27,6 +27,7 @@ from coinstream.feeds.exchanges.base import (
     ExchangeAdapter,
     Heartbeat,
     Limits,
+    TradesRequest,
     register_adapter,
 )
 from coinstream.feeds.exchanges.parsing import (
@@ -45,7 +46,7 @@ from coinstream.feeds.exchanges.replies import fetch_frame, read_instruments
 from coinstream.feeds.exchanges.subscriptions import plan, redirected
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
-from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, rejected
+from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
 
 _PERPETUAL: Final = "-PERP"
 WS: Final = "wss://ascendex.com/1/api/pro"
@@ -193,6 +194,18 @@ class AscendexAdapter(ExchangeAdapter):
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
         """Return the markets of `products` or the contracts of `futures/contract`."""
         return read_instruments(self.exchange, url, body, _instruments)
+
+    def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
+        """See `ExchangeAdapter.trades_request`."""
+        if instrument.kind != "spot":
+            return None
+        url = redirected(f"{REST}/api/pro/v1/trades", self.rest)
+        return TradesRequest(url, {"symbol": instrument.id, "n": "100"})
+
+    def trade_frames(self, instrument: Instrument, reply: Any, gap: Gap) -> Iterable[Any]:
+        """See `ExchangeAdapter.trade_frames`."""
+        rows = sorted(reply["data"]["data"], key=lambda row: int(row["seqnum"]))
+        return [{"m": "trades", "symbol": instrument.id, "data": rows}]
 
     async def snapshot(self, http: httpx.AsyncClient, instrument: Instrument) -> Frame | None:
         """Fetch the whole book of a spot market, or of a contract."""

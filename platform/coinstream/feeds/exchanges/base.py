@@ -8,16 +8,15 @@ adapter.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Final, Literal, NamedTuple
+from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 import httpx
 
 from coinstream.errors import FeedError
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.parser import Frame, Gap, Parser
-from coinstream.messages import Message
 
 Evidence = Literal["recording", "documentation"]
 """Evidence of a channel: tested on real recordings, or on frames written from the documentation."""
@@ -80,6 +79,13 @@ class Channel(NamedTuple):
     name: str
     types: tuple[str, ...]
     evidence: Evidence
+
+
+class TradesRequest(NamedTuple):
+    """A REST request for trades: address and query."""
+
+    url: str
+    params: dict[str, str]
 
 
 class ExchangeAdapter(ABC):
@@ -200,9 +206,16 @@ class ExchangeAdapter(ABC):
         """Return requests that make the exchange resend the book of a symbol; empty means to reconnect."""
         return ()
 
-    async def recover(self, http: httpx.AsyncClient, gap: Gap) -> list[Message]:
-        """Request the messages missing in a gap over REST; empty if the exchange does not support it."""
-        return []
+    def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
+        """Return the request for the trades of a gap; None where the exchange has none."""
+        return None
+
+    def trade_frames(self, instrument: Instrument, reply: Any, gap: Gap) -> Iterable[Any]:
+        """Return the trades of the decoded reply to `trades_request` as frames of the stream, oldest first.
+
+        Trades that are not in the gap may be among them.
+        """
+        return ()
 
     async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
         """Request the exchange's clock in Unix milliseconds; None if it has no such endpoint."""
@@ -262,6 +275,7 @@ __all__ = [
     "ExchangeAdapter",
     "Heartbeat",
     "Limits",
+    "TradesRequest",
     "adapter_for",
     "batches",
     "host_matches",

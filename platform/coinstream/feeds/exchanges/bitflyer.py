@@ -13,14 +13,21 @@ List", as of 2026-05; checked against a session of 2021-12-12.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, ClassVar, Final, Literal
 
 import msgspec
 
-from coinstream.feeds.exchanges.base import Channel, Connection, ExchangeAdapter, Limits, register_adapter
+from coinstream.feeds.exchanges.base import (
+    Channel,
+    Connection,
+    ExchangeAdapter,
+    Limits,
+    TradesRequest,
+    register_adapter,
+)
 from coinstream.feeds.exchanges.parsing import (
     ExchangeParser,
     Found,
@@ -36,7 +43,7 @@ from coinstream.feeds.exchanges.replies import read_instruments
 from coinstream.feeds.exchanges.subscriptions import plan, redirected
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
-from coinstream.feeds.parser import ACKNOWLEDGED, STATUS, Frame, Parsed, rejected
+from coinstream.feeds.parser import ACKNOWLEDGED, STATUS, Frame, Gap, Parsed, rejected
 
 WS: Final = "wss://ws.lightstream.bitflyer.com/json-rpc"
 REST: Final = "https://api.bitflyer.com"
@@ -119,6 +126,16 @@ class BitflyerAdapter(ExchangeAdapter):
     def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> BitflyerParser:
         """See `ExchangeAdapter.parser`."""
         return BitflyerParser(self.exchange, instruments, types)
+
+    def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
+        """See `ExchangeAdapter.trades_request`."""
+        url = redirected("https://api.bitflyer.com/v1/executions", self.rest)
+        return TradesRequest(url, {"product_code": instrument.id, "count": "500"})
+
+    def trade_frames(self, instrument: Instrument, reply: Any, gap: Gap) -> Iterable[Any]:
+        """See `ExchangeAdapter.trade_frames`."""
+        params = {"channel": f"lightning_executions_{instrument.id}", "message": reply}
+        return [{"jsonrpc": "2.0", "method": "channelMessage", "params": params}]
 
     def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
         """See `ExchangeAdapter.connections`."""

@@ -11,7 +11,7 @@ Source: "WebSocket API v2" and "Public data functions", <https://www.bitstamp.ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from coinstream.feeds.exchanges.base import (
     ExchangeAdapter,
     Heartbeat,
     Limits,
+    TradesRequest,
     register_adapter,
 )
 from coinstream.feeds.exchanges.parsing import ExchangeParser, Found, levels, moment, number, parsed
@@ -31,7 +32,7 @@ from coinstream.feeds.exchanges.replies import fetch_frame, path_after, read_ins
 from coinstream.feeds.exchanges.subscriptions import plan, redirected
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
-from coinstream.feeds.parser import ACKNOWLEDGED, DEPTH, HEARTBEAT, STATUS, Frame, Parsed, rejected
+from coinstream.feeds.parser import ACKNOWLEDGED, DEPTH, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
 
 WS: Final = "wss://ws.bitstamp.net"
 REST: Final = "https://www.bitstamp.net"
@@ -156,6 +157,18 @@ class BitstampAdapter(ExchangeAdapter):
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
         """Return the markets of `trading-pairs-info` or of the newer `markets`."""
         return read_instruments(self.exchange, url, body, _instruments)
+
+    def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
+        """See `ExchangeAdapter.trades_request`."""
+        url = redirected(f"{REST}/api/v2/transactions/{instrument.id}/", self.rest)
+        return TradesRequest(url, {"time": "hour"})
+
+    def trade_frames(self, instrument: Instrument, reply: Any, gap: Gap) -> Iterable[Any]:
+        """See `ExchangeAdapter.trade_frames`."""
+        for row in sorted(reply, key=lambda row: (int(row["date"]), int(row["tid"]))):
+            data = {"id": row["tid"], "timestamp": row["date"], "price": row["price"]}
+            data |= {"amount": row["amount"], "type": int(row["type"])}
+            yield {"event": "trade", "channel": f"live_trades_{instrument.id}", "data": data}
 
     async def snapshot(self, http: httpx.AsyncClient, instrument: Instrument) -> Frame | None:
         """Fetch the whole book, which `diff_order_book` changes."""

@@ -11,14 +11,21 @@ Source: "Crypto.com Exchange API v1", <https://exchange-docs.crypto.com/exchange
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, ClassVar, Final
 
 import msgspec
 
-from coinstream.feeds.exchanges.base import Channel, Connection, ExchangeAdapter, Limits, register_adapter
+from coinstream.feeds.exchanges.base import (
+    Channel,
+    Connection,
+    ExchangeAdapter,
+    Limits,
+    TradesRequest,
+    register_adapter,
+)
 from coinstream.feeds.exchanges.parsing import (
     ExchangeParser,
     Found,
@@ -34,7 +41,7 @@ from coinstream.feeds.exchanges.replies import read_instruments
 from coinstream.feeds.exchanges.subscriptions import plan, redirected
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
-from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, rejected
+from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
 
 WS: Final = "wss://stream.crypto.com/exchange/v1/market"
 DEPTH: Final = 50
@@ -182,6 +189,16 @@ class CryptocomAdapter(ExchangeAdapter):
     def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> CryptocomParser:
         """See `ExchangeAdapter.parser`."""
         return CryptocomParser(self.exchange, instruments, types)
+
+    def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
+        """See `ExchangeAdapter.trades_request`."""
+        url = redirected("https://api.crypto.com/exchange/v1/public/get-trades", self.rest)
+        return TradesRequest(url, {"instrument_name": instrument.id, "count": "150"})
+
+    def trade_frames(self, instrument: Instrument, reply: Any, gap: Gap) -> Iterable[Any]:
+        """See `ExchangeAdapter.trade_frames`."""
+        result = {"channel": "trade", "instrument_name": instrument.id, "data": reply["result"]["data"]}
+        return [{"code": 0, "method": "subscribe", "result": result}]
 
     def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
         """See `ExchangeAdapter.connections`."""

@@ -68,7 +68,7 @@ class DydxParser(ExchangeParser):
             return STATUS
         gap = self._numbered(value)
         found = self._frame(value, received)
-        return found if gap is None else found._replace(gap=gap)
+        return found.with_gaps(gap)
 
     def unlisted(self, name: str) -> Instrument | None:
         """See `ExchangeParser.unlisted`: a ticker such as `BTC-USD` says its market by itself."""

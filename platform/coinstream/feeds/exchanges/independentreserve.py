@@ -120,7 +120,7 @@ class IndependentReserveParser(ExchangeParser):
             found = parsed(self._trade(value, received))
         else:
             found = parsed(self._order(event, value["Channel"].partition("-")[2], value, received))
-        return found if gap is None else found._replace(gap=gap)
+        return found.with_gaps(gap)
 
     def unlisted(self, name: str) -> Instrument | None:
         """See `ExchangeParser.unlisted`: `eth-aud`."""
@@ -134,7 +134,7 @@ class IndependentReserveParser(ExchangeParser):
             return None
         kind, _, base = channel.partition("-")
         if kind != _CHANNEL:
-            return Gap(self.instrument(base).symbol, before + 1, nonce - 1)
+            return Gap(self.instrument(base).symbol, before + 1, nonce - 1, "trades")
         for quote in QUOTES:
             if f"{base}-{quote}" in self._markets:
                 self._markets[f"{base}-{quote}"].clear()

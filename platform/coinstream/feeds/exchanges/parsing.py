@@ -148,30 +148,32 @@ def joined(results: Iterable[Parsed]) -> Parsed:
     messages: list[Message] = []
     reasons: list[Reason] = []
     details: list[str] = []
-    gap: Gap | None = None
+    gaps: list[Gap] = []
     for result in results:
         messages.extend(result.messages)
         reasons.extend(result.rejected)
         if result.detail:
             details.append(result.detail)
-        gap = gap or result.gap
+        gaps += result.gaps
     if not (messages or reasons):
         reasons.append(Reason.EMPTY)
-    return Parsed(tuple(messages), tuple(reasons), "; ".join(details[:5]), gap)
+    return Parsed(tuple(messages), tuple(reasons), "; ".join(details[:5])).with_gaps(*gaps)
 
 
 def collected(found: Found, gap: Gap | None = None) -> Parsed:
     """Return messages, reasons and gaps as the result of a frame. An invalid value raises."""
     messages: list[Message] = []
     reasons: list[Reason] = []
+    gaps = [] if gap is None else [gap]
     for item in found:
         if isinstance(item, Reason):
             reasons.append(item)
         elif isinstance(item, Gap):
-            gap = item
+            gaps.append(item)
         else:
             messages.append(item)
-    return Parsed(tuple(messages), tuple(reasons), "", gap)
+    result = Parsed(tuple(messages), tuple(reasons))
+    return result.with_gaps(*gaps) if gaps else result
 
 
 def each(rows: Iterable[Any], read: Callable[[Any], Found]) -> Parsed:
@@ -179,14 +181,14 @@ def each(rows: Iterable[Any], read: Callable[[Any], Found]) -> Parsed:
     messages: list[Message] = []
     reasons: list[Reason] = []
     details: list[str] = []
-    gap: Gap | None = None
+    gaps: list[Gap] = []
     for row in rows:
         try:
             for item in read(row):
                 if isinstance(item, Reason):
                     reasons.append(item)
                 elif isinstance(item, Gap):
-                    gap = item
+                    gaps.append(item)
                 else:
                     messages.append(item)
         except UnknownSymbolError as error:
@@ -195,7 +197,8 @@ def each(rows: Iterable[Any], read: Callable[[Any], Found]) -> Parsed:
         except _BAD as error:
             reasons.append(Reason.BAD_VALUE)
             details.append(describe(error))
-    return Parsed(tuple(messages), tuple(reasons), "; ".join(details[:5]), gap)
+    result = Parsed(tuple(messages), tuple(reasons), "; ".join(details[:5]))
+    return result.with_gaps(*gaps) if gaps else result
 
 
 def parsed(found: Found) -> Parsed:

@@ -13,7 +13,7 @@ Source: "Poloniex Spot API", <https://api-docs.poloniex.com/spot/websocket/marke
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, ClassVar, Final
@@ -27,6 +27,7 @@ from coinstream.feeds.exchanges.base import (
     ExchangeAdapter,
     Heartbeat,
     Limits,
+    TradesRequest,
     register_adapter,
 )
 from coinstream.feeds.exchanges.parsing import (
@@ -44,7 +45,7 @@ from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
 from coinstream.feeds.exchanges.subscriptions import RENEW, plan, redirected
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
-from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, rejected
+from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
 
 WS: Final = "wss://ws.poloniex.com/ws/public"
 REST: Final = "https://api.poloniex.com"
@@ -216,6 +217,16 @@ class PoloniexAdapter(ExchangeAdapter):
     def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> PoloniexParser:
         """See `ExchangeAdapter.parser`."""
         return PoloniexParser(self.exchange, instruments, types)
+
+    def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
+        """See `ExchangeAdapter.trades_request`."""
+        url = redirected(f"{REST}/markets/{instrument.id}/trades", self.rest)
+        return TradesRequest(url, {"limit": "1000"})
+
+    def trade_frames(self, instrument: Instrument, reply: Any, gap: Gap) -> Iterable[Any]:
+        """See `ExchangeAdapter.trade_frames`."""
+        rows = sorted(reply, key=lambda row: int(row["id"]))
+        return [{"channel": "trades", "data": [{"symbol": instrument.id, **row} for row in rows]}]
 
     def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
         """See `ExchangeAdapter.connections`."""

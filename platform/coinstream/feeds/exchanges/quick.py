@@ -95,8 +95,7 @@ class QuickParser(ExchangeParser):
             parsed = self.parse(frame)
             account_for(parsed, frame, self.exchange, stats)
             messages.extend(parsed.messages)
-            if parsed.gap is not None:
-                gaps.append(parsed.gap)
+            gaps += parsed.gaps
         stats.frames += plain
         stats.accepted += plain
         return Batch(messages, gaps)

@@ -12,7 +12,7 @@ Source: "Upbit Developer Center", <https://docs.upbit.com/kr/reference/websocket
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, ClassVar, Final
@@ -25,6 +25,7 @@ from coinstream.feeds.exchanges.base import (
     ExchangeAdapter,
     Heartbeat,
     Limits,
+    TradesRequest,
     register_adapter,
 )
 from coinstream.feeds.exchanges.parsing import ExchangeParser, Found, each, moment, number, optional
@@ -32,7 +33,7 @@ from coinstream.feeds.exchanges.replies import read_instruments
 from coinstream.feeds.exchanges.subscriptions import plan, redirected
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, spot
-from coinstream.feeds.parser import HEARTBEAT, STATUS, Frame, Parsed, rejected
+from coinstream.feeds.parser import HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
 
 WS: Final = "wss://api.upbit.com/websocket/v1"
 REST: Final = "https://api.upbit.com"
@@ -137,6 +138,17 @@ class UpbitAdapter(ExchangeAdapter):
     def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> UpbitParser:
         """See `ExchangeAdapter.parser`."""
         return UpbitParser(self.exchange, instruments, types)
+
+    def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
+        """See `ExchangeAdapter.trades_request`."""
+        url = redirected("https://api.upbit.com/v1/trades/ticks", self.rest)
+        return TradesRequest(url, {"market": instrument.id, "count": "500"})
+
+    def trade_frames(self, instrument: Instrument, reply: Any, gap: Gap) -> Iterable[Any]:
+        """See `ExchangeAdapter.trade_frames`."""
+        for row in reversed(reply):
+            at = {"trade_timestamp": row["timestamp"]}
+            yield {"type": "trade", "code": instrument.id, **row, **at}
 
     def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
         """See `ExchangeAdapter.connections`."""

@@ -103,6 +103,7 @@ class CcxtFeed(LiveFeed):
                     self.stats.flags[Anomaly.RATE_LIMITED] += 1
             finally:
                 self._is_closing = True
+                self.stats.closed(self._seen)
                 await client.close()
             rounds += 1
             now = time.monotonic()
@@ -136,6 +137,7 @@ class CcxtFeed(LiveFeed):
         if is_again:
             self.stats.flags[Anomaly.RECONNECT] += 1
         self._seen = dict.fromkeys(symbols, time.monotonic())
+        self.stats.opened(symbols, again=is_again)
         streams = CcxtStreams(
             *(self.name, self.exchange, frozenset(self._types), self._timeframe, self._parser),
             *(self._account_for, inbox, self.stats, self.timeouts),

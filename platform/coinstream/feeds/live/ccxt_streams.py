@@ -77,7 +77,7 @@ class CcxtStreams:
         if (level1 or book) and has.get("watchOrderBook"):
             depth = None if self.exchange == "bitstamp" else _BOOK_DEPTH
             take: Take = self._on_book if book else self._on_top
-            yield self._stream(lambda: client.watch_order_book(symbol, depth), take)
+            yield self._stream(lambda: client.watch_order_book(symbol, depth), take, book_of=symbol)
         elif book:
             yield self._poll(lambda: client.fetch_order_book(symbol), self._on_book)
         if price and has.get("watchTicker"):
@@ -97,11 +97,12 @@ class CcxtStreams:
             return self._stream(lambda: client.watch_ohlcv(symbol, self.timeframe), take)
         return self._poll(lambda: client.fetch_ohlcv(symbol, self.timeframe, limit=_CANDLES_POLLED), take)
 
-    async def _stream(self, ask: Ask, take: Take, tickers_of: Sequence[str] = ()) -> None:
+    async def _stream(self, ask: Ask, take: Take, tickers_of: Sequence[str] = (), book_of: str = "") -> None:
         """Take every update of a stream.
 
         Args:
             tickers_of: symbols of a stream of tickers, which are taken as soon as they are parsed.
+            book_of: symbol of a stream of books.
         """
         import ccxt
 
@@ -119,7 +120,8 @@ class CcxtStreams:
                     update = await ask()
             except (ccxt.ChecksumError, ccxt.InvalidNonce):
                 # ccxt has dropped this symbol's book and takes a fresh snapshot when asked again.
-                self.stats.flags[Anomaly.GAP] += 1
+                self.stats.count_gap(book_of)
+                self.stats.count_recovery(book_of, complete=True)
                 continue
             take(update, time.time_ns())
             if self.inbox.is_full:

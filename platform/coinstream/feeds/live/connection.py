@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from coinstream.errors import FeedError
@@ -15,16 +15,15 @@ from coinstream.feeds.feed_stats import Anomaly
 from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.live.base import Backoff, together
 from coinstream.feeds.live.link import REST_ERRORS, Link
+from coinstream.feeds.live.recovery import TradeRecovery
 from coinstream.feeds.live.redaction import redacted
 from coinstream.feeds.live.silence import CHECK_S, SilenceWatch
 from coinstream.feeds.live.sockets import Socket, SocketError, open_socket
 from coinstream.feeds.parser import Frame, Gap, Parser, account_for, parse_each
-from coinstream.messages import Message
 
 log = logging.getLogger(__name__)
 
 _LIMITED: Final = (418, 429)
-_MAX_RECOVERIES: Final = 4
 _SNAPSHOT_RETRY_S: Final = 2.0
 
 
@@ -43,7 +42,8 @@ class FeedConnection:
         self._silence = SilenceWatch(link, instruments)
         self._asked: dict[str, float] = {}
         self._resync: set[str] = set()
-        self._recoveries: dict[str, asyncio.Task[None]] = {}
+        self._book_gaps: set[str] = set()
+        self._recovery = _recovery(link, parser, instruments)
         self._held: asyncio.Task[None] | None = None
         self._socket: Socket | None = None
         answers = type(link.adapter).answer is not ExchangeAdapter.answer
@@ -72,6 +72,7 @@ class FeedConnection:
                 )
                 if connected_before:
                     link.stats.flags[Anomaly.RECONNECT] += 1
+                link.stats.opened(self._instruments, again=connected_before)
                 connected_before = True
                 await self._converse(socket, planned)
             except SocketError as failure:
@@ -81,6 +82,7 @@ class FeedConnection:
                     pause_s = _retry_after_s(failure.retry_after)
             except REST_ERRORS as failure:
                 error = f"{type(failure).__name__}: {redacted(failure)}"
+            link.stats.closed(self._instruments)
             now = time.monotonic()
             if self._silence.messages > data_before:
                 backoff.reset()
@@ -168,25 +170,20 @@ class FeedConnection:
     # Gaps and snapshots
 
     def _recover_from(self, gap: Gap) -> None:
-        self._resync.add(gap.symbol)
-        running = self._recoveries.get(gap.symbol)
-        if (running is not None and not running.done()) or len(self._recoveries) >= _MAX_RECOVERIES:
-            self._link.stats.flags[Anomaly.UNRECOVERED] += 1
-            return
-        task = asyncio.create_task(self._recover(gap))
-        self._recoveries[gap.symbol] = task
-        task.add_done_callback(lambda _: self._recoveries.pop(gap.symbol, None))
+        if gap.kind == "book":
+            self._resync.add(gap.symbol)
+        elif self._recovery is not None:
+            self._recovery.add(gap)
+        if gap.is_certain and gap.symbol:
+            self._link.stats.symbols[gap.symbol].gaps += 1
+            if gap.kind == "book":
+                self._book_gaps.add(gap.symbol)
 
-    async def _recover(self, gap: Gap) -> None:
-        link, found = self._link, list[Message]()
-        if gap.first >= 0 and link.types & {"price", "trade"}:
-            try:
-                found = await link.adapter.recover(link.http, gap)
-            except REST_ERRORS as error:
-                log.warning("feed %s: cannot recover %s: %s", link.name, gap, error)
-        found = [message for message in found if type(message).__name__.lower() in link.types]
-        link.stats.flags[Anomaly.RECOVERED if found else Anomaly.UNRECOVERED] += 1
-        link.inbox.put(found)
+    def _count_synced(self, unsynced: Collection[str]) -> None:
+        """Count the gaps of books that were replaced since."""
+        for symbol in self._book_gaps.difference(unsynced):
+            self._book_gaps.discard(symbol)
+            self._link.stats.count_recovery(symbol, complete=True)
 
     async def _snapshots(self, socket: Socket) -> None:
         """Request the snapshots of waiting books, one at a time."""
@@ -196,8 +193,9 @@ class FeedConnection:
             return
         while True:
             await asyncio.sleep(CHECK_S)
-            now = time.monotonic()
-            for symbol in parser.state.unsynced():
+            now, unsynced = time.monotonic(), parser.state.unsynced()
+            self._count_synced(unsynced)
+            for symbol in unsynced:
                 instrument = self._instruments.get(symbol)
                 if (
                     instrument is None
@@ -230,6 +228,14 @@ class FeedConnection:
                 raise SocketError(f"the book of {instrument.symbol} has a gap")
             for request in requests:
                 await socket.send(request)
+
+
+def _recovery(link: Link, parser: Parser, instruments: dict[str, Instrument]) -> TradeRecovery | None:
+    if not isinstance(parser, ExchangeParser):
+        return None
+    return TradeRecovery(
+        *(link.name, link.adapter, parser, instruments, link.types, link.http, link.inbox, link.stats)
+    )
 
 
 def _retry_after_s(text: str | None) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final, Literal
 
@@ -15,14 +15,14 @@ from coinstream.feeds.exchanges.base import (
     Connection,
     ExchangeAdapter,
     Limits,
+    TradesRequest,
     batches,
     register_adapter,
 )
 from coinstream.feeds.exchanges.binance.parser import BinanceParser
 from coinstream.feeds.exchanges.replies import fetch_frame
-from coinstream.feeds.instruments import DOLLARS, Instrument, InstrumentList, derivative, spot
-from coinstream.feeds.parser import Frame, Gap, from_ms
-from coinstream.messages import Message, Price, Trade
+from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
+from coinstream.feeds.parser import Frame, Gap
 
 MAX_RECOVERED: Final = 1000
 """Trades fetched to fill one gap; the newest ones of a larger gap."""
@@ -102,33 +102,16 @@ class _Adapter(ExchangeAdapter):
         """Fetch the book of a symbol."""
         return await fetch_frame(http, f"{self._api}/depth", {"symbol": instrument.id, "limit": "1000"})
 
-    async def recover(self, http: httpx.AsyncClient, gap: Gap) -> list[Message]:
-        """Fetch the aggregate trades of a gap by their numbers."""
+    def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
+        """See `ExchangeAdapter.trades_request`."""
         first = max(gap.first, gap.last - MAX_RECOVERED + 1)
-        name = gap.symbol.partition(":")[0].replace("/", "")
-        query: dict[str, Any] = {"symbol": name, "fromId": first, "limit": gap.last - first + 1}
-        reply = (await http.get(f"{self._api}/aggTrades", params=query)).raise_for_status()
-        now = datetime.now(UTC)
-        found: list[Message] = []
-        for told in msgspec.json.decode(reply.content):
-            if first <= told["a"] <= gap.last:
-                found += self._recovered(gap.symbol, told, now)
-        return found
+        params = {"symbol": instrument.id, "fromId": str(first), "limit": str(gap.last - first + 1)}
+        return TradesRequest(f"{self._api}/aggTrades", params) if gap.first >= 0 else None
 
-    def _recovered(self, symbol: str, told: Any, received: datetime) -> list[Message]:
-        price, at = float(told["p"]), from_ms(told["T"])
-        trade = Trade(
-            exchange_id=self.exchange,
-            symbol=symbol,
-            trade_id=str(told["a"]),
-            trade_price=price,
-            size=float(told["q"]),
-            side="sell" if told["m"] else "buy",
-            timestamp=at,
-            last_updated=received,
-        )
-        in_dollars = symbol.partition("/")[2].partition(":")[0] in DOLLARS
-        return [trade, Price(self.exchange, symbol, price, at)] if in_dollars else [trade]
+    def trade_frames(self, instrument: Instrument, reply: Any, gap: Gap) -> Iterable[Any]:
+        """See `ExchangeAdapter.trade_frames`."""
+        missing = (row for row in reply if gap.first <= row["a"] <= gap.last)
+        return ({"e": "aggTrade", "E": row["T"], "s": instrument.id, **row} for row in missing)
 
     async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
         """Ask for the server time."""
@@ -240,10 +223,6 @@ class BinanceCoinMAdapter(_Futures):
         is_quote = b'"B":' in payload and b'"A":' in payload and b'"u":' in payload
         return b'"M":' in payload or (is_quote and b'"ps":' not in payload)
 
-    async def recover(self, http: httpx.AsyncClient, gap: Gap) -> list[Message]:
-        """Return nothing: a gap names no contract of this segment by its symbol."""
-        return []
-
 
 @register_adapter
 class BinanceOptionsAdapter(_Adapter):
@@ -271,9 +250,9 @@ class BinanceOptionsAdapter(_Adapter):
             raise FeedError(f"{self.exchange}: cannot read the instruments at {url}: {error}") from error
         return [instrument for instrument in found if instrument is not None]
 
-    async def recover(self, http: httpx.AsyncClient, gap: Gap) -> list[Message]:
-        """Return nothing: options have no trades by number."""
-        return []
+    def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
+        """See `ExchangeAdapter.trades_request`."""
+        return None  # options have no aggregate trades
 
     @classmethod
     def is_foreign(cls, payload: bytes) -> bool:

@@ -241,7 +241,7 @@ class BinanceParser(QuickParser):
         if last is not None and number <= last:
             return None, Reason.DUPLICATE if number == last else Reason.OUT_OF_DATE
         if last is not None and number > last + 1:
-            gap = Gap(symbol, last + 1, number - 1)
+            gap = Gap(symbol, last + 1, number - 1, "trades")
         self._trades[stream] = number
         return gap, None
 

@@ -17,18 +17,26 @@ checked against a session of 2021-04-17.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
-from coinstream.feeds.exchanges.base import Channel, Connection, ExchangeAdapter, Limits, register_adapter
+from coinstream.feeds.exchanges.base import (
+    Channel,
+    Connection,
+    ExchangeAdapter,
+    Limits,
+    TradesRequest,
+    register_adapter,
+)
 from coinstream.feeds.exchanges.bitfinex.names import read_pairs
 from coinstream.feeds.exchanges.bitfinex.parser import BitfinexParser
 from coinstream.feeds.exchanges.replies import read_instruments
 from coinstream.feeds.exchanges.subscriptions import plan, redirected
 from coinstream.feeds.instruments import Instrument, InstrumentList
+from coinstream.feeds.parser import Gap
 
 WS: Final = "wss://api-pub.bitfinex.com/ws/2"
 REST: Final = "https://api-pub.bitfinex.com/v2/conf"
@@ -60,6 +68,20 @@ class BitfinexAdapter(ExchangeAdapter):
     def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> BitfinexParser:
         """See `ExchangeAdapter.parser`."""
         return BitfinexParser(self.exchange, instruments, types)
+
+    def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
+        """See `ExchangeAdapter.trades_request`."""
+        params = {"limit": "1000", "sort": "1"}
+        if gap.since is None:
+            return None
+        params["start"] = str(int(gap.since.timestamp() * 1000))
+        url = f"https://api-pub.bitfinex.com/v2/trades/{instrument.id}/hist"
+        return TradesRequest(redirected(url, self.rest), params)
+
+    def trade_frames(self, instrument: Instrument, reply: Any, gap: Gap) -> Iterable[Any]:
+        """See `ExchangeAdapter.trade_frames`."""
+        named = {"event": "subscribed", "channel": "trades", "chanId": 1, "symbol": instrument.id}
+        return [named, [1, sorted(reply, key=lambda row: (row[1], row[0]))]]
 
     def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
         """See `ExchangeAdapter.connections`."""

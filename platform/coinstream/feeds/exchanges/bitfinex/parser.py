@@ -75,7 +75,7 @@ class BitfinexParser(ExchangeParser):
         sequence, at, named = _tail(value[3 if tag and tag != "hb" else 2 :])
         gap = self._numbered(sequence)
         found = self._on_channel(value, tag, at or received, received, named)
-        return found if gap is None else found._replace(gap=gap)
+        return found.with_gaps(gap)
 
     def _numbered(self, sequence: int | None) -> Gap | None:
         """Return the hole before a frame; all books of the connection are out of date then."""

@@ -6,7 +6,7 @@ Source: "Bitget API v2" (https://www.bitget.com/api-doc/common/websocket-intro):
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Final
 
 import httpx
@@ -18,6 +18,7 @@ from coinstream.feeds.exchanges.base import (
     ExchangeAdapter,
     Heartbeat,
     Limits,
+    TradesRequest,
     register_adapter,
 )
 from coinstream.feeds.exchanges.bitget import instruments as names
@@ -25,7 +26,7 @@ from coinstream.feeds.exchanges.bitget.parser import BitgetParser
 from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
 from coinstream.feeds.exchanges.subscriptions import RENEW, plan, redirected
 from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.parser import Parser
+from coinstream.feeds.parser import Gap, Parser
 
 _CHANNELS: Final = {
     "level1": "books1",
@@ -78,6 +79,22 @@ class BitgetAdapter(ExchangeAdapter):
         """See `ExchangeAdapter.clock_ms`."""
         url = redirected("https://api.bitget.com/api/v2/public/time", self.rest)
         return await server_time_ms(http, url, "data", "serverTime")
+
+    def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
+        """See `ExchangeAdapter.trades_request`."""
+        name, line = instrument.id.partition(".")[2], _line(instrument)
+        if line == "SPOT":
+            url, params = "https://api.bitget.com/api/v2/spot/market/fills", {"symbol": name}
+        else:
+            url = "https://api.bitget.com/api/v2/mix/market/fills"
+            params = {"symbol": name, "productType": line}
+        return TradesRequest(redirected(url, self.rest), params | {"limit": "100"})
+
+    def trade_frames(self, instrument: Instrument, reply: Any, gap: Gap) -> Iterable[Any]:
+        """See `ExchangeAdapter.trade_frames`."""
+        arg = {"instType": _line(instrument), "channel": "trade", "instId": instrument.id.partition(".")[2]}
+        rows = [{**row, "side": row["side"].lower()} for row in reply["data"]]
+        return [{"action": "update", "arg": arg, "data": rows}]
 
     def resync(self, instrument: Instrument) -> tuple[bytes, ...]:
         """Return the requests that make the exchange resend the book of a symbol."""

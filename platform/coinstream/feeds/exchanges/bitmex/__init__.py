@@ -6,7 +6,7 @@ subscriptions per hour.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Final
 
 import httpx
@@ -18,6 +18,7 @@ from coinstream.feeds.exchanges.base import (
     ExchangeAdapter,
     Heartbeat,
     Limits,
+    TradesRequest,
     register_adapter,
 )
 from coinstream.feeds.exchanges.bitmex import instruments as names
@@ -25,7 +26,7 @@ from coinstream.feeds.exchanges.bitmex.parser import BitmexParser
 from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
 from coinstream.feeds.exchanges.subscriptions import RENEW, plan, redirected
 from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.parser import Parser
+from coinstream.feeds.parser import Gap, Parser
 
 _TABLES: Final = {
     "level1": "quote",
@@ -75,6 +76,19 @@ class BitmexAdapter(ExchangeAdapter):
         """See `ExchangeAdapter.clock_ms`."""
         url = redirected("https://www.bitmex.com/api/v1", self.rest)
         return await server_time_ms(http, url, "timestamp")
+
+    def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
+        """See `ExchangeAdapter.trades_request`."""
+        params = {"symbol": instrument.id, "count": "1000"}
+        if gap.since is not None:
+            params["startTime"] = gap.since.isoformat()
+        url = redirected("https://www.bitmex.com/api/v1/trade", self.rest)
+        return TradesRequest(url, params)
+
+    def trade_frames(self, instrument: Instrument, reply: Any, gap: Gap) -> Iterable[Any]:
+        """See `ExchangeAdapter.trade_frames`."""
+        rows = sorted(reply, key=lambda row: str(row["timestamp"]))
+        return [{"table": "trade", "action": "insert", "data": rows}]
 
     def resync(self, instrument: Instrument) -> tuple[bytes, ...]:
         """Return the requests that make the exchange resend the book of a symbol."""

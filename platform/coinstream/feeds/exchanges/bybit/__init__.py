@@ -7,8 +7,8 @@ connections in 5 minutes. Options are subscribed by base coin for trades and by 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, Final
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Final
 
 import httpx
 import msgspec
@@ -20,6 +20,7 @@ from coinstream.feeds.exchanges.base import (
     ExchangeAdapter,
     Heartbeat,
     Limits,
+    TradesRequest,
     register_adapter,
 )
 from coinstream.feeds.exchanges.bybit import instruments as names
@@ -27,9 +28,11 @@ from coinstream.feeds.exchanges.bybit.v2 import BybitParser
 from coinstream.feeds.exchanges.replies import server_time_ms
 from coinstream.feeds.exchanges.subscriptions import plan, redirected
 from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.parser import Parser
+from coinstream.feeds.parser import Gap, Parser
 
 _TOPICS_PER_REQUEST: Final = 10
+_RECENT: Final = {"spot": "60", "linear": "1000", "inverse": "1000", "option": "1000"}
+"""Most trades of one reply."""
 _CHANNELS: Final = {
     "level1": ("orderbook.1", "orderbook.1", "tickers"),
     "price": ("tickers", "tickers", "tickers"),
@@ -88,6 +91,25 @@ class BybitAdapter(ExchangeAdapter):
         """See `ExchangeAdapter.clock_ms`."""
         url = redirected("https://api.bybit.com/v5/market/time", self.rest)
         return await server_time_ms(http, url, "time")
+
+    def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
+        """See `ExchangeAdapter.trades_request`."""
+        category, _, name = instrument.id.partition(".")
+        url = redirected("https://api.bybit.com/v5/market/recent-trade", self.rest)
+        return TradesRequest(url, {"category": category, "symbol": name, "limit": _RECENT[category]})
+
+    def trade_frames(self, instrument: Instrument, reply: Any, gap: Gap) -> Iterable[Any]:
+        """See `ExchangeAdapter.trade_frames`."""
+        result = reply["result"]
+        rows = [
+            {
+                **{"i": row["execId"], "s": row["symbol"], "p": row["price"], "v": row["size"]},
+                **{"S": row["side"], "T": int(row["time"])},
+                **({} if result["category"] == "spot" else {"L": ""}),
+            }
+            for row in reversed(result["list"])
+        ]
+        return [{"topic": f"publicTrade.{instrument.id.partition('.')[2]}", "type": "snapshot", "data": rows}]
 
     def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
         """Return the connections of each category that the instruments need."""

@@ -7,23 +7,27 @@ International needs a signed subscription, so it is read from recordings only.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Final
 
 import httpx
 import msgspec
 
-from coinstream.errors import FeedError
-from coinstream.feeds.exchanges.base import Channel, Connection, ExchangeAdapter, Limits, register_adapter
+from coinstream.feeds.exchanges.base import (
+    Channel,
+    Connection,
+    ExchangeAdapter,
+    Limits,
+    TradesRequest,
+    register_adapter,
+)
 from coinstream.feeds.exchanges.coinbase import instruments as names
 from coinstream.feeds.exchanges.coinbase.advanced import CoinbaseParser
 from coinstream.feeds.exchanges.coinbase.international import CoinbaseInternationalParser
 from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
 from coinstream.feeds.exchanges.subscriptions import plan, redirected
 from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.parser import Frame, Gap, Parser
-from coinstream.messages import Message
+from coinstream.feeds.parser import Gap, Parser
 
 _ADVANCED: Final = {
     **{"level1": "ticker", "price": "ticker", "trade": "market_trades", "book": "level2"},
@@ -75,6 +79,23 @@ class CoinbaseAdapter(ExchangeAdapter):
         url = redirected("https://api.coinbase.com/api/v3/brokerage/time", self.rest)
         return await server_time_ms(http, url, "epochMillis")
 
+    def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
+        """See `ExchangeAdapter.trades_request`."""
+        path = f"/api/v3/brokerage/market/products/{instrument.id}/ticker"
+        params = {"limit": str(_MOST_TRADES)}
+        if gap.since is not None and gap.until is not None:
+            # Whole seconds around the gap.
+            params["start"] = str(int(gap.since.timestamp()))
+            params["end"] = str(int(gap.until.timestamp()) + 1)
+        return TradesRequest(redirected(f"https://api.coinbase.com{path}", self.rest), params)
+
+    def trade_frames(self, instrument: Instrument, reply: Any, gap: Gap) -> Iterable[Any]:
+        """See `ExchangeAdapter.trade_frames`."""
+        rows = sorted(reply["trades"], key=lambda row: int(row["trade_id"]))
+        events = [{"type": "update", "trades": rows}]
+        at = rows[-1]["time"] if rows else ""
+        return [{"channel": "market_trades", "timestamp": at, "sequence_num": 0, "events": events}]
+
     def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
         """Return connections with one request per channel."""
         url = redirected("wss://advanced-trade-ws.coinbase.com", self.ws)
@@ -103,28 +124,18 @@ class CoinbaseExchangeAdapter(CoinbaseAdapter):
         url = redirected("https://api.exchange.coinbase.com/time", self.rest)
         return await server_time_ms(http, url, "epoch") * 1000
 
-    async def recover(self, http: httpx.AsyncClient, gap: Gap) -> list[Message]:
-        """Fetch the trades that are missing between two numbers of one product.
-
-        Raises:
-            FeedError: the reply differs from the exchange's documentation.
-        """
-        count, product = gap.last - gap.first + 1, gap.symbol.replace("/", "-")
+    def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
+        """See `ExchangeAdapter.trades_request`."""
+        count = gap.last - gap.first + 1
         if not 0 < count <= _MOST_TRADES:
-            return []
-        url = redirected(f"https://api.exchange.coinbase.com/products/{product}/trades", self.rest)
-        reply = await http.get(url, params={"after": str(gap.last + 1), "limit": str(count)})
-        reply.raise_for_status()
-        parser, found = CoinbaseParser(self.exchange, InstrumentList()), list[Message]()
-        try:
-            rows = sorted(msgspec.json.decode(reply.content), key=lambda row: row["trade_id"])
-            matches = [{**row, "type": "match", "product_id": product} for row in rows]
-        except (msgspec.DecodeError, KeyError, TypeError) as error:
-            raise FeedError(f"{self.exchange}: cannot read trades at {url}: {error}") from error
-        for match in matches:
-            if match["trade_id"] >= gap.first:
-                found += parser.parse(Frame(time.time_ns(), msgspec.json.encode(match))).messages
-        return found
+            return None
+        url = redirected(f"https://api.exchange.coinbase.com/products/{instrument.id}/trades", self.rest)
+        return TradesRequest(url, {"after": str(gap.last + 1), "limit": str(count)})
+
+    def trade_frames(self, instrument: Instrument, reply: Any, gap: Gap) -> Iterable[Any]:
+        """See `ExchangeAdapter.trade_frames`."""
+        rows = sorted(reply, key=lambda row: int(row["trade_id"]))
+        return ({**row, "type": "match", "product_id": instrument.id} for row in rows)
 
     def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
         """Return connections with one request for all channels."""
@@ -155,6 +166,10 @@ class CoinbaseInternationalAdapter(CoinbaseAdapter):
         Channel("CANDLES_ONE_MINUTE", ("ohlcv",), "documentation"),
     )
     instruments_urls = ("https://api.international.coinbase.com/api/v1/instruments",)
+
+    def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
+        """See `ExchangeAdapter.trades_request`."""
+        return None
 
     def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> Parser:
         """Return a parser of International."""

@@ -46,7 +46,7 @@ class CoinbaseParser(CoinbaseExchangeParser):
             return super().on_json(value, frame, received)
         gap = self._hole(value.get("sequence_num"))
         found = self._events(value["channel"], value, received)
-        return found if gap is None else found._replace(gap=gap)
+        return found.with_gaps(gap)
 
     def _events(self, channel: str, value: Any, received: datetime) -> Parsed:
         if channel == "heartbeats":
@@ -107,6 +107,7 @@ class CoinbaseParser(CoinbaseExchangeParser):
             received,
             side=taker_of(row["side"]),
             sequence=int(row["trade_id"]),
+            consecutive=True,
         )
 
     def _candle(self, row: Any, at: datetime, received: datetime) -> Found:

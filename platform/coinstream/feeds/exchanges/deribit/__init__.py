@@ -6,20 +6,19 @@ login, so the 100 ms ones are used; trades of a gap are fetched by their numbers
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Final
 
 import httpx
 import msgspec
 
-from coinstream.errors import FeedError
 from coinstream.feeds.exchanges.base import (
     Channel,
     Connection,
     ExchangeAdapter,
     Heartbeat,
     Limits,
+    TradesRequest,
     register_adapter,
 )
 from coinstream.feeds.exchanges.deribit import instruments as names
@@ -28,7 +27,6 @@ from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
 from coinstream.feeds.exchanges.subscriptions import plan, redirected
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.parser import Frame, Gap, Parser
-from coinstream.messages import Message
 
 _CHANNELS: Final = {
     "level1": "quote.{}",
@@ -61,10 +59,6 @@ class DeribitAdapter(ExchangeAdapter):
     heartbeat = Heartbeat(b'{"jsonrpc":"2.0","id":0,"method":"public/test","params":{}}', 30.0)
     instruments_urls = (f"{_REST}/get_instruments?currency=any&expired=false",)
 
-    def __init__(self, ws: str | None = None, rest: str | None = None) -> None:
-        super().__init__(ws, rest)
-        self._ids: dict[str, str] = {}
-
     def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> Parser:
         """Return a parser of all channels."""
         return DeribitParser(self.exchange, instruments, types)
@@ -91,7 +85,6 @@ class DeribitAdapter(ExchangeAdapter):
 
     def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
         """Return connections to the websocket."""
-        self._ids.update((instrument.symbol, instrument.id) for instrument in instruments)
         url = redirected("wss://www.deribit.com/ws/api/v2", self.ws)
         wanted = dict.fromkeys(channel for kind, channel in _CHANNELS.items() if kind in types)
 
@@ -103,24 +96,14 @@ class DeribitAdapter(ExchangeAdapter):
 
         return plan(url, instruments, self.limits, requests)
 
-    async def recover(self, http: httpx.AsyncClient, gap: Gap) -> list[Message]:
-        """Fetch the trades that are missing between two numbers of one instrument.
-
-        Raises:
-            FeedError: the reply differs from the exchange's documentation.
-        """
-        name = self._ids.get(gap.symbol)
-        if name is None or gap.last - gap.first >= _MOST_TRADES:
-            return []
+    def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
+        """See `ExchangeAdapter.trades_request`."""
         url = redirected(f"{_REST}/get_last_trades_by_instrument", self.rest)
-        params = {"instrument_name": name, "start_seq": gap.first, "end_seq": gap.last, "count": _MOST_TRADES}
-        reply = await http.get(url, params={key: str(value) for key, value in params.items()})
-        reply.raise_for_status()
-        try:
-            rows = msgspec.json.decode(reply.content)["result"]["trades"]
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
-            raise FeedError(f"deribit: cannot read trades at {url}: {error}") from error
-        push = {"method": "subscription", "params": {"channel": f"trades.{name}.100ms", "data": rows}}
-        parser = DeribitParser(self.exchange, InstrumentList())
-        found = parser.parse(Frame(time.time_ns(), msgspec.json.encode(push)))
-        return list(found.messages)
+        params = {"instrument_name": instrument.id, "count": str(_MOST_TRADES), "sorting": "asc"}
+        return TradesRequest(url, params | {"start_seq": str(gap.first), "end_seq": str(gap.last)})
+
+    def trade_frames(self, instrument: Instrument, reply: Any, gap: Gap) -> Iterable[Any]:
+        """See `ExchangeAdapter.trade_frames`."""
+        rows = sorted(reply["result"]["trades"], key=lambda row: int(row["trade_seq"]))
+        params = {"channel": f"trades.{instrument.id}.100ms", "data": rows}
+        return [{"jsonrpc": "2.0", "method": "subscription", "params": params}]

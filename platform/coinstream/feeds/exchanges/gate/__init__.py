@@ -8,19 +8,26 @@ Whole books of 20 levels are subscribed, which need no snapshot over REST.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Final
 
 import httpx
 import msgspec
 
-from coinstream.feeds.exchanges.base import Channel, Connection, ExchangeAdapter, Limits, register_adapter
+from coinstream.feeds.exchanges.base import (
+    Channel,
+    Connection,
+    ExchangeAdapter,
+    Limits,
+    TradesRequest,
+    register_adapter,
+)
 from coinstream.feeds.exchanges.gate import instruments as names
 from coinstream.feeds.exchanges.gate.futures import GateParser
 from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
 from coinstream.feeds.exchanges.subscriptions import plan, redirected
 from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.parser import Parser
+from coinstream.feeds.parser import Gap, Parser
 
 _SHARED: Final = {"level1": "book_ticker", "price": "tickers", "trade": "trades"}
 """Channels that take a list of names."""
@@ -73,6 +80,24 @@ class GateAdapter(ExchangeAdapter):
         """See `ExchangeAdapter.clock_ms`."""
         url = redirected("https://api.gateio.ws/api/v4/spot/time", self.rest)
         return await server_time_ms(http, url, "server_time")
+
+    def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
+        """See `ExchangeAdapter.trades_request`."""
+        market, _, name = instrument.id.partition(".")
+        if market == "spot":
+            url, params = "https://api.gateio.ws/api/v4/spot/trades", {"currency_pair": name}
+        else:
+            line = "delivery" if instrument.kind == "future" else "futures"
+            url = f"https://api.gateio.ws/api/v4/{line}/{instrument.settle.lower()}/trades"
+            params = {"contract": name}
+        return TradesRequest(redirected(url, self.rest), params | {"limit": "1000"})
+
+    def trade_frames(self, instrument: Instrument, reply: Any, gap: Gap) -> Iterable[Any]:
+        """See `ExchangeAdapter.trade_frames`."""
+        channel = f"{instrument.id.partition('.')[0]}.trades"
+        rows = sorted(reply, key=lambda row: int(row["id"]))
+        results = rows if instrument.kind == "spot" else [rows]
+        return [{"channel": channel, "event": "update", "result": result} for result in results]
 
     def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
         """Return the connections of each address that the instruments need."""

@@ -7,20 +7,27 @@ answered. Funding rates and liquidations have addresses of their own, mark price
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Final
 
 import httpx
 import msgspec
 
-from coinstream.feeds.exchanges.base import Channel, Connection, ExchangeAdapter, Limits, register_adapter
+from coinstream.feeds.exchanges.base import (
+    Channel,
+    Connection,
+    ExchangeAdapter,
+    Limits,
+    TradesRequest,
+    register_adapter,
+)
 from coinstream.feeds.exchanges.compression import inflated
 from coinstream.feeds.exchanges.htx import instruments as names
 from coinstream.feeds.exchanges.htx.parser import HtxParser
 from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
 from coinstream.feeds.exchanges.subscriptions import plan, redirected
 from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.parser import Frame, Parser
+from coinstream.feeds.parser import Frame, Gap, Parser
 
 _CONTRACTS: Final = "wss://api.hbdm.com"
 _MARKET: Final = {"level1": "bbo", "price": "detail", "trade": "trade.detail", "ohlcv": "kline.1min"}
@@ -100,6 +107,20 @@ class HtxAdapter(ExchangeAdapter):
         (request,) = _market(instrument, frozenset({"book"}))
         ended = {"unsub": request["sub"], "id": instrument.id}
         return msgspec.json.encode(ended), msgspec.json.encode(request)
+
+    def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
+        """See `ExchangeAdapter.trades_request`."""
+        if instrument.kind != "spot":
+            return None
+        url = redirected("https://api.huobi.pro/market/history/trade", self.rest)
+        return TradesRequest(url, {"symbol": instrument.id, "size": "2000"})
+
+    def trade_frames(self, instrument: Instrument, reply: Any, gap: Gap) -> Iterable[Any]:
+        """See `ExchangeAdapter.trade_frames`."""
+        rows = [{**row, "tradeId": row["trade-id"]} for batch in reply["data"] for row in batch["data"]]
+        rows.sort(key=lambda row: int(row["tradeId"]))
+        at = reply["ts"]
+        return [{"ch": f"market.{instrument.id}.trade.detail", "ts": at, "tick": {"ts": at, "data": rows}}]
 
     def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
         """Return the connections of each product line that the instruments need."""

@@ -115,6 +115,7 @@ class HtxParser(ExchangeParser):
             side=side_of(row["direction"]),
             trade_id=None if is_number or identity is None else str(identity),
             sequence=identity if is_number else None,
+            consecutive=is_number and "tradeId" in row,
         )
 
     def _best(self, instrument: Instrument, tick: Any, at: datetime, received: datetime) -> Found:

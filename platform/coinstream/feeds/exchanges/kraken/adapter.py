@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import httpx
@@ -15,11 +16,13 @@ from coinstream.feeds.exchanges.base import (
     ExchangeAdapter,
     Heartbeat,
     Limits,
+    TradesRequest,
     register_adapter,
 )
 from coinstream.feeds.exchanges.kraken.parser import KrakenParser
 from coinstream.feeds.exchanges.subscriptions import plan
 from coinstream.feeds.instruments import Instrument, InstrumentList, spot
+from coinstream.feeds.parser import Gap
 
 WS: Final = "wss://ws.kraken.com"
 REST: Final = "https://api.kraken.com"
@@ -78,6 +81,27 @@ class KrakenAdapter(ExchangeAdapter):
             return [market for key, pair in result.items() for market in _markets(key, pair)]
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise FeedError(f"{self.exchange}: cannot read the instruments at {url}: {error}") from error
+
+    def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
+        """See `ExchangeAdapter.trades_request`."""
+        url = f"{self.rest or REST}/0/public/Trades"
+        params = {"pair": instrument.symbol.replace("/", ""), "count": "1000"}
+        if gap.since is not None:
+            params["since"] = str(int(gap.since.timestamp() * 1_000_000_000) - 1)
+        return TradesRequest(url, params)
+
+    def trade_frames(self, instrument: Instrument, reply: Any, gap: Gap) -> Iterable[Any]:
+        """See `ExchangeAdapter.trade_frames`."""
+        (rows,) = (rows for name, rows in reply["result"].items() if name != "last")
+        trades = [
+            {
+                **{"symbol": instrument.symbol, "price": float(row[0]), "qty": float(row[1])},
+                **{"side": "buy" if row[3] == "b" else "sell", "trade_id": row[6]},
+                "timestamp": datetime.fromtimestamp(row[2], UTC),
+            }
+            for row in rows
+        ]
+        return ({"channel": "trade", "type": "update", "data": [trade]} for trade in trades)
 
     async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
         """Ask for the server time, which is in whole seconds: take the middle of the second."""

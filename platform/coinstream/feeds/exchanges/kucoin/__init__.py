@@ -7,7 +7,7 @@ messages in 10 s, `ping` every 18 s. Whole books of 50 levels are subscribed: no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, ClassVar, Final
 
@@ -21,6 +21,7 @@ from coinstream.feeds.exchanges.base import (
     ExchangeAdapter,
     Heartbeat,
     Limits,
+    TradesRequest,
     register_adapter,
 )
 from coinstream.feeds.exchanges.kucoin import instruments as names
@@ -28,7 +29,7 @@ from coinstream.feeds.exchanges.kucoin.futures import KucoinParser
 from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
 from coinstream.feeds.exchanges.subscriptions import plan, redirected
 from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.parser import Parser
+from coinstream.feeds.parser import Gap, Parser
 
 _REST: Final = {"spot": "https://api.kucoin.com", "futures": "https://api-futures.kucoin.com"}
 _SOCKETS: Final = {"spot": "wss://ws-api-spot.kucoin.com", "futures": "wss://ws-api-futures.kucoin.com"}
@@ -109,6 +110,22 @@ class KucoinAdapter(ExchangeAdapter):
             except (msgspec.DecodeError, KeyError, IndexError, TypeError) as error:
                 raise FeedError(f"kucoin: no token at {url}: {error}") from error
             self._sockets[market] = f"{endpoint}?token={token}&connectId=coinstream"
+
+    def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
+        """See `ExchangeAdapter.trades_request`."""
+        if instrument.kind == "spot":
+            url = f"{_REST['spot']}/api/v1/market/histories"
+        else:
+            url = f"{_REST['futures']}/api/v1/trade/history"
+        return TradesRequest(redirected(url, self.rest), {"symbol": instrument.id})
+
+    def trade_frames(self, instrument: Instrument, reply: Any, gap: Gap) -> Iterable[Any]:
+        """See `ExchangeAdapter.trade_frames`."""
+        topic = _TOPICS["spot" if instrument.kind == "spot" else "futures"]["trade"].format(instrument.id)
+        subject = "trade.l3match" if instrument.kind == "spot" else "match"
+        for row in sorted(reply["data"], key=lambda row: int(row["sequence"])):
+            data = {"symbol": instrument.id, **row}
+            yield {"type": "message", "topic": topic, "subject": subject, "data": data}
 
     async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
         """See `ExchangeAdapter.clock_ms`."""

@@ -7,7 +7,7 @@ least every 30 s, candles on the `business` address, all other public channels o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Final
 
 import httpx
@@ -20,6 +20,7 @@ from coinstream.feeds.exchanges.base import (
     ExchangeAdapter,
     Heartbeat,
     Limits,
+    TradesRequest,
     register_adapter,
 )
 from coinstream.feeds.exchanges.okx import instruments as names
@@ -27,7 +28,7 @@ from coinstream.feeds.exchanges.okx.v3 import OkxParser
 from coinstream.feeds.exchanges.replies import server_time_ms
 from coinstream.feeds.exchanges.subscriptions import RENEW, plan, redirected
 from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.parser import Parser
+from coinstream.feeds.parser import Gap, Parser
 
 _CHANNELS: Final = {
     "level1": ("bbo-tbt",),
@@ -87,6 +88,17 @@ class OkxAdapter(ExchangeAdapter):
         """Return the requests that make the exchange resend the book of a symbol."""
         arguments = [{"channel": "books", "instId": instrument.id}]
         return tuple(msgspec.json.encode({"op": op, "args": arguments}) for op in RENEW)
+
+    def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
+        """See `ExchangeAdapter.trades_request`."""
+        url = redirected("https://www.okx.com/api/v5/market/history-trades", self.rest)
+        params = {"instId": instrument.id, "type": "1", "limit": "100", "after": str(gap.last + 1)}
+        return TradesRequest(url, params)
+
+    def trade_frames(self, instrument: Instrument, reply: Any, gap: Gap) -> Iterable[Any]:
+        """See `ExchangeAdapter.trade_frames`."""
+        rows = sorted(reply["data"], key=lambda row: int(row["tradeId"]))
+        return [{"arg": {"channel": "trades", "instId": instrument.id}, "data": rows}]
 
     def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
         """Return connections to the public and, for candles, to the business address."""

@@ -226,6 +226,8 @@ class OkxV5Parser(QuickParser):
             received,
             side=side_of(row["side"]),
             sequence=int(row["tradeId"]),
+            consecutive=True,
+            count=int(row.get("count") or 1),
         )
 
     def _candle(self, channel: str, instrument: Instrument, row: Any, received: datetime) -> Found:
