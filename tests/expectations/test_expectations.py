@@ -402,19 +402,26 @@ def test_what_held_before_is_no_excuse_for_a_later_batch(batches: list[list[tupl
         agrees_on_every_row(validator, columns_of(frame.assign(flag=frame["a"] > 0)))
 
 
-def test_what_held_is_not_evaluated_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    validator, asked = SuiteValidator("level1", rules_for("level1")), list[int]()
-    evaluate = validator._evaluate
+def test_great_expectations_evaluates_rules_with_limits_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluated = list[int]()
+    evaluate = SuiteValidator._evaluate
 
-    def noted(frame: pd.DataFrame, suite: Any, result_format: Any) -> Any:
-        asked.append(len(suite.expectations))
-        return evaluate(frame, suite, result_format)
+    def noted(self: SuiteValidator, frame: pd.DataFrame, suite: Any, result_format: Any) -> Any:
+        evaluated.append(len(suite.expectations))
+        return evaluate(self, frame, suite, result_format)
 
-    monkeypatch.setattr(validator, "_evaluate", noted)
-    for size in (1.0, 1.0, 1.5, -1.0):
+    monkeypatch.setattr(SuiteValidator, "_evaluate", noted)
+    validator = SuiteValidator("level1", rules_for("level1"))
+    for size in (1.0, 1.5, -1.0):
         validator.validate(frame_of("level1", [level1(number, bidSize=size) for number in range(80)]))
-    # The sizes of the third batch lie between those of the first: only bounds of new values are new.
-    assert asked == [len(validator.rules), 1]
+    assert evaluated == [len(validator.rules)]
+
+
+def test_a_rule_whose_limits_are_refused_is_evaluated_on_every_row() -> None:
+    """No number lies between these limits, so they say nothing about a batch."""
+    limits = {"column": "a", "min_value": 1, "max_value": 1, "strict_min": True}
+    rule = Rule("own", "", "ExpectColumnValuesToBeBetween", limits)
+    assert agrees_on_every_row(SuiteValidator("price", [rule]), columns_of(pd.DataFrame({"a": [2.0]})))
 
 
 @pytest.mark.parametrize("more", [{"mostly": 0.5}, {"row_condition": "a < 0", "condition_parser": "pandas"}])

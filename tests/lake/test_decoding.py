@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from coinstream.lake import decoding
 from coinstream.lake.decoding import BlockDecoder, DecodedBlock
+from coinstream.lake.plain_payloads import common_times, is_plain
 from coinstream.lake.schemas import TIME, spec_named
 from coinstream.lake.strict_decoder import StrictDecoder
 from tests.lake.support import book, level1
@@ -139,3 +140,59 @@ def test_a_level_that_is_no_pair_of_numbers_is_a_fault_also_among_good_books(lev
     assert [at for at, fault in enumerate(faults) if fault] == [50]
     alone = BlockDecoder(spec_named("book")).decode(pa.array(payloads[50:51], pa.binary()))
     assert alone.fault.to_pylist() == faults[50:51]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 9), st.integers(0, 40), st.integers(0, 25), st.integers(0, 40))
+def test_a_long_number_is_found_wherever_it_lies(offset: int, before: int, digits: int, after: int) -> None:
+    payload = b"," * before + b"123456789" * 3
+    payload = payload[: before + digits] + b"," * after
+    values = pa.array([b"x" * offset, payload, b"}"], pa.binary())[1:]
+    if digits >= 20:
+        assert not is_plain(values)
+    if digits < 13:
+        assert is_plain(values)
+
+
+@pytest.mark.parametrize("odd", [b"1e5", b"1E5", b"0e-12", b"\\u0041"])
+def test_exponents_and_backslashes_are_not_plain(odd: bytes) -> None:
+    good = msgspec.json.encode(level1())
+    assert is_plain(pa.array([good], pa.binary()))
+    assert not is_plain(pa.array([good, b'{"a":' + odd + b"}"], pa.binary()))
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"bestBid": "61000.1"},
+        {"bestBid": None},
+        {"symbol": 5},
+        {"bestBid": 1e-12},
+        {"symbol": 'a"b'},
+        {"other": 1},
+    ],
+)
+def test_a_block_is_plain_only_where_every_message_is(payload: dict[str, Any]) -> None:
+    good = [msgspec.json.encode(level1(number)) for number in range(20)]
+    decoder = BlockDecoder(SPEC)
+    assert decoder._plain_block(pa.array(good, pa.binary())) is not None
+    odd = msgspec.json.encode({**level1(), **payload})
+    assert decoder._plain_block(pa.array([*good, odd], pa.binary())) is None
+    twice = odd.replace(b'"symbol"', b'"symbol":"A/B","symbol"')
+    assert decoder._plain_block(pa.array([*good, twice], pa.binary())) is None
+
+
+def test_times_of_the_common_form_are_read_at_once() -> None:
+    good = ["2026-01-05T10:00:00.000Z", "1999-12-31T23:59:59.999Z"]
+    texts = pa.chunked_array([good, [], good[1:]], pa.string())
+    assert common_times(texts) == texts.cast(TIME)
+    for odd in (
+        "2026-01-05 10:00:00.000Z",
+        "2026-02-30T10:00:00.000Z",
+        "2026-01-05T10:00:00.0000",
+        "2026-01-05T10:00:00.00Z",
+        "3026-01-05T10:00:00.000Z",
+        "2026-01-05T10:00+02:00.Z",
+        None,
+    ):
+        assert common_times(pa.chunked_array([[*good, odd]], pa.string())) is None

@@ -29,15 +29,9 @@ class Bounds:
         """Return whether there is no value."""
         return self.least > self.greatest
 
-    def within(self, other: Bounds | None) -> bool:
+    def within(self, other: Bounds) -> bool:
         """Return whether nothing goes beyond the other bounds."""
-        return other is not None and other.least <= self.least and self.greatest <= other.greatest
-
-    def joined(self, other: Bounds | None) -> Bounds:
-        """Return the bounds of the values of both."""
-        if other is None:
-            return self
-        return Bounds(min(self.least, other.least), max(self.greatest, other.greatest))
+        return other.least <= self.least and self.greatest <= other.greatest
 
 
 def bounds_of(values: Values) -> Bounds:

@@ -1,4 +1,4 @@
-"""Compare columns as the expectations of a suite do, for the rules that the bounds of a batch decide."""
+"""Compare columns as the expectations of a suite do, for the rules that have limits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ _DECIDED: Final[Mapping[str, frozenset[str]]] = {
     _BOUNDS: frozenset({"column", "min_value", "max_value", "strict_min", "strict_max"}),
     _PAIR: frozenset({"column_A", "column_B", "or_equal", "ignore_row_if"}),
 }
-"""The arguments with which bounds decide; a share of the rows or a condition on them takes every row."""
+"""The arguments with which limits decide; a share of the rows or a condition on them takes every row."""
+_FARTHEST: Final = float(np.finfo(np.float64).max)
 
 
 def rule_columns(rule: Rule) -> list[str]:
@@ -36,8 +37,8 @@ def rule_columns(rule: Rule) -> list[str]:
     ]
 
 
-def is_decided_by_bounds(rule: Rule) -> bool:
-    """Return whether a rule holds for all rows when it holds at the bounds."""
+def has_limits(rule: Rule) -> bool:
+    """Return whether a rule holds for all rows when it holds for the least and the greatest value."""
     if rule.name == ROW_COUNT:
         return True
     if not rule.arguments.keys() <= _DECIDED.get(rule.kind, frozenset()):
@@ -47,50 +48,64 @@ def is_decided_by_bounds(rule: Rule) -> bool:
     return rule.kind != _PAIR or rule.arguments.get("ignore_row_if") == "either_value_is_missing"
 
 
+def limits_of(rule: Rule) -> Bounds:
+    """Return the least and the greatest value with which a rule holds.
+
+    The value of a flag is 1. That of an absence is 0, and that of a pair the difference of its columns.
+    """
+    arguments = rule.arguments
+    if rule.name == ROW_COUNT or rule.kind == _FLAG:
+        return Bounds(1.0, 1.0)
+    if rule.kind == _ABSENT:
+        return Bounds(0.0, 0.0)
+    if rule.kind == _PAIR:
+        return Bounds(0.0 if arguments.get("or_equal") else float(np.nextafter(0.0, 1.0)), _FARTHEST)
+    least, greatest = arguments.get("min_value"), arguments.get("max_value")
+    low = -_FARTHEST if least is None else float(least)
+    high = _FARTHEST if greatest is None else float(greatest)
+    return Bounds(
+        float(np.nextafter(low, np.inf)) if arguments.get("strict_min") else low,
+        float(np.nextafter(high, -np.inf)) if arguments.get("strict_max") else high,
+    )
+
+
 def bounds_for(rule: Rule, frame: ValidationFrame) -> Bounds | None:
-    """Return the bounds of what a rule looks at; None where a column is missing."""
+    """Return bounds of the values of a rule; None where a column is missing or there is no row."""
+    names = rule_columns(rule)
+    if not len(frame) or any(name not in frame for name in names):
+        return None
     if rule.name == ROW_COUNT:
         return Bounds(1.0, 1.0)
-    names = rule_columns(rule)
-    if any(name not in frame for name in names):
-        return None
     if rule.kind == _PAIR:
         return frame.difference(*names)
     return frame[names[0]].presence if rule.kind == _ABSENT else frame[names[0]].bounds
 
 
-def examples(rules: Sequence[Rule], bounds: Mapping[str, Bounds | None]) -> pd.DataFrame:
-    """Return rows that stand for the bounds of each rule. Great Expectations evaluates the rules on them.
-
-    A column that is missing in the batch is missing here too, which Great Expectations reports.
-    """
+def examples(rules: Sequence[Rule], limits: Mapping[str, Bounds]) -> pd.DataFrame:
+    """Return rows whose values are the limits of each rule, for Great Expectations to evaluate."""
     import pandas as pd
 
     # One row without a value, for the count of rows.
     rows: list[dict[str, Any]] = [{}]
     for rule in rules:
-        found = bounds[rule.name]
-        if found is not None and rule.name != ROW_COUNT:
-            ends = [float("nan")] if found.is_empty else [found.least, found.greatest]
-            rows += [_example(rule, value) for value in ends]
+        if rule.name != ROW_COUNT:
+            found = limits[rule.name]
+            rows += [_example(rule, value) for value in (found.least, found.greatest)]
     return pd.DataFrame(rows)
 
 
 def _example(rule: Rule, value: float) -> dict[str, Any]:
     first, *second = rule_columns(rule)
     if rule.kind == _FLAG:
-        return {first: None if np.isnan(value) else bool(value)}
+        return {first: bool(value)}
     if rule.kind == _ABSENT:
         return {first: value or float("nan")}
     return {first: value, **dict.fromkeys(second, 0.0)}
 
 
 def breaking_rows(rule: Rule, frame: ValidationFrame) -> Rows:
-    """Return the rows that break a rule which bounds decide."""
-    if rule.name == ROW_COUNT:
-        return np.zeros(0, np.int64)
-    columns = [frame[name].values for name in rule_columns(rule)]
-    return np.flatnonzero(_breaks(rule, columns))
+    """Return the rows that break a rule with limits."""
+    return np.flatnonzero(_breaks(rule, [frame[name].values for name in rule_columns(rule)]))
 
 
 def _breaks(rule: Rule, columns: list[Values]) -> npt.NDArray[np.bool_]:

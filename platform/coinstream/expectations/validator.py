@@ -1,10 +1,10 @@
-"""Validate every message of a batch against every rule of its type with Great Expectations.
+"""Validate every message of a batch against every rule of its type.
 
-Great Expectations evaluates each rule at the bounds of a batch: a limit holds for every row when it holds for
-the least and the greatest, and a flag when it holds where it is lowest. Bounds for which a rule held are
-remembered, so a later batch within them is not evaluated again. The rows that break a rule are then found by
-the comparison that the expectation stands for. Rules that bounds cannot decide, such as one on a share of the
-rows, are evaluated by Great Expectations on every row.
+The rules are a suite of Great Expectations. It evaluates each rule once at the rule's own limits: a limit
+that holds for a least and a greatest value holds for all values between. Batches whose values lie within the
+range that Great Expectations accepted hold. In other batches the rows that break a rule are found by the
+comparison that its expectation stands for. Rules without such limits, such as one on a share of the rows, are
+evaluated by Great Expectations on every row of every batch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from coinstream.expectations.comparisons import (
     bounds_for,
     breaking_rows,
     examples,
-    is_decided_by_bounds,
+    has_limits,
+    limits_of,
     rule_columns,
 )
 from coinstream.expectations.rules import Rule, rules_for
@@ -88,9 +89,9 @@ class SuiteValidator:
     def __init__(self, name: str, rules: Sequence[Rule]) -> None:
         self.rules = tuple(rules)
         self._name = name
-        self._held: dict[str, Bounds] = {}
         with _ONE_AT_A_TIME:
             self._definition = _ephemeral(name)
+            self._accepted = self._accept([rule for rule in rules if has_limits(rule)])
 
     def validate(self, frame: ValidationFrame) -> list[CheckResult]:
         """Return what each rule finds in the frame; `rows` are the positions of rows that break it.
@@ -98,17 +99,23 @@ class SuiteValidator:
         Raises:
             LakeError: an expectation could not be evaluated, for example because a column is missing.
         """
-        decided = [rule for rule in self.rules if len(frame) and is_decided_by_bounds(rule)]
-        others = [rule for rule in self.rules if rule not in decided]
+        bounds = {
+            rule.name: found
+            for rule in self.rules
+            if rule.name in self._accepted and (found := bounds_for(rule, frame)) is not None
+        }
         with _ONE_AT_A_TIME:
-            broken = self._broken(frame, decided)
-            found = self.evaluate_every_row(frame, others)
+            others = self.evaluate_every_row(frame, [rule for rule in self.rules if rule.name not in bounds])
         return [
-            _check_result(rule, found[rule.name], len(frame))
-            if rule.name in found
-            else _rows_result(rule, breaking_rows(rule, frame) if rule in broken else _NO_ROWS, len(frame))
+            _check_result(rule, others[rule.name], len(frame))
+            if rule.name in others
+            else self._compare(rule, bounds[rule.name], frame)
             for rule in self.rules
         ]
+
+    def _compare(self, rule: Rule, bounds: Bounds, frame: ValidationFrame) -> CheckResult:
+        holds = bounds.within(self._accepted[rule.name])
+        return _rows_result(rule, _NO_ROWS if holds else breaking_rows(rule, frame), len(frame))
 
     def evaluate_every_row(
         self, frame: ValidationFrame, rules: Sequence[Rule]
@@ -119,18 +126,13 @@ class SuiteValidator:
         names = list(dict.fromkeys(column for rule in rules for column in rule_columns(rule)))
         return self._evaluate(frame.to_pandas(names), suite_of(self._name, rules), _FORMAT)
 
-    def _broken(self, frame: ValidationFrame, rules: Sequence[Rule]) -> list[Rule]:
-        """Return the rules that do not hold at the bounds of the frame."""
-        bounds = {rule.name: bounds_for(rule, frame) for rule in rules}
-        asked = [rule for rule in rules if not _within(bounds[rule.name], self._held.get(rule.name))]
-        if not asked:
-            return []
-        found = self._evaluate(examples(asked, bounds), suite_of(self._name, asked), "BOOLEAN_ONLY")
-        for rule in asked:
-            known = bounds[rule.name]
-            if found[rule.name].success and known is not None:
-                self._held[rule.name] = known.joined(self._held.get(rule.name))
-        return [rule for rule in asked if not found[rule.name].success]
+    def _accept(self, rules: Sequence[Rule]) -> dict[str, Bounds]:
+        """Return the limits of each rule, as far as Great Expectations accepts values at them."""
+        if not rules:
+            return {}
+        limits = {rule.name: limits_of(rule) for rule in rules}
+        found = self._evaluate(examples(rules, limits), suite_of(self._name, rules), "BOOLEAN_ONLY")
+        return {name: each for name, each in limits.items() if found[name].success}
 
     def _evaluate(
         self, frame: pd.DataFrame, suite: ExpectationSuite, result_format: Any
@@ -187,10 +189,6 @@ def _told(raised: Mapping[str, Any]) -> str:
         if isinstance(told, Mapping) and told.get("exception_message"):
             return str(told["exception_message"])
     return str(raised)
-
-
-def _within(bounds: Bounds | None, held: Bounds | None) -> bool:
-    return bounds is not None and bounds.within(held)
 
 
 def _check_result(rule: Rule, result: ExpectationValidationResult, count: int) -> CheckResult:

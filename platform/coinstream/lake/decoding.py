@@ -14,12 +14,14 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from coinstream.errors import DecodeError
-from coinstream.lake.schemas import EXTRA, LEVELS, NUMBER, SCALE, TIME, TableSpec
+from coinstream.lake.plain_payloads import common_times, count_quotes, is_plain
+from coinstream.lake.schemas import EXTRA, LEVELS, NUMBER, SCALE, TIME, Column, TableSpec
 from coinstream.lake.strict_decoder import StrictDecoder
 from coinstream.serialization import decompress
 
@@ -76,8 +78,31 @@ class BlockDecoder:
             faults: why a payload is refused whatever it holds, by its place.
         """
         values, faults = _opened(payloads, compressed, faults)
-        parts = list(self._parts(values, self._odd_ones(values), faults))
+        plain = None if faults else self._plain_block(values)
+        parts = [plain] if plain is not None else list(self._parts(values, self._odd_ones(values), faults))
         return self._typed(pa.concat_tables(parts) if parts else self._raw.empty_table(), payloads)
+
+    def _plain_block(self, values: pa.Array) -> pa.Table | None:
+        """Return a block of payloads that Arrow reads right as it is; None where that is not certain."""
+        if (
+            values.null_count
+            or not len(values)
+            or not is_plain(values)
+            or not pc.all(_framed(values)).as_py()
+        ):
+            return None
+        try:
+            table = self._read(values)
+        except pa.ArrowInvalid:
+            return None
+        # Each value that was read has a quoted name, and each text is quoted. Without backslashes there are
+        # more quotes exactly where a number is a text, or a field is null or there twice.
+        quoted = [*self._spec.columns, *(column for column in self._spec.columns if self._is_text(column))]
+        read = sum(len(values) - table[column.name].null_count for column in quoted)
+        return table if count_quotes(values) == 2 * read else None
+
+    def _is_text(self, column: Column) -> bool:
+        return bool(self._raw.field(column.name).type == pa.string())
 
     def _parts(self, values: pa.Array, odd: Sequence[int], faults: Mapping[int, str]) -> Iterator[pa.Table]:
         start = 0
@@ -90,8 +115,7 @@ class BlockDecoder:
             yield from self._block(values[start:])
 
     def _odd_ones(self, column: pa.Array) -> list[int]:
-        framed = pc.and_(pc.starts_with(column, b"{"), pc.ends_with(column, b"}"))
-        plain = pc.and_not(framed, pc.match_substring_regex(column, self._odd))
+        plain = pc.and_not(_framed(column), pc.match_substring_regex(column, self._odd))
         if pc.all(plain, skip_nulls=False).as_py():
             return []
         found: list[int] = pc.indices_nonzero(pc.invert(pc.fill_null(plain, False))).to_pylist()
@@ -145,6 +169,10 @@ class BlockDecoder:
         return DecodedBlock(pa.Table.from_arrays(columns, schema=schema), raw[_FAULT.name], good, payloads)
 
 
+def _framed(column: pa.Array) -> pa.Array:
+    return pc.and_(pc.starts_with(column, b"{"), pc.ends_with(column, b"}"))
+
+
 def _has_levels(column: pa.ChunkedArray) -> bool:
     """Return whether every level of a column is two numbers."""
     levels = pc.list_flatten(column)
@@ -186,6 +214,9 @@ def _odd_pattern(spec: TableSpec) -> str:
 
 def _times(texts: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
     """Return the texts as times, null where they are none in UTC, and whether each is one (or absent)."""
+    found = common_times(texts)
+    if found is not None:
+        return found, pa.chunked_array([pa.array(np.ones(len(texts), np.bool_))])
     common = pc.match_substring_regex(texts, _UTC_TIME)
     if pc.all(common).as_py():
         try:
