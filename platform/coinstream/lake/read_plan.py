@@ -148,7 +148,7 @@ class RecordColumns:
         self.offset += map(Message.offset, messages)
         self.timestamp += map(itemgetter(1), map(Message.timestamp, messages))
         self.headers += raw_headers(messages)
-        self._payloads.append(pa.array(map(Message.value, messages), pa.binary(), size=len(messages)))
+        self._payloads.append(pa.array(list(map(Message.value, messages)), pa.binary()))
 
 
 class ReadProgress:
