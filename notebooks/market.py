@@ -12,38 +12,43 @@ app = marimo.App(width="full", app_title="coinstream explorer")
 
 @app.cell
 def _():
-    from datetime import UTC, datetime, timedelta
-
     import marimo as mo
+    import polars as pl
 
     from coinstream.brokers import require_broker
     from coinstream.errors import CoinstreamError
     from coinstream.explore import dead_letters, lag_history, quotes, topic_browser
     from coinstream.lake import charts, statistics
     from coinstream.lake.store import Lake
+    from coinstream.messages import MESSAGE_TYPES
     from coinstream.settings import BrokerSettings, HomeSettings
+    from coinstream.text import parse_time
 
+    width = 900  # of a chart, in pixels
     return (
         BrokerSettings,
         CoinstreamError,
         HomeSettings,
         Lake,
-        UTC,
+        MESSAGE_TYPES,
+        width,
         charts,
-        datetime,
         dead_letters,
         lag_history,
         mo,
+        parse_time,
+        pl,
         quotes,
         require_broker,
         statistics,
-        timedelta,
         topic_browser,
     )
 
 
 @app.cell
-def _(BrokerSettings, CoinstreamError, HomeSettings, Lake, lag_history, mo, require_broker, topic_browser):
+def _(
+    BrokerSettings, CoinstreamError, HomeSettings, Lake, lag_history, mo, pl, require_broker, topic_browser
+):
     try:
         brokers = require_broker(BrokerSettings(), HomeSettings())
         topics = topic_browser.topic_names(brokers)
@@ -56,10 +61,23 @@ def _(BrokerSettings, CoinstreamError, HomeSettings, Lake, lag_history, mo, requ
         """Return what `build` draws, or its error as a callout."""
         try:
             return build()
-        except CoinstreamError as failed:
+        except (CoinstreamError, ValueError) as failed:
             return mo.callout(mo.md(f"{failed}"), kind="warn")
 
-    return brokers, history, lake, shown, topics
+    def grid(frame, **options):
+        """Return a table without types and summaries; times are in UTC, to the millisecond."""
+        times = [name for name, kind in frame.schema.items() if isinstance(kind, pl.Datetime)]
+        readable = frame.with_columns(pl.col(times).dt.strftime("%Y-%m-%d %H:%M:%S%.3f")) if times else frame
+        empty = [name for name in ("error",) if name in readable.columns and readable[name].is_null().all()]
+        return mo.ui.table(
+            readable.drop(empty),
+            selection=None,
+            show_column_summaries=False,
+            show_data_types=False,
+            **options,
+        )
+
+    return brokers, grid, history, lake, shown, topics
 
 
 @app.cell
@@ -73,7 +91,12 @@ def _(brokers, mo, topics):
     mo.vstack(
         [
             mo.hstack(
-                [mo.md(f"# coinstream explorer\n`{brokers.brokers}` · {len(topics)} topics"), refresh],
+                [
+                    mo.md("# coinstream explorer"),
+                    mo.hstack(
+                        [mo.md(f"`{brokers.brokers}` · {len(topics)} topics"), refresh], gap=2, align="center"
+                    ),
+                ],
                 align="center",
             ),
             page,
@@ -97,14 +120,14 @@ def _(brokers, mo, topic_browser, topics):
 
 @app.cell
 def _(
-    UTC,
     brokers,
-    datetime,
+    grid,
     key_text,
     limit,
     mo,
     offset,
     page,
+    parse_time,
     partition,
     shown,
     start,
@@ -114,36 +137,32 @@ def _(
 ):
     mo.stop(page.value != "Messages")
 
-    def _time(text):
-        if not text.strip():
-            return None
-        found = datetime.fromisoformat(text.strip())
-        return found if found.tzinfo else found.replace(tzinfo=UTC)
+    def _whole(text, name):
+        if not text.strip().isdecimal():
+            raise ValueError(f'invalid {name} "{text}"; expected digits')
+        return int(text)
 
     def _draw():
-        try:
-            wanted = topic_browser.RecordFilter(
-                key=key_text.value,
-                value=value_text.value,
-                partitions=tuple(int(part) for part in partition.value.replace(",", " ").split()),
-                since=_time(start.value),
-                offset=int(offset.value) if offset.value.strip() else None,
-            )
-        except ValueError as wrong:
-            return mo.callout(
-                mo.md(f"{wrong}; write a time like `2026-01-05T10:00Z`, numbers in digits"), kind="warn"
-            )
+        wanted = topic_browser.RecordFilter(
+            key=key_text.value,
+            value=value_text.value,
+            partitions=tuple(_whole(one, "partition") for one in partition.value.replace(",", " ").split()),
+            since=parse_time(start.value) if start.value.strip() else None,
+            offset=_whole(offset.value, "offset") if offset.value.strip() else None,
+        )
         found = topic_browser.browse(brokers, topic.value, wanted, int(limit.value))
-        more = "" if found.complete else "; there may be more: narrow the filter or raise the limit"
+        order = (
+            "from the start that you chose" if wanted.since or wanted.offset is not None else "newest first"
+        )
+        more = "" if found.complete else "; the topic holds more: narrow the filter or raise the limit"
         return mo.vstack(
             [
-                mo.md(f"{found.records.height:,} records of {found.scanned:,} read{more}"),
-                mo.ui.table(
+                mo.md(f"{found.records.height:,} records, {order}; {found.scanned:,} read{more}"),
+                grid(
                     found.records,
                     page_size=20,
-                    selection=None,
-                    show_column_summaries=False,
                     wrapped_columns=["value"],
+                    column_widths={"partition": 80, "offset": 90, "time": 180, "key": 170, "value": 700},
                 ),
             ]
         )
@@ -160,15 +179,22 @@ def _(
 
 
 @app.cell
-def _(brokers, mo, page, quotes, refresh, shown):
+def _(width, brokers, charts, grid, mo, page, quotes, refresh, shown):
     mo.stop(page.value != "Quotes")
     refresh
 
     def _draw():
-        latest = quotes.latest_quotes(brokers)
-        if latest.is_empty():
+        sample = quotes.sample_quotes(brokers)
+        if sample.is_empty():
             return mo.md("No quotes yet: start a feed, for example `coinstream feed run binance`.")
-        return mo.ui.table(latest, page_size=25, selection=None, show_column_summaries=False)
+        drawn = quotes.most_quoted(sample)
+        return mo.vstack(
+            [
+                grid(quotes.latest_of(sample), page_size=15),
+                charts.over_time(drawn, "middle", "market", "Middle of bid and ask", "price", width=width),
+                charts.over_time(drawn, "spread_bp", "market", "Spread", "basis points", width=width),
+            ]
+        )
 
     shown(_draw)
     return
@@ -184,39 +210,55 @@ def _(lake, mo, quotes, shown):
     markets = _found if isinstance(_found, dict) else {}
     market = mo.ui.dropdown(list(markets), value=next(iter(markets), None), label="market", searchable=True)
     span = mo.ui.dropdown({"1 hour": 1.0, "6 hours": 6.0, "1 day": 24.0}, value="6 hours", label="newest")
-    return market, markets, span
+    timeframe = mo.ui.dropdown(
+        {"1 minute": "1m", "5 minutes": "5m", "1 hour": "1h"}, value="1 minute", label="candle"
+    )
+    return market, markets, span, timeframe
 
 
 @app.cell
-def _(charts, lake, market, markets, mo, page, quotes, shown, span):
+def _(width, charts, lake, market, markets, mo, page, quotes, shown, span, timeframe):
     mo.stop(page.value != "Candles")
 
     def _draw():
         if market.value is None:
             return mo.md("No candles yet: `coinstream lake land`, then `coinstream lake candles`.")
         chosen = markets[market.value]
-        frame = quotes.candles(lake, chosen["symbol"], chosen["exchange"], hours=span.value)
-        return charts.candlestick_chart(frame, market.value)
+        frame = quotes.candles(
+            lake, chosen["symbol"], chosen["exchange"], hours=span.value, timeframe=timeframe.value
+        )
+        minutes = {"1m": 1, "5m": 5, "1h": 60}[timeframe.value]
+        return charts.candlestick_chart(frame, market.value, minutes=minutes, width=width)
 
-    mo.vstack([mo.hstack([market, span], justify="start"), shown(_draw)])
+    mo.vstack([mo.hstack([market, timeframe, span], justify="start"), shown(_draw)])
     return
 
 
 @app.cell
-def _(charts, history, mo, page, refresh, shown):
-    mo.stop(page.value != "Lag and rates")
+def _(history, refresh, shown):
+    # On every page, so that the charts have a past when theirs is opened.
     refresh
+    shown(history.sample)
+    sampled = history.lag.height
+    return (sampled,)
+
+
+@app.cell
+def _(width, charts, grid, history, mo, page, sampled, shown):
+    mo.stop(page.value != "Lag and rates")
+    sampled
 
     def _draw():
-        history.sample()
-        lag, rates = history.lag, history.rates
+        lag, rates = history.lag, history.busiest()
         newest = lag.filter(lag["time"] == lag["time"].max()) if lag.height else lag
         return mo.vstack(
             [
-                mo.ui.table(newest, selection=None),
-                mo.md("Sampled while this page is open; Prometheus and Grafana keep the past (`deploy/`)."),
-                charts.over_time(lag, "messages", "group", "Lag", "messages"),
-                charts.over_time(rates, "messages_per_s", "topic", "Rate", "messages/s"),
+                grid(newest),
+                mo.md(
+                    "Sampled while the explorer is open; Prometheus and Grafana keep the past (`deploy/`)."
+                ),
+                charts.over_time(lag, "messages", "group", "Lag", "messages", width=width),
+                charts.over_time(rates, "messages_per_s", "topic", "Rate", "messages/s", width=width),
             ]
         )
 
@@ -225,19 +267,25 @@ def _(charts, history, mo, page, refresh, shown):
 
 
 @app.cell
-def _(charts, lake, mo, page, quotes, shown, statistics):
+def _(width, brokers, charts, grid, lake, mo, page, quotes, shown, statistics):
     mo.stop(page.value != "Exchanges")
 
     def _draw():
         found = statistics.exchange_statistics(lake)
         if not found:
             return mo.md("No landed quotes yet: `coinstream lake land`.")
+        stale = quotes.staleness(quotes.sample_quotes(brokers))
+        compared = quotes.rounded(found).join(stale, on="exchange", how="left")
         return mo.vstack(
             [
-                mo.ui.table(quotes.rounded(found), selection=None, show_column_summaries=False),
-                charts.line_chart("Exchange to receipt", "ms", statistics.latency_series(lake)),
-                charts.line_chart("Spread", "basis points", statistics.spread_series(lake)),
-                charts.line_chart("Receipt to table", "s", statistics.lag_series(lake)),
+                grid(compared),
+                mo.md(
+                    "Spread in basis points; `receipt`: exchange to receipt; `landing`: receipt to table; "
+                    "`stale_s`: seconds since the newest quote in the topics."
+                ),
+                charts.line_chart("Exchange to receipt", "ms", statistics.latency_series(lake), width=width),
+                charts.line_chart("Spread", "basis points", statistics.spread_series(lake), width=width),
+                charts.line_chart("Receipt to table", "s", statistics.lag_series(lake), width=width),
             ]
         )
 
@@ -254,54 +302,98 @@ def _(mo, topics):
         label="dead-letter topic",
         searchable=True,
     )
+    error_text = mo.ui.text(label="error contains", debounce=True)
     confirmed = mo.ui.checkbox(label="yes, send them to their topic again")
-    replay = mo.ui.run_button(label="replay all open dead letters", kind="warn")
-    return confirmed, queue, replay
+    return confirmed, error_text, queue
 
 
 @app.cell
-def _(brokers, confirmed, dead_letters, mo, page, queue, replay, shown):
+def _(confirmed, mo):
+    replay = mo.ui.run_button(label="replay open dead letters", kind="warn", disabled=not confirmed.value)
+    return (replay,)
+
+
+@app.cell
+def _(brokers, confirmed, dead_letters, error_text, grid, mo, page, queue, replay, shown):
     mo.stop(page.value != "Dead letters")
 
     def _draw():
         if queue.value is None:
             return mo.md("The cluster has no dead-letter topic.")
-        done = None
-        if replay.value:
-            done = (
-                dead_letters.replay_all(brokers, queue.value)
-                if confirmed.value
-                else "Nothing was sent: tick the box to confirm."
-            )
+        done = []
+        if replay.value and confirmed.value:
+            told = dead_letters.replay(brokers, queue.value, error_text.value)
+            done = [mo.callout(mo.md(told), kind="success")]
         entries, reasons = dead_letters.entries(brokers, queue.value)
-        parts = [
-            mo.md(f"{entries.height:,} newest dead letters"),
-            mo.ui.table(reasons, selection=None),
-            mo.ui.table(entries, page_size=20, selection=None, wrapped_columns=["error", "value"]),
-        ]
-        return mo.vstack([mo.callout(mo.md(done), kind="info"), *parts] if done else parts)
+        if entries.is_empty():
+            return mo.vstack([*done, mo.md(f"`{queue.value}` is empty.")])
+        return mo.vstack(
+            [
+                *done,
+                grid(reasons),
+                mo.md(f"{entries.height:,} newest dead letters"),
+                grid(entries, page_size=20, wrapped_columns=["error", "value"]),
+            ]
+        )
 
-    mo.vstack([mo.hstack([queue, confirmed, replay], justify="start"), shown(_draw)])
+    mo.vstack(
+        [mo.hstack([queue, error_text, confirmed, replay], justify="start", align="center"), shown(_draw)]
+    )
     return
 
 
 @app.cell
-def _(dead_letters, lake, mo, page, shown):
+def _(MESSAGE_TYPES, mo):
+    kind = mo.ui.dropdown(list(MESSAGE_TYPES), value="level1", label="type")
+    reason_text = mo.ui.text(label="reason contains", debounce=True)
+    check_again = mo.ui.run_button(label="check again (changes nothing)")
+    agreed = mo.ui.checkbox(label="yes, land those that pass")
+    return agreed, check_again, kind, reason_text
+
+
+@app.cell
+def _(agreed, mo):
+    land_again = mo.ui.run_button(label="land refused messages", kind="warn", disabled=not agreed.value)
+    return (land_again,)
+
+
+@app.cell
+def _(agreed, check_again, dead_letters, grid, kind, lake, land_again, mo, page, reason_text, shown):
     mo.stop(page.value != "Quarantine")
 
+    def _replayed():
+        if not (check_again.value or (land_again.value and agreed.value)):
+            return []
+        told = dead_letters.replay_refused(
+            lake, kind.value, reason_text.value, dry_run=not (land_again.value and agreed.value)
+        )
+        return [mo.callout(mo.md(told), kind="success")]
+
     def _draw():
+        done = _replayed()
         rows, reasons = dead_letters.quarantined(lake)
         if rows.is_empty():
             return mo.md("The quarantine is empty: every landed row met the rules.")
         return mo.vstack(
             [
-                mo.ui.table(reasons, selection=None),
-                mo.ui.table(rows, page_size=20, selection=None, wrapped_columns=["reason", "value"]),
-                mo.md("To land fixed messages again, replay them: `coinstream replay --help`."),
+                *done,
+                grid(reasons),
+                mo.md(f"{rows.height:,} newest refused messages"),
+                grid(rows, page_size=20, wrapped_columns=["reason", "value"]),
             ]
         )
 
-    shown(_draw)
+    mo.vstack(
+        [
+            mo.hstack(
+                [kind, reason_text, check_again, agreed, land_again],
+                justify="start",
+                align="center",
+                wrap=True,
+            ),
+            shown(_draw),
+        ]
+    )
     return
 
 

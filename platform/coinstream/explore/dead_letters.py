@@ -7,9 +7,10 @@ from typing import Any, Final
 
 import polars as pl
 
-from coinstream.dlq.queue import DeadLetterQueue
+from coinstream.dlq.queue import DeadLetterFilter, DeadLetterQueue
+from coinstream.lake.quarantine_replay import QuarantineFilter, replay_quarantine
 from coinstream.lake.query import query
-from coinstream.lake.schemas import QUARANTINE
+from coinstream.lake.schemas import QUARANTINE, spec_named
 from coinstream.lake.store import Lake
 from coinstream.settings import BrokerSettings
 
@@ -73,17 +74,47 @@ def entries(brokers: BrokerSettings, topic: str, limit: int = NEWEST) -> tuple[p
     )
 
 
-def replay_all(brokers: BrokerSettings, topic: str) -> str:
+def replay(brokers: BrokerSettings, topic: str, error: str = "") -> str:
     """Send the open dead letters of a topic to their original topics again; return what was done.
+
+    Args:
+        brokers: the cluster.
+        topic: the topic whose messages failed, or its dead-letter topic.
+        error: only entries whose error has this text in it.
 
     Raises:
         TopicError: a topic does not exist.
         BrokerError: the cluster does not take them; what was sent until then is marked as replayed.
     """
-    done = DeadLetterQueue(brokers, topic).replay()
+    done = DeadLetterQueue(brokers, topic).replay(DeadLetterFilter(error=error or None))
     return (
         f"Replayed {done.replayed:,}; left out {done.already:,} replayed before and {done.exhausted:,} "
         "that failed too often."
+    )
+
+
+def replay_refused(lake: Lake, kind: str, reason: str = "", *, dry_run: bool) -> str:
+    """Check refused messages of a type again and land those that pass; return what was done.
+
+    Args:
+        lake: the tables.
+        kind: the message type.
+        reason: only messages whose reason or broken rule has this text in it.
+        dry_run: change nothing, only count.
+
+    Raises:
+        LakeError: the tables cannot be read or written.
+    """
+    from coinstream.expectations.validator import ExpectationValidator
+
+    spec = spec_named(kind)
+    wanted = QuarantineFilter(reason=reason or None)
+    validator = ExpectationValidator(spec, lake.settings)
+    done = replay_quarantine(lake, spec, validator, wanted, dry_run=dry_run)
+    did = "Would land" if dry_run else "Landed"
+    return (
+        f"{did} {done.landed:,} of {done.selected:,} refused {kind} messages; {done.refused:,} break a rule "
+        f"still, {done.present:,} were in the table, {done.incomplete:,} are too long to be whole."
     )
 
 
@@ -95,10 +126,16 @@ def quarantined(lake: Lake, limit: int = NEWEST) -> tuple[pl.DataFrame, pl.DataF
     """
     if QUARANTINE not in lake.names():
         return pl.DataFrame(), pl.DataFrame()
-    found = query(lake, f"SELECT * FROM {QUARANTINE} ORDER BY ingested_at DESC", limit=limit)  # nosec B608
+    found = query(
+        lake,
+        'SELECT ingested_at, type, reason, stored, topic, partition, "offset", value '
+        f"FROM {QUARANTINE} ORDER BY ingested_at DESC",  # nosec B608
+        limit=limit,
+    )
     counts = query(
         lake,
-        f"SELECT type, reason, count(*) AS count FROM {QUARANTINE} GROUP BY ALL ORDER BY count DESC",  # nosec B608
+        "SELECT type, reason, count(*) AS count, count(*) FILTER (NOT stored) AS not_stored "
+        f"FROM {QUARANTINE} GROUP BY ALL ORDER BY count DESC",  # nosec B608
         limit=limit,
     )
     return (

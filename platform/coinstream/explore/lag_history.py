@@ -10,6 +10,8 @@ from typing import Final
 
 import polars as pl
 
+from coinstream.consumer.tail_reader import end_offsets
+from coinstream.kafka import admin_client
 from coinstream.monitoring.group_lag import evaluate_group
 from coinstream.monitoring.lag import LagMonitor
 from coinstream.settings import BrokerSettings
@@ -35,28 +37,34 @@ class LagHistory:
     def __post_init__(self) -> None:
         """Start without samples."""
         self._monitor = LagMonitor(self.brokers)
-        self._lag, self._rates = deque(maxlen=KEPT), deque(maxlen=KEPT)
+        self._lag, self._rates = deque(maxlen=KEPT), deque(maxlen=10 * KEPT)
 
     def sample(self) -> None:
-        """Measure once: the lag of each group, and the messages per second of each topic that groups read.
+        """Measure once: the lag of each group, and the messages per second of each topic.
 
         Raises:
             BrokerError: the cluster does not answer.
         """
         now, clock = datetime.now(UTC), time.monotonic()
-        ends: dict[str, dict[int, int]] = {}
         for group in self._monitor.measure_all():
             found = evaluate_group(group, self._monitor.settings)
             row = (now, group.group, group.messages, group.seconds, str(found.status), found.reason)
             self._lag.append(row)
-            for part in group.partitions:
-                ends.setdefault(part.topic, {})[part.partition] = part.high
-        for topic, partitions in ends.items():
-            end = sum(partitions.values())
+        for topic, end in self._topic_ends().items():
             before = self._ends.get(topic)
             self._ends[topic] = (clock, end)
             if before is not None and clock > before[0]:
                 self._rates.append((now, topic, max(end - before[1], 0) / (clock - before[0])))
+
+    def _topic_ends(self) -> dict[str, int]:
+        """Return the sum of the end offsets of each topic, without Kafka's own."""
+        found = admin_client(self.brokers).list_topics(timeout=self.brokers.request_timeout_ms / 1000).topics
+        own = (name for name in found if not name.startswith("__"))
+        places = [(name, part) for name in own for part in found[name].partitions]
+        ends: dict[str, int] = {}
+        for (topic, _), end in end_offsets(self.brokers, places).items():
+            ends[topic] = ends.get(topic, 0) + end
+        return ends
 
     @property
     def lag(self) -> pl.DataFrame:
@@ -73,6 +81,16 @@ class LagHistory:
             },
             orient="row",
         )
+
+    def busiest(self, topics: int = 8) -> pl.DataFrame:
+        """Return the rates of the topics with the most messages while they were sampled."""
+        found = self.rates
+        chosen = (
+            found.group_by("topic")
+            .agg(pl.col("messages_per_s").sum())
+            .sort("messages_per_s", "topic", descending=[True, False])
+        )
+        return found.filter(pl.col("topic").is_in(chosen["topic"].head(topics).to_list()))
 
     @property
     def rates(self) -> pl.DataFrame:

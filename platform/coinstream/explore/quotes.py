@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final
 
 import msgspec
 import polars as pl
@@ -20,23 +21,24 @@ from coinstream.serialization import Decoder
 from coinstream.settings import BrokerSettings
 
 _SAMPLE: Final = 4_000
-_LATEST_SCHEMA: Final = {
+_SAMPLE_SCHEMA: Final[dict[str, Any]] = {
     "exchange": pl.String,
     "symbol": pl.String,
     "bid": pl.Float64,
     "ask": pl.Float64,
+    "middle": pl.Float64,
     "spread_bp": pl.Float64,
-    "age_s": pl.Float64,
-    "quotes": pl.UInt32,
+    "time": pl.Datetime("us", "UTC"),
+    "received": pl.Datetime("us", "UTC"),
 }
 
 
-def latest_quotes(brokers: BrokerSettings) -> pl.DataFrame:
-    """Return the newest quote of each exchange and symbol among the newest records of all quote topics.
+def sample_quotes(brokers: BrokerSettings) -> pl.DataFrame:
+    """Return the newest quotes of all quote topics, oldest first.
 
     Returns:
-        `exchange`, `symbol`, `bid`, `ask`, `spread_bp` (basis points of the middle), `age_s` (seconds behind
-        the newest quote) and `quotes` (how many were sampled).
+        `exchange`, `symbol`, `bid`, `ask`, `middle`, `spread_bp` (basis points of the middle), `time` (of the
+        exchange), `received` (by the platform).
 
     Raises:
         TopicError: the topic does not exist.
@@ -48,22 +50,68 @@ def latest_quotes(brokers: BrokerSettings) -> pl.DataFrame:
         for message in _quotes_of(brokers, topic)
     ]
     if not quotes:
-        return pl.DataFrame(schema=_LATEST_SCHEMA)
-    frame = pl.DataFrame(quotes).sort("last_updated")
-    newest = frame["last_updated"].max()
-    middle = (pl.col("best_bid") + pl.col("best_ask")) / 2
+        return pl.DataFrame(schema=_SAMPLE_SCHEMA)
+    bid, ask = pl.col("best_bid"), pl.col("best_ask")
+    middle = (bid + ask) / 2
     return (
-        frame.group_by("exchange_id", "symbol")
+        pl.DataFrame(quotes)
+        .select(
+            pl.col("exchange_id").alias("exchange"),
+            "symbol",
+            bid.alias("bid"),
+            ask.alias("ask"),
+            middle.alias("middle"),
+            ((ask - bid) / middle * 10_000).alias("spread_bp"),
+            pl.col("timestamp").alias("time"),
+            pl.col("last_updated").alias("received"),
+        )
+        .sort("received")
+    )
+
+
+def latest_quotes(brokers: BrokerSettings) -> pl.DataFrame:
+    """Return the newest quote of each exchange and symbol; see `latest_of`.
+
+    Raises:
+        TopicError: the topic does not exist.
+        BrokerError: the cluster does not answer.
+    """
+    return latest_of(sample_quotes(brokers))
+
+
+def latest_of(quotes: pl.DataFrame, now: datetime | None = None) -> pl.DataFrame:
+    """Return the newest quote of each exchange and symbol of a sample.
+
+    Returns:
+        `exchange`, `symbol`, `bid`, `ask`, `spread_bp` (basis points of the middle), `age_s` (seconds since
+        the quote was received) and `quotes` (number of sampled quotes), most quoted first.
+    """
+    moment = now or datetime.now(UTC)
+    age = (pl.lit(moment) - pl.col("received").last()).dt.total_milliseconds() / 1000
+    return (
+        quotes.group_by("exchange", "symbol")
         .agg(
-            pl.col("best_bid").last().alias("bid"),
-            pl.col("best_ask").last().alias("ask"),
-            ((pl.col("best_ask") - pl.col("best_bid")) / middle * 10_000).last().alias("spread_bp"),
-            ((pl.lit(newest) - pl.col("last_updated").last()).dt.total_milliseconds() / 1000).alias("age_s"),
+            pl.col("bid").last(),
+            pl.col("ask").last(),
+            pl.col("spread_bp").last().round_sig_figs(4),
+            age.round(1).alias("age_s"),
             pl.len().cast(pl.UInt32).alias("quotes"),
         )
-        .rename({"exchange_id": "exchange"})
         .sort("quotes", "exchange", "symbol", descending=[True, False, False])
     )
+
+
+def most_quoted(quotes: pl.DataFrame, markets: int = 6) -> pl.DataFrame:
+    """Return the quotes of the most quoted markets of a sample, with the column `market`."""
+    named = quotes.with_columns(pl.concat_str("exchange", "symbol", separator=" ").alias("market"))
+    chosen = named.group_by("market").len().sort("len", "market", descending=[True, False])["market"]
+    return named.filter(pl.col("market").is_in(chosen.head(markets).to_list()))
+
+
+def staleness(quotes: pl.DataFrame, now: datetime | None = None) -> pl.DataFrame:
+    """Return `exchange` and `stale_s`: seconds since the newest quote of the exchange was received."""
+    age = pl.lit(now or datetime.now(UTC)) - pl.col("received").max()
+    return quotes.group_by("exchange").agg((age.dt.total_milliseconds() / 1000).round(1).alias("stale_s"))
 
 
 def _quotes_of(brokers: BrokerSettings, topic: str) -> Iterator[Level1]:
@@ -77,8 +125,10 @@ def _quotes_of(brokers: BrokerSettings, topic: str) -> Iterator[Level1]:
             yield message
 
 
-def candles(lake: Lake, symbol: str, exchange: str, *, hours: float = 24.0) -> pl.DataFrame:
-    """Return the one-minute candles of a market over its newest hours, oldest first.
+def candles(
+    lake: Lake, symbol: str, exchange: str, *, hours: float = 24.0, timeframe: str = "1m"
+) -> pl.DataFrame:
+    """Return the candles of a market over its newest hours, oldest first; the open one is among them.
 
     Returns:
         `time`, `open`, `high`, `low`, `close`, `volume`; empty before the first candles are built.
@@ -89,26 +139,39 @@ def candles(lake: Lake, symbol: str, exchange: str, *, hours: float = 24.0) -> p
     schema = {"time": pl.Datetime("us", "UTC")} | dict.fromkeys(
         ("open", "high", "low", "close", "volume"), pl.Float64
     )
-    if "ohlcv" not in lake.names():
+    source = _candle_source(lake)
+    if source is None:
         return pl.DataFrame(schema=schema)
     found = query(
         lake,
-        """
+        f"""
         WITH chosen AS (
-            SELECT * FROM ohlcv
-            WHERE symbol = $symbol AND exchange_id = $exchange AND timeframe = '1m'
+            SELECT * FROM ({source})
+            WHERE symbol = $symbol AND exchange_id = $exchange AND timeframe = $timeframe
         )
         SELECT open_time, open_price::DOUBLE, high_price::DOUBLE, low_price::DOUBLE, close_price::DOUBLE,
             volume::DOUBLE
         FROM chosen
         WHERE open_time >= (SELECT max(open_time) FROM chosen) - to_seconds($seconds)
-        QUALIFY row_number() OVER (PARTITION BY open_time ORDER BY last_updated DESC) = 1
+        QUALIFY row_number() OVER (PARTITION BY open_time ORDER BY built DESC, landed DESC) = 1
         ORDER BY open_time
-        """,
-        {"symbol": symbol, "exchange": exchange, "seconds": hours * 3600},
+        """,  # nosec B608
+        {"symbol": symbol, "exchange": exchange, "timeframe": timeframe, "seconds": hours * 3600},
         limit=100_000,
     )
     return pl.DataFrame(found.rows, schema=schema, orient="row")
+
+
+def _candle_source(lake: Lake) -> str | None:
+    """Return a statement that yields landed candles and those that were built; None where there are none."""
+    fields = (
+        "exchange_id, symbol, timeframe, open_time, open_price, high_price, low_price, close_price, volume"
+    )
+    landed = f"SELECT {fields}, false AS built, last_updated AS landed FROM ohlcv"
+    built = f"SELECT {fields}, true AS built, last_updated AS landed FROM candles"
+    names = lake.names()
+    parts = [text for name, text in (("ohlcv", landed), ("candles", built)) if name in names]
+    return " UNION ALL ".join(parts) or None
 
 
 def rounded(statistics: Sequence[ExchangeStatistics]) -> pl.DataFrame:
@@ -119,14 +182,18 @@ def rounded(statistics: Sequence[ExchangeStatistics]) -> pl.DataFrame:
 
 
 def candle_markets(lake: Lake) -> pl.DataFrame:
-    """Return `exchange`, `symbol` and `candles` of every market that has candles, most first.
+    """Return `exchange`, `symbol` and `candles` of every market that has candles, most traded first.
 
     Raises:
         LakeError: the tables cannot be read.
     """
     schema = {"exchange": pl.String, "symbol": pl.String, "candles": pl.Int64}
-    if "ohlcv" not in lake.names():
+    source = _candle_source(lake)
+    if source is None:
         return pl.DataFrame(schema=schema)
-    counted = "SELECT exchange_id, symbol, count(*) FROM ohlcv GROUP BY ALL ORDER BY 3 DESC, 1, 2"
+    counted = f"""
+        SELECT exchange_id, symbol, count(DISTINCT (timeframe, open_time)) FROM ({source})
+        GROUP BY ALL ORDER BY max(volume::DOUBLE * close_price::DOUBLE) DESC, 3 DESC, 1, 2
+        """  # nosec B608
     found = query(lake, counted, limit=10_000)
     return pl.DataFrame(found.rows, schema=schema, orient="row")

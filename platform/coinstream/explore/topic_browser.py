@@ -140,9 +140,13 @@ def browse(
 
 
 def _newest(brokers: BrokerSettings, topic: str, wanted: RecordFilter, limit: int, decoder: Decoder) -> Page:
+    known = admin_client(brokers).list_topics(topic, timeout=brokers.request_timeout_ms / 1000).topics
+    partitions = len(known[topic].partitions)
     has_filter = bool(wanted.key or wanted.value or wanted.partitions)
-    scan = min(max(limit * 50, 5_000), MAX_SCANNED) if has_filter else limit
+    # The newest records of all may lie in one partition, and each partition gives its share of the scan.
+    scan = min(max(limit * (50 if has_filter else 1), 100) * max(partitions, 1), MAX_SCANNED)
     found = newest_records(brokers, topic, scan)
+    held = count_messages(brokers, {topic: partitions})[topic]
     rows = [
         row
         for record in found
@@ -161,7 +165,7 @@ def _newest(brokers: BrokerSettings, topic: str, wanted: RecordFilter, limit: in
         )
     ]
     rows.sort(key=lambda row: (row["time"] or datetime.min.replace(tzinfo=UTC), row["offset"]), reverse=True)
-    return Page(_frame(rows[:limit]), len(found), len(found) < scan and len(rows) <= limit)
+    return Page(_frame(rows[:limit]), len(found), len(found) >= held and len(rows) <= limit)
 
 
 def _row(

@@ -16,70 +16,114 @@ Points = Sequence[tuple[float, float]]
 WIDTH: Final = 640
 """Width of a chart in pixels."""
 _ROW_HEIGHT: Final = 90
+_FEW_POINTS: Final = 60
 _UP, _DOWN = "#0f9d6e", "#d1453b"
+_TIME_FORMATS: Final = (
+    (600.0, "%H:%M:%S"),
+    (86_400.0, "%H:%M"),
+    (float("inf"), "%m-%d %H:%M"),
+)
+"""Formats of times by the longest span, in seconds, that each is used for."""
 
 
-def line_chart(title: str, unit: str, series: Mapping[str, Points]) -> Any:
+def line_chart(title: str, unit: str, series: Mapping[str, Points], *, width: int = WIDTH) -> Any:
     """Return one small chart per series, each on its own scale. Series without points are left out."""
     import altair as alt
 
     rows = [
-        {"series": name, "time": datetime.fromtimestamp(at, UTC).isoformat(), unit: value}
+        {"series": name, "time": _iso(at), unit: value}
         for name, points in series.items()
         for at, value in points
     ]
     if not rows:
-        return _empty(f"{title} ({unit})")
+        return _empty(f"{title} ({unit})", width)
+    times = [at for points in series.values() for at, _ in points]
+    # Points of a dense line would hide it; a series of few points is nothing without them.
+    dense = len(rows) > _FEW_POINTS * len(series)
     base = (
         alt.Chart(alt.InlineData(values=rows))
-        .mark_line(point=alt.OverlayMarkDef(size=12), strokeWidth=1.4)
+        .mark_line(point=False if dense else alt.OverlayMarkDef(size=14), strokeWidth=1.4)
         .encode(
-            x=_time_axis(),
-            y=alt.Y(f"{unit}:Q", title=unit, scale=alt.Scale(zero=False), axis=alt.Axis(format=",~r")),
+            x=_time_axis(max(times) - min(times)),
+            y=alt.Y(
+                f"{unit}:Q",
+                title=None,
+                scale=alt.Scale(zero=False),
+                axis=alt.Axis(format=",.6~r", tickCount=3),
+            ),
             tooltip=["series:N", "time:T", f"{unit}:Q"],
         )
-        .properties(width=WIDTH, height=_ROW_HEIGHT)
+        .properties(width=width, height=_ROW_HEIGHT)
     )
-    return (
-        base.facet(row=alt.Row("series:N", title=None, header=alt.Header(labelAngle=0, labelAlign="left")))
-        .resolve_scale(y="independent")
-        .properties(title=f"{title} ({unit})")
-    )
+    rowed = base.facet(
+        row=alt.Row("series:N", title=None, header=alt.Header(labelAngle=0, labelAlign="left"))
+    ).resolve_scale(y="independent")
+    return _styled(rowed.properties(title=f"{title} ({unit})"))
 
 
-def candlestick_chart(candles: pl.DataFrame, title: str) -> Any:
+def candlestick_chart(candles: pl.DataFrame, title: str, *, minutes: int = 1, width: int = WIDTH) -> Any:
     """Return candlesticks above the volume of each candle.
 
     Args:
         candles: `time`, `open`, `high`, `low`, `close`, `volume`.
         title: the market.
+        minutes: length of a candle.
+        width: of the chart, in pixels.
     """
     import altair as alt
 
     if candles.is_empty():
-        return _empty(title)
-    data = alt.InlineData(values=_plain(candles))
+        return _empty(title, width)
+    rows = _candle_rows(candles, minutes)
+    span = (candles["time"][-1] - candles["time"][0]).total_seconds() + 60 * minutes
     colour = alt.condition("datum.open <= datum.close", alt.value(_UP), alt.value(_DOWN))
-    base = alt.Chart(data).encode(x=_time_axis(), color=colour)
-    price = alt.Scale(zero=False)
-    wicks = base.mark_rule().encode(y=alt.Y("low:Q", title="price", scale=price), y2="high:Q")
-    bodies = base.mark_bar(size=5).encode(
-        y="open:Q", y2="close:Q", tooltip=["time:T", "open:Q", "high:Q", "low:Q", "close:Q", "volume:Q"]
+    base = alt.Chart(alt.InlineData(values=rows)).encode(color=colour, stroke=colour)
+    price = alt.Scale(zero=False, padding=8)
+    prices = alt.Axis(format=",.8~r")
+    wicks = base.mark_rule().encode(
+        x=_time_axis(span, "middle"), y=alt.Y("low:Q", title="price", scale=price, axis=prices), y2="high:Q"
     )
-    volume = base.mark_bar(size=5).encode(y=alt.Y("volume:Q", title="volume"))
-    return alt.vconcat(
-        (wicks + bodies).properties(width=WIDTH, height=260, title=title),
-        volume.properties(width=WIDTH, height=70),
-    ).resolve_scale(x="shared")
+    # The outline makes a line of a body without height.
+    bodies = base.mark_bar(strokeWidth=1).encode(
+        x=_time_axis(span, "begin"),
+        x2="end:T",
+        y="open:Q",
+        y2="close:Q",
+        tooltip=["begin:T", "open:Q", "high:Q", "low:Q", "close:Q", "volume:Q"],
+    )
+    volume = base.mark_bar(strokeWidth=1).encode(
+        x=_time_axis(span, "begin"),
+        x2="end:T",
+        y=alt.Y("volume:Q", title="volume", axis=alt.Axis(tickCount=3)),
+    )
+    return _styled(
+        alt.vconcat(
+            (wicks + bodies).properties(width=width, height=260, title=title),
+            volume.properties(width=width, height=70),
+        ).resolve_scale(x="shared")
+    )
 
 
-def over_time(frame: pl.DataFrame, value: str, series: str, title: str, unit: str) -> Any:
+def _candle_rows(candles: pl.DataFrame, minutes: int) -> list[dict[str, Any]]:
+    """Return candles with the begin, middle and end of the bar that each is drawn as."""
+    rows = []
+    for row in candles.iter_rows(named=True):
+        at, length = row["time"].timestamp(), 60.0 * minutes
+        parts = {"begin": 0.1, "middle": 0.5, "end": 0.9}
+        bar = {name: _iso(at + part * length) for name, part in parts.items()}
+        rows.append({name: value for name, value in row.items() if name != "time"} | bar)
+    return rows
+
+
+def over_time(
+    frame: pl.DataFrame, value: str, series: str, title: str, unit: str, *, width: int = WIDTH
+) -> Any:
     """Return one small chart per value of the column `series`, over the column `time`."""
     found: dict[str, list[tuple[float, float]]] = {}
     for row in frame.iter_rows(named=True):
         if row[value] is not None:
             found.setdefault(str(row[series]), []).append((row["time"].timestamp(), float(row[value])))
-    return line_chart(title, unit, found)
+    return line_chart(title, unit, found, width=width)
 
 
 def to_svg(chart: Any) -> str:
@@ -94,11 +138,22 @@ def as_markdown(chart: Any, title: str) -> str:
     return f"![{title}](data:image/svg+xml;base64,{base64.b64encode(to_svg(chart).encode()).decode()})"
 
 
-def _time_axis() -> Any:
+def _time_axis(span_s: float, field: str = "time") -> Any:
+    """Return an axis whose labels are as fine as its span needs."""
     import altair as alt
 
-    axis = alt.Axis(format="%m-%d %H:%M:%S", tickCount=5, labelOverlap=True)
-    return alt.X("time:T", title=None, scale=alt.Scale(type="utc"), axis=axis)
+    form = next(form for longest, form in _TIME_FORMATS if span_s <= longest)
+    axis = alt.Axis(format=form, tickCount=6, labelOverlap=True)
+    return alt.X(f"{field}:T", title=None, scale=alt.Scale(type="utc"), axis=axis)
+
+
+def _styled(chart: Any) -> Any:
+    """Return the chart with pale grid lines and no background, for light and dark pages."""
+    return chart.configure(background="transparent").configure_axis(gridOpacity=0.25)
+
+
+def _iso(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat()
 
 
 def _vega_lite_version() -> str:
@@ -108,15 +163,9 @@ def _vega_lite_version() -> str:
     return f"{major}.{minor}"
 
 
-def _plain(frame: pl.DataFrame) -> list[dict[str, Any]]:
-    return [
-        {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
-        for row in frame.iter_rows(named=True)
-    ]
-
-
-def _empty(title: str) -> Any:
+def _empty(title: str, width: int) -> Any:
     import altair as alt
 
     data = alt.InlineData(values=[{"text": "no data yet"}])
-    return alt.Chart(data).mark_text(size=13).encode(text="text:N").properties(width=WIDTH, title=title)
+    drawn = alt.Chart(data).mark_text(size=13, color="gray").encode(text="text:N")
+    return _styled(drawn.properties(width=width, height=_ROW_HEIGHT, title=title))
