@@ -244,7 +244,7 @@ def _(history, refresh, shown):
 
 
 @app.cell
-def _(width, charts, grid, history, mo, page, sampled, shown):
+def _(charts, grid, history, mo, page, pl, sampled, shown, width):
     mo.stop(page.value != "Lag and rates")
     sampled
 
@@ -253,7 +253,7 @@ def _(width, charts, grid, history, mo, page, sampled, shown):
         newest = lag.filter(lag["time"] == lag["time"].max()) if lag.height else lag
         return mo.vstack(
             [
-                grid(newest),
+                grid(newest.with_columns(pl.col("seconds").round(1))),
                 mo.md(
                     "Sampled while the explorer is open; Prometheus and Grafana keep the past (`deploy/`)."
                 ),
@@ -379,7 +379,12 @@ def _(agreed, check_again, dead_letters, grid, kind, lake, land_again, mo, page,
                 *done,
                 grid(reasons),
                 mo.md(f"{rows.height:,} newest refused messages"),
-                grid(rows, page_size=20, wrapped_columns=["reason", "value"]),
+                grid(
+                    rows,
+                    page_size=20,
+                    wrapped_columns=["reason", "value"],
+                    column_widths={"reason": 180, "value": 480},
+                ),
             ]
         )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from coinstream.lake.landing import land
 from coinstream.lake.schemas import spec_named
@@ -66,18 +66,24 @@ def test_every_page_shows_its_data(browser: Browser, address: str) -> None:
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(address)
-    page.get_by_text("records of").wait_for()
+    page.get_by_text("newest first").wait_for()
     open_tab(page, "Quotes")
     page.get_by_text("spread_bp").first.wait_for()
+    page.locator("canvas, svg.marks").first.wait_for()
     open_tab(page, "Candles")
     page.get_by_text("binance BTC/USDT").first.wait_for()
     page.locator("canvas, svg.marks").first.wait_for()
     open_tab(page, "Lag and rates")
-    page.get_by_text("Sampled while this page is open").wait_for()
+    page.get_by_text("Sampled while the explorer is open").wait_for()
     open_tab(page, "Exchanges")
     page.get_by_text("receipt_ms_p99").first.wait_for()
+    page.get_by_text("stale_s").first.wait_for()
     open_tab(page, "Dead letters")
     page.get_by_text("dead-letter topic").first.wait_for()
+    replay = page.get_by_role("button", name="replay open dead letters")
+    assert replay.is_disabled(), "it is enabled by the confirmation"
+    page.get_by_text("yes, send them").click()
+    expect(replay).to_be_enabled(timeout=60_000)
     open_tab(page, "Quarantine")
     page.get_by_text("quarantine is empty").wait_for()
     assert errors == []
@@ -87,5 +93,5 @@ def test_every_page_shows_its_data(browser: Browser, address: str) -> None:
 def test_without_the_token_nothing_is_shown(address: str) -> None:
     bare = address.partition("?")[0]
     reply = httpx.get(bare, follow_redirects=True)
-    assert "records of" not in reply.text
+    assert "newest first" not in reply.text
     assert str(reply.url).startswith(f"{bare}/auth/login")

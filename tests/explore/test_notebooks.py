@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import runpy
 import stat
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,19 @@ from typer.testing import CliRunner
 
 from coinstream.cli.lake import app
 from coinstream.errors import LakeError
-from coinstream.explore.dead_letters import quarantined
+from coinstream.explore.dead_letters import quarantined, replay_refused
 from coinstream.explore.lag_history import LagHistory
-from coinstream.explore.quotes import candle_markets, candles, latest_quotes, rounded
+from coinstream.explore.quotes import (
+    candle_markets,
+    candles,
+    latest_of,
+    latest_quotes,
+    most_quoted,
+    rounded,
+    sample_quotes,
+    staleness,
+)
+from coinstream.lake.charts import candlestick_chart, to_svg
 from coinstream.lake.frames import export, sql, table
 from coinstream.lake.landing import land
 from coinstream.lake.report import write_report
@@ -80,11 +91,45 @@ def test_frames_hold_what_the_explorer_draws(landed: Lake, broker_settings: Brok
     assert drawn.height == 5
     assert candle_markets(landed).rows() == [("binance", "BTC/USDT", 5)]
     assert rounded(exchange_statistics(landed))["quotes"].to_list() == [QUOTES]
+    assert (staleness(sample_quotes(broker_settings))["stale_s"] > 0).all()
     rows, reasons = quarantined(landed)
-    assert (rows.height, reasons["count"].to_list()) == (1, [1])
+    assert (rows.height, reasons.select("count", "not_stored").rows()) == (1, [(1, 1)])
+    assert replay_refused(landed, "level1", dry_run=True).startswith("Would land 0 of 1 refused")
+    assert replay_refused(landed, "level1", "no such reason", dry_run=False).startswith("Landed 0 of 0")
     history = LagHistory(broker_settings)
     history.sample()
     assert set(history.lag.columns) == {"time", "group", "messages", "seconds", "status", "reason"}
+
+
+def test_charts_show_the_newest_quotes_of_the_most_quoted_markets() -> None:
+    start = datetime(2026, 1, 5, 10, tzinfo=UTC)
+    markets = [("a", "X/Y", 3, 0), ("b", "X/Y", 2, 0), ("a", "Z/Y", 1, 0), ("a", "OLD/Y", 9, 600)]
+    rows = [
+        {"exchange": exchange, "symbol": symbol, "bid": 1.0 + number, "ask": 2.0 + number, "spread_bp": 1.0}
+        | {"received": start - timedelta(seconds=older + count - number)}
+        for exchange, symbol, count, older in markets
+        for number in range(count)
+    ]
+    crossed = rows[0] | {"bid": 9.0, "ask": 1.0, "received": start}
+    quotes = pl.DataFrame([*rows, crossed]).sort("received")
+    assert dict(most_quoted(quotes, markets=2)["market"].value_counts().iter_rows()) == {
+        "a X/Y": 3,
+        "b X/Y": 2,
+    }
+    latest = latest_of(quotes, now=start + timedelta(seconds=5))
+    newest = {(row["exchange"], row["symbol"]): row for row in latest.iter_rows(named=True)}
+    assert newest["a", "OLD/Y"]["age_s"] == 606.0
+    assert newest["a", "X/Y"]["bid"] == 9.0
+    assert dict(staleness(quotes, start).iter_rows()) == {"a": 0.0, "b": 1.0}
+
+
+def test_a_chart_of_one_candle_has_a_body_and_room_around_it() -> None:
+    at = datetime(2026, 1, 5, 10, tzinfo=UTC)
+    one = {"time": at, "open": 5.0, "high": 6.0, "low": 4.0, "close": 5.0, "volume": 2.0}
+    svg = to_svg(candlestick_chart(pl.DataFrame([one]), "binance BTC/USDT"))
+    assert "binance BTC/USDT" in svg
+    assert "10:05" in svg
+    assert "no data yet" in to_svg(candlestick_chart(pl.DataFrame([one]).clear(), "nothing"))
 
 
 def test_one_line_from_sql_or_a_table_to_arrow_polars_and_pandas(landed: Lake) -> None:

@@ -96,3 +96,20 @@ def test_topics_are_listed_and_told_apart_by_type(quotes: str, broker_settings: 
 def test_a_topic_that_does_not_exist_is_named(broker_settings: BrokerSettings) -> None:
     with pytest.raises(TopicError, match="no-such-topic"):
         browse(broker_settings, "no-such-topic", RecordFilter(offset=0))
+
+
+def test_the_newest_records_of_all_partitions_are_shown_though_most_are_in_one(
+    topic: TopicFactory, broker_settings: BrokerSettings
+) -> None:
+    name = topic("crypto-level1-skewed", partitions=8)
+    producer = Producer({"bootstrap.servers": broker_settings.brokers})
+    for number in range(60):
+        at = START + timedelta(seconds=number)
+        producer.produce(
+            name, msgspec.json.encode(level1(number)), None, 3, timestamp=int(at.timestamp() * 1000)
+        )
+    assert producer.flush(30) == 0
+    page = browse(broker_settings, name, limit=40)
+    assert page.records["offset"].to_list() == list(range(59, 19, -1))
+    assert not page.complete
+    assert browse(broker_settings, name).complete

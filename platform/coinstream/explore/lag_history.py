@@ -83,14 +83,15 @@ class LagHistory:
         )
 
     def busiest(self, topics: int = 8) -> pl.DataFrame:
-        """Return the rates of the topics with the most messages while they were sampled."""
+        """Return the rates of the topics that grew most while they were sampled."""
         found = self.rates
         chosen = (
             found.group_by("topic")
             .agg(pl.col("messages_per_s").sum())
             .sort("messages_per_s", "topic", descending=[True, False])
         )
-        return found.filter(pl.col("topic").is_in(chosen["topic"].head(topics).to_list()))
+        moving = chosen.filter(pl.col("messages_per_s") > 0)
+        return found.filter(pl.col("topic").is_in(moving["topic"].head(topics).to_list()))
 
     @property
     def rates(self) -> pl.DataFrame:

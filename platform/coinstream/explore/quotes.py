@@ -101,9 +101,22 @@ def latest_of(quotes: pl.DataFrame, now: datetime | None = None) -> pl.DataFrame
     )
 
 
-def most_quoted(quotes: pl.DataFrame, markets: int = 6) -> pl.DataFrame:
-    """Return the quotes of the most quoted markets of a sample, with the column `market`."""
-    named = quotes.with_columns(pl.concat_str("exchange", "symbol", separator=" ").alias("market"))
+def most_quoted(quotes: pl.DataFrame, markets: int = 6, seconds: float = 120.0) -> pl.DataFrame:
+    """Return the newest quotes of the most quoted markets of a sample, for charts.
+
+    Args:
+        quotes: see `sample_quotes`. Crossed quotes, whose bid is above the ask, are left out.
+        markets: number of markets.
+        seconds: how far to look back from the newest quote.
+
+    Returns:
+        The columns of the sample and `market`.
+    """
+    recent = quotes.filter(
+        pl.col("bid") <= pl.col("ask"),
+        pl.col("received") >= pl.col("received").max() - pl.duration(milliseconds=int(seconds * 1000)),
+    )
+    named = recent.with_columns(pl.concat_str("exchange", "symbol", separator=" ").alias("market"))
     chosen = named.group_by("market").len().sort("len", "market", descending=[True, False])["market"]
     return named.filter(pl.col("market").is_in(chosen.head(markets).to_list()))
 

@@ -17,6 +17,7 @@ WIDTH: Final = 640
 """Width of a chart in pixels."""
 _ROW_HEIGHT: Final = 90
 _FEW_POINTS: Final = 60
+_FEWEST_CANDLES: Final = 20
 _UP, _DOWN = "#0f9d6e", "#d1453b"
 _TIME_FORMATS: Final = (
     (600.0, "%H:%M:%S"),
@@ -30,32 +31,25 @@ def line_chart(title: str, unit: str, series: Mapping[str, Points], *, width: in
     """Return one small chart per series, each on its own scale. Series without points are left out."""
     import altair as alt
 
+    # Without its points, a series of few would be hard to see; those of a dense one would hide its line.
     rows = [
-        {"series": name, "time": _iso(at), unit: value}
+        {"series": name, "time": _iso(at), unit: value, "few": len(points) <= _FEW_POINTS}
         for name, points in series.items()
         for at, value in points
     ]
     if not rows:
         return _empty(f"{title} ({unit})", width)
     times = [at for points in series.values() for at, _ in points]
-    # Points of a dense line would hide it; a series of few points is nothing without them.
-    dense = len(rows) > _FEW_POINTS * len(series)
-    base = (
-        alt.Chart(alt.InlineData(values=rows))
-        .mark_line(point=False if dense else alt.OverlayMarkDef(size=14), strokeWidth=1.4)
-        .encode(
-            x=_time_axis(max(times) - min(times)),
-            y=alt.Y(
-                f"{unit}:Q",
-                title=None,
-                scale=alt.Scale(zero=False),
-                axis=alt.Axis(format=",.6~r", tickCount=3),
-            ),
-            tooltip=["series:N", "time:T", f"{unit}:Q"],
-        )
-        .properties(width=width, height=_ROW_HEIGHT)
+    base = alt.Chart(alt.InlineData(values=rows)).encode(
+        x=_time_axis(max(times) - min(times)),
+        y=alt.Y(
+            f"{unit}:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(format=",.6~r", tickCount=3)
+        ),
+        tooltip=["series:N", "time:T", f"{unit}:Q"],
     )
-    rowed = base.facet(
+    points = base.mark_point(size=14, filled=True).transform_filter("datum.few")
+    layered = (base.mark_line(strokeWidth=1.4) + points).properties(width=width, height=_ROW_HEIGHT)
+    rowed = layered.facet(
         row=alt.Row("series:N", title=None, header=alt.Header(labelAngle=0, labelAlign="left"))
     ).resolve_scale(y="independent")
     return _styled(rowed.properties(title=f"{title} ({unit})"))
@@ -75,26 +69,32 @@ def candlestick_chart(candles: pl.DataFrame, title: str, *, minutes: int = 1, wi
     if candles.is_empty():
         return _empty(title, width)
     rows = _candle_rows(candles, minutes)
-    span = (candles["time"][-1] - candles["time"][0]).total_seconds() + 60 * minutes
+    first, last = candles["time"][0].timestamp(), candles["time"][-1].timestamp() + 60 * minutes
+    # A single candle is not drawn as wide as the chart.
+    margin = max(60 * minutes * _FEWEST_CANDLES - (last - first), 0) / 2
+    span, ends = last - first + 2 * margin, [_iso(first - margin), _iso(last + margin)]
     colour = alt.condition("datum.open <= datum.close", alt.value(_UP), alt.value(_DOWN))
     base = alt.Chart(alt.InlineData(values=rows)).encode(color=colour, stroke=colour)
     price = alt.Scale(zero=False, padding=8)
     prices = alt.Axis(format=",.8~r")
     wicks = base.mark_rule().encode(
-        x=_time_axis(span, "middle"), y=alt.Y("low:Q", title="price", scale=price, axis=prices), y2="high:Q"
+        x=_time_axis(span, "middle", ends),
+        y=alt.Y("low:Q", title="price", scale=price, axis=prices),
+        y2="high:Q",
     )
     # The outline makes a line of a body without height.
     bodies = base.mark_bar(strokeWidth=1).encode(
-        x=_time_axis(span, "begin"),
+        x=_time_axis(span, "begin", ends),
         x2="end:T",
         y="open:Q",
         y2="close:Q",
         tooltip=["begin:T", "open:Q", "high:Q", "low:Q", "close:Q", "volume:Q"],
     )
     volume = base.mark_bar(strokeWidth=1).encode(
-        x=_time_axis(span, "begin"),
+        x=_time_axis(span, "begin", ends),
         x2="end:T",
         y=alt.Y("volume:Q", title="volume", axis=alt.Axis(tickCount=3)),
+        y2=alt.Y2Datum(0),
     )
     return _styled(
         alt.vconcat(
@@ -138,13 +138,14 @@ def as_markdown(chart: Any, title: str) -> str:
     return f"![{title}](data:image/svg+xml;base64,{base64.b64encode(to_svg(chart).encode()).decode()})"
 
 
-def _time_axis(span_s: float, field: str = "time") -> Any:
+def _time_axis(span_s: float, field: str = "time", ends: Sequence[str] | None = None) -> Any:
     """Return an axis whose labels are as fine as its span needs."""
     import altair as alt
 
     form = next(form for longest, form in _TIME_FORMATS if span_s <= longest)
     axis = alt.Axis(format=form, tickCount=6, labelOverlap=True)
-    return alt.X(f"{field}:T", title=None, scale=alt.Scale(type="utc"), axis=axis)
+    scale = alt.Scale(type="utc") if ends is None else alt.Scale(type="utc", domain=list(ends))
+    return alt.X(f"{field}:T", title=None, scale=scale, axis=axis)
 
 
 def _styled(chart: Any) -> Any:
