@@ -180,8 +180,8 @@ def _candle_source(lake: Lake) -> str | None:
     fields = (
         "exchange_id, symbol, timeframe, open_time, open_price, high_price, low_price, close_price, volume"
     )
-    landed = f"SELECT {fields}, false AS built, last_updated AS landed FROM ohlcv"
-    built = f"SELECT {fields}, true AS built, last_updated AS landed FROM candles"
+    landed = f"SELECT {fields}, false AS built, last_updated AS landed FROM ohlcv"  # nosec B608
+    built = f"SELECT {fields}, true AS built, last_updated AS landed FROM candles"  # nosec B608
     names = lake.names()
     parts = [text for name, text in (("ohlcv", landed), ("candles", built)) if name in names]
     return " UNION ALL ".join(parts) or None
