@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks.common import Repetition, bench_broker, bench_topic, compare, interleaved, machine, quotes
 from benchmarks.produce import wait_and_produce
+from coinstream.errors import CoinstreamError
 from coinstream.expectations.validator import ExpectationValidator
 from coinstream.kafka import CONSUME_BATCH
 from coinstream.lake.landing import land
@@ -43,17 +45,34 @@ SPEC = spec_named("level1")
 
 
 def run(
-    messages: int = 2_000_000, repetitions: int = 3, partitions: int = 48, memory_mb: int = 512
+    messages: int = 2_000_000,
+    repetitions: int = 3,
+    partitions: int = 48,
+    memory_mb: int = 512,
+    engine: str = "embedded",
+    workers: int = 2,
 ) -> dict[str, Any]:
-    """Rates of both in the same run, in turns, and the memory that landing takes.
+    """Measure both in turns in the same run, and the memory that landing takes; on Ray what slices cost.
 
     Args:
         messages: in the topic; each turn lands or reads all of them.
         repetitions: turns that count.
         partitions: of the topic; 48 as `crypto-level1` has.
         memory_mb: the landing's memory setting, in MiB.
+        engine: `embedded`, or `ray` (the extra `coinstream[ray]`).
+        workers: of a Ray cluster that the bench starts; RAY_ADDRESS names another one.
     """
-    settings = LakeSettings(memory_bytes=memory_mb * 1_048_576)
+    if engine not in {"embedded", "ray"}:
+        raise CoinstreamError(f"there is no engine {engine!r}: choose `embedded` or `ray`")
+    chosen = {"engine": "ray", "workers": workers} if engine == "ray" else {}
+    settings = LakeSettings.model_validate({"memory_bytes": memory_mb * 1_048_576, **chosen})
+    if engine == "ray":
+        from benchmarks.land_ray import run_on_ray
+
+        with bench_broker() as brokers, bench_topic(brokers, "bench-land", partitions) as topic:
+            fill(brokers, topic, messages)
+            bare = partial(raw, brokers, settings, topic, messages)
+            return run_on_ray(brokers, topic, messages, repetitions, settings, bare, folder_of_its_own)
     with bench_broker() as brokers, bench_topic(brokers, "bench-land", partitions) as topic:
         fill(brokers, topic, messages)
         with bench_topic(brokers, "bench-land-few", 1) as few, folder_of_its_own() as folder:

@@ -7,7 +7,7 @@ stands beside that of bare clients in the same run, and rates are given too.
 1. Producing: partitions, exchanges (each with its own topic) and symbols, one varied at a time. The bare
    producers send encoded payloads (`raw`) and typed messages (`typed_by_hand`).
 2. Consuming: members of one group, each in its own process.
-3. Sharing by key: consumers and feeds as one shard and as two, each in its own process.
+3. Sharing by symbol: feeds as one shard and as two, each in its own process.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from benchmarks.scale_consume import (
     beside,
     broker_cpu_s,
     fill,
-    sharing_keys,
     sharing_partitions,
 )
 from benchmarks.scale_feeds import MARKETS, feeding
@@ -61,7 +60,7 @@ def run(
         exchanges: how many, each with a topic of 6 partitions and 100 symbols.
         symbols: how many, on one topic of 48 partitions.
         members: processes of one consumer group on 48 partitions.
-        shards: into how many the consumers and the feeds are split.
+        shards: into how many the feeds are split.
         offered: quotes per second that the simulated exchange offers to all of them together.
     """
     with bench_broker() as brokers:
@@ -89,9 +88,6 @@ def run(
                 }
             found["members"] = {
                 n: sharing_partitions(brokers, topic, messages, n, repetitions, bare) for n in _many(members)
-            }
-            found["consumer_shards"] = {
-                n: sharing_keys(brokers, topic, messages, n, repetitions, bare) for n in _many(shards)
             }
         with simulator(offered, MARKETS) as (address, _):
             found["feed_shards"] = {n: feeding(brokers, address, n, messages) for n in _many(shards)}

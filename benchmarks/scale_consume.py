@@ -1,4 +1,4 @@
-"""Measure the processor time of consumed messages against members of a group and against shards of keys."""
+"""Measure the processor time of consumed messages against members of a group."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from coinstream.consumer import ConsumedMessage, GroupOptions
 from coinstream.kafka import CONSUME_BATCH
 from coinstream.messages import LEVEL1
 from coinstream.partition_reader import reader_config
-from coinstream.routing import Shard
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
 
 SETTINGS = ProducerSettings(throughput_topics=("*",))
@@ -77,29 +76,15 @@ def sharing_partitions(
     for _ in range(repetitions):
         group = f"bench-{time.time_ns()}"
         share = PARTITIONS // members
-        costs.append(_together([(brokers, topic, group, None, share)] * members, messages))
+        costs.append(_together([(brokers, topic, group, share)] * members, messages))
     figures = beside(costs, bare)
     return {name: figures[name] for name in figures if name.startswith(("cpu", "raw_cpu"))}
 
 
-def sharing_keys(
-    brokers: BrokerSettings, topic: str, messages: int, shards: int, repetitions: int, bare: Sequence[Cost]
-) -> dict[str, float]:
-    """Measure processes that read all partitions and handle the messages of their keys."""
-    costs = []
-    for _ in range(repetitions):
-        group = f"bench-{time.time_ns()}"
-        jobs = [(brokers, topic, group, shard, None) for shard in Shard.all(shards)]
-        costs.append(_together(jobs, messages))
-    return beside(costs, bare)
+Job = tuple[BrokerSettings, str, str, int]
 
 
-Job = tuple[BrokerSettings, str, str, Shard | None, int | None]
-
-
-def _member(
-    shared: Shared, brokers: BrokerSettings, topic: str, group: str, shard: Shard | None, share: int | None
-) -> None:
+def _member(shared: Shared, brokers: BrokerSettings, topic: str, group: str, share: int) -> None:
     """Run a typed batch handler with commits, in a process of its own."""
     begin, first, last = threading.Event(), 0.0, 0.0
 
@@ -112,19 +97,15 @@ def _member(
         last = time.time()
 
     # One partition at a time: the clocks need no lock then.
-    options = GroupOptions(batch=True, shard=shard, concurrent_partitions=1)
+    options = GroupOptions(batch=True, concurrent_partitions=1)
     with RedpandaClient(brokers, consumer=READING) as client:
-        if share is None:
-            begin.set()
-            shared.start.wait(WAIT_S)
         cpu = time.process_time()
         with client.create_consumer_group(group, [topic], handle, options) as manager:
-            if share is not None:
-                while manager.report().partitions != share:
-                    manager.raise_error()
-                    time.sleep(0.02)
-                shared.start.wait(WAIT_S)
-                begin.set()
+            while manager.report().partitions != share:
+                manager.raise_error()
+                time.sleep(0.02)
+            shared.start.wait(WAIT_S)
+            begin.set()
             while not shared.stop.wait(0.2):
                 manager.raise_error()
             cpu = time.process_time() - cpu
@@ -162,9 +143,6 @@ def _together(jobs: Sequence[Job], messages: int) -> Cost:
         shared.stop.set()
         answers = [shared.answers.get() for _ in processes]
     handled = int(shared.total.value)
-    # Partitions that move while members join may bring a few messages twice; shards move nothing.
-    if jobs[0][3] is not None and handled != messages:
-        raise AssertionError(f"{handled} messages were handled, and {messages} are there")
     worked = [answer for answer in answers if answer[0]]
     seconds = max(last for _, last, _ in worked) - min(first for first, _, _ in worked)
     return Cost(handled, sum(cpu for _, _, cpu in answers), seconds)

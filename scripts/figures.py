@@ -99,7 +99,6 @@ _PRODUCED: Final = (
 )
 _CONSUMING: Final = {
     "members": "members of one group, 48 partitions",
-    "consumer_shards": "shards of consumers by key, a process each",
 }
 _CONSUMED: Final = ("cpu_us_per_message", "raw_cpu_us_per_message")
 

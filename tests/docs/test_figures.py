@@ -58,7 +58,7 @@ def test_costs_and_sizing_follow_from_the_scale_bench() -> None:
     found = report()
     found["feeds"]["cpu_us_per_message"] = 12.0
     found["scale"] |= {name: {"1": made} for name in ("partitions", "exchanges", "symbols", "members")}
-    found["scale"] |= {"consumer_shards": {"1": made}, "feed_shards": {"2": made}}
+    found["scale"] |= {"feed_shards": {"2": made}}
     found["scale"]["stored_bytes_per_message"] = 50.0
     assert "| 1 | 4.00 | 3.50 | 2.50 | 250,000 |" in costs(found)
     assert "| 2 | 4.00 | 250,000 |" in costs(found)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,21 +28,7 @@ def ray_cluster() -> Iterator[Any]:
 
     Tests that use it are in the xdist group `ray`, so that one process starts it once.
     """
-    import ray
-    from ray.cluster_utils import Cluster
+    from tests.lake.ray_trials import two_nodes
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        # Nodes start slowly on a machine that runs other tests.
-        patch.setenv("RAY_raylet_start_wait_time_s", "180")
-        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-        # Another test of this process may have connected it to a cluster of its own.
-        ray.shutdown()
-        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-        try:
-            nodes.add_node(num_cpus=1)
-            ray.init(address=nodes.address, log_to_driver=False)
-            yield nodes
-        finally:
-            ray.shutdown()
-            nodes.shutdown()
+    with two_nodes() as nodes:
+        yield nodes

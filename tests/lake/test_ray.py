@@ -1,60 +1,41 @@
-"""Landing on a Ray cluster of two nodes: exact under failures."""
+"""Landing and candles on a Ray cluster of two nodes: the same as in one process, and exact under failures."""
 
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
 import threading
-import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import psutil
+import pyarrow as pa
 import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from coinstream.expectations.validator import ExpectationValidator
+from coinstream.lake.candles import build_candles
+from coinstream.lake.compaction import compact
 from coinstream.lake.landed_offsets import read_landed_offsets
 from coinstream.lake.landing import TableReport, land
 from coinstream.lake.open_engine import open_engine
-from coinstream.lake.schemas import spec_named
+from coinstream.lake.statistics import exchange_statistics
 from coinstream.lake.store import Lake
+from coinstream.local_broker import LocalBroker
 from coinstream.settings import BrokerSettings
 from tests.conftest import TopicFactory
 from tests.lake.conftest import lake_at
-from tests.lake.support import level1, places, send
+from tests.lake.ray_trials import COUNT, KINDS, SPEC, busy_workers, fill, is_exact, no_validation, run_trial
+from tests.lake.support import iso, level1, places, rows, send
+from tests.support import wait_until
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("ray"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("ray"), pytest.mark.timeout(900)]
 
-SPEC = spec_named("level1")
-COUNT = 30_000
-
-DRIVER = """
-import sys
-from pathlib import Path
-from coinstream.expectations.validator import ExpectationValidator
-from coinstream.lake.landing import land
-from coinstream.lake.open_engine import open_engine
-from coinstream.lake.schemas import spec_named
-from coinstream.settings import BrokerSettings
-from tests.lake.conftest import lake_at
-bootstrap, topic, home = sys.argv[1:]
-lake, brokers = lake_at(Path(home), engine="ray", slice_rows=2_000), BrokerSettings(brokers=bootstrap)
-with open_engine(lake.settings, brokers, ExpectationValidator) as engine:
-    print("ready", flush=True)
-    land(lake, brokers, spec_named("level1"), topic=topic, engine=engine,
-         on_progress=lambda _: print("landed", flush=True))
-print("done", flush=True)
-"""
-
-
-def fill(brokers: BrokerSettings, name: str) -> None:
-    # A symbol is in one partition only: `send` takes one of seven keys.
-    symbols = [f"C{key}/USDT" for key in range(7)]
-    quotes = (level1(i, symbol=symbols[(i + 1) % 7]) for i in range(COUNT))
-    send(brokers.brokers, name, (q if i % 999 else {**q, "bestBid": 70_000} for i, q in enumerate(quotes)))
+SEEDS = 20
 
 
 def land_on_ray(lake: Lake, brokers: BrokerSettings, name: str, **options: Any) -> TableReport:
@@ -62,106 +43,228 @@ def land_on_ray(lake: Lake, brokers: BrokerSettings, name: str, **options: Any) 
         return land(lake, brokers, SPEC, topic=name, engine=engine, **options)
 
 
-def is_exact(lake: Lake) -> None:
-    landed, refused = places(lake, "level1"), places(lake, "quarantine")
-    assert set(landed.values()) | set(refused.values()) == {1}
-    assert len(landed) + len(refused) == COUNT
-    assert not set(landed) & set(refused)
-
-
 @pytest.mark.usefixtures("ray_cluster")
 def test_ray_lands_what_one_process_lands(
     broker_settings: BrokerSettings, topic: TopicFactory, tmp_path: Path
 ) -> None:
     name = topic("level1", partitions=4)
-    fill(broker_settings, name)
+    # A symbol is in one partition only: `send` takes one of seven keys.
+    symbols = [f"C{key}/USDT" for key in range(7)]
+    quotes = [level1(i, symbol=symbols[(i + 1) % 7]) for i in range(6_000)]
+    for i in range(0, len(quotes), 499):
+        quotes[i]["bestBid"] = 70_000  # refused
+    for i in range(1_003, len(quotes), 1_201):
+        quotes[i]["timestamp"] = quotes[i - 1_001]["timestamp"]  # flagged
+    send(broker_settings.brokers, name, [*quotes, b"broken", None])
     plain = lake_at(tmp_path / "plain")
-    spread = lake_at(tmp_path / "ray", engine="ray", slice_rows=2_000)
+    spread = lake_at(tmp_path / "ray", engine="ray", slice_rows=500)
     expected = land(plain, broker_settings, SPEC, ExpectationValidator(SPEC), topic=name)
     report = land_on_ray(spread, broker_settings, name)
-    assert report.slices > 4
-    assert (report.messages, report.rows, report.refused) == (
-        expected.messages,
-        expected.rows,
-        expected.refused,
-    )
+
+    assert expected.refused > 10
+    assert expected.flagged > 2
+    assert report.slices > 8
+    assert len(report.workers) == 2
+    kept = ("messages", "rows", "refused", "flagged", "extra", "lost", "planned")
+    assert {key: getattr(report, key) for key in kept} == {key: getattr(expected, key) for key in kept}
     for table in ("level1", "quarantine", "flagged"):
-        assert places(spread, table) == places(plain, table)
+        assert [_same(row) for row in rows(spread, table)] == [_same(row) for row in rows(plain, table)]
     assert read_landed_offsets(spread.table(SPEC)) == read_landed_offsets(plain.table(SPEC))
-    is_exact(spread)
+    found, wanted = (
+        {check.name: (check.checked, check.failed) for check in each.checks} for each in (report, expected)
+    )
+    assert found == wanted
 
 
-@pytest.mark.usefixtures("ray_cluster")
-def test_killed_workers_lose_and_double_nothing(
-    broker_settings: BrokerSettings, topic: TopicFactory, tmp_path: Path
-) -> None:
-    name = topic("level1", partitions=4)
-    fill(broker_settings, name)
-    lake = lake_at(tmp_path, engine="ray", slice_rows=2_000)
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    dice, stop, killed = random.Random(seed), threading.Event(), list[int]()
-
-    def kill_workers() -> None:
-        while not stop.is_set() and len(killed) < 3:
-            busy = [
-                process
-                for process in psutil.Process().parent().children(recursive=True)  # type: ignore[union-attr]
-                if "ray::prepare_slice" in " ".join(process.cmdline()[:1])
-            ]
-            if busy:
-                chosen = dice.choice(busy)
-                chosen.send_signal(signal.SIGKILL)
-                killed.append(chosen.pid)
-                stop.wait(dice.uniform(0.05, 0.5))
-            stop.wait(0.01)
-
-    killer = threading.Thread(target=kill_workers)
-    killer.start()
-    try:
-        land_on_ray(lake, broker_settings, name)
-    finally:
-        stop.set()
-        killer.join()
-    assert killed
-    is_exact(lake)
+def _same(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in {"ingested_at", "refused_at", "run"}}
 
 
-def test_a_killed_driver_is_completed_by_one_process(
+@pytest.mark.timeout(1200)
+def test_twenty_killed_workers_nodes_and_drivers_lose_and_double_nothing(
     ray_cluster: Any, broker_settings: BrokerSettings, topic: TopicFactory, tmp_path: Path
 ) -> None:
-    name = topic("level1", partitions=4)
-    fill(broker_settings, name)
-    driver = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, broker_settings.brokers, name, str(tmp_path)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": ":".join(sys.path), "RAY_ADDRESS": ray_cluster.address},
-    )
-    assert driver.stdout is not None
-    assert driver.stdout.readline() == "ready\n"
-    driver.stdout.readline()
-    driver.kill()
-    driver.communicate()
-    lake = lake_at(tmp_path)
-    land(lake, broker_settings, SPEC, ExpectationValidator(SPEC), topic=name)
-    is_exact(lake)
+    restarts = 0
+    for seed in range(SEEDS):
+        name, kind = topic("level1", partitions=4), KINDS[seed % len(KINDS)]
+        fill(broker_settings, name)
+        trial = run_trial(kind, seed, ray_cluster, broker_settings, name, tmp_path / str(seed))
+        print(trial)
+        restarts += trial.restarts
+    assert restarts > 0
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_ray_and_one_process_may_race(
+def test_ray_one_process_and_compaction_may_race(
     broker_settings: BrokerSettings, topic: TopicFactory, tmp_path: Path
 ) -> None:
     name = topic("level1", partitions=4)
     fill(broker_settings, name)
-    lake, other = lake_at(tmp_path, engine="ray", slice_rows=2_000), lake_at(tmp_path)
+    lake, other = lake_at(tmp_path, engine="ray", slice_rows=250), lake_at(tmp_path, batch_rows=500)
     lake.table(SPEC)
-    racer = threading.Thread(
-        target=land, args=(other, broker_settings, SPEC, ExpectationValidator(SPEC)), kwargs={"topic": name}
-    )
-    racer.start()
-    started = time.monotonic()
-    land_on_ray(lake, broker_settings, name)
-    racer.join()
-    assert time.monotonic() > started
+    done = threading.Event()
+    landed: list[TableReport] = []
+
+    def race() -> None:
+        landed.append(land(other, broker_settings, SPEC, topic=name))
+
+    def compacting() -> None:
+        while not done.is_set():
+            compact(lake_at(tmp_path), "level1")
+
+    racers = [threading.Thread(target=race), threading.Thread(target=compacting)]
+    for racer in racers:
+        racer.start()
+    try:
+        with open_engine(lake.settings, broker_settings, no_validation) as engine:
+            landed.append(land(lake, broker_settings, SPEC, topic=name, engine=engine))
+    finally:
+        done.set()
+        for racer in racers:
+            racer.join()
     is_exact(lake)
+    assert sum(report.rows + report.refused for report in landed) == COUNT
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_stopped_landing_cancels_its_tasks_and_the_next_one_completes_it(
+    broker_settings: BrokerSettings, topic: TopicFactory, tmp_path: Path
+) -> None:
+    name = topic("level1", partitions=4)
+    fill(broker_settings, name)
+    lake, stop = lake_at(tmp_path, engine="ray", slice_rows=250), threading.Event()
+    with open_engine(lake.settings, broker_settings, no_validation) as engine:
+        report = land(
+            lake,
+            broker_settings,
+            SPEC,
+            topic=name,
+            engine=engine,
+            on_progress=lambda _: stop.set(),
+            stop=stop,
+        )
+        assert report.messages < COUNT
+        wait_until(lambda: not busy_workers(), 60, what="no task is left")
+        land(lake, broker_settings, SPEC, topic=name, engine=engine)
+    is_exact(lake)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_candles_and_statistics_are_the_same_on_ray(
+    broker_settings: BrokerSettings, topic: TopicFactory, tmp_path: Path
+) -> None:
+    name = topic("level1", partitions=4)
+    start = datetime(2026, 1, 5, 22, tzinfo=UTC)
+    times = [start + timedelta(seconds=5 * i) for i in range(3_000)]  # over midnight
+    send(
+        broker_settings.brokers,
+        name,
+        (
+            level1(
+                exchangeId=exchange,
+                bestBid=60_000.5 + i,
+                bestAsk=60_001.5 + i,
+                timestamp=iso(at),
+                lastUpdated=iso(at),
+            )
+            for i, at in enumerate(times)
+            for exchange in ("binance", "kraken")
+        ),
+    )
+    plain, spread = lake_at(tmp_path / "plain"), lake_at(tmp_path / "ray", engine="ray")
+    for lake in (plain, spread):
+        land(lake, broker_settings, SPEC, topic=name)
+    expected = build_candles(plain)
+    with open_engine(spread.settings, broker_settings, no_validation) as engine:
+        report = build_candles(spread, engine=engine)
+        found = exchange_statistics(spread, engine=engine)
+    assert asdict(report) == asdict(expected)
+    frames = [_sorted_candles(lake) for lake in (spread, plain)]
+    assert frames[0].num_rows > 1_000
+    assert frames[0].equals(frames[1])
+    wanted = exchange_statistics(plain)
+    assert [one.exchange for one in found] == ["binance", "kraken"]
+    for one, other in zip(found, wanted, strict=True):
+        same = ("exchange", "quotes", "spread_bp_p50", "spread_bp_p99", "receipt_ms_p50", "receipt_ms_p99")
+        assert [getattr(one, each) for each in same] == [getattr(other, each) for each in same]
+
+
+def _sorted_candles(lake: Lake) -> pa.Table:
+    table = lake.find("candles")
+    assert table is not None
+    key = ("exchange_id", "symbol", "timeframe", "open_time")
+    return table.scan().to_arrow().sort_by([(name, "ascending") for name in key])
+
+
+ASSET = """
+import dagster as dg
+from dagster._utils.interrupts import setup_interrupt_handlers
+from assets.lake import HOURS, TABLES, table_key
+from resources.admin import AdminResource
+from resources.lake import LakeResource
+setup_interrupt_handlers()
+dg.materialize(
+    [next(table for table in TABLES if table.key == table_key("level1"))],
+    resources={"admin": AdminResource(), "lake": LakeResource()},
+    partition_key=HOURS.get_last_partition_key(),
+    instance=dg.DagsterInstance.get(),
+)
+"""
+
+
+@pytest.fixture
+def own_broker(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BrokerSettings]:
+    """Yield a broker whose topics are empty: an asset lands topics by their own names."""
+    with LocalBroker(tmp_path / "broker", nodes=1, port=0) as local:
+        monkeypatch.setenv("REDPANDA_BROKERS", local.bootstrap)
+        monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+        (tmp_path / "dagster").mkdir()
+        yield BrokerSettings(brokers=local.bootstrap)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_ends_stops_its_tasks_and_the_next_run_completes_it(
+    ray_cluster: Any,
+    own_broker: BrokerSettings,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sent: signal.Signals,
+) -> None:
+    admin = AdminClient({"bootstrap.servers": own_broker.brokers})
+    admin.create_topics([NewTopic("crypto-level1", 4, 1)])["crypto-level1"].result(30)
+    fill(own_broker, "crypto-level1", 8_000)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "RAY_ADDRESS": ray_cluster.address,
+        "COINSTREAM_LAKE_ENGINE": "ray",
+        "COINSTREAM_LAKE_SLICE_ROWS": "200",
+    }
+    driver = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", ASSET],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    )
+    lake = lake_at(home)
+    try:
+        wait_until(lambda: places(lake, "level1") or driver.poll() is not None, 240, what="the first commit")
+        assert driver.poll() is None, driver.communicate()[0]
+        driver.send_signal(sent)
+        said, _ = driver.communicate(timeout=90)
+    finally:
+        driver.kill()
+    print(said[-4_000:])
+    assert driver.returncode != 0
+    wait_until(lambda: not busy_workers(), 60, what="no task is left")
+    assert len(places(lake, "level1")) < 7_900
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", ASSET],
+        env={**environment, "COINSTREAM_LAKE_ENGINE": "embedded"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4_000:]
+    is_exact(lake, 8_000)

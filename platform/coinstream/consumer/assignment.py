@@ -16,7 +16,6 @@ from coinstream.consumer.scheduler import Scheduler
 from coinstream.consumer.start_offsets import StartOffsets
 from coinstream.kafka import is_fatal
 from coinstream.records import PartitionKey
-from coinstream.routing import Shard
 
 log = logging.getLogger("coinstream.consumer")
 
@@ -40,10 +39,8 @@ class Assignment:
         scheduler: Scheduler,
         starts: StartOffsets,
         drain_timeout_s: float,
-        shard: Shard | None = None,
     ) -> None:
         self._group = group
-        self._shard = shard
         self._scheduler = scheduler
         self._decoders: dict[str, BatchDecoder] = {}
         self._draining: dict[PartitionKey, PartitionState] = {}
@@ -200,7 +197,7 @@ class Assignment:
         )
 
     def _add(self, key: PartitionKey, offset: int) -> None:
-        decoder = self._decoders.setdefault(key[0], BatchDecoder(key[0], self._shard))
+        decoder = self._decoders.setdefault(key[0], BatchDecoder(key[0]))
         state = self.states[key] = PartitionState(*key, decoder, offset if offset >= 0 else None)
         old = self._draining.pop(key, None)
         if old is not None:

@@ -22,7 +22,6 @@ from coinstream.records import (
     timestamp_ms_of,
     value_of,
 )
-from coinstream.routing import Shard
 from coinstream.serialization import UNREADABLE, Decoder
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -80,23 +79,16 @@ class UndecodableRecord(NamedTuple):
 
 
 class BatchDecoder:
-    """Decodes batches of records of one topic; the common case costs no Python code per message.
+    """Decodes batches of records of one topic; the common case costs no Python code per message."""
 
-    With a shard it skips the records of other shards. A record without a key counts as an empty key.
-    """
-
-    def __init__(self, topic: str, shard: Shard | None = None) -> None:
+    def __init__(self, topic: str) -> None:
         self._topic = topic
-        self._shard = shard
         kind = type_for_topic(topic)
         self._fast = msgspec.json.Decoder(kind.cls).decode if kind else None
         self._full = Decoder()
 
     def decode(self, records: Sequence[Record]) -> tuple[list[ConsumedMessage], list[UndecodableRecord]]:
         """Return the messages in order, and the records that are none."""
-        if self._shard is not None:
-            owns = self._shard.owns
-            records = [record for record in records if owns(record.key() or b"")]
         try:
             if self._fast is None or has_headers(records):
                 return self._one_by_one(records)

@@ -64,9 +64,6 @@ class ConsumerGroupManager:
     ) -> None:
         if not group or not topics:
             raise ConsumeError(f"a consumer group needs a name and topics; got {group!r} and {list(topics)}")
-        if options.shard is not None:
-            # Shards that shared offsets would pass over each other's messages.
-            group = options.shard.name(group)
         self.group = group
         self.topics = tuple(topics)
         self._stop_timeout_s = options.stop_timeout_s

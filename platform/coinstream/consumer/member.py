@@ -110,7 +110,7 @@ class Member:
         self._next_check = 0.0
         self._next_topic_check = time.monotonic() + TOPIC_CHECK_S
         starts = StartOffsets(group, brokers, options.offset_reset or settings.offset_reset)
-        self.assignment = Assignment(group, scheduler, starts, options.drain_timeout_s, options.shard)
+        self.assignment = Assignment(group, scheduler, starts, options.drain_timeout_s)
         self.stalls = StallDetector(group, metrics, options.stuck_after_s, options.on_stuck)
         self.joined = threading.Event()
 

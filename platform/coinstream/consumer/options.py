@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from coinstream.partition_reader import reader_config
-from coinstream.routing import Shard
 from coinstream.settings import BrokerSettings, ConsumerSettings, KafkaConfig
 
 JITTER = 0.2
@@ -80,9 +79,6 @@ class GroupOptions:
         backlog_bytes: most bytes fetched and not yet handled, over all partitions.
         partition_backlog_bytes: the same for one partition; more pauses it.
         instance_id: static membership (`group.instance.id`): a restart does not rebalance.
-        shard: handle only the messages whose key belongs to this shard, and skip the others before they
-            are decoded. Every shard reads all partitions, as a group of its own: `{group}-2-of-4`. So a key
-            is handled by the same process in every topic, whatever its partition there.
     """
 
     batch: bool = False
@@ -100,7 +96,6 @@ class GroupOptions:
     backlog_bytes: int = 16 * _MIB
     partition_backlog_bytes: int = 4 * _MIB
     instance_id: str | None = None
-    shard: Shard | None = None
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "commit_interval_ms", "backlog_bytes", "partition_backlog_bytes"):
