@@ -69,8 +69,8 @@ docs: $(DOCS)/.installed $(VENV)/.runtime ## the documentation site, in site/
 bench: $(VENV)/.dev ## every benchmark, measured beside the bare client in the same run
 	$(BIN)/coinstream bench all $(ARGS)
 
-figures: $(VENV)/.dev ## the table of figures in the README, from one run of all benches
-	$(BIN)/coinstream bench all --json > bench.json
+figures: $(VENV)/.dev ## the tables of figures in README and docs, from one run of all benches; ARGS=--quick
+	$(BIN)/coinstream bench all --json $(ARGS) > bench.json
 	$(BIN)/python scripts/figures.py bench.json
 
 lock: $(VENV)/.dev ## write the locks anew; ARGS="--upgrade" takes newer versions

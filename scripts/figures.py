@@ -23,7 +23,7 @@ class Row(NamedTuple):
     """One line of the table. Keys are paths into the report of a bench, parts separated by dots.
 
     Attributes:
-        what: what is measured.
+        what: what is measured; may hold `{key}` of a figure of the bench.
         unit: of both figures.
         bench: the name of the bench.
         figure: key of ours.
@@ -84,7 +84,7 @@ ROWS: Final = (
         *("Polars by hand", "raw_cpu_us_per_row", ""),
     ),
     Row("64 exchange topics instead of one", "times the cost per message", "scale", "topics_growth"),
-    Row("growth of memory over 20 million messages", "%", "soak", "growth"),
+    Row("growth of memory over {messages:,} messages", "%", "soak", "growth"),
 )
 
 
@@ -191,21 +191,23 @@ def table(results: Mapping[str, Any]) -> str:
     facts = value(results, "produce", "machine")
     load = next(iter(results.values()))["load_before"]
     busy = max(float(value(results, name, "other_cores_busy")) for name in results)
+    quick = " --quick" if any(found.get("quick") for found in results.values()) else ""
     lines = [
         "| measurement | unit | coinstream | compared with | its figure | ratio | command |",
         "|---|---|---|---|---|---|---|",
         *(line(row, results) for row in ROWS),
         "",
-        f"One run of `coinstream bench all` on {str(facts['at'])[:10]}: {facts['cores']} cores, shared with "
-        f"the broker; Python {facts['python']}, librdkafka {facts['librdkafka']}. The load average was "
-        f"{load:g} before the run. Other processes took at most {busy:g} cores during a bench.",
+        f"One run of `coinstream bench all{quick}` on {str(facts['at'])[:10]}: {facts['cores']} cores, "
+        f"shared with the broker; Python {facts['python']}, librdkafka {facts['librdkafka']}. The load "
+        f"average was {load:g} before the run. Other processes took at most {busy:g} cores during a bench.",
     ]
     return "\n".join(lines)
 
 
 def line(row: Row, results: Mapping[str, Any]) -> str:
     """Return one line of the table."""
-    cells = [row.what, row.unit, shown(value(results, row.bench, row.figure), row.unit), row.other]
+    what = row.what.format_map(results.get(row.bench, {}))
+    cells = [what, row.unit, shown(value(results, row.bench, row.figure), row.unit), row.other]
     cells.append(shown(value(results, row.bench, row.other_figure), row.unit) if row.other_figure else "")
     cells.append(shown(value(results, row.bench, row.ratio), "") if row.ratio else "")
     return "| " + " | ".join([*cells, f"`coinstream bench {row.bench}`"]) + " |"

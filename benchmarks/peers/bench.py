@@ -54,7 +54,7 @@ def run(
     result["versions"] = {peer.name: peer.version for peer in everyone}
     result["machine"] = machine()
     if chart:
-        Path(chart).write_text(_chart(result))
+        Path(chart).write_text(chart_of(result))
     return result
 
 
@@ -97,9 +97,10 @@ def _chosen(only: str) -> tuple[str, ...]:
     return tuple(name for name in PEERS if name in words) if words else PEERS
 
 
-def _chart(result: dict[str, Any]) -> str:
+def chart_of(result: dict[str, Any]) -> str:
+    """Return the results as bars (SVG)."""
     versions = result["versions"]
-    groups = {
+    groups: dict[str, dict[str, float]] = {
         kind: {
             f"coinstream {versions[OURS]}": result[kind]["messages_per_second"],
             f"confluent-kafka {versions[REFERENCE]}, by hand": result[kind]["raw_messages_per_second"],

@@ -5,21 +5,36 @@ from __future__ import annotations
 import json
 import os
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 from importlib import import_module
-from pathlib import Path
+from inspect import signature
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks import sizes
+from benchmarks.peers.bench import chart_of
 from coinstream.cli.bench import BENCHES, app
 from coinstream.errors import CoinstreamError
 from coinstream.local_broker import LocalBroker
+from scripts import figures
 
 TINY: dict[str, dict[str, Any]] = {
     "produce": {"messages": 2000, "repetitions": 1, "partitions": 2},
     "latency": {"rate": 500, "seconds": 0.4, "warmup": 0.2, "repetitions": 1, "broker_warmup": 0.2},
     "consume": {"messages": 2000, "repetitions": 1, "partitions": 2, "peers": False},
+    "feeds": {
+        **{"messages": 400, "repetitions": 1, "partitions": 2, "venues": "okx", "paced_rate": 2000.0},
+        **{"ccxt_rates": ""},
+    },
+    "land": {"messages": 2000, "repetitions": 1, "partitions": 2},
+    "candles": {"rows": 2000, "repetitions": 1, "hours": 2.0, "partitions": 2},
+    "scale": {
+        **{"messages": 500, "repetitions": 1, "partitions": "2", "exchanges": "1,2", "symbols": "10"},
+        **{"members": "1", "shards": "1"},
+    },
+    "peers": {"messages": 500, "repetitions": 1, "partitions": 2, "only": "confluent"},
     "soak": {"messages": 2000, "partitions": 2},
 }
 KEYS = {
@@ -36,10 +51,22 @@ def _on_the_broker_of_the_tests(broker: LocalBroker, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("REDPANDA_BROKERS", broker.bootstrap)
 
 
+@pytest.fixture(scope="module")
+def results(broker: LocalBroker) -> Mapping[str, dict[str, Any]]:
+    """Return the figures of all benches from one run with few messages."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("REDPANDA_BROKERS", broker.bootstrap)
+        patched.setattr(sizes, "QUICK", TINY)
+        found = CliRunner().invoke(app, ["all", "--quick", "--anyway", "--json"], catch_exceptions=False)
+    reported: dict[str, dict[str, Any]] = json.loads(found.stdout)
+    assert reported.keys() == BENCHES.keys()
+    return reported
+
+
 @pytest.mark.system
-@pytest.mark.parametrize("name", TINY)
-def test_a_bench_runs_to_its_end(name: str) -> None:
-    result = import_module(BENCHES[name][0]).run(**TINY[name])
+@pytest.mark.parametrize("name", KEYS)
+def test_a_bench_reports_its_figures(results: Mapping[str, dict[str, Any]], name: str) -> None:
+    result = results[name]
     assert result["messages_per_second"] > 0
     assert result["cpu_us_per_message"] > 0
     assert result["machine"]["cores"] >= 1
@@ -50,31 +77,25 @@ def test_a_bench_runs_to_its_end(name: str) -> None:
 
 
 @pytest.mark.system
-def test_the_peers_bench_compares_with_the_bare_client_and_draws_a_chart(tmp_path: Path) -> None:
-    chart = tmp_path / "peers.svg"
-    result = import_module(BENCHES["peers"][0]).run(
-        messages=2000, repetitions=1, partitions=2, only="confluent", chart=str(chart)
-    )
-    for kind in ("produce", "consume", "land"):
-        assert result[kind]["messages_per_second"] > 0
-        assert result[kind]["raw_messages_per_second"] > 0
-    assert result["versions"]["confluent"]
-    bars = ET.parse(chart).getroot().findall(".//{http://www.w3.org/2000/svg}rect")
-    assert len(bars) == 1 + 3 * 2
-
-
-def test_a_peer_that_is_none_is_named() -> None:
-    with pytest.raises(CoinstreamError, match="kafkajs: there are confluent, quixstreams"):
-        import_module(BENCHES["peers"][0]).run(only="kafkajs")
+def test_one_run_of_all_benches_fills_every_table(results: Mapping[str, dict[str, Any]]) -> None:
+    assert "--quick" in figures.table(results)
+    assert figures.costs(results)
+    assert figures.sizing(results)
 
 
 @pytest.mark.system
-def test_the_scale_bench_compares_with_typed_work_by_hand() -> None:
-    result = import_module(BENCHES["scale"][0]).run(
-        messages=500, repetitions=1, partitions="2", exchanges="1,2", symbols="10", members="", shards=""
-    )
-    assert result["exchanges"].keys() == {1, 2}
-    for found in (result["partitions"][2], *result["exchanges"].values(), result["symbols"][10]):
+def test_the_peers_bench_compares_with_the_bare_client(results: Mapping[str, dict[str, Any]]) -> None:
+    for kind in ("produce", "consume", "land"):
+        assert results["peers"][kind]["messages_per_second"] > 0
+        assert results["peers"][kind]["raw_messages_per_second"] > 0
+    assert results["peers"]["versions"]["confluent"]
+
+
+@pytest.mark.system
+def test_the_scale_bench_compares_with_typed_work_by_hand(results: Mapping[str, dict[str, Any]]) -> None:
+    result = results["scale"]
+    assert result["exchanges"].keys() == {"1", "2"}
+    for found in (result["partitions"]["2"], *result["exchanges"].values(), result["symbols"]["10"]):
         assert found["cpu_us_per_message"] > 0
         assert found["raw_cpu_us_per_message"] > 0
         assert found["typed_by_hand_cpu_us_per_message"] > 0
@@ -82,16 +103,8 @@ def test_the_scale_bench_compares_with_typed_work_by_hand() -> None:
 
 
 @pytest.mark.system
-def test_the_feeds_bench_measures_each_venue_and_paced_frames() -> None:
-    result = import_module(BENCHES["feeds"][0]).run(
-        messages=400,
-        repetitions=1,
-        partitions=2,
-        paced_rate=2000,
-        venues="okx",
-        ccxt_rates="",
-        ccxt_seconds=0,
-    )
+def test_the_feeds_bench_measures_each_venue_and_paced_frames(results: Mapping[str, dict[str, Any]]) -> None:
+    result = results["feeds"]
     assert result["venues"].keys() == {"binance", "okx"}
     for found in (result, *result["venues"].values()):
         assert found["cpu_us_per_message"] > 0
@@ -101,11 +114,52 @@ def test_the_feeds_bench_measures_each_venue_and_paced_frames() -> None:
 
 
 @pytest.mark.system
-def test_the_candles_bench_builds_every_candle() -> None:
-    result = import_module(BENCHES["candles"][0]).run(rows=2000, repetitions=1, hours=2.0, partitions=2)
-    assert result["candles"] > 0
-    assert result["cpu_us_per_row"] > 0
-    assert result["raw_cpu_us_per_row"] > 0
+def test_the_candles_bench_builds_every_candle(results: Mapping[str, dict[str, Any]]) -> None:
+    assert results["candles"]["candles"] > 0
+    assert results["candles"]["cpu_us_per_row"] > 0
+    assert results["candles"]["raw_cpu_us_per_row"] > 0
+
+
+def test_the_chart_of_peers_has_a_bar_for_each_library_and_kind() -> None:
+    rate = {"messages_per_second": 2, "raw_messages_per_second": 3, "peers": {}}
+    versions = {"coinstream": "1", "confluent": "2"}
+    drawn = chart_of({"produce": rate, "consume": rate, "land": rate, "versions": versions})
+    bars = ET.fromstring(drawn).findall(".//{http://www.w3.org/2000/svg}rect")
+    assert len(bars) == 1 + 3 * 2
+
+
+def test_a_peer_that_is_none_is_named() -> None:
+    with pytest.raises(CoinstreamError, match="kafkajs: there are confluent, quixstreams"):
+        import_module(BENCHES["peers"][0]).run(only="kafkajs")
+
+
+@pytest.mark.parametrize("chosen", [sizes.FULL, sizes.QUICK])
+def test_sizes_are_options_of_their_benches(chosen: sizes.Sizes) -> None:
+    for name, options in chosen.items():
+        known = signature(import_module(BENCHES[name][0]).run).parameters
+        for option, value in options.items():
+            assert type(known[option].default) is type(value)
+
+
+def test_a_failed_bench_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(bench: str) -> Any:
+        def fail() -> dict[str, Any]:
+            raise RuntimeError(f"{bench} has no disk")
+
+        return fail if bench == "land" else lambda: {"machine": {}}
+
+    monkeypatch.setattr(sizes, "FULL", {})
+    monkeypatch.setattr("coinstream.cli.bench._load", run)
+    found = CliRunner().invoke(app, ["all", "--json", "--anyway"])
+    assert json.loads(found.stdout).keys() == BENCHES.keys() - {"land"}
+    assert isinstance(found.exception, CoinstreamError)
+    assert "bench land failed: RuntimeError: land has no disk" in str(found.exception)
+
+
+def test_quick_belongs_to_all() -> None:
+    found = CliRunner().invoke(app, ["produce", "--quick"])
+    assert found.exit_code == 2
+    assert "--quick" in found.output
 
 
 def test_a_loaded_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

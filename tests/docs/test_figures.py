@@ -19,7 +19,7 @@ def report() -> dict[str, dict[str, Any]]:
         for key in filter(None, (row.figure, row.other_figure, row.ratio)):
             found[row.bench].setdefault(key, number + 0.25)
     found["produce"] |= {"messages_per_second": 412_345, "typed_by_hand_ratio": 0.871}
-    found["soak"]["growth"] = 0.003
+    found["soak"] |= {"growth": 0.003, "messages": 4_000_000}
     return found
 
 
@@ -30,9 +30,18 @@ def test_each_cell_holds_one_figure_of_the_report() -> None:
     assert cells[2] == "412,345"
     assert cells[5] == "0.87"
     assert cells[6] == "`coinstream bench produce`"
+    assert "over 4,000,000 messages" in lines[-3]
     assert "| 0.3 |" in lines[-3]
     assert "2026-01-05" in lines[-1]
     assert "load average was 0.4" in lines[-1]
+    assert "`coinstream bench all`" in lines[-1]
+
+
+def test_the_table_tells_of_a_quick_run() -> None:
+    found = report()
+    for bench in found.values():
+        bench["quick"] = True
+    assert "`coinstream bench all --quick`" in table(found)
 
 
 def test_a_missing_figure_is_named() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 import os
 import sys
 import time
@@ -17,6 +18,8 @@ from rich.table import Table
 from coinstream.cli.output import AsJson, console, print_json, progress_console
 from coinstream.errors import CoinstreamError
 from coinstream.text import did_you_mean
+
+log = logging.getLogger(__name__)
 
 BENCHES: Final[dict[str, tuple[str, str]]] = {
     "produce": ("benchmarks.produce", "Messages/s produced: typed, routed, encoded, acknowledged."),
@@ -44,6 +47,8 @@ Examples:
 coinstream bench   (list the benchmarks)
 
 coinstream bench produce --messages 1000000 --json
+
+coinstream bench all --quick
 """
 
 app = typer.Typer(help="Measure against the bare client in the same run.")
@@ -55,21 +60,26 @@ def bench(
     name: Annotated[str | None, typer.Argument(help="The benchmark, or `all`. Default: list them.")] = None,
     json: AsJson = False,
     anyway: Annotated[bool, typer.Option("--anyway", help="Measure even if the machine is loaded.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="With `all`: fewer messages, 5 minutes.")] = False,
 ) -> None:
     """Run a benchmark. Options follow its name, for example `coinstream bench produce --messages 1000000`.
 
-    Starts a local broker unless REDPANDA_BROKERS is set. Refuses to run while the load average is above 0.75
-    per core, because other work distorts the figures; see `--anyway`.
+    `all` runs every benchmark with sizes that take about 13 minutes on two cores. If one fails, the others
+    run all the same, and the exit code is 1. Starts a local broker unless REDPANDA_BROKERS is set. Refuses
+    to run while the load average is above 0.75 per core, because other work distorts the figures; see
+    `--anyway`.
     """
     if name is None:
         _list(json)
         return
     if name == ALL:
         if context.args:
-            raise typer.BadParameter(f"`bench {ALL}` takes no options; got {' '.join(context.args)}")
+            raise typer.BadParameter(f"`bench {ALL}` takes only --quick; got {' '.join(context.args)}")
         _check_load(anyway)
-        _all(json)
+        _all(json, quick=quick)
         return
+    if quick:
+        raise typer.BadParameter(f"--quick belongs to `bench {ALL}`; give `bench {name}` its own options")
     run = _load(name)
     options = _options(name, run, context.args)
     _check_load(anyway)
@@ -110,15 +120,41 @@ def _others_cpu_s() -> float:
     return float(total.user + total.system - mine)
 
 
-def _all(json: bool) -> None:
-    results = {}
+def _all(json: bool, *, quick: bool) -> None:
+    """Run every benchmark and report failures at the end.
+
+    Raises:
+        CoinstreamError: a benchmark failed. Names each with its error.
+    """
+    sizes = _sizes(quick)
+    results: dict[str, dict[str, Any]] = {}
+    failed: dict[str, str] = {}
     for name in BENCHES:
         progress_console.print(f"bench {name} …")
-        results[name] = _measured(_load(name))
+        run, started = _load(name), time.monotonic()
+        options = sizes.get(name, {})
+        try:
+            results[name] = _measured(lambda: run(**options)) | {"quick": quick}  # noqa: B023
+        except Exception as error:
+            log.debug("bench %s", name, exc_info=True)
+            failed[name] = f"{type(error).__name__}: {error}"
+            progress_console.print(f"bench {name} failed: {failed[name]}", markup=False)
+            continue
+        progress_console.print(f"bench {name}: {time.monotonic() - started:.0f} s")
         if not json:
             _render(name, results[name])
     if json:
         print_json(results)
+    if failed:
+        raise CoinstreamError("; ".join(f"bench {name} failed: {error}" for name, error in failed.items()))
+
+
+def _sizes(quick: bool) -> Mapping[str, Mapping[str, Any]]:
+    """Return the options of each benchmark in `bench all`."""
+    _use_checkout()
+    module = importlib.import_module("benchmarks.sizes")
+    found: Mapping[str, Mapping[str, Any]] = module.QUICK if quick else module.FULL
+    return found
 
 
 def _list(json: bool) -> None:
@@ -134,6 +170,17 @@ def _list(json: bool) -> None:
 def _load(name: str) -> Callable[..., dict[str, Any]]:
     if name not in BENCHES:
         raise typer.BadParameter(f"{name!r} is no bench; {did_you_mean(name, BENCHES)}", param_hint="NAME")
+    _use_checkout()
+    run: Callable[..., dict[str, Any]] = importlib.import_module(BENCHES[name][0]).run
+    return run
+
+
+def _use_checkout() -> None:
+    """Make the package `benchmarks` importable.
+
+    Raises:
+        CoinstreamError: coinstream is installed without its repository.
+    """
     if not (_CHECKOUT / "benchmarks").is_dir():
         raise CoinstreamError(
             "the benches are part of the repository, not of the installed package: "
@@ -141,8 +188,6 @@ def _load(name: str) -> Callable[..., dict[str, Any]]:
         )
     if str(_CHECKOUT) not in sys.path:
         sys.path.insert(0, str(_CHECKOUT))
-    run: Callable[..., dict[str, Any]] = importlib.import_module(BENCHES[name][0]).run
-    return run
 
 
 def _options(name: str, run: Callable[..., object], words: list[str]) -> dict[str, Any]:
