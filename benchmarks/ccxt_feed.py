@@ -51,7 +51,7 @@ class CcxtRun(NamedTuple):
 
     @property
     def is_complete(self) -> bool:
-        """Whether nearly all quotes were published, without a freeze."""
+        """Return whether nearly all quotes were published, without a freeze."""
         return self.ratio >= LEAST_RATIO and self.longest_silence_s < LONGEST_SILENCE_S
 
 

@@ -129,7 +129,7 @@ def compare_costs(ours: Sequence[Cost], other: Sequence[Cost], name: str) -> dic
     """Return rate and processor time of another client, and the ratios of ours to it.
 
     Args:
-        ours: the costs of ours, one per turn.
+        ours: costs of coinstream, one per turn.
         other: the costs of the other client in the same turns.
         name: a prefix for the figures of the other client.
     """

@@ -58,7 +58,7 @@ def _serve(client: socket.socket, frames: list[bytes], rate: float) -> None:
     headers = {name.strip().lower(): value.strip() for name, _, value in lines}
     key = headers.get(b"sec-websocket-key")
     if key is None:
-        # Requests over REST: the feed goes on with what the package knows.
+        # Requests over REST: the feed continues with the packaged lists.
         client.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         client.close()
         return

@@ -135,7 +135,7 @@ def fill(brokers: BrokerSettings, topic: str, messages: int) -> None:
 
 
 def ours(brokers: BrokerSettings, settings: LakeSettings, topic: str, messages: int, folder: Path) -> float:
-    """Land the topic into an empty lake; rows a second."""
+    """Land the topic in an empty lake; return rows per second."""
     lake = Lake(settings, HomeSettings(home=folder))
     lake.table(SPEC)
     validator = ExpectationValidator(SPEC, settings)
@@ -149,7 +149,7 @@ def ours(brokers: BrokerSettings, settings: LakeSettings, topic: str, messages: 
 
 
 def raw(brokers: BrokerSettings, settings: LakeSettings, topic: str, messages: int, folder: Path) -> float:
-    """Consume the topic into Parquet files the shortest way; rows a second."""
+    """Consume the topic to Parquet files with a minimal loop; return rows per second."""
     # The same sizes of fetching and taking; no ends to watch.
     consumer = Consumer({**reader_config(brokers, settings), "enable.partition.eof": False})
     started = time.perf_counter()

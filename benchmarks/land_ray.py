@@ -26,7 +26,7 @@ from coinstream.settings import BrokerSettings, HomeSettings, LakeSettings
 
 SPEC: Final = spec_named("level1")
 MANY: Final = 141
-"""Slices of the run that tells the cost of a slice."""
+"""Slices of the run that measures the cost of a slice."""
 COMMITTED: Final = (100, 1_000)
 """Files of the commits that are measured."""
 _OF_RAY: Final = ("ray::", "raylet", "gcs_server")
@@ -61,7 +61,7 @@ def run_on_ray(
         messages: in the topic.
         repetitions: turns that count.
         settings: with the engine and its workers.
-        raw: the bare loop; messages a second.
+        raw: the bare loop in messages per second.
         folder: makes an empty folder for a block.
     """
     workers, here = settings.workers or 1, EmbeddedEngine(ExpectationValidator)

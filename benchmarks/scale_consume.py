@@ -57,7 +57,7 @@ def fill(brokers: BrokerSettings, topic: str, messages: int) -> None:
 
 @dataclass
 class Shared:
-    """What the processes of one measurement share."""
+    """State shared by the processes of one measurement."""
 
     start: Any
     total: Any

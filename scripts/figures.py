@@ -26,7 +26,7 @@ class Row(NamedTuple):
         what: what is measured; may hold `{key}` of a figure of the bench.
         unit: of both figures.
         bench: the name of the bench.
-        figure: key of ours.
+        figure: key of coinstream's figure.
         other: what it is compared with; empty: nothing.
         other_figure: key of the other figure.
         ratio: key of the ratio; empty: none.

@@ -24,7 +24,7 @@ IMPORTED = [
     "great_expectations",
     "definitions",
 ]
-"""What the processes of `coinstream up` spend their start on."""
+"""Modules that dominate the start of the processes of `coinstream up`."""
 FROM_PIP = {
     "index-url": "UV_DEFAULT_INDEX",
     "extra-index-url": "UV_INDEX",
@@ -35,7 +35,7 @@ FROM_PIP = {
     "timeout": "UV_HTTP_TIMEOUT",
     "default-timeout": "UV_HTTP_TIMEOUT",
 }
-"""How uv calls what the user has configured for pip: a mirror, a certificate, a slow line."""
+"""Environment variables of uv for pip's settings, such as a mirror, a certificate or a timeout."""
 
 
 def main(locks: list[str]) -> int:

@@ -1,6 +1,6 @@
-"""Write the pages of the reference that follow from code: every setting, command and exchange.
+"""Generate the reference pages of settings, commands and exchanges from code.
 
-`make docs` runs it; nobody edits what it writes.
+`make docs` runs this script. Do not edit the generated pages.
 """
 
 from __future__ import annotations
@@ -27,21 +27,24 @@ OTHERS: Final = {
         "",
         "`live`: the default feed is a real exchange (`live` of `feeds.yaml`), not the simulated one.",
     ),
-    "COINSTREAM_FEEDS": ("", "A `feeds.yaml` that is laid over the packaged one."),
-    "XDG_CACHE_HOME": ("~/.cache", "The local broker's jars lie in `coinstream/jars` below it."),
+    "COINSTREAM_FEEDS": ("", "Path of a `feeds.yaml` that overrides the packaged one."),
+    "XDG_CACHE_HOME": (
+        "~/.cache",
+        "Folder whose subfolder `coinstream/jars` contains the local broker's jars.",
+    ),
 }
-"""Variables that are no field of a settings class."""
+"""Environment variables that are not fields of a settings class."""
 _EXAMPLE: Final = re.compile(r"^((?:REDPANDA_\S+ )?coinstream .*?)(?:   \((.*)\))?$", re.MULTILINE)
 
 
 def settings_page() -> str:
-    """Every environment variable with its default and its meaning."""
+    """Return a page of every environment variable with its default and meaning."""
     lines = [
         "# Settings",
         "",
-        "Every setting is a field of a class in `coinstream.settings` and is read from the environment; this "
-        "page is made from those classes. In Dagster's launchpad the fields of `ProducerSettings` can be set "
-        "for one run.",
+        "Every setting is a field of a class in `coinstream.settings` and is read from the environment. This "
+        "page is generated from these classes. Dagster's launchpad sets the fields of `ProducerSettings` for "
+        "one run.",
         "",
     ]
     for cls in classes():
@@ -91,7 +94,7 @@ def _table(rows: Iterator[tuple[str, str, str]] | list[tuple[str, str, str]]) ->
 
 
 def commands_page() -> str:
-    """Every command with its arguments, options and examples."""
+    """Return a page of every command with its arguments, options and examples."""
     group = typer.main.get_command(root_app("*"))
     context = typer.Context(group, info_name="coinstream")
     text = get_docs_for_click(obj=group, ctx=context, name="coinstream", title="Command line")

@@ -1,4 +1,4 @@
-"""Keep what the lag sensor has told of each topic short, for its cursor."""
+"""Encode the lag sensor's state of each topic compactly for its cursor."""
 
 from __future__ import annotations
 

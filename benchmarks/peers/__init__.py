@@ -63,7 +63,7 @@ def _run(words: list[str | Path]) -> None:
 
 @contextmanager
 def quotes_file(exchange: str, messages: int) -> Iterator[Path]:
-    """Yield the messages that all send, as the platform writes them, one a line."""
+    """Yield a file of the messages that all clients send, encoded by the platform, one per line."""
     encode = Encoder().encode
     with TemporaryDirectory(prefix="coinstream_bench_") as folder:
         file = Path(folder) / "quotes.jsonl"

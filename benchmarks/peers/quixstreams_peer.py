@@ -39,7 +39,7 @@ class TypedRow(Deserializer):
 
 
 class CountingSink(LocalFileSink):
-    """Their sink; tells the tally what is written."""
+    """Their sink; reports written messages to the tally."""
 
     def __init__(self, tally: Tally) -> None:
         super().__init__(directory="rows", format=ParquetFormat(compression="zstd"))

@@ -39,7 +39,7 @@ encode = msgspec.json.Encoder().encode
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What to do, and where.
+    """Work of a peer and its parameters.
 
     Attributes:
         kind: `produce`, `consume` or `land`.
@@ -47,7 +47,7 @@ class Job(msgspec.Struct, frozen=True):
         topic: to write to or to read from its beginning.
         group: the consumer group.
         messages: how many.
-        quotes: a file of messages, one a line, that are sent over and over.
+        quotes: a file of messages, one per line, that are sent repeatedly.
         folder: where rows go.
         linger_ms: longest wait of a message for its batch.
         batch_bytes: largest batch.

@@ -18,11 +18,11 @@ from coinstream.settings import BrokerSettings, ConsumerSettings, KafkaConfig
 from coinstream.text import no_such_topic
 
 PREFETCH_KBYTES: Final = 16_384
-"""What librdkafka fetches ahead over all partitions. More was not faster, and is memory."""
+"""Prefetch limit of librdkafka over all partitions. A higher limit takes memory and is not faster."""
 
 
 def reader_config(brokers: BrokerSettings, settings: ConsumerSettings, group: str) -> KafkaConfig:
-    """Return the settings of a bare consumer that commits nothing, with the specification's defaults."""
+    """Return the configuration of a bare consumer without commits."""
     return {
         **base_config(brokers, f"coinstream-{group}"),
         "group.id": group,
@@ -30,7 +30,7 @@ def reader_config(brokers: BrokerSettings, settings: ConsumerSettings, group: st
         "enable.auto.offset.store": False,
         "auto.offset.reset": settings.offset_reset,
         "session.timeout.ms": settings.session_timeout_ms,
-        # librdkafka refuses a poll interval below the session's.
+        # librdkafka requires a poll interval of at least the session timeout.
         "max.poll.interval.ms": max(settings.max_poll_interval_ms, settings.session_timeout_ms),
         "heartbeat.interval.ms": settings.heartbeat_interval_ms,
         # A member that lost its session rejoins when its last commit is answered or given up, not before.
@@ -48,21 +48,21 @@ def reader_config(brokers: BrokerSettings, settings: ConsumerSettings, group: st
 
 _AFTER_ALL: Final = 2**62
 Span = tuple[int, int]
-"""The first offset, and the offset behind the last."""
+"""First offset, and the offset after the last."""
 
 
 @dataclass(frozen=True)
 class OffsetRange:
-    """A part of a topic. Ends that are not given are those of the topic when reading begins.
+    """Range of a topic. Missing ends are those of the topic when reading starts.
 
     Attributes:
-        since: the first record timestamp.
-        until: only record timestamps before this. Timestamps are not in order within a partition, since
-            keys come over different connections. So everything up to the end is read and filtered.
-        from_offset: the first offset, in every partition.
-        to_offset: the last offset, in every partition.
-        partitions: only these; None: all.
-        newest: at most this many of the newest records, taken from all partitions.
+        since: first record timestamp.
+        until: record timestamp after the last. Timestamps are not ordered within a partition, so all records
+            up to the end are read and filtered.
+        from_offset: first offset in every partition.
+        to_offset: last offset in every partition.
+        partitions: partitions to read; None reads all.
+        newest: maximum number of newest records over all partitions.
     """
 
     since: datetime | None = None
@@ -86,17 +86,17 @@ class OffsetRange:
 
     @property
     def until_ms(self) -> int:
-        """Return the timestamp behind the last, in milliseconds, rounded up."""
+        """Return the timestamp after the last in milliseconds, rounded up."""
         return _AFTER_ALL * 2 if self.until is None else _milliseconds(self.until)
 
 
 def topic_partitions(
     consumer: Consumer, topic: str, wanted: tuple[int, ...] | None, brokers: str, timeout_s: float
 ) -> list[int]:
-    """Return the wanted partitions of a topic; all if None.
+    """Return the requested partitions of a topic, or all if `wanted` is None.
 
     Raises:
-        TopicError: the topic does not exist, or has no such partition.
+        TopicError: the topic or a partition does not exist.
     """
     found = consumer.list_topics(topic, timeout=timeout_s).topics[topic]
     if found.error is not None:
@@ -111,7 +111,7 @@ def topic_partitions(
 def locate(
     consumer: Consumer, topic: str, part: OffsetRange, partitions: list[int], timeout_s: float
 ) -> dict[int, Span]:
-    """Return the offsets that a range covers in each of the partitions, as the topic is now."""
+    """Return the current offsets of a range in each partition."""
     since = _offsets_at(consumer, topic, part.since_ms, partitions, timeout_s) if part.since else {}
     spans: dict[int, Span] = {}
     for number in partitions:
@@ -125,7 +125,7 @@ def locate(
 def start_offsets(
     consumer: Consumer, topic: str, part: OffsetRange, partitions: list[int], timeout_s: float
 ) -> dict[int, int]:
-    """Return where to begin following a topic: at the range's start, else at its end."""
+    """Return the offsets at which to start following a topic: the start of the range, or else the end."""
     if part.from_offset is not None:
         at = part.from_offset if part.from_offset > 0 else OFFSET_BEGINNING
         return dict.fromkeys(partitions, at)
@@ -157,16 +157,16 @@ def _milliseconds(moment: datetime) -> int:
 
 MAX_RECORDS: Final = 5_000
 SILENCE_TIMEOUT_S: Final = 30.0
-"""A broker that sends nothing for this long, although there is more, is an error."""
+"""Timeout for further records of a range, in seconds."""
 _POLL_S: Final = 0.2
 
 
 class PartitionReader:
-    """Reads an offset range of a topic, each partition in order, up to its end when reading began.
+    """Reader of an offset range of a topic up to its end at the start, in order within each partition.
 
     Attributes:
-        total: offsets in the range: the count of messages, or a little more where records were compacted.
-        read: how many of these offsets have been passed.
+        total: number of offsets in the range, which is at least the number of messages.
+        read: number of offsets read so far.
     """
 
     def __init__(
@@ -217,7 +217,7 @@ class PartitionReader:
         """Yield the records in batches, each partition in order.
 
         Raises:
-            BrokerError: the broker does not send them.
+            BrokerError: the broker does not send the records.
         """
         unfinished = {number for number, end in self._ends.items() if self._at[number] < end}
         self._consumer.assign(
@@ -239,12 +239,12 @@ class PartitionReader:
 
     @property
     def total(self) -> int:
-        """Return the count of offsets in the range."""
+        """Return the number of offsets in the range."""
         return sum(max(self._ends[number] - start, 0) for number, start in self._starts.items())
 
     @property
     def read(self) -> int:
-        """Return the count of offsets that have been passed."""
+        """Return the number of offsets read so far."""
         return sum(self._at[number] - start for number, start in self._starts.items())
 
     def _check_silence(self, silent_s: float) -> None:
@@ -262,7 +262,7 @@ class PartitionReader:
         if error is not None:
             if error.code() != KafkaError._PARTITION_EOF:
                 raise broker_error(error, f"reading {self._topic}[{number}]", self._brokers.brokers)
-            # Control records and open transactions: there is no more to read before the end.
+            # Only control records and open transactions remain before the end.
             self._at[number] = self._ends[number]
             return False
         offset = offset_of(record)

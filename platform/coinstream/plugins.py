@@ -41,5 +41,5 @@ def _load(module: str) -> None:
     except Exception as error:
         raise PluginError(
             f"plugin {module} cannot be imported: {type(error).__name__}: {error}. "
-            "Mend it, or take it out of the installed packages or COINSTREAM_PLUGINS."
+            "Fix it, or remove it from the installed packages or COINSTREAM_PLUGINS."
         ) from error

@@ -39,7 +39,8 @@ def _die_with_parent() -> None:
 
 
 def _owner_is_gone(owner: int) -> bool:
-    # A fork of the owner may hold the pipe open after the owner's death; the parent's id tells then.
+    # A fork of the owner may hold the pipe open after the owner's death; the parent's process id then
+    # changes.
     readable, _, _ = select.select([sys.stdin], [], [], _POLL_S)
     return bool(readable) or os.getppid() != owner
 

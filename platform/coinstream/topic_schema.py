@@ -110,7 +110,7 @@ def _raw(record: TopicRecord) -> dict[str, Any]:
         value = record.value or b""
         fields = load_json(decompress(value) if is_compressed(record.headers) else value)
     except DecodeError:
-        return {}  # the problem says so
+        return {}  # The problem contains the reason.
     return fields if isinstance(fields, dict) else {}
 
 

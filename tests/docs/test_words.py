@@ -1,8 +1,10 @@
-"""What the documentation must not say, and what the reference made from code must."""
+"""The documentation and the code use plain English, and the generated reference is complete."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from coinstream.cli import GROUPS
 from coinstream.feeds.exchanges.discovery import adapters
 from scripts.reference import classes, commands_page, exchanges_page, settings_page
 from tests.docs.pages import ROOT
+from tests.docs.prose import Passage, markdown, modules, python, summaries
 
 PROSE = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md"), ROOT / "mkdocs.yml"]
 FORBIDDEN = {
@@ -22,52 +25,128 @@ FORBIDDEN = {
 
 BANNED = {
     "mend": r"mend(s|ed|able|ing)?",
-    "bury": r"bur(y|ies|ied)",
+    "bury": r"bur(y|ies|ied|ying)",
     "judge": r"judg(e|es|ed|ing|ements?)",
     "verdict": r"verdicts?",
-    "patience": r"patience",
+    "patience": r"(im)?patien(ce|t|tly)",
     "obituary": r"obituar(y|ies)",
-    "insist": r"insist(s|ed)?",
-    "nudge": r"nudge[sd]?",
-    "letterbox": r"letter ?box(es)?",
+    "insist": r"insist(s|ed|ing)?",
+    "nudge": r"nudg(e|es|ed|ing)",
+    "letterbox": r"letter[ -]?box(es)?",
+    "house": r"houses?",
+    "company": r"(keep|kept|keeps) company",
+    "without a word": r"without a word|(its|their|his|own) word",
     "anew": r"anew",
-    "beforehand": r"beforehand",
-    "somebody": r"somebody",
-    "nobody": r"nobody",
-    "whoever": r"whoever",
-    "who asks": r"who asks",
+    "beforehand": r"before-?hand",
+    "somebody": r"somebody|someone",
+    "nobody": r"nobody|no one",
+    "whoever": r"who(so)?ever",
+    "who asks": r"who (asks|asked|comes|came)",
     "so many": r"so many",
+    "for ever": r"for ever",
     "as the machine is": r"as the machine is",
     "all the same": r"all the same",
+    "says so": r"says? so|said so",
+    "let go": r"lets? go|letting go",
+    "tells": r"tells|told",
+    "knows nothing": r"knows? nothing",
+    "section of another document": r"(section|paragraph) \d+",
+    "a second": (
+        r"(messages|records|rows|offsets|bytes|frames|requests|quotes|entries|events|looks) an? "
+        r"(second|minute|hour|day)"
+    ),
+    "one a partition": (
+        r"one an? (second|minute|message|worker|partition|topic|batch|line|frame|type|table|asset|process"
+        r"|core)"
+    ),
 }
 """Metaphors and unidiomatic forms; write the term of Kafka, Dagster, Iceberg or Prometheus."""
+OPENINGS = re.compile(r"(What|How|Whether|Where|Who|Why|Which) ")
+"""First words of a docstring that describe a question instead of an action or a thing."""
 
 
-def prose(text: str) -> list[tuple[int, str]]:
-    """Return the lines with their numbers, without code."""
-    lines, is_code = [], False
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.lstrip().startswith("```"):
-            is_code = not is_code
-        elif not is_code:
-            lines.append((number, re.sub(r"`[^`]*`", "", line)))
-    return lines
+def offences(word: str, passages: Iterable[Passage]) -> list[Passage]:
+    """Return the passages that contain a banned form."""
+    pattern = re.compile(rf"\b({BANNED[word]})\b", re.IGNORECASE)
+    return [passage for passage in passages if pattern.search(passage.text)]
+
+
+@pytest.fixture(scope="module")
+def code() -> dict[Path, list[Passage]]:
+    """Return the prose of each module."""
+    return {path: python(path.read_text()) for path in modules(ROOT)}
 
 
 @pytest.mark.parametrize("word", BANNED)
 def test_no_page_uses(word: str) -> None:
-    pattern = re.compile(rf"\b({BANNED[word]})\b", re.IGNORECASE)
     found = [
-        f"{path.relative_to(ROOT)}:{number}"
+        f"{path.relative_to(ROOT)}:{each.line}"
         for path in PROSE
-        for number, line in prose(path.read_text())
-        if pattern.search(line)
+        for each in offences(word, markdown(path.read_text()))
     ]
     assert not found
 
 
-def test_code_is_no_prose() -> None:
-    assert prose("a `b` c\n```\nmend\n```\nd") == [(1, "a  c"), (5, "d")]
+@pytest.mark.parametrize("word", BANNED)
+def test_no_module_uses(word: str, code: dict[Path, list[Passage]]) -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{each.line}"
+        for path, passages in code.items()
+        for each in offences(word, passages)
+    ]
+    assert not found
+
+
+def test_docstrings_begin_with_an_action_or_a_thing() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{each.line}: {each.text}"
+        for path in modules(ROOT)
+        for each in summaries(path.read_text())
+        if OPENINGS.match(each.text)
+    ]
+    assert not found
+
+
+def test_code_in_a_page_is_not_prose() -> None:
+    assert markdown("a `b` c\n```\nmend\n```\nd") == [Passage(1, "a `…` c"), Passage(5, "d")]
+    assert not offences("somebody", markdown("Call `somebody()`, see https://example.org/somebody."))
+
+
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [
+        ("so many", "Stop after so\nmany seconds."),
+        ("so many", "Stop after **so** _many_ seconds."),
+        ("bury", "It BURIES them."),
+        ("a second", "| rate | 5 messages a second |"),
+        ("section of another document", "as in section 4"),
+    ],
+)
+def test_a_banned_form_is_found_in_a_page(word: str, text: str) -> None:
+    assert offences(word, markdown(text))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""Wait for\nso many seconds."""',
+        'class A:\n    x = 1\n    """Wait for so many seconds."""',
+        "# wait for so\n# many seconds\n",
+        "raise FooError('after ' + f'so many {n}')",
+        "raise FooError('x' if y else 'so many')",
+        "typer.Option(help='Stop after so many seconds.')",
+        "log.warning('so many')",
+    ],
+)
+def test_a_banned_form_is_found_in_code(source: str) -> None:
+    assert offences("so many", python(source))
+
+
+@pytest.mark.parametrize(
+    "source", ["so_many = 1", "x = 'so many'", "# see `so many`", "raise FooError(f'{so_many}')"]
+)
+def test_names_and_data_are_not_prose(source: str) -> None:
+    assert not offences("so many", python(source))
 
 
 @pytest.mark.parametrize("what", FORBIDDEN)

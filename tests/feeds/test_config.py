@@ -93,7 +93,7 @@ FAULTS = [
     (GECKO + "    tipes: [price]\n", 4, "a.tipes: Extra inputs"),
     (GECKO + "    types: [level1]\n", 4, "a.types.0: Input should be"),
     (GECKO + "    timeouts: {frozen: 1}\n", 4, "a.timeouts.frozen: Unexpected"),
-    (GECKO + "  b: null\n  a: null\n", 5, "'a' is there twice, first in line 2"),
+    (GECKO + "  b: null\n  a: null\n", 5, "'a' is a duplicate key, first used in line 2"),
     ("foods: {}\n", 1, "foods: Extra inputs"),
     ("feeds: [\n", 0, "not YAML"),
     ("- a\n", 1, "the file: Input should be"),
@@ -117,7 +117,7 @@ def test_an_empty_file_changes_nothing(user_file: Path) -> None:
 
 def test_a_default_that_is_no_feed_is_an_error(user_file: Path) -> None:
     user_file.write_text("default: nosuch\n")
-    with pytest.raises(SettingsError, match="`default` names 'nosuch', which is no feed"):
+    with pytest.raises(SettingsError, match="`default` names 'nosuch', which is not a feed"):
         load()
 
 

@@ -64,13 +64,13 @@ def test_the_rate_of_a_simulated_feed_is_dealt_out_too() -> None:
 
 @pytest.mark.usefixtures("many")
 def test_the_whole_is_not_run_beside_its_parts() -> None:
-    with pytest.raises(FeedError, match="many runs in parts; name one of many-1-of-3, many-2-of-3"):
+    with pytest.raises(FeedError, match="many has shards; use one of many-1-of-3, many-2-of-3"):
         open_feed("many")
 
 
 def test_the_default_must_be_one_feed(many: Path) -> None:
     many.write_text("default: many\n" + many.read_text())
-    with pytest.raises(SettingsError, match="`default` names 'many', which runs in parts"):
+    with pytest.raises(SettingsError, match="`default` names 'many', which has shards"):
         load()
 
 

@@ -31,7 +31,7 @@ def test_a_topic_like_one_of_the_catalogue() -> None:
     assert topic_like("scratch").retention_ms == 86_400_000
     with pytest.raises(TopicError, match="did you mean crypto-prices"):
         topic_like("mine", "crypto-price")
-    with pytest.raises(TopicError, match="no legal topic name"):
+    with pytest.raises(TopicError, match="not a valid topic name"):
         topic_like("with space")
 
 

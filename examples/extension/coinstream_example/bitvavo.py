@@ -1,7 +1,7 @@
 """An exchange of its own: Bitvavo, live over its websocket and from recordings.
 
 Facts from the exchange's API documentation ("Ticker 24h", "Markets", "Time"): the channel `ticker24h` sends a
-list; of each market it tells best bid and ask with their sizes, the last price and the time in milliseconds.
+list; for each market best bid and ask with their sizes, the last price and the time in milliseconds.
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ class BitvavoParser(ExchangeParser):
 
 @register_adapter
 class BitvavoAdapter(ExchangeAdapter):
-    """What a feed must know: where to connect, how to subscribe, what to ask over REST."""
+    """Adapter of Bitvavo: URL, subscriptions and REST requests."""
 
     exchange = "bitvavo"
     hosts = ("bitvavo.com",)

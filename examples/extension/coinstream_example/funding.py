@@ -8,7 +8,7 @@ _DAY_MS = 86_400_000
 
 
 class FundingRate(Message, forbid_unknown_fields=True, frozen=True):
-    """What longs pay shorts at the next funding time, as a fraction of the position."""
+    """Funding rate that longs pay shorts at the next funding time, as a fraction of the position."""
 
     exchange_id: Text
     symbol: Text

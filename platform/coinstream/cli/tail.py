@@ -134,7 +134,7 @@ def _selected(
 
 
 def _searched(record: Record) -> str:
-    """Return the text that --grep searches: the payload, decompressed if its header says so."""
+    """Return the text that --grep searches: the payload, decompressed if a header marks it as compressed."""
     value = value_of(record) or b""
     try:
         value = decompress(value) if is_compressed(readable_headers(record)) else value

@@ -1,4 +1,4 @@
-"""Consume messages in groups: partitions concurrently, each in order, without loss."""
+"""Consume messages in groups: partitions concurrently, in order within each, at least once."""
 
 from coinstream.consumer.consumed_message import ConsumedMessage
 from coinstream.consumer.group import ConsumerGroupManager, GroupReport

@@ -20,17 +20,17 @@ from coinstream.records import PartitionKey
 log = logging.getLogger("coinstream.consumer")
 
 COMMIT_TIMEOUT_S: Final = 30.0
-"""An asynchronous commit that was not answered for this long is sent again."""
+"""Time after which an unanswered asynchronous commit is sent again, in seconds."""
 
 
 class Assignment:
-    """The states of the assigned partitions. Everything but `on_commit` runs in the polling thread.
+    """States of the assigned partitions. Only `on_commit` runs outside of the polling thread.
 
     Attributes:
-        states: the partitions that this member has now.
-        drain_timeout_s: longest wait for messages in work when partitions are revoked.
-        lost: how often partitions were lost: other members may already handle what was in work here.
-        starts: where partitions begin, and what could not be read.
+        states: assigned partitions.
+        drain_timeout_s: maximum time to wait for messages in work when partitions are revoked.
+        lost: number of lost partitions, whose messages in work other members may handle too.
+        starts: start offsets of partitions, and gaps.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Assignment:
         self.lost = 0
 
     def on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """Take partitions on, each from its start."""
+        """Start newly assigned partitions at their start offsets."""
         found = self.starts.find(consumer, partitions)
         consumer.incremental_assign(found)
         for part in found:
@@ -62,7 +62,7 @@ class Assignment:
         log.info("group %s: assigned %s", self._group, _names(partitions))
 
     def on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """Give partitions back: finish what is in work, within a bound, and commit what is done."""
+        """Release revoked partitions: finish messages in work within a timeout, and commit."""
         states = self._remove(partitions)
         if not self._scheduler.drain(states, self.drain_timeout_s):
             slow = ", ".join(state.name for state in states if state.busy)
@@ -76,7 +76,7 @@ class Assignment:
         log.info("group %s: gave back %s", self._group, _names(partitions))
 
     def on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """Drop partitions that the group took away without asking. Commits nothing."""
+        """Drop partitions that were reassigned without a revocation, without committing."""
         states = self._remove(partitions)
         self._scheduler.cancel(states)
         self._keep_busy(states)
@@ -87,7 +87,7 @@ class Assignment:
         )
 
     def on_gap(self, consumer: Consumer, key: PartitionKey) -> bool:
-        """Go on where the cluster still has records, after a fetch found that the position is gone.
+        """Continue at the earliest available record after a fetch from a deleted offset.
 
         Returns:
             False if the group must stop, because its offset reset is `error`.
@@ -113,13 +113,13 @@ class Assignment:
         return True
 
     def retry_gaps(self, consumer: Consumer) -> None:
-        """Try again to go on with partitions for which the cluster did not answer in `on_gap`."""
+        """Retry `on_gap` for partitions for which the cluster did not answer."""
         waiting, self._gaps = self._gaps, set()
         for key in waiting:
             self.on_gap(consumer, key)
 
     def restart(self, consumer: Consumer, topic: str) -> None:
-        """Read the partitions of a topic from their start: it was deleted and created again."""
+        """Read the partitions of a recreated topic from their start."""
         keys = [key for key in self.states if key[0] == topic]
         parts = [TopicPartition(*key, OFFSET_BEGINNING) for key in keys]
         if parts:
@@ -130,7 +130,7 @@ class Assignment:
             log.error("group %s: %s was deleted and created again; read from its start", self._group, topic)
 
     def commit_soon(self, consumer: Consumer) -> None:
-        """Commit what is done since the last commit, without waiting. `on_commit` gets the result."""
+        """Commit new offsets without waiting. `on_commit` receives the result."""
         with self._lock:
             if self._in_flight and time.monotonic() - self._commit_sent_at < COMMIT_TIMEOUT_S:
                 return
@@ -145,7 +145,7 @@ class Assignment:
             consumer.commit(offsets=offsets, asynchronous=True)
 
     def on_commit(self, error: KafkaError | None, partitions: Iterable[TopicPartition]) -> None:
-        """Take the result of a commit (librdkafka calls it while the thread polls)."""
+        """Process the result of a commit; called by librdkafka during a poll."""
         with self._lock:
             sent, self._in_flight = self._in_flight, {}
         if error is not None:
@@ -157,7 +157,7 @@ class Assignment:
                 state.committed = position
 
     def commit_now(self, consumer: Consumer, states: Collection[PartitionState]) -> bool:
-        """Commit what is done and wait for the result. Returns whether all is committed."""
+        """Commit new offsets and wait for the result; return whether all are committed."""
         done = [
             (state, position)
             for state in states
@@ -177,7 +177,7 @@ class Assignment:
         return all(answer.error is None for answer in answers)
 
     def apply_backpressure(self, consumer: Consumer, limit: int, *, pause_all: bool) -> None:
-        """Pause partitions whose backlog is over the limit (or all); resume those that have worked it off."""
+        """Pause partitions whose backlog exceeds the limit, or all partitions; resume the others."""
         states = self.states.values()
         pause = [state for state in states if not state.paused and (pause_all or state.waiting_bytes > limit)]
         resume = [
@@ -204,7 +204,7 @@ class Assignment:
             self._scheduler.chain(old, state)
 
     def _replace(self, key: PartitionKey, offset: int) -> None:
-        """Start a partition again. Work on its earlier records ends first and does not count."""
+        """Restart a partition at an offset. Work on earlier records ends first and is not counted."""
         old = self.states.pop(key)
         self._scheduler.cancel([old])
         self._keep_busy([old])

@@ -31,9 +31,9 @@ class ConsumedMessage(msgspec.Struct, gc=False, eq=False):
     """A message with its position in the topic.
 
     Attributes:
-        message: the decoded message, of one of the registered types.
-        record: the record of confluent-kafka.
-        unknown: wire fields that the message's type does not have; times are datetimes.
+        message: decoded message of a registered type.
+        record: record of confluent-kafka.
+        unknown: wire fields that the message type does not have; times are datetimes.
     """
 
     message: Message
@@ -72,7 +72,7 @@ class ConsumedMessage(msgspec.Struct, gc=False, eq=False):
 
 
 class UndecodableRecord(NamedTuple):
-    """A record that is no message, and the reason."""
+    """A record that cannot be decoded, and the reason."""
 
     record: Record
     error: DecodeError
@@ -88,13 +88,13 @@ class BatchDecoder:
         self._full = Decoder()
 
     def decode(self, records: Sequence[Record]) -> tuple[list[ConsumedMessage], list[UndecodableRecord]]:
-        """Return the messages in order, and the records that are none."""
+        """Return the messages in order, and the records that cannot be decoded."""
         try:
             if self._fast is None or has_headers(records):
                 return self._one_by_one(records)
             messages = list(map(self._fast, map(Record.value, records)))  # type: ignore[arg-type]
         except (*UNREADABLE, TypeError):
-            # One of them is compressed, has unknown fields or unreadable headers, or is no message at all.
+            # A record is compressed, has unknown fields or unreadable headers, or is not a message.
             return self._one_by_one(records)
         return list(map(ConsumedMessage, messages, records, repeat(_NOTHING))), []
 

@@ -1,4 +1,4 @@
-"""Run one member of a consumer group, from start to stop."""
+"""Run one member of a consumer group."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from coinstream.errors import ConsumeError
 from coinstream.settings import BrokerSettings, ConsumerSettings
 
 LEAVE_TIMEOUT_S = 15.0
-"""What leaving the group may take beyond the time that messages in work are given."""
+"""Maximum time to leave the group after messages in work have finished, in seconds."""
 
 
 @dataclass(frozen=True)
 class GroupReport:
-    """The progress of a member.
+    """Progress of a member.
 
     Attributes:
-        handled: messages that the handler took without an error.
-        dead_letters: messages that went to a dead-letter topic, acknowledged.
-        partitions: partitions that it has now.
-        lost: partitions that it lost without being asked, so far.
-        backlog_bytes: fetched and not yet taken up.
+        handled: messages handled without an error.
+        dead_letters: acknowledged dead letters.
+        partitions: assigned partitions.
+        lost: partitions lost without a revocation.
+        backlog_bytes: bytes fetched but not in work.
         stuck: partitions without progress.
-        gaps: offsets that the cluster no longer had when they were to be handled.
+        gaps: offsets deleted before they were handled.
     """
 
     handled: int
@@ -46,10 +46,10 @@ class GroupReport:
 
 
 class ConsumerGroupManager:
-    """One member of a consumer group in this process. Use it as a context, or `start` and `stop` it.
+    """Member of a consumer group. Use it as a context manager, or call `start` and `stop`.
 
-    Partitions are handled concurrently, each in order. An offset is committed when everything before
-    it is handled or acknowledged as a dead letter, so every message is handled at least once.
+    Partitions are handled concurrently, each in order. An offset is committed when all messages before it are
+    handled or acknowledged as dead letters, so every message is handled at least once.
     """
 
     def __init__(
@@ -119,15 +119,15 @@ class ConsumerGroupManager:
             self._halt()
 
     def start(self) -> Self:
-        """Join the group and begin."""
+        """Join the group and start consuming."""
         self._thread.start()
         return self
 
     def wait_joined(self, timeout_s: float = 60.0) -> None:
-        """Wait until the member has its first partitions (or is told that there are none for it).
+        """Wait until the member has its first assignment, which may be empty.
 
         Raises:
-            ConsumeError: it took longer.
+            ConsumeError: there was no assignment within `timeout_s`.
             CoinstreamError: the error that stopped the group.
         """
         joined = self._member.joined.wait(timeout_s)
@@ -138,33 +138,33 @@ class ConsumerGroupManager:
             )
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until the group has stopped by itself or by `stop`. Returns whether it has.
+        """Wait until the group has stopped; return whether it has.
 
         Raises:
-            CoinstreamError: the error that stopped it.
+            CoinstreamError: the error that stopped the group.
         """
         ended = self._ended.wait(timeout_s)
         self.raise_error()
         return ended
 
     def stop(self) -> None:
-        """Finish what is in work, commit, leave the group. May be called twice.
+        """Finish messages in work, commit and leave the group. Further calls have no effect.
 
         Raises:
-            CoinstreamError: the error that stopped the group before.
-            ConsumeError: it does not end within the time of the options.
+            CoinstreamError: the error that stopped the group.
+            ConsumeError: the group did not stop within the timeout of its options.
         """
         self._halt()
         self.raise_error()
 
     def raise_error(self) -> None:
-        """Raise the error that stopped the group, if one did."""
+        """Raise the error that stopped the group, if any."""
         if self._signal.error is not None:
             raise self._signal.error
 
     @property
     def is_running(self) -> bool:
-        """Return whether it has started and not ended."""
+        """Return whether the member is running."""
         return self._thread.is_alive()
 
     def report(self) -> GroupReport:

@@ -28,10 +28,10 @@ log = logging.getLogger("coinstream.consumer")
 
 
 class StopSignal:
-    """Tells the polling thread to stop, and keeps the first error.
+    """Signal that stops the polling thread and keeps the first error.
 
     Attributes:
-        error: why the member stops; None if it was asked to.
+        error: error that stopped the member; None if it was stopped on request.
     """
 
     def __init__(self, group: str) -> None:
@@ -41,11 +41,11 @@ class StopSignal:
         self.error: CoinstreamError | None = None
 
     def is_set(self) -> bool:
-        """Return whether the member is to stop."""
+        """Return whether the member should stop."""
         return self._event.is_set()
 
     def set(self) -> None:
-        """Ask the member to stop."""
+        """Request the member to stop."""
         self._event.set()
 
     def fail(self, error: CoinstreamError) -> None:
@@ -57,29 +57,29 @@ class StopSignal:
         self._event.set()
 
     def crash(self, error: BaseException) -> None:
-        """Stop with whatever a worker thread raised."""
+        """Stop with the exception of a worker thread."""
         if not isinstance(error, CoinstreamError):
             error = ConsumeError(f"group {self._group} stops: {type(error).__name__}: {error}")
         self.fail(error)
 
 
 POLL_S: Final = 0.1
-"""Longest wait for a message; also how soon `stop` is noticed."""
+"""Maximum time of a poll, and maximum delay of `stop`, in seconds."""
 BACKLOG_FULL_S: Final = 1.0
-"""A backlog that stays full for so long pauses all partitions; shorter ones cost no refetch."""
+"""Time after which a full backlog pauses all partitions, in seconds; pausing discards prefetched records."""
 CHECK_INTERVAL_S: Final = 1.0
-"""How often lag is measured and stuck partitions are looked for."""
+"""Interval of lag measurements and checks for stuck partitions, in seconds."""
 TOPIC_CHECK_S: Final = 2.5
-"""How often the ids of the topics are compared: another id means deleted and created again."""
+"""Interval of checks for recreated topics, whose id has changed, in seconds."""
 
 
 class Member:
-    """Owns the consumer. `run` is the body of the polling thread and returns when the signal is set.
+    """Owner of the consumer. `run` is the body of the polling thread and returns when the signal is set.
 
     Attributes:
-        assignment: the partitions it has.
-        stalls: finds partitions without progress.
-        joined: set when it has its first partitions, or knows that there are none for it.
+        assignment: assigned partitions.
+        stalls: detector of partitions without progress.
+        joined: set at the first assignment, which may be empty.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Member:
         self.joined = threading.Event()
 
     def run(self, on_end: Callable[[], None]) -> None:
-        """Poll until the signal is set, then finish what is in work, commit and leave the group."""
+        """Poll until the signal is set, then finish messages in work, commit and leave the group."""
         try:
             consumer = self._open()
         except KafkaException as failed:
@@ -169,7 +169,7 @@ class Member:
                 self.assignment.restart(consumer, topic)
 
     def _has_room(self) -> bool:
-        """Return whether to fetch now. Waits for room, but never so long that the membership ends."""
+        """Return whether to fetch now, after waiting for room for less than the poll interval."""
         if self._backlog.wait_for_room(self._options.backlog_bytes, POLL_S):
             self._full_since = 0.0
             return True
@@ -180,13 +180,13 @@ class Member:
         return self._full_since > 0 and time.monotonic() - self._full_since > BACKLOG_FULL_S
 
     def _fetch(self, consumer: Consumer) -> list[Record]:
-        # `consume` alone would wait for all of its messages or its whole timeout.
+        # `consume` alone waits for the full number of messages or its timeout.
         first = consumer.poll(POLL_S)
         if first is None:
             return []
         state = self._state(first)
         rest = consumer.consume(CONSUME_BATCH, 0)
-        # Partitions may move in the meantime; then the record comes again from the committed offset.
+        # If the partition is reassigned meanwhile, the record is read again from the committed offset.
         return [first, *rest] if self._state(first) is state else rest
 
     def _state(self, record: Record) -> PartitionState | None:
@@ -245,13 +245,13 @@ class Member:
         return lags
 
     def _leave(self, consumer: Consumer) -> None:
-        """Finish what is in work while the membership is kept, commit, close."""
+        """Finish messages in work while polling continues, then commit and close."""
         states = list(self.assignment.states.values())
         deadline = time.monotonic() + self._options.stop_timeout_s
         try:
             self._scheduler.cancel(states)
             self.assignment.apply_backpressure(consumer, 0, pause_all=True)
-            # After an error there may be a dead letter that is never acknowledged.
+            # After an error a dead letter may never be acknowledged.
             is_well = self._signal.error is None
             while time.monotonic() < deadline:
                 if self._scheduler.drain(states, POLL_S, dead_letters=is_well):
@@ -271,11 +271,11 @@ class Member:
                 self._signal.fail(broker_error(failed.args[0], doing, self._brokers.brokers))
             log.warning("group %s: stopping: %s", self._group, failed.args[0].str())
         finally:
-            # What is in work has had its time.
+            # The messages in work have had their time.
             self.assignment.drain_timeout_s = 0.0
             consumer.close()
             self._metrics.lag(f"member-{id(self)}", {})
 
 
 _FATAL_ERRORS: Final = {KafkaError._AUTO_OFFSET_RESET, KafkaError.INVALID_GROUP_ID}
-"""Errors of a fetch that do not pass with time."""
+"""Permanent errors of a fetch."""

@@ -17,11 +17,11 @@ from coinstream.monitoring.metrics import METRICS, Metrics
 log = logging.getLogger("coinstream.consumer")
 
 SAMPLE: Final = 64
-"""One latency is sampled per this many messages of a batch, and counts for all of them."""
+"""Number of messages of a batch per latency sample, which counts for all of them."""
 
 
 class ConsumerMetrics:
-    """Counts what a group handles, and how long it took since the record's timestamp."""
+    """Counts of handled messages, and latencies since the record's timestamp."""
 
     def __init__(self, group: str, metrics: Metrics = METRICS) -> None:
         self._group = group
@@ -32,11 +32,11 @@ class ConsumerMetrics:
 
     @property
     def total(self) -> int:
-        """Return the count of messages handled since the start."""
+        """Return the number of messages handled since the start."""
         return self._handled
 
     def handled(self, state: PartitionState, before: int) -> None:
-        """`state.batch[before:state.done]` was handled just now."""
+        """Count the messages `state.batch[before:state.done]` as handled now."""
         count = state.done - before
         if count <= 0:
             return
@@ -49,16 +49,16 @@ class ConsumerMetrics:
         self._latencies(state, before, count)
 
     def error(self, state: PartitionState, kind: str) -> None:
-        """Count a message of a partition that failed."""
+        """Count a failed message of a partition."""
         labels = (state.topic, str(state.partition), self._group, kind)
         self._metrics.consumer_errors.labels(*labels).inc()
 
     def fetch_error(self, topic: str, partition: str, kind: str) -> None:
-        """Count a fetch that failed."""
+        """Count a failed fetch."""
         self._metrics.consumer_errors.labels(topic, partition, self._group, kind).inc()
 
     def lag(self, source: str, lags: Mapping[tuple[str, int], int]) -> None:
-        """Set what this member has not handled yet, as far as it knows. Replaces its earlier figures."""
+        """Replace the lag of this member's partitions."""
         series: dict[tuple[str, ...], float] = {
             (topic, str(partition), self._group): float(lag) for (topic, partition), lag in lags.items()
         }
@@ -80,10 +80,10 @@ class ConsumerMetrics:
 
 
 class StallDetector:
-    """Reports each message at which a partition makes no progress, once: log, metrics and callback.
+    """Detector that reports each stuck partition once per message: log, metrics and callback.
 
     Attributes:
-        stuck: what the last check found.
+        stuck: stuck partitions of the last check.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class StallDetector:
         self.stuck: tuple[StuckPartition, ...] = ()
 
     def check(self, states: Iterable[PartitionState]) -> None:
-        """Check all partitions of the member now."""
+        """Check all partitions of the member."""
         now = time.monotonic()
         found: list[StuckPartition] = []
         for state in states:

@@ -11,17 +11,17 @@ from coinstream.partition_reader import reader_config
 from coinstream.settings import BrokerSettings, ConsumerSettings, KafkaConfig
 
 JITTER = 0.2
-"""A delay is up to this part shorter or longer, so that failures do not come back in step."""
+"""Maximum relative change of a delay, so that retries do not coincide."""
 
 
 @dataclass(frozen=True)
 class RetrySchedule:
-    """Delays that double: 100 ms, 200 ms, … each with jitter.
+    """Exponential backoff with jitter: 100 ms, 200 ms and so on.
 
     Attributes:
-        retries: how often to try again after the first attempt.
-        initial_ms: the delay before the first retry, in milliseconds.
-        max_delay_ms: no delay is longer than this, before jitter.
+        retries: number of retries after the first attempt.
+        initial_ms: delay before the first retry, in milliseconds.
+        max_delay_ms: maximum delay before jitter, in milliseconds.
     """
 
     retries: int = 8
@@ -30,10 +30,10 @@ class RetrySchedule:
     rng: random.Random = field(default_factory=random.Random, repr=False, compare=False)
 
     def delay_s(self, failures: int) -> float | None:
-        """Seconds until the next attempt after so many failed ones; None: give up."""
+        """Return the seconds until the next attempt after a number of failures, or None to give up."""
         if failures > self.retries:
             return None
-        # Doubling stops mattering long before a float would overflow.
+        # Limits the exponent, so that the float does not overflow.
         delay = min(self.initial_ms * 2.0 ** min(failures - 1, 60), self.max_delay_ms)
         return delay * self.rng.uniform(1 - JITTER, 1 + JITTER) / 1000
 
@@ -44,12 +44,12 @@ _MIB = 1_048_576
 
 @dataclass(frozen=True)
 class StuckPartition:
-    """A partition on which the handler makes no progress while others may go on.
+    """Partition on which the handler makes no progress.
 
     Attributes:
-        offset: the message that is being handled.
-        seconds: for how long nothing was finished.
-        failures: failed attempts at that message so far.
+        offset: offset of the message in work.
+        seconds: time without progress.
+        failures: failed attempts at this message.
     """
 
     topic: str
@@ -61,24 +61,24 @@ class StuckPartition:
 
 @dataclass(frozen=True)
 class GroupOptions:
-    """Options of one consumer group. What is None comes from `ConsumerSettings`.
+    """Options of one consumer group. None uses the value of `ConsumerSettings`.
 
     Attributes:
-        batch: the handler takes a list of messages of one partition instead of one message.
-        batch_size: most messages in such a list.
-        concurrent_partitions: partitions handled at the same time.
-        retries: how often a failed message is tried again.
-        retry_backoff_ms: delay before the first retry; it doubles from there.
-        offset_reset: where to begin when the group has no offset: `latest`, `earliest`, or `error`.
-        dead_letters: send what cannot be handled to `{topic}.dlq`. Without, the group stops at it.
-        commit_interval_ms: how often offsets are committed.
-        drain_timeout_s: longest wait for messages in work when partitions are revoked.
-        stop_timeout_s: longest wait for messages in work when the group is stopped.
-        stuck_after_s: a partition without progress for this long is reported.
-        on_stuck: is told of such a partition, besides the log and the metrics.
-        backlog_bytes: most bytes fetched and not yet handled, over all partitions.
-        partition_backlog_bytes: the same for one partition; more pauses it.
-        instance_id: static membership (`group.instance.id`): a restart does not rebalance.
+        batch: pass a list of messages of one partition to the handler instead of one message.
+        batch_size: maximum messages in such a list.
+        concurrent_partitions: partitions handled concurrently.
+        retries: number of retries of a failed message.
+        retry_backoff_ms: backoff before the first retry; it doubles with each retry.
+        offset_reset: start of a group without offsets: `latest`, `earliest`, or `error`.
+        dead_letters: send messages that cannot be handled to `{topic}.dlq`. If false, the group stops.
+        commit_interval_ms: interval of commits.
+        drain_timeout_s: maximum time to wait for messages in work when partitions are revoked.
+        stop_timeout_s: maximum time to wait for messages in work when the group stops.
+        stuck_after_s: time without progress after which a partition is reported as stuck.
+        on_stuck: called for each stuck partition, in addition to the log and the metrics.
+        backlog_bytes: maximum bytes fetched but not handled, over all partitions.
+        partition_backlog_bytes: the same for one partition, which is paused above it.
+        instance_id: static membership (`group.instance.id`): a restart causes no rebalance.
     """
 
     batch: bool = False
@@ -103,7 +103,7 @@ class GroupOptions:
                 raise ValueError(f"{name} must be at least 1")
 
     def schedule(self, settings: ConsumerSettings) -> RetrySchedule:
-        """When failed messages are tried again."""
+        """Return the schedule of retries."""
         retries = settings.retries if self.retries is None else self.retries
         return RetrySchedule(retries, self.retry_backoff_ms or settings.retry_backoff_ms)
 
@@ -111,7 +111,7 @@ class GroupOptions:
 def member_config(
     brokers: BrokerSettings, settings: ConsumerSettings, group: str, instance_id: str | None = None
 ) -> KafkaConfig:
-    """Return the settings of a group member with cooperative rebalancing."""
+    """Return the configuration of a group member with cooperative rebalancing."""
     config = reader_config(brokers, settings, group)
     config["partition.assignment.strategy"] = "cooperative-sticky"
     # `start_offsets` decides where to begin, also when a fetched offset is gone.

@@ -1,4 +1,4 @@
-"""Hold the work of one assigned partition, and track which of its offsets may be committed."""
+"""Queue the records of one assigned partition, and track which of its offsets may be committed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from coinstream.records import offset_of, weight_of
 
 
 class OffsetTracker:
-    """Tracks the progress of one partition.
+    """Progress of one partition.
 
-    Messages are handled in order, but some are skipped on the way: dead letters that the cluster has not
-    acknowledged yet. The position stays below the first of those until it is acknowledged.
+    Messages are handled in order, but unacknowledged dead letters are skipped. The position stays before the
+    first of them until it is acknowledged.
     """
 
     __slots__ = ("_next", "_pending")
@@ -27,44 +27,44 @@ class OffsetTracker:
         self._pending: set[int] = set()
 
     def advance(self, following: int) -> None:
-        """Note that every message below `following` is handled or pending. Going back has no effect."""
+        """Mark every message before `following` as handled or pending. A lower offset has no effect."""
         if self._next is None or following > self._next:
             self._next = following
 
     def mark_pending(self, offset: int) -> None:
-        """Note that this message is not settled yet. Call it before advancing past the message."""
+        """Mark a message as pending. Call this before advancing past it."""
         self._pending.add(offset)
 
     def release(self, offset: int) -> None:
-        """Note that a pending message is settled."""
+        """Mark a pending message as settled."""
         self._pending.discard(offset)
 
     @property
     def pending(self) -> int:
-        """Return the count of pending messages."""
+        """Return the number of pending messages."""
         return len(self._pending)
 
     @property
     def position(self) -> int | None:
-        """Return the offset to commit: that of the first message not settled. None: nothing was handled."""
+        """Return the offset to commit, that of the first unsettled message; None if nothing was handled."""
         if self._next is None:
             return None
         return min(self._next, min(self._pending)) if self._pending else self._next
 
 
 class PartitionState:
-    """One partition for as long as it is assigned. One worker at a time has it.
+    """State of one assigned partition, used by one worker at a time.
 
     Attributes:
-        next_offset: the offset behind the last record that was fetched; None: not known yet.
+        next_offset: offset after the last fetched record; None if unknown.
         batch: messages in work; the first `done` of them are handled.
-        failures: failed attempts at `batch[done]` (or at the rest of the batch, for batch handlers).
-        one_by_one: a batch handler has failed for good on this batch and gets single messages.
-        is_waiting: another worker still has an older state of this partition; `successor` waits for this one.
-        halted: the partition was revoked or the group stops: start nothing more.
-        paused: the broker is not asked for more (written by the polling thread).
-        committed: the offset of the last successful commit (written by the polling thread).
-        total: messages handled, dead letters not among them.
+        failures: failed attempts at `batch[done]`, or at the rest of the batch for batch handlers.
+        one_by_one: the retries of a batch are exhausted, so its messages are handled one by one.
+        is_waiting: a worker still uses an older state of this partition, whose `successor` is this one.
+        halted: the partition was revoked or the group stops, so that no more work is started.
+        paused: fetching is paused (set by the polling thread).
+        committed: offset of the last successful commit (set by the polling thread).
+        total: number of handled messages, without dead letters.
     """
 
     __slots__ = (
@@ -129,16 +129,16 @@ class PartitionState:
 
     @property
     def has_work(self) -> bool:
-        """Return whether a worker would find something to do."""
+        """Return whether there is work for a worker."""
         return bool(self.batch or self._queue)
 
     @property
     def pending(self) -> int:
-        """Return the count of dead letters that the cluster has not acknowledged yet."""
+        """Return the number of unacknowledged dead letters."""
         return self._tracker.pending
 
     def add(self, records: Sequence[Record]) -> int:
-        """Queue records that follow those added before. Returns the bytes they take."""
+        """Queue records after the earlier ones; return their bytes."""
         weight = weight_of(records)
         with self._lock:
             if not self.has_work:
@@ -149,14 +149,14 @@ class PartitionState:
         return weight
 
     def skip_to(self, offset: int) -> None:
-        """Go on at an offset: the cluster no longer has the records below it."""
+        """Continue at an offset before which the cluster no longer has records."""
         with self._lock:
             self.next_offset = offset
             if not self.has_work:
                 self._tracker.advance(offset)
 
     def drop_queue(self) -> int:
-        """Discard what no worker has begun. Returns the bytes that this releases."""
+        """Discard queued records that are not in work; return the released bytes."""
         with self._lock:
             freed, self.waiting_bytes = self.waiting_bytes, 0
             self._queue.clear()
@@ -166,7 +166,7 @@ class PartitionState:
         """Take the next `limit` records into work.
 
         Returns:
-            The records that are no messages, and the bytes released from the queue.
+            The records that cannot be decoded, and the bytes released from the queue.
         """
         with self._lock:
             records, freed = self._next_run(limit)
@@ -180,14 +180,14 @@ class PartitionState:
         return bad, freed
 
     def finish(self) -> None:
-        """Note that all of the batch is handled or pending."""
+        """Mark the whole batch as handled or pending."""
         with self._lock:
             self._tracker.advance(self._end)
             self.batch, self.done = [], 0
         self.progressed = time.monotonic()
 
     def skip(self) -> ConsumedMessage:
-        """Mark the message that failed as pending and go on behind it."""
+        """Mark the failed message as pending and continue after it."""
         failed = self.batch[self.done]
         with self._lock:
             self._tracker.mark_pending(failed.offset)
@@ -195,19 +195,19 @@ class PartitionState:
         return failed
 
     def release(self, offset: int) -> None:
-        """Note that a pending message is settled."""
+        """Mark a pending message as settled."""
         with self._lock:
             self._tracker.release(offset)
 
     def position(self) -> int | None:
-        """Return the offset to commit now; None if there is none yet."""
+        """Return the offset to commit, or None if there is none yet."""
         with self._lock:
             if self.batch and self.done:
                 self._tracker.advance(self.batch[self.done - 1].offset + 1)
             return self._tracker.position
 
     def _next_run(self, limit: int) -> tuple[Sequence[Record], int]:
-        """Return at most `limit` records of the queue, and the bytes they take."""
+        """Return at most `limit` queued records and their bytes."""
         queue = self._queue
         if not queue:
             return (), 0

@@ -1,4 +1,4 @@
-"""Read a part of a topic again: into a handler, or into another topic."""
+"""Replay a range of a topic to a handler or to another topic."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettin
 
 @dataclass(frozen=True)
 class ReplayProgress:
-    """The progress of a replay.
+    """Progress of a replay.
 
     Attributes:
-        read: offsets behind, of `total`.
-        per_second: offsets a second since the beginning.
-        seconds_left: at that rate.
+        read: offsets read, of `total`.
+        per_second: offsets per second since the start.
+        seconds_left: estimated remaining time.
     """
 
     read: int
@@ -38,13 +38,13 @@ class ReplayProgress:
 
 @dataclass(frozen=True)
 class ReplayReport:
-    """The result of a replay.
+    """Result of a replay.
 
     Attributes:
-        messages: handled, or acknowledged by the cluster.
-        undecodable: records that are no messages, skipped (a replay into a topic skips none).
-        seconds: how long it took.
-        without_headers: records sent without their headers, whose names are not UTF-8.
+        messages: messages handled, or acknowledged by the cluster.
+        undecodable: skipped records that cannot be decoded; a replay to a topic skips none.
+        seconds: duration.
+        without_headers: records sent without headers, because header names are not UTF-8.
     """
 
     messages: int
@@ -65,11 +65,12 @@ def replay(
     settings: ConsumerSettings | None = None,
     on_progress: OnProgress = lambda _: None,
 ) -> ReplayReport:
-    """Give the messages of an offset range to a handler, in lists, each partition in order. Commits nothing.
+    """Pass the messages of an offset range to a handler in lists, in order within each partition.
+
+    Commits no offsets. Errors of the handler are raised.
 
     Raises:
         TopicError, BrokerError: the topic cannot be read.
-        Whatever the handler raises.
     """
     decoder, clock = BatchDecoder(topic), _ProgressReporter(on_progress)
     handled = undecodable = 0
@@ -94,13 +95,13 @@ def copy(
     producer: ProducerSettings | None = None,
     on_progress: OnProgress = lambda _: None,
 ) -> ReplayReport:
-    """Send the records of an offset range to another topic: key, value, timestamp and headers as they are.
+    """Copy an offset range to another topic with key, value, timestamp and headers, in order per key.
 
-    Each record also says where it comes from, in the header `replayed-from`. Order per key is kept.
+    The header `replayed-from` of each record contains its original position.
 
     Raises:
         TopicError, BrokerError: a topic cannot be read, or does not exist.
-        ProduceError: the cluster did not acknowledge all.
+        ProduceError: a message was not acknowledged.
     """
     if to == topic:
         raise ConsumeError(f"replaying {topic} into itself would double its messages; name another topic")
@@ -130,7 +131,7 @@ class _ProgressReporter:
 
 
 class _CopyProducer:
-    """One idempotent producer: what it was given in order arrives in order, once."""
+    """Idempotent producer of copied records."""
 
     def __init__(self, brokers: BrokerSettings, settings: ProducerSettings, to: str) -> None:
         self._to = to

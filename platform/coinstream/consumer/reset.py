@@ -26,7 +26,7 @@ from coinstream.settings import BrokerSettings, ConsumerSettings
 from coinstream.text import no_such_topic
 
 ResetTarget = Literal["earliest", "latest"] | datetime | int
-"""Where to: an end of the topic, a record time, or an offset."""
+"""Target of a reset: an end of the topic, a record time, or an offset."""
 
 _EARLIEST: Final = -2
 _LATEST: Final = -1
@@ -40,11 +40,11 @@ _WITHOUT_MEMBERS: Final = {ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD, Co
 
 @dataclass(frozen=True)
 class OffsetChange:
-    """A change of one partition.
+    """Change of the committed offset of one partition.
 
     Attributes:
-        before: the committed offset; None: there was none.
-        after: the new one.
+        before: committed offset; None if there was none.
+        after: new offset.
     """
 
     topic: str
@@ -54,17 +54,17 @@ class OffsetChange:
 
     @property
     def repeated(self) -> int:
-        """Return how many offsets are handled again."""
+        """Return the number of offsets that are handled again."""
         return 0 if self.before is None else max(self.before - self.after, 0)
 
     @property
     def skipped(self) -> int:
-        """Return how many offsets are not handled any more."""
+        """Return the number of offsets that are skipped."""
         return 0 if self.before is None else max(self.after - self.before, 0)
 
 
 class OffsetReset:
-    """Plans and applies new offsets of a group."""
+    """Plan and application of new offsets of a group."""
 
     def __init__(self, brokers: BrokerSettings, group: str) -> None:
         self._brokers = brokers
@@ -73,7 +73,7 @@ class OffsetReset:
         self._admin = admin_client(brokers)
 
     def plan(self, to: ResetTarget, topics: Sequence[str] = ()) -> list[OffsetChange]:
-        """Return the changes for the topics; without any, for all topics that the group has offsets of.
+        """Return the changes for topics, or by default for all topics with offsets of the group.
 
         Raises:
             TopicError: a topic does not exist.
@@ -103,7 +103,7 @@ class OffsetReset:
 
         Raises:
             ConsumeError: the group has members, whose next commit would undo the change.
-            BrokerError: the cluster does not answer, or refuses.
+            BrokerError: the cluster does not answer, or refuses the commit.
         """
         self._require_no_members()
         metadata = self._metadata({change.topic for change in changes})
@@ -138,7 +138,7 @@ class OffsetReset:
 
     def _committed(self, consumer: Consumer, keys: Iterable[PartitionKey]) -> dict[PartitionKey, int]:
         asked = [TopicPartition(*key) for key in keys]
-        # A coordinator that was just elected refuses for a moment.
+        # A newly elected coordinator refuses requests temporarily.
         attempts = Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, KafkaException) and _passes(error)),
             wait=wait_exponential(0.1, max=1),
@@ -158,7 +158,7 @@ class OffsetReset:
             return latest
         if isinstance(to, datetime):
             found = self._at(consumer, keys, int(to.timestamp() * 1000))
-            # No record is that young: nothing is left to read.
+            # Every record is older, so that nothing is left to read.
             return {key: at if at >= 0 else latest[key] for key, at in found.items()}
         return {key: min(max(int(to), earliest[key]), latest[key]) for key in keys}
 

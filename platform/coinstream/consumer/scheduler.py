@@ -1,4 +1,4 @@
-"""Run worker threads: several partitions at once, one worker per partition; none waits for a retry."""
+"""Run worker threads that handle several partitions concurrently, with one worker per partition."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from confluent_kafka import Message as Record
 from coinstream.consumer.partition_state import PartitionState
 
 Work = Callable[[PartitionState], float | None]
-"""Handles one batch of a partition. Returns the seconds until the next attempt; None: at once."""
+"""Function that handles one batch of a partition; returns the seconds until the next attempt, or None."""
 
 
 class Backlog:
-    """Counts the bytes that were fetched and not yet taken into work, over all partitions.
+    """Bytes fetched but not in work, over all partitions.
 
     Attributes:
-        lock: the lock of `changed`, which other conditions may share.
-        changed: notified when bytes are released, a worker is done, or a dead letter is acknowledged.
-        size: the bytes. Guarded by `changed`.
+        lock: lock of `changed`, which other conditions may share.
+        changed: notified when bytes are released, a worker finishes, or a dead letter is acknowledged.
+        size: number of bytes, guarded by `changed`.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Backlog:
         self.size = 0
 
     def release_bytes(self, weight: int) -> None:
-        """Subtract what a worker has taken into work."""
+        """Subtract the bytes of records taken into work."""
         with self.changed:
             self.size -= weight
             self.changed.notify_all()
@@ -43,13 +43,13 @@ class Backlog:
             self.changed.notify_all()
 
     def wait_for_room(self, limit: int, timeout_s: float) -> bool:
-        """Wait until the backlog is at most `limit` bytes. Returns whether it is."""
+        """Wait until the backlog is at most `limit` bytes; return whether it is."""
         with self.changed:
             return self.changed.wait_for(lambda: self.size <= limit, timeout_s)
 
 
 class Scheduler:
-    """Hands partitions that have work to worker threads."""
+    """Dispatcher of partitions with work to worker threads."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Scheduler:
         self._on_crash = on_crash
         self._backlog = backlog
         self._changed = backlog.changed
-        # Two conditions on one lock.
+        # Two conditions share one lock.
         self._jobs = threading.Condition(backlog.lock)
         self._ready: deque[PartitionState] = deque()
         self._delayed: list[tuple[float, int, PartitionState]] = []
@@ -77,18 +77,19 @@ class Scheduler:
             thread.start()
 
     def submit(self, runs: Sequence[tuple[PartitionState, Sequence[Record]]]) -> None:
-        """Give partitions more records to handle."""
+        """Queue records of partitions."""
         weights = [state.add(records) for state, records in runs]
         with self._jobs:
             self._backlog.size += sum(weights)
             for state, _ in runs:
                 self._enqueue(state)
-            # One worker is woken, and wakes the next if there is more: all at once would compete for the GIL.
+            # Wake one worker, which wakes the next if there is more work; all at once would compete for the
+            # GIL.
             if self._ready:
                 self._jobs.notify()
 
     def chain(self, old: PartitionState, new: PartitionState) -> None:
-        """Let `new` wait while a worker still has `old`, an earlier assignment of the same partition."""
+        """Make `new` wait while a worker uses `old`, an earlier assignment of the same partition."""
         with self._jobs:
             if old.busy:
                 old.successor, new.is_waiting = new, True
@@ -96,10 +97,10 @@ class Scheduler:
     def drain(
         self, states: Collection[PartitionState], timeout_s: float, *, dead_letters: bool = True
     ) -> bool:
-        """Let the messages in work (and pending dead letters) end, and start no more.
+        """Stop starting work, and wait for messages in work and optionally for pending dead letters.
 
         Returns:
-            Whether all ended within the time.
+            Whether all finished within the timeout.
         """
         with self._changed:
             for state in states:
@@ -112,11 +113,11 @@ class Scheduler:
             )
 
     def cancel(self, states: Collection[PartitionState]) -> None:
-        """Start nothing more on these partitions, and do not wait."""
+        """Stop starting work on partitions, without waiting."""
         self.drain(states, 0)
 
     def close(self) -> None:
-        """Let the workers end after the batch they are at. Does not wait."""
+        """Stop the workers after their current batch, without waiting."""
         with self._changed:
             self._closed = True
             self._jobs.notify_all()
@@ -163,7 +164,7 @@ class Scheduler:
             else:
                 state.queued = True
                 heapq.heappush(self._delayed, (time.monotonic() + delay, next(self._sequence), state))
-                # A worker that sleeps may sleep too long for this one.
+                # A sleeping worker may wake up too late for this partition.
                 self._jobs.notify()
             if state.successor is not None:
                 state.successor.is_waiting = False

@@ -1,4 +1,4 @@
-"""Decide where a member begins to read a partition, and report what retention deleted before that."""
+"""Choose the start offsets of assigned partitions, and report offsets deleted by retention."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from coinstream.settings import BrokerSettings
 log = logging.getLogger("coinstream.consumer")
 
 COMMITTED_TIMEOUT_S: Final = 10.0
-"""Longest wait for the committed offsets of new partitions."""
+"""Timeout of a request for committed offsets, in seconds."""
 COMMITTED_ATTEMPTS: Final = 3
-"""How often they are asked for. The polling thread waits, and must be back before the group takes the member
-for dead (a minute by default)."""
+"""Maximum requests for committed offsets. The polling thread waits for them, for less than the maximum poll
+interval (a minute by default)."""
 ADMIN_TIMEOUT_S: Final = 5.0
 _FORMAT: Final = "coinstream/1"
 
@@ -37,11 +37,11 @@ OffsetReset = Literal["latest", "earliest", "error"]
 
 
 class CommitMetadata(NamedTuple):
-    """The text that is committed with each offset.
+    """Metadata text committed with each offset.
 
     Attributes:
-        topic_id: the id of the topic. Another one means that the topic was deleted and created again.
-        partitions: how many partitions the topic had when the group began to read it; more were added.
+        topic_id: id of the topic, which changes if the topic is recreated.
+        partitions: number of partitions when the group started to read the topic; further ones were added.
     """
 
     topic_id: str = ""
@@ -53,7 +53,7 @@ class CommitMetadata(NamedTuple):
 
     @classmethod
     def decode(cls, text: str | None) -> CommitMetadata:
-        """Return what a committed text says; nothing if another client wrote it."""
+        """Parse committed metadata; return empty metadata if another client wrote it."""
         words = (text or "").split()
         if len(words) != 3 or words[0] != _FORMAT or not words[2].isdecimal():
             return cls()
@@ -62,11 +62,12 @@ class CommitMetadata(NamedTuple):
 
 @dataclass(frozen=True)
 class OffsetGap:
-    """Offsets of a partition that could not be handled, because the cluster no longer has them.
+    """Offsets of a partition that were deleted before they were handled.
 
     Attributes:
-        first: the first missing offset; `last` is the last one. Both are -1 if the topic was created again.
-        reason: why, as a sentence.
+        first: first missing offset; -1 if the topic was recreated.
+        last: last missing offset; -1 if the topic was recreated.
+        reason: reason as a sentence.
     """
 
     topic: str
@@ -77,14 +78,14 @@ class OffsetGap:
 
 
 class StartOffsets:
-    """Finds the start of assigned partitions. One object lives as long as its member.
+    """Resolver of the start offsets of a member's partitions.
 
-    A group without any offset begins as `reset` says. From then on nothing is skipped: an added partition is
-    read from its start, a topic that was created again too, and after a deletion by retention reading goes on
-    at the earliest record that is left.
+    A group without offsets starts according to `reset`. Afterwards no message is skipped: added partitions
+    and recreated topics are read from their start, and after a deletion by retention reading continues at the
+    earliest available record.
 
     Attributes:
-        gaps: what could not be handled.
+        gaps: offsets that were deleted before they were handled.
     """
 
     def __init__(self, group: str, brokers: BrokerSettings, reset: OffsetReset) -> None:
@@ -99,16 +100,16 @@ class StartOffsets:
         self.gaps: list[OffsetGap] = []
 
     def find(self, consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
-        """Return the partitions with the offsets to begin at.
+        """Return the partitions with their start offsets.
 
-        librdkafka would ask for committed offsets by itself, but only once: the answer of a broker that is
-        not (or not yet) the coordinator leaves the partitions without a fetcher for good (its issue 5586).
+        librdkafka requests committed offsets only once: after a response of a broker that is not the
+        coordinator, the partitions stay without a fetcher (librdkafka issue 5586).
         """
         if not partitions:
             return partitions
         committed = committed_offsets(self._group, consumer, partitions)
         topics = {part.topic for part in partitions}
-        # Older answers may hold ids from before this assignment.
+        # Older responses may contain ids from before this assignment.
         self._answers = {}
         created_again = self._created_again(self._topic_ids_in(self._describe(topics)))
         self._learn_partitions(consumer, topics)
@@ -121,9 +122,9 @@ class StartOffsets:
         return CommitMetadata(self._topic_ids.get(topic, ""), self._partitions.get(topic, 0)).encode()
 
     def check_topics(self, topics: Iterable[str]) -> set[str]:
-        """Return the topics that were deleted and created again since they were assigned. Does not wait.
+        """Return the topics that were recreated since their assignment, without waiting.
 
-        Each call takes the answers to the question of the call before.
+        Each call processes the responses to the requests of the previous call.
         """
         if any(not answer.done() for answer in self._answers.values()):
             return set()
@@ -139,7 +140,7 @@ class StartOffsets:
         return self._admin.describe_topics(TopicCollection(wanted), request_timeout=ADMIN_TIMEOUT_S)
 
     def _topic_ids_in(self, answers: Mapping[str, Future[TopicDescription]]) -> dict[str, str]:
-        """Return the id of each topic, as far as the cluster tells it."""
+        """Return the id of each topic, as far as the cluster reports it."""
         found: dict[str, str] = {}
         for topic, answer in answers.items():
             try:
@@ -149,15 +150,15 @@ class StartOffsets:
                 continue
             self._counts[topic] = len(described.partitions)
             topic_id = str(described.topic_id)
-            # A broker without topic ids answers with zeros, which are As in base64.
+            # A broker without topic ids returns zeros, which are As in base64.
             if topic_id.strip("A="):
                 found[topic] = topic_id
         return found
 
     def after_gap(self, consumer: Consumer, key: PartitionKey, position: int | None) -> int | None:
-        """Return where to go on when the broker no longer has the position; None: the group must stop.
+        """Return the offset at which to continue after a deleted one, or None if the group must stop.
 
-        The gap is logged and kept in `gaps`.
+        The gap is logged and added to `gaps`.
         """
         if self._reset == "error":
             return None
@@ -187,7 +188,7 @@ class StartOffsets:
         return TopicPartition(part.topic, part.partition, offset)
 
     def _first_start(self, part: TopicPartition) -> int:
-        """Return where a partition begins of which the group has no offset."""
+        """Return the start of a partition without a committed offset."""
         if self._reset == "error":
             return OFFSET_INVALID
         known = self._partitions.get(part.topic)
@@ -195,7 +196,7 @@ class StartOffsets:
         return OFFSET_BEGINNING if self._reset == "earliest" or is_added else OFFSET_END
 
     def _resolve_ends(self, consumer: Consumer, starts: list[TopicPartition]) -> None:
-        """Replace ends by numbers. They are committed at once, so a restart skips nothing that came later."""
+        """Replace logical offsets by numbers, which are committed at once so that a restart skips nothing."""
         if not starts:
             return
         try:
@@ -208,9 +209,9 @@ class StartOffsets:
             start.offset = ends.get((start.topic, start.partition), OFFSET_END)
 
     def _learn_partitions(self, consumer: Consumer, topics: set[str]) -> None:
-        """Find how many partitions each topic had when the group began to read it."""
+        """Determine the number of partitions of each topic when the group started to read it."""
         for topic in topics - self._partitions.keys():
-            # Not from `consumer.list_topics`: within a rebalance callback it ends the process (an assertion).
+            # `consumer.list_topics` aborts the process within a rebalance callback (an assertion).
             count = self._counts.get(topic)
             if count is None:
                 log.warning("group %s: the partitions of %s are not known", self._group, topic)
@@ -220,7 +221,7 @@ class StartOffsets:
             )
             held = [part for part in everywhere if part.offset >= 0]
             counts = [CommitMetadata.decode(part.metadata).partitions for part in held]
-            # Offsets of another client do not say it: then what has no offset counts as added.
+            # Offsets of other clients have no metadata: partitions without an offset then count as added.
             self._partitions[topic] = min(filter(None, counts), default=0) if held else count
 
     def _created_again(self, topic_ids: dict[str, str]) -> set[str]:
@@ -240,9 +241,9 @@ class StartOffsets:
 def committed_offsets(
     group: str, consumer: Consumer, partitions: list[TopicPartition]
 ) -> list[TopicPartition]:
-    """Return the partitions with their committed offsets; unchanged when the coordinator does not answer."""
+    """Return the partitions with their committed offsets, or unchanged if the coordinator does not answer."""
     if not partitions:
-        # A rebalance that moves no partition to this member asks for nothing.
+        # A rebalance without new partitions requires no request.
         return partitions
     for _ in range(COMMITTED_ATTEMPTS):
         try:

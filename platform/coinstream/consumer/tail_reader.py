@@ -122,7 +122,7 @@ def _record(message: Record) -> TopicRecord:
 log = logging.getLogger("coinstream.consumer")
 
 NEW_PARTITIONS_S: Final = 5.0
-"""How often the reader looks for added partitions."""
+"""Interval of checks for added partitions, in seconds."""
 SEARCH_TIMEOUT_S: Final = 2.0
 _POLL_S: Final = 0.1
 _FATAL_ERRORS: Final = AUTHENTICATION | {
@@ -130,13 +130,13 @@ _FATAL_ERRORS: Final = AUTHENTICATION | {
     KafkaError._UNKNOWN_TOPIC,
     KafkaError._UNKNOWN_PARTITION,
 }
-"""Errors that do not pass with time. librdkafka retries the others."""
+"""Permanent errors. librdkafka retries the others."""
 
 
 class TailReader:
-    """Reads what a topic holds from the start of the range, and what comes, each partition in order.
+    """Reader of a topic's records from a start position, including new ones, in order within each partition.
 
-    Without `since` and `from_offset` it begins at the end. An added partition is read from its start.
+    Without `since` and `from_offset` it starts at the end. An added partition is read from its start.
     """
 
     def __init__(self, brokers: BrokerSettings, topic: str, offsets: OffsetRange | None = None) -> None:
@@ -147,7 +147,7 @@ class TailReader:
         self._known: set[int] = set()
         self._behind: set[int] = set()
         self._next_search = 0.0
-        # When retention deletes what is still to be read, reading goes on at the earliest record left.
+        # If retention deletes unread records, reading continues at the earliest available record.
         config = reader_config(brokers, ConsumerSettings(), "tail") | {"auto.offset.reset": "earliest"}
         self._consumer = BrokerConsumer(config | {"enable.partition.eof": True}, brokers)
 
@@ -177,7 +177,7 @@ class TailReader:
         return not self._behind
 
     def __iter__(self) -> Iterator[list[Record]]:
-        """Yield batches of records, without end; an empty one when nothing came for a moment.
+        """Yield batches of records without end, including empty ones while no record arrives.
 
         Raises:
             BrokerError: the topic was deleted, or may not be read.

@@ -1,8 +1,8 @@
-"""Exactly once from topic to topic: what was consumed and what came of it are committed together.
+"""Consume, transform and produce exactly once from topic to topic.
 
-Each round is one transaction: the messages that the function makes, and the offsets of those it was
-given. A crash, an error of the function or a rebalance undoes both. Readers with `isolation.level`
-`read_committed` (librdkafka's default) never see what was aborted.
+Each round is one transaction that contains the produced messages and the offsets of the consumed ones. A
+crash, an error of the function or a rebalance aborts it. Consumers with `isolation.level` `read_committed`
+(librdkafka's default) never see aborted messages.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _POLL_S: Final = 0.2
 
 
 class Output(NamedTuple):
-    """A message to send. Without a partition the key decides."""
+    """Message to produce. By default the key determines the partition."""
 
     topic: str
     key: bytes | None
@@ -44,12 +44,12 @@ class Output(NamedTuple):
 
 
 Transform = Callable[[list[ConsumedMessage]], Iterable[Output]]
-"""Makes messages from messages. It may be called again with the same ones, so it should do nothing else."""
+"""Function from consumed to produced messages. It may be called repeatedly, so avoid side effects."""
 
 
 @dataclass(frozen=True)
 class TransactionReport:
-    """What was committed: messages consumed, produced, undecodable ones sent to the dead letters."""
+    """Committed numbers of messages: consumed, produced, and undecodable ones sent to dead letters."""
 
     consumed: int = 0
     produced: int = 0
@@ -59,10 +59,10 @@ class TransactionReport:
 
 
 class TransactionalProcessor:
-    """Consumes, transforms and produces, exactly once. Run one instance per `transactional_id`.
+    """Processor that consumes, transforms and produces exactly once. Run one instance per `transactional_id`.
 
-    Undecodable messages go to `{topic}.dlq` in the same transaction. An error of the function undoes the
-    round, which is tried again as the retry schedule says; then the processor stops with that error.
+    Undecodable messages go to `{topic}.dlq` in the same transaction. An error of the function aborts the
+    transaction, which is retried according to the retry schedule; then the processor stops with the error.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class TransactionalProcessor:
         self._transform = transform
         self._brokers = brokers
         settings, sending = consumer or ConsumerSettings(), producer or ProducerSettings()
-        # Eager hand-over is simpler to get right with transactions: no partition changes hands in a round.
+        # Eager rebalancing: no partition is reassigned within a transaction.
         self._config = member_config(brokers, settings, group) | {
             "partition.assignment.strategy": "range",
             "isolation.level": "read_committed",
@@ -95,7 +95,7 @@ class TransactionalProcessor:
         self._encoder = Encoder()
         self._decoders: dict[str, BatchDecoder] = {}
         self._dlq_topics: set[str] = set()
-        # The coordinator of transactions may still be loading when the broker answers already.
+        # The transaction coordinator may still be loading when the broker already answers.
         self._timeout_s = brokers.request_timeout_ms * 3 / 1000
         self._rebalanced = False
         self._ended: set[PartitionKey] = set()
@@ -104,15 +104,17 @@ class TransactionalProcessor:
 
     @property
     def gaps(self) -> tuple[OffsetGap, ...]:
-        """Return the offsets that the cluster no longer had when they were to be processed."""
+        """Return the offsets that were deleted before they were processed."""
         return tuple(self._starts.gaps)
 
     def run(self, stop: Event | None = None, *, until_end: bool = False) -> TransactionReport:
-        """Work until `stop` is set, or with `until_end` until all its partitions are at their end.
+        """Process messages until `stop` is set, or with `until_end` until all partitions are at their end.
+
+        An error of the function is raised after its retries; its transaction is aborted.
 
         Raises:
-            BrokerError: the cluster refuses, e.g. because another instance has this `transactional_id`.
-            Whatever the function raises, after its retries. Nothing of its round is committed.
+            BrokerError: the cluster refused, for example because another instance uses this
+                `transactional_id`.
         """
         consumer, producer = Consumer(self._config), Producer(self._producing)
         try:
@@ -163,7 +165,7 @@ class TransactionalProcessor:
             return []
         self._rebalanced = False
         rest = consumer.consume(self._most - 1, 0)
-        # If partitions moved in the meantime, the first record comes again from the committed offset.
+        # After a rebalance the first record is read again from the committed offset.
         records = rest if self._rebalanced else [first, *rest]
         return [record for record in records if self._is_message(consumer, record)]
 
@@ -180,13 +182,13 @@ class TransactionalProcessor:
         return False
 
     def _skip_gap(self, consumer: Consumer, key: PartitionKey) -> bool:
-        """Go on where the cluster still has records. Returns False if the offset reset is `error`."""
+        """Continue at the earliest available record; return False if the offset reset is `error`."""
         position = self._next.get(key, -1)
         start = self._starts.after_gap(consumer, key, position if position >= 0 else None)
         if start is None:
             return False
         self._next[key] = start
-        # Eager assignments cannot be changed one by one.
+        # Eager assignments can only be replaced as a whole.
         consumer.assign([TopicPartition(*each, offset) for each, offset in self._next.items()])
         return True
 
@@ -216,7 +218,7 @@ class TransactionalProcessor:
         try:
             producer.abort_transaction(self._timeout_s)
         except KafkaException as failed:
-            # Before `begin_transaction` there is nothing to undo.
+            # Before `begin_transaction` there is nothing to abort.
             if failed.args[0].code() != KafkaError._STATE:
                 raise
         first: dict[PartitionKey, int] = {}

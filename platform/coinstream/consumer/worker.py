@@ -26,23 +26,23 @@ from coinstream.records import offset_of
 log = logging.getLogger("coinstream.consumer")
 
 MAX_PENDING_DEAD_LETTERS: Final = 10_000
-"""A partition with more unacknowledged dead letters waits for them."""
+"""Maximum unacknowledged dead letters of a partition, which then waits for them."""
 PENDING_PAUSE_S: Final = 0.05
 
 Handler = Callable[[ConsumedMessage], Awaitable[None] | None]
-"""Handles one message."""
+"""Handler of one message."""
 BatchHandler = Callable[[list[ConsumedMessage]], Awaitable[None] | None]
-"""Handles several messages of one partition, in order."""
+"""Handler of several messages of one partition, in order."""
 AnyHandler = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
 class HandlerCall:
-    """How the workers call a handler.
+    """Call of a handler by the workers.
 
     Attributes:
-        run: handles the rest of a partition's batch and counts it in `state.done`. May raise anything.
-        takes_batches: the handler takes lists.
+        run: handles the rest of a partition's batch and counts it in `state.done`. May raise any error.
+        takes_batches: whether the handler takes lists.
     """
 
     run: Callable[[PartitionState], None]
@@ -50,7 +50,7 @@ class HandlerCall:
 
 
 class EventLoopThread:
-    """An asyncio event loop in a thread of its own, for asynchronous handlers. Starts when first used."""
+    """Event loop in a separate thread for asynchronous handlers, started at first use."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -59,15 +59,11 @@ class EventLoopThread:
         self._thread: threading.Thread | None = None
 
     def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Run a coroutine in the loop and wait for its end.
-
-        Raises:
-            Whatever the coroutine raises.
-        """
+        """Run a coroutine in the loop and wait for it. Errors of the coroutine are raised."""
         asyncio.run_coroutine_threadsafe(coroutine, self._running()).result()
 
     def close(self) -> None:
-        """Stop the loop, if it runs."""
+        """Stop the loop if it is running."""
         with self._lock:
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
@@ -86,7 +82,7 @@ class EventLoopThread:
 
 
 class Worker:
-    """Handles batches of partitions. One object serves all worker threads."""
+    """Handler of batches of partitions, shared by all worker threads."""
 
     def __init__(
         self,
@@ -110,11 +106,11 @@ class Worker:
         """Handle a batch.
 
         Returns:
-            The seconds until the partition should be handled again; None: at once.
+            The seconds until the next attempt, or None to continue at once.
 
         Raises:
-            ConsumeError: a message cannot be handled and there is no dead-letter queue for it.
-            StopGroupError: the handler stops the group.
+            ConsumeError: a message cannot be handled, and dead letters are disabled.
+            StopGroupError: the handler stopped the group.
         """
         if not state.batch:
             if state.pending > MAX_PENDING_DEAD_LETTERS:
@@ -143,7 +139,7 @@ class Worker:
     def _failed(self, state: PartitionState, error: Exception) -> float | None:
         if state.done != state.failed_at:
             state.failed_at = state.done
-            # A message of a batch that has used up its retries gets one attempt alone.
+            # A message of a batch with exhausted retries gets one attempt alone.
             state.failures = state.failures if state.one_by_one else 0
         state.failures += 1
         is_final = isinstance(error, NonRetryableError)
@@ -157,13 +153,13 @@ class Worker:
             self._metrics.error(state, "HANDLER")
             return delay
         if isinstance(error, SinkError):
-            # The target is away. Its messages are good, so none of them is a dead letter.
+            # The target is unavailable: the messages are valid and do not become dead letters.
             raise StopGroupError(
                 f"group {self._group} stops at {state.name} offset {failed.offset} after {state.failures} "
                 f"attempt(s): {error}. Nothing was lost; start it again."
             )
         if self._is_batch(state):
-            # Which message is at fault shows when each is tried alone.
+            # Handle the messages one by one to find the faulty one.
             state.one_by_one = True
             state.failures = max(state.failures, self._schedule.retries + 1)
             return 0.0
@@ -192,7 +188,7 @@ class Worker:
 
 
 def handler_call(handler: AnyHandler, *, batch: bool, loop: EventLoopThread) -> HandlerCall:
-    """Return how this handler is called."""
+    """Return the call of a handler."""
     if _is_async(handler):
         return HandlerCall(_async_batch(handler, loop) if batch else _async_each(handler, loop), batch)
     return HandlerCall(_batch(handler) if batch else _each(handler), batch)

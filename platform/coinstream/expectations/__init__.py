@@ -1,1 +1,1 @@
-"""What must hold of market messages: Great Expectations suites, checked on every message that is landed."""
+"""Validate landed messages with Great Expectations."""

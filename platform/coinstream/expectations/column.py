@@ -1,4 +1,4 @@
-"""Columns that rules look at, each computed when it is needed, and the bounds of their values."""
+"""Define lazily computed columns of rules, and the bounds of their values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Values = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Bounds:
-    """Numbers between which all values of a column lie. Without a value they are empty."""
+    """Lower and upper bound of a column's values; empty without a value."""
 
     least: float = float("inf")
     greatest: float = float("-inf")
@@ -30,7 +30,7 @@ class Bounds:
         return self.least > self.greatest
 
     def within(self, other: Bounds) -> bool:
-        """Return whether nothing goes beyond the other bounds."""
+        """Return whether the bounds are within others."""
         return other.least <= self.least and self.greatest <= other.greatest
 
 
@@ -46,7 +46,7 @@ def bounds_of(values: Values) -> Bounds:
 
 
 def is_present(values: Values) -> npt.NDArray[np.bool_]:
-    """Return which values are there."""
+    """Return a mask of present values."""
     if values.dtype == np.bool_:
         return np.ones(len(values), np.bool_)
     present: npt.NDArray[np.bool_] = (

@@ -39,7 +39,7 @@ def to_floats(decimals: pa.ChunkedArray | pa.Array) -> Numbers:
 
 
 def has_at_most(decimals: pa.ChunkedArray | pa.Array, places: int) -> npt.NDArray[np.bool_]:
-    """Return which decimals have at most so many digits after the point; absent ones do.
+    """Return a mask of decimals with at most `places` digits after the point, including absent ones.
 
     Args:
         decimals: of the tables' scale.

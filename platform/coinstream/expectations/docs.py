@@ -1,7 +1,7 @@
-"""Data Docs of Great Expectations: pages that show every suite, and what each landing found.
+"""Write Great Expectations' Data Docs: pages of every suite and of the results of each landing.
 
-They are plain files; `coinstream lake docs` serves them, and so does `coinstream up`, whose web UI links
-to the page of each landing.
+The pages are files that `coinstream lake docs` and `coinstream up` serve. The web UI links to the page of
+each landing.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from great_expectations.core.expectation_validation_result import ExpectationValidationResult
 
 KEPT: Final = 50
-"""Landings of a type whose pages are kept."""
+"""Maximum landings per type with a page."""
 _SITE: Final = "gx/uncommitted/data_docs/local_site"
 _BATCH: Final = "messages"
 
 
 class DataDocs:
-    """The pages of one lake."""
+    """Data Docs of one lake."""
 
     def __init__(self, settings: LakeSettings | None = None, home: HomeSettings | None = None) -> None:
         self._settings = settings or LakeSettings()
@@ -40,17 +40,17 @@ class DataDocs:
 
     @property
     def site(self) -> Path:
-        """The folder to serve; `index.html` in it is the first page."""
+        """Return the folder to serve, which contains `index.html`."""
         return self._folder / _SITE
 
     def publish(self, name: str, checks: Sequence[CheckResult], run: str, when: datetime) -> Path:
-        """Add the page of a landing, and the suite's; the page's place.
+        """Add the pages of a landing and of its suite; return the path of the landing's page.
 
         Args:
-            name: the message type.
-            checks: what each rule found in the whole landing.
-            run: the landing's id.
-            when: it took place.
+            name: message type.
+            checks: results of the landing.
+            run: id of the landing.
+            when: time of the landing.
 
         Raises:
             LakeError: the pages cannot be written.
@@ -67,7 +67,7 @@ class DataDocs:
             ) from error
 
     def page(self, name: str, run: str) -> Path | None:
-        """Return the page of a landing, or the newest page of the type; None before the first landing."""
+        """Return the page of a landing, or the newest page of the type, or None before the first landing."""
         folder = self.site / "validations" / name
         pages = sorted(folder.glob(f"{run}/*/*.html")) or sorted(
             folder.glob("*/*/*.html"), key=lambda page: page.parent.name
@@ -75,7 +75,7 @@ class DataDocs:
         return pages[-1] if pages else None
 
     def address(self, page: Path) -> str | None:
-        """Return the page's URL where the pages are served."""
+        """Return the URL of a page, or None if the pages are not served."""
         base = self._settings.docs_url
         return f"{base.rstrip('/')}/{page.relative_to(self.site).as_posix()}" if base else None
 
@@ -111,7 +111,7 @@ class DataDocs:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """One landing at a time writes: the index is one file."""
+        """Lock the pages, because all landings write the same index."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / "lock").open("w") as file:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX)
@@ -176,7 +176,7 @@ def _of_rule(rule: Rule, check: CheckResult) -> ExpectationValidationResult:
 
 
 def _sample(sample: Mapping[str, Any]) -> str:
-    """Return an offender as HTML text: Great Expectations puts it into its pages as it stands."""
+    """Return a failed row as escaped HTML, because Great Expectations does not escape it."""
     text = ", ".join(f"{name} {value}" for name, value in sample.items() if value is not None)
     # A dollar sign begins a parameter in the templates of the pages.
     return escape(printable(text)).replace("$", "&#36;")

@@ -1,7 +1,7 @@
-"""What is expected of each message type: one rule an expectation, in the order in which they are shown.
+"""Define the rules of each message type, one expectation per rule, in display order.
 
-A rule that blocks depends on the message alone, never on its neighbours or on the clock: a message that is
-landed again after a crash is judged the same. What looks at neighbours only warns.
+A rule that refuses rows depends only on the message, not on its neighbors or the clock, so that a message
+landed again after a crash has the same result. Rules on neighbors only warn.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ ROW_COUNT: Final = "row_count"
 
 @dataclass(frozen=True)
 class Rule:
-    """One expectation: how Great Expectations asks it of the evidence frame.
+    """One expectation on the validation frame.
 
     Attributes:
-        name: short and stable; it is the Dagster check's name and the quarantine's reason.
-        kind: the expectation's class in `great_expectations.expectations`.
-        arguments: what the class is given.
-        columns: the message's columns that explain an offender.
+        name: short, stable name of the Dagster check and of the reason in the quarantine.
+        kind: class in `great_expectations.expectations`.
+        arguments: arguments of the class.
+        columns: message columns shown with failed rows.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Rule:
     refuses_rows: bool = False
 
     def expectation(self) -> Expectation:
-        """Return the rule as Great Expectations knows it."""
+        """Return the rule as an expectation of Great Expectations."""
         import great_expectations.expectations as gxe
 
         build: Callable[..., Expectation] = getattr(gxe, self.kind)
@@ -49,19 +49,19 @@ class Rule:
 
 
 def rules_for(name: str, settings: LakeSettings | None = None) -> tuple[Rule, ...]:
-    """Return the rules of a message type, which are the common ones if it has no others."""
+    """Return the rules of a message type, by default the common ones."""
     chosen = settings or LakeSettings()
     own = _OWN.get(name)
     return (*_every_message(chosen), *(own(chosen) if own else ()), *_ADDED.get(name, {}).values())
 
 
 def register_rule(name: str, rule: Rule) -> Rule:
-    """Add an expectation to a message type, the four or one of your own.
+    """Add an expectation to a message type.
 
-    Its columns are those of the message that hold numbers, and what `ValidationFrameBuilder` knows besides.
+    It may use the numeric columns of the message and the columns of `ValidationFrameBuilder`.
 
     Raises:
-        ValueError: the type has another rule of that name.
+        ValueError: the type has another rule of this name.
     """
     taken = {known.name: known for known in rules_for(name)}.get(rule.name, rule)
     if taken != rule:

@@ -1,7 +1,7 @@
 """Compare each message with its neighbors: steps in time, gaps, jumps and clock skew.
 
-The newest row of every series is remembered from one batch to the next, so that a batch's first message is
-compared with the last one of the batch before.
+The newest row of every series is kept between batches, so that the first message of a batch is compared with
+the last one of the previous batch.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 MAX_SERIES: Final = 100_000
-"""Series whose newest row is remembered."""
+"""Maximum number of series whose newest row is kept."""
 _FEWEST: Final = 10
-"""Steps a series must show in a batch before its usual step is known."""
+"""Minimum steps of a series in a batch to estimate its usual step."""
 _LEAST_DEVIATION: Final = 5e-4
-"""A series that hardly moves is taken to move by 5 basis points: the tick of a quiet book is no jump."""
+"""Minimum usual step of a series (5 basis points), so that a tick of a quiet book is not a jump."""
 _TO_DEVIATION: Final = 1.4826
-"""From a median absolute deviation to the standard deviation of a normal distribution."""
+"""Factor from a median absolute deviation to the standard deviation of a normal distribution."""
 _SKEW_SAMPLES: Final = 1_000
 _REMEMBERED: Final = ("event", "value", "end")
 
 
 @dataclass(frozen=True)
 class SeriesMemory:
-    """What is remembered from one batch to the next. It is replaced, never changed.
+    """State between batches. It is replaced, never modified.
 
     Attributes:
-        last: the newest trusted row of each series.
-        skews: the newest differences between the clock of each exchange and the receipt clock.
+        last: newest trusted row of each series.
+        skews: newest clock differences of each exchange.
     """
 
     last: pl.DataFrame | None = None
@@ -73,7 +73,7 @@ class KeyTexts:
 
 
 class Series:
-    """Look at the batches of one type in their order."""
+    """Comparison of the batches of one type in order."""
 
     def __init__(self, spec: TableSpec, settings: LakeSettings) -> None:
         self._spec = spec
@@ -83,13 +83,13 @@ class Series:
     def look(
         self, keys: Mapping[str, KeyTexts], times: Mapping[str, Numbers], value: Numbers, ingested: datetime
     ) -> dict[str, Column]:
-        """Return what the neighbors of each row tell about it.
+        """Compare each row with its neighbors in the series.
 
         Args:
-            keys: the columns that identify a series.
-            times: the times of the messages in milliseconds, by column.
-            value: the number of a message whose jumps are looked for.
-            ingested: when the rows land.
+            keys: columns that identify a series.
+            times: times of the messages in milliseconds, by column.
+            value: value that is checked for jumps.
+            ingested: time of landing.
 
         Returns:
             The columns `step_ms`, `deviations` and `ahead_ms`. Candles have `length_ms` and `gap_ms` too.
@@ -145,10 +145,10 @@ class Series:
         self.memory = replace(self.memory, last=rows.tail(MAX_SERIES))
 
     def _ahead(self, exchange: KeyTexts, times: Mapping[str, Numbers], ingested: datetime) -> Numbers:
-        """Return how far the times of each row lie ahead of the clocks that bound them.
+        """Return how far the times of each row are ahead of their limits.
 
-        No time may lie ahead of the landing. The exchange's time may moreover not lie ahead of
-        `lastUpdated` by more than the skew that the exchange's clock is seen to have.
+        The limit of all times is the time of landing. The limit of the exchange's time is `lastUpdated` plus
+        the measured skew of the exchange's clock.
         """
         updated = times["last_updated"]
         ahead: Numbers = updated - ingested.timestamp() * 1000
@@ -159,7 +159,7 @@ class Series:
         return ahead
 
     def _skews(self, exchange: KeyTexts, ahead: Numbers) -> Numbers:
-        """Return by how much the clock of each exchange is usually ahead, and remember the newest samples."""
+        """Return the usual clock skew of each exchange, and store the newest samples."""
         skew, skews = np.zeros(len(exchange.texts)), dict(self.memory.skews)
         in_order = ahead[_stable_order(exchange.codes)]
         stops = np.cumsum(np.bincount(exchange.codes, minlength=len(exchange.texts)))
@@ -177,15 +177,15 @@ class Series:
 
 
 class Steps:
-    """The rows of a batch, series by series, each beside the row before it in its series.
+    """Rows of a batch by series, each compared with the previous row of its series.
 
-    The row before is the newest one that is not ahead of the clock: a quote stamped an hour ahead would
-    otherwise make the next genuine one look an hour late.
+    Rows with times ahead of the clock are not used for comparison: otherwise the next correct row would seem
+    late.
 
     Attributes:
-        step: from the time before to the row's own, in milliseconds.
-        gap: from the end before to the row's time.
-        off: the size of the step of the value's logarithm.
+        step: time since the previous row in milliseconds.
+        gap: time since the end of the previous row.
+        off: absolute change of the value's logarithm.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A web server for Data Docs, which are plain files."""
+"""Serve Data Docs over HTTP."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _NOTHING_YET: Final = _TITLE + b"<p>Nothing was landed yet: run <code>coinstream
 
 class _Pages(SimpleHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
-        """Say nothing: a line for each request helps nobody."""
+        """Suppress the request log."""
 
     def list_directory(self, path: Any) -> None:
-        """Show no folders; without an index there are no pages yet."""
+        """Refuse folder listings; without an index there are no pages yet."""
         self.send_response(200)
         self.send_header("Content-Type", "text/html")
         self.send_header("Content-Length", str(len(_NOTHING_YET)))
@@ -33,7 +33,7 @@ def serve(folder: Path, host: str, port: int) -> Iterator[ThreadingHTTPServer]:
     """Return a server of the folder's files, bound and not yet serving.
 
     Raises:
-        LakeError: the address is taken or no one's.
+        LakeError: the address is in use or invalid.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:

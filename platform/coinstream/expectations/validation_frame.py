@@ -1,7 +1,8 @@
-"""Build the columns that the rules of a message type look at.
+"""Build the columns of the validation frame of a message type.
 
-What floats cannot prove is decided on decimals and texts: how many digits stood on the wire, and whether a
-field was there. Bounds come from Arrow's kernels, so a clean batch makes no float of most of its decimals.
+The number of digits on the wire and the presence of fields are determined from decimals and texts, because
+floats are not exact. Bounds come from Arrow's kernels, so that most decimals of a valid batch are not
+converted to floats.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ _SIZES: Final = ("bid_size", "ask_size", "size")
 
 
 class ValidationFrameBuilder:
-    """Builds the frames of the batches of one type, in their order."""
+    """Builder of validation frames for the batches of one type, in order."""
 
     def __init__(self, spec: TableSpec, settings: LakeSettings) -> None:
         self._spec = spec
@@ -59,7 +60,7 @@ class ValidationFrameBuilder:
 
     @property
     def memory(self) -> SeriesMemory:
-        """Return what is remembered of earlier rows."""
+        """Return the state from earlier rows."""
         return self._series.memory
 
     @memory.setter
@@ -111,7 +112,7 @@ class ValidationFrameBuilder:
 
 
 def _value(columns: dict[str, Column], spec: TableSpec, count: int) -> Numbers:
-    """Return the number of a message whose jumps are looked for."""
+    """Return the value of each message that is checked for jumps."""
     if "best_bid" in columns:
         middle: Numbers = (columns["best_bid"].values + columns["best_ask"].values) / 2
         return middle
@@ -164,7 +165,7 @@ def _least(columns: list[Column]) -> Column:
 
 
 def _outside_column(times: list[Numbers]) -> Column:
-    """Return how far the farthest time of a message lies outside of the years that markets have."""
+    """Return how far the times of each message are outside of 2009 to 2100."""
 
     def values() -> Numbers:
         farthest: Numbers = np.zeros(len(times[0]))
@@ -215,7 +216,7 @@ def _decimals_beyond(prices: pa.ChunkedArray | pa.Array, *, strict: bool) -> Num
 
 
 def _book_columns(rows: pa.Table, *, strict: bool) -> dict[str, Column]:
-    """Return what is asked about the levels of order books."""
+    """Return the columns of order book levels."""
     bids, asks = Side.of(rows["bids"]), Side.of(rows["asks"])
 
     def decimals_beyond() -> Numbers:

@@ -52,7 +52,7 @@ _NO_ROWS: Final[Rows] = np.zeros(0, np.int64)
 
 
 class ExpectationValidator:
-    """Refuses rows that break a rule which refuses them, or that the table cannot hold; reports the rest."""
+    """Validator that refuses rows that fail a refusing rule or cannot be stored; it reports others."""
 
     def __init__(self, spec: TableSpec, settings: LakeSettings | None = None) -> None:
         chosen = settings or LakeSettings()
@@ -61,7 +61,7 @@ class ExpectationValidator:
 
     @property
     def memory(self) -> SeriesMemory:
-        """Return what is remembered of earlier rows: the newest of each series, and clock skews."""
+        """Return the state from earlier rows: the newest row of each series, and clock skews."""
         return self._frames.memory
 
     @memory.setter
@@ -84,7 +84,7 @@ class ExpectationValidator:
 
 
 class SuiteValidator:
-    """Validates the frames of one type against rules."""
+    """Validator of the frames of one type against rules."""
 
     def __init__(self, name: str, rules: Sequence[Rule]) -> None:
         self.rules = tuple(rules)
@@ -94,7 +94,7 @@ class SuiteValidator:
             self._accepted = self._accept([rule for rule in rules if has_limits(rule)])
 
     def validate(self, frame: ValidationFrame) -> list[CheckResult]:
-        """Return what each rule finds in the frame; `rows` are the positions of rows that break it.
+        """Return the result of each rule on a frame; `rows` are the indexes of failed rows.
 
         Raises:
             LakeError: an expectation could not be evaluated, for example because a column is missing.
@@ -120,7 +120,7 @@ class SuiteValidator:
     def evaluate_every_row(
         self, frame: ValidationFrame, rules: Sequence[Rule]
     ) -> dict[str, ExpectationValidationResult]:
-        """Return what Great Expectations finds on every row, by the name of the rule."""
+        """Return Great Expectations' results on every row by rule name."""
         if not rules:
             return {}
         names = list(dict.fromkeys(column for rule in rules for column in rule_columns(rule)))
@@ -157,7 +157,7 @@ def suite_of(name: str, rules: Sequence[Rule]) -> ExpectationSuite:
 
 
 def quiet_great_expectations() -> Any:
-    """Return the library, imported when it is needed (it takes seconds), without usage statistics."""
+    """Import Great Expectations at first use, which takes seconds, with usage statistics disabled."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     import great_expectations as gx
 

@@ -37,7 +37,7 @@ _COLUMNS: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class RecordFilter:
-    """Which records to show. None and empty text match all.
+    """Filter of records. None and empty text match all.
 
     Attributes:
         key: text that the key contains.

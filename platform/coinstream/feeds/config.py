@@ -1,4 +1,4 @@
-"""`feeds.yaml`: which feeds there are. The packaged file, and the user's laid over it."""
+"""Read `feeds.yaml`: the packaged file, overridden by the user's."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from coinstream.text import did_you_mean
 
 
 def normalized(symbol: str) -> str:
-    """Return a symbol in upper case, as every exchange's unified symbols are."""
+    """Return a symbol in upper case, like all unified symbols."""
     return symbol.upper()
 
 
 USER_FILE: Final = "COINSTREAM_FEEDS"
-"""The environment variable that names the user's file."""
+"""Environment variable with the path of the user's file."""
 
 Symbol = Annotated[
     str,
@@ -42,13 +42,13 @@ Symbol = Annotated[
 ]
 MessageName = Literal["level1", "price", "ohlcv", "trade", "book", "derivativeticker", "liquidation"]
 Shards = Annotated[int, Field(ge=1, le=1000)]
-"""In how many parts a feed runs, each a feed of its own with some of the symbols."""
+"""Number of shards of a feed, each of which is a feed with some of the symbols."""
 
 
 _MAX_BYTES: Final = 4_000_000
 _MAX_DEPTH: Final = 20
 _TIMEOUTS: Final = AliasChoices("timeouts", "patience")
-"""`patience` is the name that releases before 0.2 had."""
+"""`patience` is the deprecated name of releases before 0.2."""
 
 
 class _Feed(BaseModel):
@@ -66,7 +66,7 @@ class ReplaySpec(_Feed):
 
 
 class DirectSpec(_Feed):
-    """An exchange over its adapter."""
+    """An exchange read through its adapter."""
 
     source: Literal["direct"]
     exchange: str
@@ -99,7 +99,7 @@ class DirectSpec(_Feed):
 
 
 class CcxtSpec(_Feed):
-    """An exchange over ccxt. `options` go to its client; `${NAME}` in them is read from the environment."""
+    """An exchange read through ccxt. `${NAME}` in `options` of its client is read from the environment."""
 
     source: Literal["ccxt"]
     exchange: str
@@ -144,7 +144,7 @@ FeedSpec = Annotated[
 
 
 class FeedsFile(BaseModel):
-    """A whole `feeds.yaml`."""
+    """Contents of a `feeds.yaml`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -154,7 +154,7 @@ class FeedsFile(BaseModel):
 
 
 class FeedsConfig(BaseModel):
-    """All files together. A feed with `shards` is there by its parts, whose names are in `parts`."""
+    """Merged configuration. A feed with `shards` is replaced by its shards, whose names are in `parts`."""
 
     default: str
     live: str
@@ -163,10 +163,10 @@ class FeedsConfig(BaseModel):
 
 
 def load() -> FeedsConfig:
-    """The packaged feeds with the user's laid over them.
+    """Return the packaged feeds, overridden by the user's.
 
     Raises:
-        SettingsError: a file cannot be read, or says something that it may not. Names file and line.
+        SettingsError: a file cannot be read or is invalid; the message names file and line.
     """
     packaged = Path(str(resources.files("coinstream.feeds") / "feeds.yaml"))
     files = [read(packaged)]
@@ -183,23 +183,25 @@ def load() -> FeedsConfig:
     for word, name in chosen.items():
         if name in parts:
             raise SettingsError(
-                f"feeds: `{word}` names {name!r}, which runs in parts; name one of {', '.join(parts[name])}"
+                f"feeds: `{word}` names {name!r}, which has shards; use one of {', '.join(parts[name])}"
             )
         if name not in feeds:
             raise SettingsError(
-                f"feeds: `{word}` names {name!r}, which is no feed; feeds: {', '.join(sorted(feeds))}"
+                f"feeds: `{word}` names {name!r}, which is not a feed; feeds: {', '.join(sorted(feeds))}"
             )
     return FeedsConfig.model_construct(feeds=feeds, parts=parts, **chosen)
 
 
 def part_of(spec: FeedSpec, shard: Shard) -> FeedSpec | None:
-    """The feed with the shard's symbols alone; None when it has none of them.
+    """Return the feed with only the shard's symbols, or None if it has none of them.
 
     Raises:
-        SettingsError: the feed has no symbols that could be dealt out.
+        SettingsError: the feed has no symbols to distribute.
     """
     if isinstance(spec, (ReplaySpec, CoingeckoSpec)):
-        raise SettingsError(f"a feed with source {spec.source} has no list of symbols to deal out to shards")
+        raise SettingsError(
+            f"a feed with source {spec.source} has no list of symbols to distribute to shards"
+        )
     symbols = shard.among(spec.symbols)
     if not symbols:
         return None
@@ -207,13 +209,13 @@ def part_of(spec: FeedSpec, shard: Shard) -> FeedSpec | None:
     if spec.description:
         fewer["description"] = f"{spec.description} (shard {shard})"
     if isinstance(spec, SimulatedSpec):
-        # The rate is that of all symbols together.
+        # The rate is the total of all symbols.
         fewer["rate"] = spec.rate * len(symbols) / len(spec.symbols)
     return spec.model_copy(update=fewer)
 
 
 def _in_parts(feeds: Mapping[str, FeedSpec]) -> tuple[dict[str, FeedSpec], dict[str, tuple[str, ...]]]:
-    """Each sharded feed replaced by its parts that have symbols; and their names, by that of the whole."""
+    """Replace each sharded feed by its shards with symbols; return the names of the shards by feed too."""
     found: dict[str, FeedSpec] = {}
     parts: dict[str, tuple[str, ...]] = {}
     for name, spec in feeds.items():
@@ -229,10 +231,10 @@ def _in_parts(feeds: Mapping[str, FeedSpec]) -> tuple[dict[str, FeedSpec], dict[
 
 
 def read(path: Path) -> FeedsFile:
-    """One file.
+    """Read one file.
 
     Raises:
-        SettingsError: as `load`.
+        SettingsError: see `load`.
     """
     try:
         text = path.read_text("utf-8")
@@ -257,7 +259,7 @@ def _explain(path: Path, root: Any, item: Mapping[str, Any]) -> str:
 
 
 def _find(root: Any, location: Sequence[str | int]) -> tuple[int, list[str]]:
-    """The line of the deepest part of a location that is in the file; pydantic adds parts of its own."""
+    """Return the line of the deepest part of a location in the file, without parts added by pydantic."""
     node, names = root, []
     line = root.start_mark.line + 1 if root is not None else 1
     for part in location:
@@ -272,14 +274,14 @@ def _find(root: Any, location: Sequence[str | int]) -> tuple[int, list[str]]:
                     names.append(str(part))
                     break
             else:
-                # A field that is missing is named, at the line of what it is missing from.
+                # A missing field is reported at the line of its parent.
                 if part == location[-1]:
                     names.append(str(part))
     return line, names
 
 
 def _refuse_aliases(text: str, path: Path) -> None:
-    """Refuse aliases, of which a few lines unfold to gigabytes, and deep nesting."""
+    """Refuse deep nesting and aliases, a few lines of which can expand to gigabytes."""
     if len(text) > _MAX_BYTES:
         raise SettingsError(f"{path}: larger than {_MAX_BYTES:,} characters")
     depth = 0
@@ -294,14 +296,14 @@ def _refuse_aliases(text: str, path: Path) -> None:
 
 
 def _refuse_doubles(node: Any, path: Path) -> None:
-    """YAML lets a later key replace an earlier one without a word."""
+    """Refuse duplicate keys, which YAML otherwise accepts by keeping the last one."""
     if isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
         for key, value in node.value:
             line = key.start_mark.line + 1
             if key.value in seen:
                 raise SettingsError(
-                    f"{path}:{line}: {key.value!r} is there twice, first in line {seen[key.value]}"
+                    f"{path}:{line}: {key.value!r} is a duplicate key, first used in line {seen[key.value]}"
                 )
             seen[key.value] = line
             _refuse_doubles(value, path)

@@ -142,7 +142,7 @@ class FeedStats:
 
     @property
     def is_full(self) -> bool:
-        """Whether no more faulty frames may be kept."""
+        """Return whether the limit of kept faulty frames is reached."""
         return len(self.faults) >= MAX_FAULTS
 
     def refuse(self, reason: Reason) -> None:

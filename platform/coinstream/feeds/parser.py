@@ -30,7 +30,7 @@ class Frame(NamedTuple):
 
 
 GapKind = Literal["book", "trades", "reconnect"]
-"""What is missing: changes of a book, numbered trades, or perhaps trades while a connection was down."""
+"""Missing data: changes of a book, numbered trades, or possibly trades during a lost connection."""
 
 
 class Gap(NamedTuple):

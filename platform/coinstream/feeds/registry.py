@@ -144,7 +144,7 @@ def open_feed(name: str, options: Options | None = None) -> Feed:
     if name in known:
         return known[name].open(options)
     if name in config.parts:
-        raise FeedError(f"feed {name} runs in parts; name one of {', '.join(config.parts[name])}")
+        raise FeedError(f"feed {name} has shards; use one of {', '.join(config.parts[name])}")
     path = Path(name)
     if not path.is_file() and (path.suffix or path.parent != Path()):
         what = "is a folder, not a recording" if path.is_dir() else "no such file"
@@ -155,7 +155,7 @@ def open_feed(name: str, options: Options | None = None) -> Feed:
             "`coinstream feed list` shows the feeds"
         )
     if options.shard is not None:
-        raise FeedError(f"{name}: a recording has no list of symbols to deal out to shards")
+        raise FeedError(f"{name}: a recording has no list of symbols to distribute to shards")
     return ReplayFeed(
         path,
         speed=options.speed,

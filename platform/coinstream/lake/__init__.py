@@ -1,1 +1,1 @@
-"""The lake: topics landed exactly once in Iceberg tables, compacted, queried, and summed up in candles."""
+"""Land topics exactly once in Iceberg tables; compact, query and aggregate them."""

@@ -1,4 +1,4 @@
-"""Landing an hour again: what its topics still hold and the table lacks."""
+"""Backfill an hour: land messages of the topics that are missing in the table."""
 
 from __future__ import annotations
 
@@ -42,14 +42,13 @@ def backfill(
     run_id: str | None = None,
     topic: str | None = None,
 ) -> TableReport:
-    """Land the messages with record timestamps from `since` to before `until` that the table lacks.
+    """Land missing messages with record timestamps from `since` to before `until`.
 
-    Rows were lacking because they had been deleted, or were refused by a rule that is mended. What the table
-    has is left alone, and so are messages that were never landed: `land` does those. Doing it twice
-    changes nothing.
+    Rows are missing if they were deleted, or refused by a rule that was corrected. Existing rows are
+    unchanged. Messages that were never landed are left to `land`. The operation is idempotent.
 
     Raises:
-        As `land`.
+        CoinstreamError: see `land`.
     """
     started = time.monotonic()
     run = run_id or uuid.uuid4().hex
@@ -83,10 +82,10 @@ def _checks_text(validation: ValidationResult) -> str:
 def commit_missing(
     lake: Lake, batch: Batch, wanted: Mask, ingested: datetime, properties: dict[str, str]
 ) -> CommitResult:
-    """Commit the wanted rows that lie behind the landed offsets and that the table does not have.
+    """Commit the wanted rows that are before the landed offsets and missing in the table.
 
     Raises:
-        LakeError: the catalog or the store fails, or other writers were faster too many times.
+        LakeError: the catalog or the store failed, or the commit conflicted too often.
     """
 
     def attempt() -> CommitResult:
@@ -106,7 +105,7 @@ def commit_missing(
 
 
 def present_rows(table: Table, batch: Batch) -> Mask:
-    """Return which rows of the batch the table has. Every row must have a record timestamp."""
+    """Return a mask of the batch's rows that are in the table. Every row must have a record timestamp."""
     stamps = pl.from_arrow(batch.rows.select(["record_timestamp"]))
     assert isinstance(stamps, pl.DataFrame)
     first, last = stamps["record_timestamp"].min(), stamps["record_timestamp"].max()

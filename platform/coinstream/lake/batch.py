@@ -1,4 +1,4 @@
-"""A batch: decoded messages on their way into a table, and who of them may land."""
+"""Group decoded messages into batches."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Batch:
     """Messages of one type, one row each, in the order of their partitions.
 
     Attributes:
-        rows: the message's columns, `extra`, and where the row comes from.
-        fault: why a payload could not be read; null where it could.
+        rows: message columns, `extra`, and the origin of each row.
+        fault: error of a payload that could not be decoded, else null.
         utc_times: whether the times are ISO-8601 in UTC.
-        payloads: the bytes as they came (decompressed ones where a header said so are not kept).
-        reached: the next offsets after the batch.
+        payloads: original bytes, possibly compressed.
+        reached: next offsets after the batch.
     """
 
     spec: TableSpec
@@ -39,14 +39,14 @@ class Batch:
 
     @property
     def topic_ids(self) -> dict[str, str | None]:
-        """The identity of each topic of the batch, where the broker tells it."""
+        """Return the id of each topic of the batch, if the broker has topic ids."""
         return {topic: position.topic_id for topic, position in self.reached.topics.items()}
 
     def __len__(self) -> int:
         return int(self.rows.num_rows)
 
     def storable(self) -> Mask:
-        """Which rows the table can hold: read without a fault, and nothing that is required is missing."""
+        """Return a mask of rows that were decoded and have all required fields."""
         good = pc.is_null(self.fault)
         for column in self.spec.columns:
             if column.required and self.rows[column.name].null_count:
@@ -54,12 +54,12 @@ class Batch:
         return np.asarray(good)
 
     def beyond(self, landed: LandedOffsets, ids: dict[str, str | None]) -> Mask:
-        """Return which rows are not landed yet."""
+        """Return a mask of rows that are not landed yet."""
         return rows_beyond(self.rows, landed, ids)
 
 
 def rows_beyond(rows: pa.Table, landed: LandedOffsets, ids: Mapping[str, str | None]) -> Mask:
-    """Return which rows lie beyond the landed offsets of their partition."""
+    """Return a mask of rows after the landed offsets of their partition."""
     topics = rows["topic"].unique().to_pylist()
     index = pc.index_in(rows["topic"], value_set=pa.array(topics, pa.string())).to_numpy()
     partition = rows["partition"].to_numpy()
@@ -74,9 +74,9 @@ def rows_beyond(rows: pa.Table, landed: LandedOffsets, ids: Mapping[str, str | N
 def batches(
     spec: TableSpec, chunks: Iterable[FetchedChunk], plan: ReadPlan, *, max_rows: int, max_bytes: int
 ) -> Iterator[Batch]:
-    """Decode chunks and gather them to batches of at most `max_rows` rows or `max_bytes` of payload.
+    """Decode chunks and merge them to batches of at most `max_rows` rows or `max_bytes` of payload.
 
-    A chunk that is larger by itself makes a batch by itself.
+    A chunk above a limit becomes one batch.
     """
     gathered = _Gathering(spec, dict(plan.ids))
     for chunk in chunks:

@@ -1,4 +1,4 @@
-"""Remember how far the candles of a source are."""
+"""Store the progress of the candles of a source."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Hours = dict[str, set[datetime]]
 
 @dataclass
 class CandleState:
-    """How far the candles of one source are.
+    """Progress of the candles of one source.
 
     Attributes:
-        seen: when the newest row that was looked at had landed.
+        seen: landing time of the newest processed row.
         open: hours with candles that are not final, by exchange.
-        marks: the time that the events of each exchange have reached.
+        marks: watermark (newest event time) of each exchange.
     """
 
     seen: datetime | None = None
@@ -26,7 +26,7 @@ class CandleState:
 
     @classmethod
     def of(cls, stored: dict[str, Any], suffix: str, latest: datetime) -> CandleState:
-        """Read the state as the table's properties hold it; no mark may lie beyond `latest`."""
+        """Read the state from the table's properties, with watermarks of at most `latest`."""
         if not stored:
             return cls()
         times = {
@@ -41,7 +41,7 @@ class CandleState:
         return cls(datetime.fromisoformat(stored["seen"]), opened, marks)
 
     def as_stored(self) -> dict[str, Any]:
-        """Return the state as the table's properties hold it."""
+        """Return the state for the table's properties."""
         return {
             "seen": self.seen.isoformat() if self.seen else None,
             "open": {name: sorted(at.isoformat() for at in hours) for name, hours in self.open.items()},

@@ -17,7 +17,7 @@ from coinstream.lake.shared_table import SharedTable
 TIMEFRAMES: Final = ("1m", "5m", "1h")
 HOUR: Final = timedelta(hours=1)
 _TICK_BYTES: Final = 400
-"""Memory that a row takes while candles are computed from it."""
+"""Memory per row while candles are computed, in bytes."""
 
 _PRICES: Final = ("open_price", "high_price", "low_price", "close_price")
 SCHEMA: Final = pa.schema(
@@ -42,14 +42,14 @@ SCHEMA: Final = pa.schema(
 
 @dataclass(frozen=True)
 class CandleSource:
-    """A table that candles are computed from.
+    """Source table of candles.
 
     Attributes:
-        table: its name.
-        suffix: what is put behind the exchange's name, so that these candles never mix with others.
-        event_time: the column that says when a row was true.
-        inputs: the columns that the value and the volume are computed from.
-        value: the price of a row.
+        table: name of the table.
+        suffix: suffix of the exchange's name, which distinguishes these candles from others.
+        event_time: column with the event time.
+        inputs: columns from which value and volume are computed.
+        value: price of a row.
         has_volume: whether the rows are trades.
     """
 
@@ -155,8 +155,8 @@ def read_ticks(
 def compute_candles(ticks: pl.DataFrame, source: CandleSource, exchange: str) -> pl.DataFrame:
     """Compute the candles of all timeframes.
 
-    Longer candles are made from shorter ones, whose first, last, extremes and sums are theirs. A trade
-    that is there twice, as after a feed was started again, counts once: it has the same id and time.
+    Longer candles are aggregated from shorter ones. A duplicate trade with the same id and time, for example
+    after a restart of a feed, counts once.
     """
     ordered = _in_time(ticks).lazy()
     if source.has_volume:
@@ -200,7 +200,7 @@ def compute_candles(ticks: pl.DataFrame, source: CandleSource, exchange: str) ->
 
 
 def _in_time(ticks: pl.DataFrame) -> pl.DataFrame:
-    """Return ticks in the order of their time; those of one time in the order of their offsets."""
+    """Sort ticks by time, then by offset."""
     step = pl.col("partition").cast(pl.Int64).diff()
     forward = (step > 0) | ((step == 0) & (pl.col("offset").diff() >= 0))
     if ticks.select(forward.fill_null(True).all()).item():  # as files hold them: a stable sort suffices

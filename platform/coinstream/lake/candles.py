@@ -1,12 +1,11 @@
 """Build candles of one minute, five minutes and one hour from landed quotes, prices and trades.
 
-A candle is computed from all its rows each time one of them is new, so messages may come late and in any
-order: the candle is then produced again, with the same key and open time, and the newest one counts. It
-is produced once its exchange's events have passed its end by `LATENESS`.
+A candle is computed from all its rows whenever one of them is new, so messages may arrive late and in any
+order. The candle is then produced again with the same key and open time, and the newest one is valid. A
+candle is produced when its exchange's watermark has passed its end by `LATENESS`.
 
-The exchange of a candle is called `binance-quotes` (middle of bid and ask), `binance-prices` or
-`binance-trades`, so that it never mixes with candles that an exchange publishes itself. Only candles of
-trades have a volume.
+The exchange of a candle is named `binance-quotes` (mid price), `binance-prices` or `binance-trades`, which
+distinguishes it from candles published by exchanges. Only candles of trades have a volume.
 """
 
 from __future__ import annotations
@@ -43,9 +42,9 @@ if TYPE_CHECKING:
 
 TABLE: Final = "candles"
 LATENESS: Final = timedelta(seconds=5)
-"""How long after its end, in the exchange's time, a candle waits for stragglers before it is produced."""
+"""Allowed lateness: event time after the end of a candle before it is produced."""
 OVERLAP: Final = timedelta(minutes=10)
-"""Rows are looked at again for this long after they were landed: racing runs may commit out of order."""
+"""Time after landing for which rows are processed again, because concurrent runs may commit out of order."""
 STATE: Final = "coinstream.candles"
 
 _KEY: Final = ["exchange_id", "symbol", "timeframe", "open_time"]
@@ -55,7 +54,7 @@ _COMPARED: Final = [*_KEY, *_VALUES, "ticks", "final", "volume", "taker_buy_volu
 
 @dataclass
 class CandleReport:
-    """What a run did: rows that were new, candles computed, produced, of these revised, and still open."""
+    """Result of a run: new rows, candles computed, produced, revised, and still open."""
 
     rows: int = 0
     windows: int = 0
@@ -67,18 +66,17 @@ class CandleReport:
 def build_candles(
     lake: Lake, client: RedpandaClient | None = None, engine: Engine | None = None
 ) -> CandleReport:
-    """Bring the candles up to date with the tables, and produce those that are final.
+    """Update the candles from the tables, and produce final ones.
 
-    Candles are produced before the table remembers them: a run that is killed produces them again rather
-    than never.
+    Candles are produced before they are committed to the table, so a killed run produces them again.
 
     Args:
-        lake: the tables.
-        client: produces the candles; without one they are only put into the table.
-        engine: computes each day of an exchange; without one this process does.
+        lake: tables.
+        client: producer of the candles; None only writes them to the table.
+        engine: engine that computes each day of an exchange; None computes in this process.
 
     Raises:
-        LakeError: the catalog or the store fails.
+        LakeError: the catalog or the store failed.
         ProduceError: a candle was not acknowledged.
     """
     report = CandleReport()
@@ -135,10 +133,10 @@ def _look_at_news(
     tolerance: timedelta,
     report: CandleReport,
 ) -> Hours:
-    """Return the hours to compute, and move the state on to the newest row.
+    """Return the hours to compute, and advance the state to the newest row.
 
-    No mark goes beyond the receipt of its row: a quote that is stamped a day ahead would otherwise make
-    every open candle of its exchange final.
+    A watermark is limited by the receipt time of its row: otherwise a quote with a time of tomorrow would
+    make every open candle of its exchange final.
     """
     seen = state.seen
     touched = {exchange: set(hours) for exchange, hours in state.open.items()}
@@ -200,7 +198,7 @@ def _known(lake: Lake, source: CandleSource, touched: Hours) -> pl.DataFrame:
 def _keep(
     lake: Lake, source: CandleSource, touched: Hours, fresh: pl.DataFrame | None, state: CandleState
 ) -> None:
-    """Replace the candles of the touched hours and remember the state, in one commit."""
+    """Replace the candles of the touched hours and store the state in one commit."""
 
     def attempt() -> CommitResult:
         table = lake.other(TABLE, SCHEMA)

@@ -1,4 +1,4 @@
-"""What a validation found, expectation by expectation."""
+"""Define the result of a validation per expectation."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ Severity = Literal["error", "warn"]
 Rows = npt.NDArray[np.int64]
 
 MAX_SAMPLES: Final = 20
-"""Offending rows that an check keeps to show."""
+"""Maximum examples of failed rows per check."""
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One expectation over one or more batches.
+    """Result of one expectation on one or more batches.
 
     Attributes:
-        name: the expectation's own name, e.g. `bid_at_most_ask`.
-        description: what it asks, in words.
+        name: name of the expectation, for example `bid_at_most_ask`.
+        description: expected condition.
         severity: `error` or `warn`.
-        refuses_rows: an offender does not land.
-        checked: rows looked at.
-        failed: rows, or for a whole-batch expectation batches, that do not meet it.
-        samples: some offenders, as columns and values.
-        rows: the offenders' places in the batch; empty once checks are merged.
+        refuses_rows: whether failed rows are not landed.
+        checked: number of checked rows.
+        failed: number of failed rows, or of failed batches for an expectation on batches.
+        samples: examples of failed rows as columns and values.
+        rows: indexes of failed rows in the batch; empty after checks are merged.
     """
 
     name: str
@@ -42,12 +42,12 @@ class CheckResult:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing offends."""
+        """Return whether no row failed."""
         return self.failed == 0
 
 
 def merge_checks(checks: Iterable[CheckResult]) -> list[CheckResult]:
-    """One check an expectation: counts summed up, the first samples kept."""
+    """Merge the results per expectation: counts are summed, and the first samples are kept."""
     found: dict[str, CheckResult] = {}
     for check in checks:
         known = found.get(check.name)

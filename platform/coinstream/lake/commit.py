@@ -1,4 +1,4 @@
-"""Commit prepared files and the offsets that they reach: one compare-and-set snapshot."""
+"""Commit prepared files together with their offsets in one compare-and-set snapshot."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ log = logging.getLogger("coinstream.lake")
 _FIRST_WAIT_S: Final = 0.02
 _LONGEST_WAIT_S: Final = 1.0
 OLDEST_FILES: Final = timedelta(hours=20)
-"""Files older than this are prepared again: compaction removes files of a day that no snapshot refers to."""
+"""Maximum age of prepared files, because compaction deletes orphan files after a day."""
 
 
 @dataclass(frozen=True)
 class CommitResult:
-    """What a commit did.
+    """Result of a commit.
 
     Attributes:
-        rows: rows added.
-        duplicates: rows that another writer had landed before.
-        offsets: how far the table is now.
-        stale: prepared files that the table did not take. Their rows are planned again.
+        rows: added rows.
+        duplicates: rows that another writer had already landed.
+        offsets: landed offsets of the table.
+        stale: prepared files that were not committed. Their rows are planned again.
     """
 
     rows: int
@@ -58,16 +58,16 @@ class CommitResult:
 
 
 def commit_prepared(lake: Lake, spec: TableSpec, ready: Sequence[PreparedFiles], run: str) -> CommitResult:
-    """Append the files whose expected offsets are those of the table, in one snapshot with the new offsets.
+    """Append the files whose expected offsets match the table, in one snapshot with the new offsets.
 
-    Of two writers that land the same messages one commits. The other finds the table at other offsets than
-    its files expect, drops them and plans again. A conflict with another kind of writer, such as compaction,
-    repeats the commit only: no file is written again.
+    If two writers land the same messages, one commits. The other finds different offsets in the table, drops
+    its files and plans again. After a conflict with another kind of writer, such as compaction, only the
+    commit is repeated.
 
-    Refused and flagged rows are kept before, so that no refused message is without a trace.
+    Refused and flagged rows are committed first, so that every refused message is recorded.
 
     Raises:
-        LakeError: the catalog or the store fails, or other writers were faster too many times.
+        LakeError: the catalog or the store failed, or the commit conflicted too often.
     """
     _keep_offenders(lake, _fresh_ones(lake.table(spec), ready)[0], run)
 
@@ -91,7 +91,7 @@ def commit_prepared(lake: Lake, spec: TableSpec, ready: Sequence[PreparedFiles],
 
 
 def _fresh_ones(table: Table, ready: Sequence[PreparedFiles]) -> tuple[list[PreparedFiles], LandedOffsets]:
-    """Return the prepared files that come next in the table, and its offsets after them."""
+    """Return the prepared files that match the landed offsets, and the offsets after them."""
     advanced = read_landed_offsets(table)
     oldest = datetime.now(UTC) - OLDEST_FILES
     good = []
@@ -108,10 +108,9 @@ def _fresh_ones(table: Table, ready: Sequence[PreparedFiles]) -> tuple[list[Prep
 
 
 def _keep_offenders(lake: Lake, ready: Sequence[PreparedFiles], run: str) -> None:
-    """Keep refused and flagged rows, once each.
+    """Commit refused and flagged rows exactly once.
 
-    Their tables carry landed offsets as the others do, so that a batch that is prepared again after a
-    crash adds no row twice.
+    Their tables have landed offsets too, so a batch that is prepared again after a crash adds no duplicate.
     """
 
     def attempt(load: Callable[[], Table], found: list[tuple[pa.Table, LandedOffsets]]) -> CommitResult:
@@ -129,12 +128,15 @@ def _keep_offenders(lake: Lake, ready: Sequence[PreparedFiles], run: str) -> Non
 
 
 def reset_landed_offsets(lake: Lake, spec: TableSpec, topic: str) -> bool:
-    """Let the next landing begin a topic from its beginning; return whether the table knew the topic.
+    """Reset the landed offsets of a recreated or truncated topic, so that it is landed from its start.
 
-    For a topic that was recreated or truncated under its name. Rows that are there stay.
+    Existing rows stay.
+
+    Returns:
+        Whether the table had landed the topic.
 
     Raises:
-        LakeError: as `commit_prepared`.
+        LakeError: see `commit_prepared`.
     """
 
     def attempt(table: Table) -> CommitResult:
@@ -152,10 +154,10 @@ def reset_landed_offsets(lake: Lake, spec: TableSpec, topic: str) -> bool:
 
 
 def retry_on_conflict(lake: Lake, doing: str, attempt: Callable[[], CommitResult]) -> CommitResult:
-    """Attempt a commit until no other writer comes between.
+    """Retry a commit while it conflicts with other writers.
 
     Raises:
-        LakeError: as `commit_prepared`.
+        LakeError: see `commit_prepared`.
     """
     from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
     from sqlalchemy.exc import OperationalError
@@ -164,7 +166,7 @@ def retry_on_conflict(lake: Lake, doing: str, attempt: Callable[[], CommitResult
     for number in range(1, attempts + 1):
         try:
             return attempt()
-        # After an unknown outcome the next attempt reads what the table says, so nothing is landed twice.
+        # After an unknown outcome the next attempt reads the table again, so nothing is landed twice.
         except (CommitFailedException, CommitStateUnknownException, OperationalError) as error:
             if number == attempts:
                 raise LakeError(

@@ -1,4 +1,4 @@
-"""Small files made into large ones, old snapshots expired, files that nothing refers to removed."""
+"""Merge small files, expire old snapshots and delete orphan files."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
 
 _ROW_BYTES: Final = 512
-"""Memory that a row takes while it is rewritten, generously."""
+"""Memory per row while it is rewritten, in bytes (an upper bound)."""
 _ORDER: Final = ("partition", "offset", "open_time")
 _SAFE_AGE: Final = timedelta(hours=24)
-"""Files younger than this may belong to a commit that is under way."""
+"""Minimum age of orphan files that are deleted; younger ones may belong to a commit in progress."""
 
 
 @dataclass
 class Compaction:
-    """What compaction did to one table."""
+    """Result of the compaction of one table."""
 
     table: str
     rows: int = 0
@@ -45,13 +45,15 @@ class Compaction:
 
 
 def compact(lake: Lake, name: str, *, now: datetime | None = None) -> Compaction | None:
-    """Compact one table, expire its snapshots, remove its leftovers; None where it does not exist.
+    """Compact one table, expire its snapshots and delete its orphan files.
 
-    Rows and landed offsets stay as they are. Landing may go on meanwhile: of two commits that meet, one is
-    tried again.
+    Rows and landed offsets are unchanged. Landing may run concurrently; conflicting commits are retried.
+
+    Returns:
+        The result, or None if the table does not exist.
 
     Raises:
-        LakeError: the catalog or the store fails, or other writers were faster too many times.
+        LakeError: the catalog or the store failed, or the commit conflicted too often.
     """
     table = lake.find(name)
     if table is None:
@@ -83,12 +85,12 @@ def compact(lake: Lake, name: str, *, now: datetime | None = None) -> Compaction
 
 
 def table_names() -> list[str]:
-    """The tables that are compacted."""
+    """Return the names of compacted tables."""
     return [*(spec.name for spec in known_specs()), *VIOLATION_TABLES, CANDLES]
 
 
 def partition_of(file: DataFile) -> tuple[Any, ...]:
-    """What tells the partition of a file from others."""
+    """Return the partition key of a file."""
     return (file.spec_id, *(file.partition[at] for at in range(len(file.partition))))
 
 
@@ -98,7 +100,7 @@ def _files(table: Table) -> list[DataFile]:
 
 def _rewrite(table: Table, settings: LakeSettings, done: Compaction) -> CommitResult:
     files = _files(table)
-    # Candles come from tables, and their table knows no offsets.
+    # The table of candles has no landed offsets.
     positions = LandedOffsets() if done.table == CANDLES else read_landed_offsets(table)
     done.files_before, done.rows = len(files), sum(file.record_count for file in files)
     bins = list(_bins(files, settings))
@@ -119,7 +121,7 @@ def _rewrite(table: Table, settings: LakeSettings, done: Compaction) -> CommitRe
 
 
 def _bins(files: Iterable[DataFile], settings: LakeSettings) -> Iterator[list[DataFile]]:
-    """Small files of one partition that together make one file within the memory setting."""
+    """Yield groups of small files of one partition that are merged to one file within the memory limit."""
     most_rows = settings.memory_bytes // _ROW_BYTES
     partitions: dict[Any, list[DataFile]] = {}
     for file in files:
@@ -156,7 +158,7 @@ def _read(table: Table, files: Sequence[DataFile], schema: pa.Schema) -> pa.Tabl
     filesystem, _ = located(table, files[0].file_path)
     paths = [located(table, file.file_path)[1] for file in files]
     rows = ds.dataset(paths, schema, "parquet", filesystem=filesystem).to_table()
-    # In the order of the topic: neighbours compress well, and readers of a key find its rows together.
+    # Sort by offset, which compresses well and keeps the rows of a key together.
     order = [name for name in _ORDER if name in schema.names]
     return rows.sort_by([(name, "ascending") for name in order])
 
@@ -172,7 +174,7 @@ def _expire(table: Table, before: datetime) -> int:
 
 
 def _remove_orphan_files(table: Table, now: datetime) -> int:
-    """Remove files that no snapshot refers to: of expired snapshots, or of runs that were killed."""
+    """Delete orphan files of expired snapshots or killed runs."""
     needed = set()
     for snapshot in table.snapshots():
         needed.add(snapshot.manifest_list)

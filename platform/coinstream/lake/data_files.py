@@ -1,4 +1,4 @@
-"""Rows into data files, one a partition: as pyiceberg's append, without a copy where there is only one."""
+"""Write rows to data files, one per partition, as pyiceberg's append does but without unnecessary copies."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ log = logging.getLogger("coinstream.lake")
 
 
 def append(table: Table, rows: pa.Table, properties: dict[str, str]) -> None:
-    """Add rows and properties as one snapshot, or nothing; also no rows, for the sake of the properties."""
+    """Add rows and properties in one snapshot. Without rows, the snapshot only sets the properties."""
     append_files(table, write_partitions(table, rows), properties)
 
 
 def append_files(table: Table, files: Iterable[DataFile], properties: Mapping[str, str]) -> None:
-    """Add files and properties as one snapshot, or nothing."""
+    """Add files and properties in one snapshot."""
     with (
         table.transaction() as change,
         change.update_snapshot(snapshot_properties=dict(properties)).fast_append() as snapshot,
@@ -36,7 +36,7 @@ def append_files(table: Table, files: Iterable[DataFile], properties: Mapping[st
 
 
 def drop_files(table: Table, stale: Sequence[PreparedFiles]) -> None:
-    """Remove files that no snapshot will refer to. Compaction removes what is left."""
+    """Delete files that will not be committed. Compaction deletes remaining ones."""
     for one in stale:
         for file in one.files:
             try:
@@ -46,15 +46,15 @@ def drop_files(table: Table, stale: Sequence[PreparedFiles]) -> None:
 
 
 def write_partitions(table: Table, rows: pa.Table) -> Iterator[DataFile]:
-    """Write rows, one file or more for each partition; the files belong to no snapshot yet."""
+    """Write rows to one or more files per partition, without committing them."""
     for key, part in _partitioned(table, rows) if rows.num_rows else ():
         yield from write_files(table, part, key)
 
 
 def write_files(table: Table, rows: pa.Table, key: PartitionKey | None) -> Iterator[DataFile]:
-    """Write rows of one partition; the files belong to no snapshot yet.
+    """Write rows of one partition, without committing the files.
 
-    Columns that the table has and the rows have not, as after a newer version widened it, are null.
+    Columns of the table that are missing in the rows, for example of a newer version, are null.
     """
     from pyiceberg.io.pyarrow import pyarrow_to_schema, write_file
     from pyiceberg.table import WriteTask
@@ -66,7 +66,7 @@ def write_files(table: Table, rows: pa.Table, key: PartitionKey | None) -> Itera
 
 
 def _partitioned(table: Table, rows: pa.Table) -> Iterator[tuple[PartitionKey | None, pa.Table]]:
-    """The rows of each partition, and what tells it."""
+    """Yield the rows of each partition with its key."""
     spec, schema = table.spec(), table.schema()
     if not spec.fields:
         yield None, rows

@@ -1,8 +1,8 @@
-"""Payloads to columns: blocks of well-formed messages at the speed of Arrow, the odd ones one by one.
+"""Decode payloads to columns: blocks of well-formed messages with Arrow, others one by one.
 
-Arrow's JSON reader makes decimals from the digits on the wire. What it would get wrong (numbers too large for
-the column wrap around in silence; texts are taken for numbers) and what it cannot read is found first
-and read with care.
+Arrow's JSON reader converts the digits on the wire to decimals. Payloads that it would misread (numbers too
+large for the column overflow silently; strings are accepted as numbers) or cannot read are detected first and
+decoded by `StrictDecoder`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from coinstream.lake.strict_decoder import StrictDecoder
 from coinstream.serialization import decompress
 
 _SMALL: Final = 32
-"""A block that cannot be read is halved down to this many messages, which are then read one by one."""
+"""Minimum block size. An unreadable block is halved down to this size and then decoded one by one."""
 
 _BLOCK_BYTES: Final = 524_288
-"""What Arrow reads at a time, each in a thread of its own: small enough for a processor's cache."""
+"""Block size of Arrow's reader threads, small enough for the processor's cache."""
 
 _ONE_LINE: Final = re.compile(r"[!-~]+(?: [!-~]+)?")
 _UTC_TIME: Final = r"^[12]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|\+00:00)$"
@@ -39,13 +39,13 @@ _FAULT: Final = pa.field("fault", pa.string())
 
 @dataclass(frozen=True)
 class DecodedBlock:
-    """One row a payload, in their order.
+    """Decoded payloads, one row per payload in order.
 
     Attributes:
-        rows: the message's columns and `extra`; null where a field is missing or could not be read.
-        fault: why a payload could not be read at all; null where it could.
-        utc_times: whether every time that is there is ISO-8601 in UTC.
-        payloads: the bytes as they came.
+        rows: message columns and `extra`; null if a field is missing or unreadable.
+        fault: error of an unreadable payload, else null.
+        utc_times: whether every present time is ISO-8601 in UTC.
+        payloads: original bytes.
     """
 
     rows: pa.Table
@@ -55,7 +55,7 @@ class DecodedBlock:
 
 
 class BlockDecoder:
-    """Reads payloads of one type."""
+    """Decoder of payloads of one type."""
 
     def __init__(self, spec: TableSpec) -> None:
         self._spec = spec
@@ -73,9 +73,9 @@ class BlockDecoder:
         """Return the payloads as columns.
 
         Args:
-            payloads: as they came.
-            compressed: those whose headers say that they are lz4 frames.
-            faults: why a payload is refused whatever it holds, by its place.
+            payloads: original bytes.
+            compressed: mask of payloads whose headers mark them as lz4 frames.
+            faults: errors of records, which make their payloads unreadable, by index.
         """
         values, faults = _opened(payloads, compressed, faults)
         plain = None if faults else self._plain_block(values)
@@ -198,7 +198,7 @@ def _opened(
 
 
 def _odd_pattern(spec: TableSpec) -> str:
-    """What a payload must not contain for Arrow to read it right. May match more than it must."""
+    """Return a pattern of payloads that Arrow would misread. It may match other payloads too."""
     numbers = "|".join(c.wire for c in spec.columns if c.type in (NUMBER, pa.int64()))
     levels = [r'\[\s*"|"\s*\]'] if any(c.type == LEVELS for c in spec.columns) else []
     return "|".join(
@@ -213,7 +213,7 @@ def _odd_pattern(spec: TableSpec) -> str:
 
 
 def _times(texts: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    """Return the texts as times, null where they are none in UTC, and whether each is one (or absent)."""
+    """Parse texts as times, null if they are not in UTC; return also whether each is valid or absent."""
     found = common_times(texts)
     if found is not None:
         return found, pa.chunked_array([pa.array(np.ones(len(texts), np.bool_))])

@@ -36,7 +36,7 @@ class Work:
         landed: the offsets that the table has reached.
         reader: reads the topics in this process.
         settings: of the lake.
-        stop: set when the landing is to end; the engine then prepares no further slice.
+        stop: set to end the landing; the engine then prepares no further slice.
     """
 
     spec: TableSpec
@@ -93,7 +93,7 @@ class EmbeddedEngine:
                         return
 
     def discard(self, stale: Sequence[PreparedFiles]) -> bool:
-        """Let the validator forget the rows of stale files.
+        """Reset the validator's state to before the stale files.
 
         Returns:
             True: what follows is stale too.

@@ -1,4 +1,4 @@
-"""File access of the tables: local addresses are percent-encoded URIs, decoded exactly once."""
+"""Access files of the tables, with local paths as percent-encoded URIs that are decoded exactly once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Remember in which hour the platform was first used: the tables' partitions begin there."""
+"""Store the hour in which the platform was first used, which is the first partition of the tables."""
 
 from __future__ import annotations
 

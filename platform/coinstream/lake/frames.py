@@ -1,4 +1,4 @@
-"""Turn tables and SQL into Arrow, Polars or pandas in one line.
+"""Read tables and SQL queries as Arrow, Polars or pandas.
 
 from coinstream.lake.frames import sql, table
 

@@ -1,4 +1,4 @@
-"""How far topics have been landed: the offsets that a table's snapshots carry."""
+"""Read and write landed offsets in the snapshots of a table."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
 
 OFFSETS: Final = "coinstream.offsets"
-"""Snapshot property: the next offset of every topic and partition, and the identity of the topics."""
+"""Snapshot property with the next offset of every topic and partition, and the topic ids."""
 RUN: Final = "coinstream.run"
-"""Snapshot property: the id of the run that wrote it."""
+"""Snapshot property with the id of the landing."""
 CHECKS: Final = "coinstream.checks"
-"""Snapshot property: what each expectation found, `{name: [checked, failed]}`."""
+"""Snapshot property with the result of each expectation, `{name: [checked, failed]}`."""
 
 
 class TopicOffsets(msgspec.Struct, frozen=True):
-    """The next offset to land per partition. `topic_id` tells a topic from one recreated under its name."""
+    """Next offset to land per partition. `topic_id` distinguishes a topic from a recreated one."""
 
     next: dict[int, int]
     topic_id: str | None = None
@@ -30,24 +30,24 @@ class TopicOffsets(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class LandedOffsets:
-    """Next offsets to land, by topic."""
+    """Next offsets to land by topic."""
 
     topics: Mapping[str, TopicOffsets] = field(default_factory=dict)
 
     @property
     def ids(self) -> dict[str, str | None]:
-        """Return the identity of each topic, where the broker tells it."""
+        """Return the id of each topic, if the broker has topic ids."""
         return {topic: offsets.topic_id for topic, offsets in self.topics.items()}
 
     def next(self, topic: str, partition: int, topic_id: str | None = None) -> int:
-        """The next offset of a partition; 0 when it was never landed, or the topic is another one now."""
+        """Return the next offset of a partition; 0 if it was never landed or the topic was recreated."""
         known = self.topics.get(topic)
         if known is None or is_another(known.topic_id, topic_id):
             return 0
         return known.next.get(partition, 0)
 
     def advanced(self, reached: LandedOffsets) -> LandedOffsets:
-        """These positions, moved on to where `reached` is further; back only in a recreated topic."""
+        """Return the offsets advanced to `reached`; they move back only for a recreated topic."""
         merged = dict(self.topics)
         for topic, position in reached.topics.items():
             known = merged.get(topic)
@@ -61,15 +61,15 @@ class LandedOffsets:
         return LandedOffsets(merged)
 
     def to_text(self) -> str:
-        """As a snapshot carries it."""
+        """Encode the offsets for a snapshot property."""
         return msgspec.json.encode(self.topics).decode()
 
     @classmethod
     def from_text(cls, text: str) -> LandedOffsets:
-        """As read from a snapshot.
+        """Decode the offsets from a snapshot property.
 
         Raises:
-            LakeError: the text is none of ours.
+            LakeError: the text is invalid.
         """
         try:
             return cls(msgspec.json.decode(text, type=dict[str, TopicOffsets]))
@@ -78,17 +78,17 @@ class LandedOffsets:
 
 
 def is_another(known: str | None, current: str | None) -> bool:
-    """Whether two topic identities differ. An unknown one is taken to be the same."""
+    """Return whether two topic ids differ. An unknown id counts as equal."""
     return known is not None and current is not None and known != current
 
 
 def read_landed_offsets(table: Table) -> LandedOffsets:
-    """How far topics are landed in the table: what the newest snapshot that knows says.
+    """Return the landed offsets of the newest snapshot that has them.
 
-    Snapshots of other writers do not carry offsets, so their ancestors are asked.
+    Snapshots of other writers have no offsets, so their ancestors are read.
 
     Raises:
-        LakeError: the table has rows, but no snapshot says from where.
+        LakeError: the table has rows, but no snapshot has offsets.
     """
     snapshot = table.current_snapshot()
     if snapshot is None:

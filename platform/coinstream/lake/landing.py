@@ -1,4 +1,4 @@
-"""Land topics in tables, exactly once: plan, prepare slices, commit files with the offsets they reach."""
+"""Land topics in tables exactly once: plan, prepare slices, commit files with their offsets."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ log = logging.getLogger("coinstream.lake")
 
 @dataclass
 class TableReport:
-    """What a run did to one table.
+    """Result of a landing of one table.
 
     Attributes:
-        run: the landing's id, which its snapshots carry.
+        run: id of the landing, which its snapshots contain.
         messages: messages read.
-        rows: rows that landed.
-        refused: messages that did not land; they are in the quarantine.
-        flagged: rows that landed and break a rule that warns; the table `flagged` says which.
-        duplicates: messages that another run had landed meanwhile.
-        slices: pieces of work that were prepared and committed.
-        retries: pieces that another writer made stale; they were planned again.
-        restarts: pieces that were prepared again because their worker or node died.
-        workers: the processes that prepared pieces; on one machine without an engine this process.
-        extra: rows that hold fields unknown to their type.
-        lost: messages that retention removed from the topic before any run came.
-        recreated: topics that were deleted and made anew since they were landed.
-        ignored: topics that look like exchange topics, but of no known exchange; they do not land.
-        planned: offsets between the table and the topics' ends when the run began.
+        rows: landed rows.
+        refused: refused messages, which are in the quarantine.
+        flagged: landed rows that fail a warning rule, listed in the table `flagged`.
+        duplicates: messages that another landing committed concurrently.
+        slices: committed slices.
+        retries: slices that were planned again because another writer made them stale.
+        restarts: slices that were prepared again because their worker or node failed.
+        workers: processes that prepared slices.
+        extra: rows with fields that their type does not have.
+        lost: messages deleted by retention before they were landed.
+        recreated: topics recreated since they were landed.
+        ignored: topics with the prefix of the table but of no known exchange, which are not landed.
+        planned: offsets between the landed offsets and the ends of the topics at the start.
     """
 
     table: str
@@ -75,7 +75,7 @@ class TableReport:
     checks: list[CheckResult] = field(default_factory=list)
 
     def add(self, ready: Sequence[PreparedFiles], done: CommitResult) -> None:
-        """Count what a commit did with prepared files."""
+        """Add the result of a commit of prepared files."""
         dropped = {id(one) for one in done.stale}
         taken = [one for one in ready if id(one) not in dropped]
         self.rows += done.rows
@@ -93,7 +93,7 @@ class TableReport:
 
     @property
     def rate(self) -> float:
-        """Rows a second."""
+        """Return the landed rows per second."""
         return self.rows / self.seconds if self.seconds else 0.0
 
 
@@ -109,20 +109,20 @@ def land(
     engine: Engine | None = None,
     stop: threading.Event | None = None,
 ) -> TableReport:
-    """Land what the topics of a table hold now and the table does not.
+    """Land the messages of a table's topics after the landed offsets.
 
-    May be killed at any point, and may run beside itself: rows and the offsets they come from
-    are one commit, so the next run goes on where this one came to.
+    Rows and offsets are one commit, so a landing may be killed at any point and may run concurrently with
+    others. The next landing continues at the committed offsets.
 
     Args:
-        validator: decides which rows may land; without one every row that the table can hold does.
-        topic: the topic to land with its exchange topics, where it is not the type's own.
-        engine: prepares the slices; without one this process does, one after the other.
-        stop: ends the landing after the commit that is under way. The next landing goes on there.
+        validator: decides which rows are landed; None lands every row that the table can store.
+        topic: general topic to land, if it is not the topic of the message type.
+        engine: engine that prepares the slices; None prepares them in this process.
+        stop: set to end the landing after the current commit.
 
     Raises:
-        BrokerError, AuthenticationError: the cluster does not answer, or refuses.
-        LakeError: the catalog or the store fails, or the table and the topics contradict each other.
+        BrokerError, AuthenticationError: the cluster does not answer, or refuses a request.
+        LakeError: the catalog or the store failed, or the table and the topics are inconsistent.
     """
     started = time.monotonic()
     report = TableReport(spec.name, run_id or uuid.uuid4().hex)
@@ -154,7 +154,7 @@ def _commits(
     report: TableReport,
     stop: threading.Event,
 ) -> Iterator[CommitResult]:
-    """Prepare and commit the plan; plan again what other writers made stale, up to where the plan ends."""
+    """Prepare and commit the plan; plan stale slices again, up to the end of the first plan."""
     stops = {partition: end for partition, (_, end) in plan.spans.items()}
     while plan.offsets and not stop.is_set():
         table = lake.table(spec)
@@ -195,7 +195,7 @@ def _commit_plan(
 
 
 def _plan_after_retention(reader: TopicReader, table: Table, plan: ReadPlan, report: TableReport) -> ReadPlan:
-    """Plan what retention has left of a plan, and report the rest as lost."""
+    """Plan the offsets that retention has not deleted, and report the others as lost."""
     landed = read_landed_offsets(table)
     left = reader.plan(report.topics, landed)
     for (topic, partition), (start, end) in plan.spans.items():
@@ -208,7 +208,7 @@ def _plan_after_retention(reader: TopicReader, table: Table, plan: ReadPlan, rep
 
 
 def _require_same_topics(reader: TopicReader, plan: ReadPlan) -> None:
-    """Make sure that what was read is of the topics that were planned, not of others with their names.
+    """Check that the topics were not recreated since they were planned.
 
     Raises:
         LakeError: a topic was deleted and created again since the landing began.
@@ -231,4 +231,4 @@ def _warn(report: TableReport) -> None:
             "retention removed %s message(s) of %s before they were landed: land more often", count, topic
         )
     for topic in report.recreated:
-        log.warning("topic %s was deleted and made anew: it is landed from its beginning", topic)
+        log.warning("topic %s was recreated and is landed from its beginning", topic)

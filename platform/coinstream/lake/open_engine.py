@@ -1,4 +1,4 @@
-"""Open the engine that the settings name."""
+"""Open the configured engine."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from coinstream.lake.schemas import SCALE, TIME
 Bytes = npt.NDArray[np.uint8]
 
 _TOO_LONG: Final = 38 - SCALE
-"""A number with so many digits in a row may be too large for a column."""
+"""A number with this many consecutive digits may be too large for a column."""
 _LONG_RUN: Final = re.compile(rb"[0-9]{%d}" % _TOO_LONG)
 _HIGH_HALVES: Final = np.uint64(0xF0F0F0F0F0F0F0F0)
 _THREES: Final = np.uint64(0x3030303030303030)

@@ -1,4 +1,4 @@
-"""Prepare a slice: read, decode, validate, and write data files that no snapshot refers to."""
+"""Prepare a slice: read, decode, validate, and write data files without committing them."""
 
 from __future__ import annotations
 
@@ -27,23 +27,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MEMORY_SHARE: Final = 18
-"""A batch's payloads take at most this part of the memory setting.
+"""Divisor of the memory limit for the payloads of a batch.
 
-Two batches exist at a time (one being read, one being written), each also as columns, as the frame that is
-checked and as the file being written: measured, about five times its payloads. The rest is for messages that
-were fetched ahead, which take some four times their bytes in the client, and for what allocators keep.
+Two batches exist at a time, one being read and one being written. Each exists also as columns, as the
+validated frame and as the written file, in total about five times its payloads (measured). The rest is for
+prefetched messages, which take four times their bytes in the client, and for memory kept by allocators.
 """
 
 
 def prepare(
     work: Slice, table: Table, reader: TopicReader, validator: BatchValidator, settings: LakeSettings
 ) -> Iterator[PreparedFiles]:
-    """Prepare a slice, one batch after the other.
-
-    It may be done again at any time: it only adds files that nothing knows of.
+    """Prepare a slice batch by batch. It can be repeated, because it only writes uncommitted files.
 
     Raises:
-        BrokerError, AuthenticationError: the cluster fails for good, or is silent for a minute.
+        BrokerError, AuthenticationError: the cluster fails permanently, or does not answer for a minute.
         LakeError: files cannot be written.
     """
     starts = dict(work.expects)
@@ -55,7 +53,7 @@ def prepare(
 
 
 def empty_slice(work: Slice, table: Table, validator: BatchValidator) -> PreparedFiles:
-    """Return what is prepared of a slice without a message: control records occupy offsets too."""
+    """Return the result for a slice without messages, which may contain control records."""
     offsets: dict[str, dict[int, int]] = {}
     for (topic, partition), at in work.expects.items():
         offsets.setdefault(topic, {})[partition] = at
@@ -81,7 +79,7 @@ def empty_slice(work: Slice, table: Table, validator: BatchValidator) -> Prepare
 def read_batches(
     reader: TopicReader, plan: ReadPlan, spec: TableSpec, settings: LakeSettings
 ) -> Iterator[Batch]:
-    """Read a plan as decoded batches. Reading, decoding and what is done with a batch overlap."""
+    """Read a plan as decoded batches. Reading, decoding and processing of batches overlap."""
     source = batches(
         spec,
         prefetch(reader.chunks(plan)),
@@ -125,7 +123,7 @@ def _prepare_batch(
 
 
 def table_rows(batch: Batch, mask: pa.BooleanArray, ingested: datetime) -> pa.Table:
-    """Return the chosen rows of a batch as its table has them."""
+    """Return the selected rows of a batch with the columns of its table."""
     rows = batch.rows if mask.true_count == len(mask) else batch.rows.filter(mask)
     stamp = pa.repeat(pa.scalar(ingested, TIME), rows.num_rows)
     rows = rows.append_column(INGESTED, stamp)
@@ -133,9 +131,9 @@ def table_rows(batch: Batch, mask: pa.BooleanArray, ingested: datetime) -> pa.Ta
 
 
 def prefetch(source: Iterator[T]) -> Iterator[T]:
-    """Yield the same items, each made in another thread while its predecessor is used.
+    """Compute items in another thread, at most one ahead of the consumer.
 
-    Most of reading, decoding and writing is spent outside of Python. Never more than one item is ahead.
+    Most of the reading, decoding and writing runs outside of Python, without the GIL.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="landing") as pool:
         pending = pool.submit(next, source, None)

@@ -1,4 +1,4 @@
-"""Describe messages that break a rule as rows, with the rules and the bytes."""
+"""Store messages that fail a rule as rows, with the rules and the payload."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from coinstream.lake.schemas import PROVENANCE, QUARANTINE_SCHEMA, TIME
 from coinstream.lake.validation import ValidationResult
 
 MAX_PAYLOAD: Final = 65_536
-"""Bytes of a message that the quarantine keeps."""
+"""Maximum bytes of a payload in the quarantine."""
 UNREADABLE: Final = "readable"
 INCOMPLETE: Final = "complete"
 
@@ -24,7 +24,7 @@ INCOMPLETE: Final = "complete"
 def offender_rows(
     batch: Batch, validation: ValidationResult, offenders: Mask, ingested: datetime
 ) -> pa.Table:
-    """Return the chosen messages of a batch as the quarantine has them."""
+    """Return the selected messages of a batch with the columns of the quarantine."""
     at = np.flatnonzero(offenders)
     rules: dict[int, list[str]] = {row: [] for row in at.tolist()}
     for check in validation.checks:
@@ -54,7 +54,7 @@ def offender_rows(
 def new_offenders(
     found: Sequence[tuple[pa.Table, LandedOffsets]], known: LandedOffsets
 ) -> tuple[pa.Table, LandedOffsets]:
-    """Return the rows that lie beyond the landed offsets of their table, and the offsets after them."""
+    """Return the rows after the landed offsets of their table, and the offsets after them."""
     kept, advanced = [], known
     for rows, reached in found:
         kept.append(rows.filter(pa.array(rows_beyond(rows, advanced, reached.ids))))

@@ -1,4 +1,4 @@
-"""Check refused messages of the quarantine again, and land those that meet the present rules."""
+"""Check refused messages again, and land those that pass the current rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SQL over the tables: DuckDB reads them, and can do nothing else."""
+"""Query the tables with DuckDB, read-only and without access to other files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from coinstream.text import did_you_mean
 if TYPE_CHECKING:
     from pyiceberg.table import FileScanTask, Table
 
-# Set at the start and locked: a query can neither touch files and network nor undo this.
+# Set at the start and locked, so that a query can neither access files and network nor change this.
 _LOCKED: Final = {
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
@@ -35,7 +35,7 @@ _READING: Final = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
 @dataclass(frozen=True)
 class Result:
-    """Rows of a query; `cut` tells that there are more than were asked for."""
+    """Rows of a query. `cut` is True if there are more rows than the limit."""
 
     columns: list[str]
     rows: list[tuple[Any, ...]]
@@ -43,10 +43,10 @@ class Result:
 
 
 def query(lake: Lake, sql: str, parameters: Mapping[str, Any] | None = None, *, limit: int = 1_000) -> Result:
-    """Run one reading statement over the tables, which are its views; `$name` stands for a parameter.
+    """Run one read-only statement with the tables as views and `$name` parameters.
 
     Raises:
-        LakeError: the SQL is wrong, does more than read, or a table cannot be read.
+        LakeError: the SQL is invalid or not read-only, or a table cannot be read.
     """
     with database(lake) as connection:
         statement = only_reading(connection, sql)
@@ -60,11 +60,11 @@ def query(lake: Lake, sql: str, parameters: Mapping[str, Any] | None = None, *, 
 
 
 def explain(error: duckdb.Error, lake: Lake) -> str:
-    """Return what to tell the user about an error of DuckDB."""
+    """Return the error message for an error of DuckDB."""
     missing = _NO_TABLE.search(str(error))
     if missing is None:
         return str(error)
-    # DuckDB would propose tables of its own catalog, which do not belong to the lake.
+    # DuckDB would suggest tables of its own catalog.
     names = lake.names()
     hint = did_you_mean(missing[1], names) if names else "`coinstream lake land` makes the tables"
     return f"there is no table {missing[1]}; {hint}"
@@ -72,7 +72,7 @@ def explain(error: duckdb.Error, lake: Lake) -> str:
 
 @contextmanager
 def database(lake: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
-    """DuckDB in memory with a view of every table; filters and chosen columns are pushed down to the files.
+    """Open DuckDB in memory with a view of every table. Filters and projections are pushed down to the files.
 
     Raises:
         LakeError: a table cannot be read.
@@ -89,7 +89,7 @@ def database(lake: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
 def views(
     rows: Mapping[str, ds.Dataset | pa.Table], memory_bytes: int
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open DuckDB in memory with a view of each table, which can do nothing but read them."""
+    """Open DuckDB in memory with a read-only view of each table."""
     connection = duckdb.connect(":memory:", config=dict(_LOCKED))
     try:
         connection.execute("SET TimeZone = 'UTC'")
@@ -104,10 +104,10 @@ def views(
 
 
 def only_reading(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
-    """Return the one reading statement that the text holds.
+    """Parse one read-only statement.
 
     Raises:
-        LakeError: it is not SQL, holds several statements, or does more than read.
+        LakeError: the text is not SQL, contains several statements, or is not read-only.
     """
     try:
         statements = connection.extract_statements(sql)
@@ -121,7 +121,7 @@ def only_reading(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Stat
 
 
 def as_dataset(table: Table) -> ds.Dataset | pa.Table:
-    """The table's files as an Arrow dataset, each with what its partition tells of its rows."""
+    """Return the table's files as an Arrow dataset with the partition values of each file."""
     tasks = list(table.scan().plan_files())
     schema = table.schema().as_arrow()
     if any(task.delete_files for task in tasks):  # ours have none; another engine may have left some
@@ -138,7 +138,7 @@ def as_dataset(table: Table) -> ds.Dataset | pa.Table:
 
 
 def located(table: Table, address: str) -> tuple[Any, str]:
-    """The file system of an address, and the path there."""
+    """Return the file system of a location, and the path in it."""
     from pyiceberg.io.pyarrow import PyArrowFileIO
 
     from coinstream.lake.file_io import FileIO
@@ -149,7 +149,7 @@ def located(table: Table, address: str) -> tuple[Any, str]:
 
 
 def _known(table: Table, task: FileScanTask, schema: pa.Schema) -> ds.Expression | None:
-    """What the partition says of every row of a file, so that a query can pass over it."""
+    """Return the partition values of a file as an expression, so that queries can skip the file."""
     spec = table.specs()[task.file.spec_id]
     known: ds.Expression | None = None
     for at, part in enumerate(spec.fields):

@@ -14,9 +14,9 @@ from coinstream.settings import LakeSettings
 log = logging.getLogger("coinstream.lake")
 
 MAX_RETRIES: Final = 5
-"""How often a task is submitted again whose worker or node died."""
+"""Maximum retries of a task whose worker or node failed."""
 POLL_S: Final = 0.5
-"""How often the driver looks whether it is to stop while it waits for tasks."""
+"""Interval at which a waiting driver checks whether to stop, in seconds."""
 _SHARED_WAREHOUSES: Final = ("s3://", "s3a://", "gs://", "gcs://", "abfs://", "abfss://", "hdfs://", "oss://")
 
 

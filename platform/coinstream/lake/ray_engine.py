@@ -22,7 +22,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 MAPPED_AT_ONCE: Final = 64
-"""Calls of a mapped function that are submitted at a time, so that their results do not pile up."""
+"""Maximum submitted calls of a mapped function, which limits the memory of their results."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a reading covers, and how far it is: offsets only, no broker."""
+"""Plan and track the reading of offsets, without a broker."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from coinstream.serialization import is_compressed
 TopicPartition = tuple[str, int]
 """Topic and partition."""
 OffsetRange = tuple[int, int]
-"""An offset to begin with, and the offset to stop before."""
+"""First offset, and the offset after the last."""
 Ints = npt.NDArray[np.int64]
 
 NO_TIMESTAMP: Final = -1
-"""The timestamp of a record that has none."""
+"""Timestamp of a record without a timestamp."""
 LATEST_MS: Final = 4_102_444_800_000
-"""2100-01-01. A record timestamp beyond it is in another unit, as that of some foreign producers."""
+"""2100-01-01. Later record timestamps are in another unit, as written by some foreign producers."""
 
 HEADER_FAULT: Final = "the name of a header is not UTF-8"
-"""Why a record is refused whose headers the client cannot read."""
+"""Reason of a record whose headers the client cannot read."""
 
 
 @dataclass(frozen=True)
 class ReadPlan:
-    """What a reading covers.
+    """Offsets to read.
 
     Attributes:
         spans: offsets to read, by topic and partition.
-        ids: identity of each topic, where the broker tells it.
-        lost: messages that retention removed before they were landed, by topic.
-        recreated: topics that are others than when they were landed last.
+        ids: id of each topic, if the broker has topic ids.
+        lost: messages deleted by retention before they were landed, by topic.
+        recreated: topics recreated since they were landed.
     """
 
     spans: Mapping[TopicPartition, OffsetRange]
@@ -52,17 +52,17 @@ class ReadPlan:
 
     @property
     def offsets(self) -> int:
-        """How many offsets are to be read; control records and compacted messages occupy some of them."""
+        """Return the number of offsets to read, including control records and compacted messages."""
         return sum(max(stop - start, 0) for start, stop in self.spans.values())
 
 
 def make_read_plan(
     ends: Mapping[TopicPartition, OffsetRange], ids: Mapping[str, str | None], landed: LandedOffsets
 ) -> ReadPlan:
-    """From what is landed up to the end of every partition.
+    """Return the plan from the landed offsets to the end of every partition.
 
     Raises:
-        LakeError: a table stands beyond the end of a topic.
+        LakeError: the landed offset is after the end of a topic.
     """
     spans: dict[TopicPartition, OffsetRange] = {}
     lost: dict[str, int] = {}
@@ -86,7 +86,7 @@ def make_read_plan(
 
 
 def plan_up_to(plan: ReadPlan, landed: LandedOffsets, stops: Mapping[TopicPartition, int]) -> ReadPlan:
-    """Return what is left of a plan, from what is landed now up to the given offsets."""
+    """Return the rest of a plan, from the landed offsets to the given ones."""
     spans = {
         partition: (max(start, landed.next(*partition, plan.ids.get(partition[0]))), stops[partition])
         for partition, (start, _) in plan.spans.items()
@@ -96,7 +96,7 @@ def plan_up_to(plan: ReadPlan, landed: LandedOffsets, stops: Mapping[TopicPartit
 
 @dataclass(frozen=True)
 class FetchedChunk:
-    """Messages as they came, column by column. `topic` indexes `topics`; timestamps are milliseconds."""
+    """Fetched records as columns. `topic` indexes `topics`; timestamps are in milliseconds."""
 
     topics: Sequence[str]
     topic: Ints
@@ -104,25 +104,24 @@ class FetchedChunk:
     offset: Ints
     timestamp: Ints
     payloads: pa.Array
-    """Bytes as they came; null for a tombstone."""
+    """Original bytes; null for a tombstone."""
     compressed: list[int]
     faults: Mapping[int, str] = field(default_factory=dict)
-    """Why a record cannot be taken for a message whatever its payload, by its place in the chunk."""
+    """Errors of records outside of their payload, by index in the chunk."""
 
     def __len__(self) -> int:
         return len(self.payloads)
 
     @cached_property
     def size(self) -> int:
-        """Bytes of the payloads."""
+        """Return the bytes of the payloads."""
         return int(pc.sum(pc.binary_length(self.payloads)).as_py() or 0)
 
 
 class RecordColumns:
-    """What is looked at of messages, column by column.
+    """Fields of records as columns.
 
-    Taken out of the client's objects at once, a few hundred at a time: of thousands, each would have
-    left the processor's cache before it is looked at.
+    They are extracted from a few hundred client objects at a time, which stay in the processor's cache.
     """
 
     def __init__(self) -> None:
@@ -138,11 +137,11 @@ class RecordColumns:
 
     @property
     def payloads(self) -> pa.Array:
-        """The messages' bytes."""
+        """Return the payloads."""
         return pa.concat_arrays(self._payloads) if self._payloads else pa.array([], pa.binary())
 
     def add(self, messages: list[Message]) -> None:
-        """Take these in too."""
+        """Add records."""
         self.topic += map(Message.topic, messages)
         self.partition += map(Message.partition, messages)
         self.offset += map(Message.offset, messages)
@@ -152,7 +151,7 @@ class RecordColumns:
 
 
 class ReadProgress:
-    """Which partitions of a plan are still to be read, and up to where."""
+    """Progress of a plan: the partitions still to be read, and their end offsets."""
 
     def __init__(self, plan: ReadPlan) -> None:
         self.topics = sorted({topic for topic, _ in plan.spans})
@@ -167,22 +166,22 @@ class ReadProgress:
                 self._open.add(place)
 
     def is_open(self) -> bool:
-        """Whether a partition is not at its stop yet."""
+        """Return whether a partition has not reached its end offset."""
         return bool(self._open)
 
     def open_places(self) -> list[TopicPartition]:
-        """The partitions that are not at their stop yet."""
+        """Return the partitions that have not reached their end offset."""
         return sorted(self._open)
 
     def newly_closed(self) -> list[TopicPartition]:
-        """The partitions that came to their stop since the last call."""
+        """Return the partitions that reached their end offset since the last call."""
         closed, self._closed = self._closed, []
         return closed
 
     def at_end(self, place: TopicPartition) -> None:
-        """Note that a partition has no more to give.
+        """Mark a partition as finished, possibly before its end offset.
 
-        It may rest before its stop: control records and open transactions occupy offsets too.
+        Control records and open transactions occupy the remaining offsets.
         """
         if place in self._open:
             self._open.remove(place)
@@ -190,7 +189,7 @@ class ReadProgress:
             self._stops[self._index[place[0]], place[1]] = -1
 
     def take(self, records: RecordColumns) -> FetchedChunk:
-        """The records that lie before their partition's stop, as a chunk."""
+        """Return the records before their partition's end offset as a chunk."""
         index: Callable[[Any], int] = self._index.__getitem__
         topic = np.fromiter(map(index, records.topic), np.int64, len(records))
         partition = np.array(records.partition, np.int64)
@@ -229,7 +228,7 @@ def _header_faults(headers: list[Any]) -> dict[int, str]:
 
 
 def _time_faults(timestamp: Ints) -> dict[int, str]:
-    """Return what is wrong with record timestamps that are in microseconds, or in no unit at all."""
+    """Return the errors of record timestamps that are not in milliseconds, by index."""
     wrong = (timestamp < NO_TIMESTAMP) | (timestamp > LATEST_MS)
     return {
         int(at): f"record timestamp {timestamp[at]} is not in milliseconds since 1970"
@@ -242,7 +241,7 @@ def _says_compressed(headers: Any) -> bool:
 
 
 def offsets_after(chunk: FetchedChunk, ids: Mapping[str, str | None]) -> LandedOffsets:
-    """The next offsets after the messages of a chunk."""
+    """Return the next offsets after the records of a chunk."""
     nexts: dict[str, dict[int, int]] = {}
     width = int(chunk.partition.max(initial=0)) + 1
     reached = np.zeros((len(chunk.topics), width), np.int64)

@@ -1,8 +1,7 @@
-"""Tables found again in the warehouse after the catalog was lost.
+"""Recover tables from the warehouse after the catalog was lost.
 
-An Iceberg table describes itself: every commit leaves a metadata file that names all of its data files, and
-ours carry the offsets that were landed. So a lost catalog loses neither rows nor places, and landing goes
-on exactly once.
+The metadata file of each commit lists all data files of an Iceberg table and contains the landed offsets. A
+lost catalog therefore loses neither rows nor offsets, and landing continues exactly once.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recovered:
-    """A table that the catalog knows again.
+    """A recovered table.
 
     Attributes:
-        metadata: the version that it has now.
-        passed_over: newer versions that are not whole, each with what is wrong. What they had landed is
-            landed again, as long as the topics still hold it.
+        metadata: metadata file of the recovered version.
+        passed_over: newer incomplete versions with their error. Their messages are landed again if the topics
+            still contain them.
     """
 
     table: str
@@ -36,12 +35,12 @@ class Recovered:
 
 
 def recover(lake: Lake) -> list[Recovered]:
-    """Register every table of the warehouse that the catalog does not know, at its newest whole version.
+    """Register every table of the warehouse that is not in the catalog, at its newest complete version.
 
-    Tables that the catalog knows stay as they are, so it may be called at any time.
+    Tables in the catalog are unchanged, so the function can be called at any time.
 
     Raises:
-        LakeError: the catalog or the store fails, or a table has no whole version.
+        LakeError: the catalog or the store failed, or a table has no complete version.
     """
     known = set(lake.names())
     store = lake.warehouse()
@@ -80,7 +79,7 @@ def _opened(version: MetadataFile, lake: Lake) -> StaticTable:
 
 
 def _whole(table: StaticTable, store: Warehouse) -> int:
-    """The rows of a table none of whose files is missing."""
+    """Return the number of rows of a table, or raise if a data file is missing."""
     files = [task.file for task in table.scan().plan_files()]
     missing = store.missing([file.file_path for file in files])
     if missing:

@@ -1,4 +1,4 @@
-"""One page with charts of price, spread, latency and landing lag; it holds everything it shows."""
+"""Write a self-contained HTML page with charts of price, spread, latency and landing lag."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _STYLE: Final = (
 
 @dataclass(frozen=True)
 class Written:
-    """A report that was written."""
+    """A written report."""
 
     path: str
     charts: int

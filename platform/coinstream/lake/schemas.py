@@ -1,8 +1,7 @@
-"""The table of each message type, derived from its one definition.
+"""Derive the table of each message type from its definition.
 
-Numbers are decimal(38,18): eight decimals of a price and the noise that exchanges put behind sizes fit,
-with 20 digits before the point for market caps in any currency. They are read from the digits on the
-wire, never through a float.
+Numbers are decimal(38,18), which holds eight decimals of a price, the float noise of sizes, and 20 digits
+before the point for market capitalizations. They are read from the digits on the wire, never through a float.
 """
 
 from __future__ import annotations
@@ -33,13 +32,13 @@ EVENT_TIMES: Final = {
     "derivativeticker": "timestamp",
     "liquidation": "timestamp",
 }
-"""The column that says when a message was true, by type; elsewhere `last_updated`."""
+"""Column with the event time by type; `last_updated` for other types."""
 
 EXTRA: Final = pa.field("extra", pa.string())
-"""Fields that the type does not know, as one JSON object.
+"""Fields that the type does not have, as one JSON object.
 
-They are kept but make no columns of their own: one wrong producer would widen the table for ever. A
-field that is added to the message's definition becomes a column.
+They are not separate columns, because a faulty producer would then widen the table permanently. A field that
+is added to the message type becomes a column.
 """
 PROVENANCE: Final = (
     pa.field("topic", pa.string(), nullable=False),
@@ -47,7 +46,7 @@ PROVENANCE: Final = (
     pa.field("offset", pa.int64(), nullable=False),
     pa.field("record_timestamp", TIME, nullable=False),
 )
-"""Where a row comes from: no two rows of a table share topic, partition and offset."""
+"""Origin of a row; topic, partition and offset are unique within a table."""
 INGESTED: Final = pa.field("ingested_at", TIME, nullable=False)
 
 QUARANTINE: Final = "quarantine"
@@ -56,7 +55,7 @@ VIOLATION_TABLES: Final = {
     QUARANTINE: "Refused messages: those that break a rule which refuses rows, with the rules and the bytes.",
     FLAGGED: "Stored messages that break a rule which only warns, with the rules and the bytes.",
 }
-"""The tables of messages that break a rule, by what became of the message."""
+"""Tables of messages that fail a rule, with their descriptions."""
 QUARANTINE_SCHEMA: Final = pa.schema(
     [
         pa.field("type", pa.string(), nullable=False),
@@ -71,14 +70,14 @@ QUARANTINE_SCHEMA: Final = pa.schema(
 )
 """Columns of both tables.
 
-`stored` tells whether the row is in the table of its type. `record_timestamp` is null where the record's is
-not in milliseconds; the reason then holds its number.
+`stored` is whether the row is in the table of its type. `record_timestamp` is null if the record's timestamp
+is not in milliseconds; the reason then contains the number.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A field of a message as a column: its wire name, its type, and whether it is a price or required."""
+    """Column of a message field: wire name, type, and whether it is a price or required."""
 
     name: str
     wire: str
@@ -89,7 +88,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class TableSpec:
-    """The table of one message type."""
+    """Table of one message type."""
 
     kind: MessageType
     columns: tuple[Column, ...]
@@ -97,47 +96,47 @@ class TableSpec:
 
     @property
     def name(self) -> str:
-        """The table's name, which is the type's."""
+        """Return the name of the table, which is that of the type."""
         return self.kind.name
 
     @property
     def message_schema(self) -> pa.Schema:
-        """The message's own columns."""
+        """Return the columns of the message."""
         return pa.schema([pa.field(c.name, c.type, nullable=not c.required) for c in self.columns])
 
     @property
     def schema(self) -> pa.Schema:
-        """All columns: the message, what it does not know, where it comes from, when it came."""
+        """Return all columns: message fields, `extra`, origin and landing time."""
         return pa.schema([*self.message_schema, EXTRA, *PROVENANCE, INGESTED])
 
     @property
     def times(self) -> tuple[Column, ...]:
-        """The columns that hold times."""
+        """Return the columns of times."""
         return tuple(column for column in self.columns if column.type == TIME)
 
     @property
     def numbers(self) -> tuple[Column, ...]:
-        """The columns that hold decimals."""
+        """Return the columns of decimals."""
         return tuple(column for column in self.columns if column.type == NUMBER)
 
     @property
     def prices(self) -> tuple[Column, ...]:
-        """The columns that hold prices."""
+        """Return the columns of prices."""
         return tuple(column for column in self.columns if column.is_price)
 
     @property
     def key(self) -> tuple[str, ...]:
-        """The columns that tell one series from another."""
+        """Return the columns that identify a series."""
         names = {column.name for column in self.columns}
         return tuple(name for name in ("exchange_id", "symbol", "timeframe") if name in names)
 
 
 @lru_cache(maxsize=64)
 def table_spec(kind: MessageType) -> TableSpec:
-    """The table of a message type.
+    """Return the table of a message type.
 
     Raises:
-        LakeError: a field has a type that no column can hold.
+        LakeError: a field has a type without a column type.
     """
     columns = tuple(_columns(kind))
     wanted = EVENT_TIMES.get(kind.name, "last_updated")
@@ -145,10 +144,10 @@ def table_spec(kind: MessageType) -> TableSpec:
 
 
 def spec_named(name: str) -> TableSpec:
-    """The table of that name.
+    """Return the table of a name.
 
     Raises:
-        LakeError: no message type has the name.
+        LakeError: no message type has this name.
     """
     kind = MESSAGE_TYPES.get(name)
     if kind is None:

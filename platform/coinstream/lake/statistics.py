@@ -1,4 +1,4 @@
-"""Spread and latency of each exchange, and series for charts, by SQL over the tables."""
+"""Compute spread and latency of each exchange, and series for charts, with SQL over the tables."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _MOST_SERIES: Final = 8
 
 @dataclass(frozen=True)
 class ExchangeStatistics:
-    """Of one exchange's quotes. Spread in basis points of the middle; latencies in milliseconds.
+    """Statistics of one exchange's quotes. The spread is in basis points of the mid price.
 
-    `receipt` is from the exchange's time to ours (below zero when its clock runs ahead), `landing` from our
-    receipt to the table.
+    `receipt` is the time from the exchange's time to the receipt, negative if its clock is ahead. `landing`
+    is the time from the receipt to the table.
     """
 
     exchange: str
@@ -84,22 +84,22 @@ def compute_statistics(table: SharedTable, wanted: tuple[str, datetime]) -> Exch
 
 
 def price_series(lake: Lake, hours: float = 24.0) -> dict[str, Points]:
-    """The middle of bid and ask of the most quoted markets."""
+    """Return the mid price of the most quoted markets."""
     return _series(lake, "(best_bid + best_ask)::DOUBLE / 2", "exchange_id || ' ' || symbol", hours)
 
 
 def spread_series(lake: Lake, hours: float = 24.0) -> dict[str, Points]:
-    """The spread of the most quoted markets, in basis points."""
+    """Return the spread of the most quoted markets in basis points."""
     return _series(lake, _SPREAD, "exchange_id || ' ' || symbol", hours)
 
 
 def latency_series(lake: Lake, hours: float = 24.0) -> dict[str, Points]:
-    """From the exchange's time to our receipt, in milliseconds."""
+    """Return the latency from the exchange's time to the receipt in milliseconds."""
     return _series(lake, "date_diff('millisecond', \"timestamp\", last_updated)", "exchange_id", hours)
 
 
 def lag_series(lake: Lake, hours: float = 24.0) -> dict[str, Points]:
-    """From our receipt to the table, in seconds."""
+    """Return the latency from the receipt to the table in seconds."""
     return _series(lake, "date_diff('millisecond', last_updated, ingested_at) / 1000.0", "exchange_id", hours)
 
 

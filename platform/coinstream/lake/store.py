@@ -1,4 +1,4 @@
-"""The lake's catalog and tables, on any catalog and object store that pyiceberg knows."""
+"""Open the catalog and the tables on any catalog and object store supported by pyiceberg."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# pyiceberg retries a failed append by putting the same rows on top of whatever another writer committed.
-# Two landings of one topic would then both land their rows, so a conflict must come back to us.
+# pyiceberg retries a failed append by adding the same rows after another writer's commit. Two landings of one
+# topic would then both land their rows, so conflicts must be raised.
 _NO_BLIND_RETRY: Final = {"commit.retry.num-retries": "0"}
 _PROPERTIES: Final = {
     **_NO_BLIND_RETRY,
     "write.parquet.compression-codec": "zstd",
-    # Numbers that seldom repeat are not worth the dictionary that is first made of them.
+    # Numbers that rarely repeat do not benefit from dictionary encoding.
     "write.parquet.dict-size-bytes": "65536",
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",
@@ -40,10 +40,10 @@ FILE_IO: Final = "coinstream.lake.file_io.FileIO"
 
 
 class Lake:
-    """The tables. Cheap to make; the catalog is opened on first use.
+    """Tables of the lake. The catalog is opened at first use.
 
     Raises:
-        LakeError: from every method, when the catalog or a table cannot be reached.
+        LakeError: from every method, if the catalog or a table cannot be accessed.
     """
 
     def __init__(self, settings: LakeSettings | None = None, home: HomeSettings | None = None) -> None:
@@ -53,17 +53,17 @@ class Lake:
 
     @property
     def catalog(self) -> Catalog:
-        """The Iceberg catalog."""
+        """Return the Iceberg catalog."""
         if self._catalog is None:
             self._catalog = wrap_errors(self._open, "open the lake's catalog")
         return self._catalog
 
     def identifier(self, name: str) -> str:
-        """The full name of a table."""
+        """Return the full name of a table."""
         return f"{self.settings.namespace}.{name}"
 
     def table(self, spec: TableSpec) -> Table:
-        """The table of a message type as it is now; made or widened when it must be."""
+        """Return the current table of a message type; create or widen it if necessary."""
         return self._ensured(spec.name, spec.schema, spec.event_time)
 
     def quarantine(self) -> Table:
@@ -71,15 +71,15 @@ class Lake:
         return self._ensured(QUARANTINE, QUARANTINE_SCHEMA, None)
 
     def flagged(self) -> Table:
-        """Return the table of messages that were stored and break a rule that warns."""
+        """Return the table of stored messages that fail a warning rule."""
         return self._ensured(FLAGGED, QUARANTINE_SCHEMA, None)
 
     def other(self, name: str, schema: pa.Schema) -> Table:
-        """A table of the lake's own that holds no messages; made when it is not there."""
+        """Return a table without messages; create it if it does not exist."""
         return self._ensured(name, schema, None)
 
     def find(self, name: str) -> Table | None:
-        """A table if it exists."""
+        """Return a table, or None if it does not exist."""
         from pyiceberg.exceptions import NoSuchTableError
 
         catalog = self.catalog
@@ -93,13 +93,13 @@ class Lake:
         return wrap_errors(load, f"load table {name}")
 
     def names(self) -> list[str]:
-        """The names of the tables that exist."""
+        """Return the names of existing tables."""
         catalog = self.catalog
         found = wrap_errors(lambda: catalog.list_tables(self.settings.namespace), "list the tables")
         return sorted(identifier[-1] for identifier in found)
 
     def warehouse(self) -> Warehouse:
-        """Where the files of the tables lie."""
+        """Return the warehouse with the files of the tables."""
         address = f"{self._warehouse_address()}/{self.settings.namespace}"
         properties = self.catalog.properties
         return wrap_errors(lambda: Warehouse(address, properties), "reach the warehouse")
@@ -138,9 +138,9 @@ class Lake:
         return table
 
     def _refuse_orphaned(self, name: str) -> Table | None:
-        """Refuse to make a table anew whose rows lie in the warehouse: no query would see them any more."""
+        """Refuse to create a table whose files are in the warehouse, because queries would not see them."""
         versions = self.warehouse().versions(name)
-        # A first version may be that of another process which makes the table at this moment.
+        # The first version may belong to another process that is creating the table.
         if not versions or versions[0].version == 0:
             return None
         found = self.find(name)
@@ -179,15 +179,15 @@ class Lake:
 
 
 def known_specs() -> list[TableSpec]:
-    """The tables of all message types."""
+    """Return the tables of all message types."""
     return [spec_named(name) for name in MESSAGE_TYPES]
 
 
 def wrap_errors(call: Callable[[], T], doing: str) -> T:
-    """Run a call into the catalog; what it raises becomes ours. A busy SQLite catalog is asked again.
+    """Run a call of the catalog and translate its errors. A busy SQLite catalog is retried.
 
     Raises:
-        LakeError: names what was being done.
+        LakeError: the call failed; the message contains `doing`.
     """
     from pyiceberg.exceptions import CommitFailedException
     from sqlalchemy.exc import OperationalError
@@ -211,7 +211,7 @@ def _line(error: Exception) -> str:
 
 
 def _sqlite_address(path: Path) -> str:
-    """Return the URL of an SQLite file, quoted where its path needs it."""
+    """Return the URL of an SQLite file with a quoted path."""
     from sqlalchemy import URL
 
     return URL.create("sqlite", database=str(path), query={"timeout": "30"}).render_as_string()
@@ -222,7 +222,7 @@ def _as_address(warehouse: str) -> str:
 
 
 def _iceberg(schema: pa.Schema) -> Schema:
-    """The schema with a number for every field, as partition specs refer to them."""
+    """Return the schema with field ids, which partition specs refer to."""
     from pyiceberg.schema import Schema
     from pyiceberg.types import NestedField
 
@@ -255,7 +255,7 @@ def _iceberg_type(kind: pa.DataType, nested: Iterator[int]) -> Any:
 
 
 def _renamed_quarantine(table: Table) -> Table:
-    """Return a quarantine of an earlier release with today's columns."""
+    """Return a quarantine of an earlier release with the current columns."""
     table.refresh()
     if "landed" in table.schema().column_names:
         with table.update_schema(allow_incompatible_changes=True) as update:
@@ -267,7 +267,7 @@ def _renamed_quarantine(table: Table) -> Table:
 def _widened(table: Table, missing: list[pa.Field]) -> Table:
     table.refresh()
     known = {field.name for field in table.schema().fields}
-    # Rows that are there already have no value for a new column, so it cannot be required.
+    # Existing rows have no value for a new column, so it cannot be required.
     wanted = pa.schema([field.with_nullable(True) for field in missing if field.name not in known])
     with table.transaction() as change:
         change.set_properties(_NO_BLIND_RETRY)

@@ -1,4 +1,4 @@
-"""One payload at a time: every digit kept, every fault named."""
+"""Decode one payload at a time, with exact digits and an error message for each fault."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class _Fault(Exception):  # noqa: N818 - not an error of the program: it ends as
 
 
 class StrictDecoder:
-    """Reads payloads of one type by the letter."""
+    """Strict decoder of payloads of one type."""
 
     def __init__(self, spec: TableSpec) -> None:
         self._columns = {column.wire: column for column in spec.columns}
 
     def read(self, payload: bytes | None) -> dict[str, Any]:
-        """The row: column values, `extra` when fields are unknown, or `fault` alone."""
+        """Return the row: column values and `extra`, or only `fault`."""
         try:
             return self._row(_parse(payload))
         except _Fault as fault:
@@ -127,7 +127,7 @@ def _decimal(column: Column, value: Any) -> Decimal:
     exponent = value.normalize(_EXACT).as_tuple().exponent
     if column.is_price and isinstance(exponent, int) and exponent < -SCALE:
         raise _Fault(f"{column.wire} is {_shown(value)}: a price of {-exponent} decimals")
-    # Sizes carry float noise behind the point; what is below 1e-18 of a coin is nothing.
+    # Sizes contain float noise, and digits below 1e-18 are negligible.
     return value.quantize(_QUANTUM, context=_EXACT)
 
 

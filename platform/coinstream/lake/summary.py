@@ -1,4 +1,4 @@
-"""What tables there are, and how much is in them; read from metadata, not from rows."""
+"""Summarize the tables from their metadata."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Summary:
-    """One table. `bytes` of its data files; `newest_event` by the files' statistics."""
+    """Summary of one table. `bytes` is the size of data files; `newest_event` is from their statistics."""
 
     name: str
     rows: int
@@ -33,10 +33,10 @@ class Summary:
 
 
 def summaries(lake: Lake) -> list[Summary]:
-    """All tables of the lake.
+    """Return the summaries of all tables.
 
     Raises:
-        LakeError: the catalog or the store fails.
+        LakeError: the catalog or the store failed.
     """
     found = ((name, lake.find(name)) for name in lake.names())
     return [
@@ -47,7 +47,7 @@ def summaries(lake: Lake) -> list[Summary]:
 
 
 def summary(name: str, table: Table) -> Summary:
-    """One table."""
+    """Return the summary of one table."""
     files = [task.file for task in table.scan().plan_files()]
     snapshot = table.current_snapshot()
     return Summary(

@@ -1,4 +1,4 @@
-"""A bounded reading of topics: from where a table stands up to where each topic ended at the start."""
+"""Read topics from the landed offsets to their ends at the start of a landing."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ _MIB: Final = 1_048_576
 
 
 class ExpiredOffsetsError(BrokerError):
-    """Retention removed messages between planning and reading them."""
+    """Retention deleted messages between planning and reading."""
 
 
 def reader_config(brokers: BrokerSettings, settings: LakeSettings) -> KafkaConfig:
-    """The configuration of a landing's consumer, whose prefetched messages stay within the memory setting."""
+    """Return the configuration of a landing's consumer, with a prefetch limit from the memory setting."""
     queue = settings.memory_bytes // 32
     return {
         **base_config(brokers, "coinstream-landing"),
@@ -56,7 +56,7 @@ def reader_config(brokers: BrokerSettings, settings: LakeSettings) -> KafkaConfi
         "auto.offset.reset": "error",
         "isolation.level": "read_committed",
         "allow.auto.create.topics": False,
-        # The queue may be overshot by one response, so a response is small against it.
+        # One response may exceed the queue, so responses are small compared to it.
         "queued.max.messages.kbytes": queue // 1024,
         "fetch.max.bytes": max(min(queue // 2, 50 * _MIB), _MIB),
         "max.partition.fetch.bytes": max(min(queue // 8, 4 * _MIB), 65_536),
@@ -66,7 +66,7 @@ def reader_config(brokers: BrokerSettings, settings: LakeSettings) -> KafkaConfi
 
 
 class TopicReader:
-    """Read topics without joining a group: the offsets to start from come from the table alone."""
+    """Reader of topics without a group. Start offsets come only from the table."""
 
     def __init__(self, brokers: BrokerSettings, settings: LakeSettings) -> None:
         self._brokers = brokers
@@ -84,7 +84,7 @@ class TopicReader:
         self._consumer.close()
 
     def select_topics(self, topic: str) -> TopicSelection:
-        """Return the topic and the topics of known exchanges, as far as they exist.
+        """Return the existing topics among the general topic and those of known exchanges.
 
         Raises:
             BrokerError: the cluster does not answer.
@@ -94,16 +94,16 @@ class TopicReader:
             lambda: self._admin.list_topics(timeout=self._wait_s), "listing topics", self._brokers.brokers
         )
         configured = [f"{topic}-{exchange}" for exchange in HomeSettings().exchange_topics]
-        # A list shows only what the user may see. Asked by name, the broker tells absent from forbidden.
+        # A list contains only visible topics. A request by name distinguishes missing from forbidden ones.
         self._describe([name for name in (topic, *configured) if name not in found.topics])
         return select_topics(topic, found.topics, known_exchanges(self._settings))
 
     def plan(self, topics: Sequence[str], landed: LandedOffsets) -> ReadPlan:
-        """Return what is to be read of the topics now.
+        """Return the plan from the landed offsets to the current ends of topics.
 
         Raises:
             BrokerError: the cluster does not answer.
-            LakeError: a table stands beyond the end of a topic.
+            LakeError: the landed offset is after the end of a topic.
         """
         described = self._describe(topics)
         partitions = _partitions(described)
@@ -113,7 +113,7 @@ class TopicReader:
         return make_read_plan(ends, _topic_ids(described), landed)
 
     def recreated_since(self, ids: Mapping[str, str | None]) -> list[str]:
-        """Return the topics that are others now than those of the given identities.
+        """Return the topics whose ids differ from the given ones.
 
         Raises:
             BrokerError: the cluster does not answer.
@@ -122,7 +122,7 @@ class TopicReader:
         return [topic for topic, known in ids.items() if is_another(known, current.get(topic))]
 
     def plan_times(self, topics: Sequence[str], since_ms: int, until_ms: int) -> ReadPlan:
-        """Return which records of the topics carry timestamps from `since_ms` to before `until_ms`.
+        """Return the plan of records with timestamps from `since_ms` to before `until_ms`.
 
         Raises:
             BrokerError: the cluster does not answer.
@@ -138,10 +138,10 @@ class TopicReader:
         return ReadPlan(spans, _topic_ids(described))
 
     def chunks(self, plan: ReadPlan) -> Iterator[FetchedChunk]:
-        """The messages of the plan, in order within a partition. Ends when every partition is at its stop.
+        """Yield the records of the plan, in order within each partition, until the end offsets.
 
         Raises:
-            BrokerError, AuthenticationError: the cluster fails for good, or is silent for a minute.
+            BrokerError, AuthenticationError: the cluster fails permanently, or does not answer for a minute.
         """
         reading = ReadProgress(plan)
         if not reading.is_open():
@@ -151,7 +151,7 @@ class TopicReader:
         while reading.is_open():
             records, ended = self._records()
             chunk = reading.take(records)
-            # Only now: the last messages of a partition come together with the news of its end.
+            # After the messages, because the last ones arrive together with the end-of-partition event.
             for place in ended:
                 reading.at_end(place)
             if len(chunk):
@@ -168,10 +168,7 @@ class TopicReader:
         self._consumer.unassign()
 
     def report(self, positions: LandedOffsets) -> None:
-        """Tell the consumer group how far the table is, for lag tools.
-
-        A failure is only logged: nothing but a display depends on it.
-        """
+        """Commit the landed offsets to the consumer group for lag tools. An error is only logged."""
         offsets = [
             Position(topic, partition, offset)
             for topic, position in positions.topics.items()
@@ -184,7 +181,7 @@ class TopicReader:
             log.warning("landed offsets could not be reported to the group: %s", error.args[0])
 
     def _records(self) -> tuple[RecordColumns, list[TopicPartition]]:
-        """A chunk of records, or what is there, and the partitions that told their end."""
+        """Return a chunk of records, and the partitions that reached their end."""
         records, ended = RecordColumns(), list[TopicPartition]()
         while room := self._chunk - len(records):
             asked = min(CONSUME_BATCH, room)
@@ -197,7 +194,7 @@ class TopicReader:
         return records, ended
 
     def _parted(self, messages: list[Message]) -> tuple[list[Message], list[TopicPartition]]:
-        """The messages, and the partitions that told their end."""
+        """Return the messages, and the partitions that reached their end."""
         kept = [message for message in messages if message.error() is None]
         ended = []
         for message in messages if len(kept) < len(messages) else ():
@@ -250,7 +247,7 @@ class TopicReader:
 
     def _offsets_at(self, partitions: Sequence[TopicPartition], at_ms: int) -> dict[TopicPartition, int]:
         found = self._offsets(partitions, OffsetSpec.for_timestamp(at_ms))
-        # A negative offset: no record is that young, so the time lies at the topic's end.
+        # A negative offset means that every record is older.
         open_ended = [partition for partition, offset in found.items() if offset < 0]
         return found | self._offsets(open_ended, OffsetSpec.latest())  # type: ignore[no-untyped-call]
 
@@ -260,7 +257,7 @@ def _partitions(described: Mapping[str, TopicDescription]) -> list[TopicPartitio
 
 
 def _topic_ids(described: Mapping[str, TopicDescription]) -> dict[str, str | None]:
-    """Return the identity of each topic. A broker without identities answers with zeros (As in base64)."""
+    """Return the id of each topic. A broker without topic ids returns zeros (As in base64)."""
     return {
         topic: str(found.topic_id) if str(found.topic_id).strip("A=") else None
         for topic, found in described.items()

@@ -15,7 +15,7 @@ class TopicSelection:
 
     Attributes:
         landed: topics that land in the table, sorted.
-        ignored: topics with the prefix of the general topic that are no topic of a known exchange.
+        ignored: topics with the prefix of the general topic but of no known exchange.
     """
 
     landed: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Decide which rows of a batch may land."""
+"""Define the interface of validators, which decide which rows of a batch are landed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from coinstream.settings import LakeSettings
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """Which rows of a batch are refused, and what each expectation found."""
+    """Refused rows of a batch, and the result of each expectation."""
 
     refused: Mask
     checks: Sequence[CheckResult]
 
     def flagged(self) -> Mask:
-        """Return which rows may land although they break a rule."""
+        """Return a mask of rows that are landed although they fail a rule."""
         broken = np.zeros_like(self.refused)
         for check in self.checks:
             broken[check.rows] = True
@@ -31,23 +31,23 @@ class ValidationResult:
 
 
 class BatchValidator(Protocol):
-    """Decides which rows of a batch may land. Asked batch by batch, in the order of the partitions."""
+    """Validator of batches, called in the order of the partitions."""
 
     memory: Any
-    """What is remembered of earlier rows. It can be pickled, and set to go on from another batch."""
+    """State from earlier rows. It can be pickled, and set to continue after another batch."""
 
     def validate(self, batch: Batch, ingested: datetime) -> ValidationResult:
-        """Look at every row of the batch."""
+        """Validate every row of a batch."""
 
 
 ValidatorFactory = Callable[[TableSpec, LakeSettings], BatchValidator]
 
 
 class NoValidation:
-    """Refuses only what a table cannot hold."""
+    """Validator that refuses only rows that the table cannot store."""
 
     memory: Any = None
 
     def validate(self, batch: Batch, ingested: datetime) -> ValidationResult:
-        """Refuse rows that could not be read or lack a required field."""
+        """Refuse rows that could not be decoded or lack a required field."""
         return ValidationResult(~batch.storable(), ())

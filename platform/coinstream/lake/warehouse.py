@@ -1,4 +1,4 @@
-"""What lies in the warehouse, whatever the catalog says."""
+"""List the tables and files in the warehouse, independently of the catalog."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _METADATA: Final = re.compile(r"(\d+)-[0-9a-f-]{36}\.metadata\.json")
 
 @dataclass(frozen=True)
 class MetadataFile:
-    """One version of a table. Two may have the same number: of two writers that met, one gave up."""
+    """One version of a table. After a conflict of writers two versions may have the same number."""
 
     version: int
     written: float
@@ -24,11 +24,11 @@ class MetadataFile:
 
 
 class Warehouse:
-    """The folder or bucket of the tables of one namespace.
+    """Folder or bucket of the tables of one namespace.
 
     Args:
-        address: of the namespace, such as `s3://bucket/lake/market`.
-        properties: of the catalog, which say how the store is reached.
+        address: location of the namespace, such as `s3://bucket/lake/market`.
+        properties: properties of the catalog, which configure the store.
     """
 
     def __init__(self, address: str, properties: Mapping[str, str]) -> None:
@@ -40,11 +40,11 @@ class Warehouse:
         self._files: pafs.FileSystem = io.fs_by_scheme(scheme, netloc)
 
     def tables(self) -> list[str]:
-        """The names of the tables that have a folder here."""
+        """Return the names of tables with a folder in the warehouse."""
         return sorted(info.base_name for info in self._list("") if info.type is pafs.FileType.Directory)
 
     def versions(self, table: str) -> list[MetadataFile]:
-        """The versions of a table, the newest first."""
+        """Return the versions of a table from newest to oldest."""
         found = []
         for info in self._list(f"/{table}/metadata"):
             match = _METADATA.fullmatch(info.base_name)
@@ -55,7 +55,7 @@ class Warehouse:
         return sorted(found, key=lambda one: (one.version, one.written), reverse=True)
 
     def missing(self, addresses: list[str]) -> list[str]:
-        """Those of the files that are not there."""
+        """Return the files that do not exist."""
         from coinstream.lake.file_io import FileIO
 
         paths = [FileIO.parse_location(address)[2] for address in addresses]

@@ -1,4 +1,4 @@
-"""A real Apache Kafka on this machine, without Docker and without a system Java."""
+"""Run Apache Kafka on this machine, without Docker and without a system Java."""
 
 from coinstream.local_broker.broker import DEFAULT_PORT, LocalBroker
 from coinstream.local_broker.node import Node

@@ -1,4 +1,4 @@
-"""The local broker: one or three nodes of Apache Kafka, owned by the process that starts them."""
+"""Run the local broker: one or three nodes of Apache Kafka, owned by the process that starts them."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ _START_LOCK_S = 120.0
 
 
 class LocalBroker:
-    """A real Kafka broker without Docker and without a system Java. Also a context manager.
+    """Apache Kafka as a context manager. Not thread-safe.
 
-    The data stays in `home` between starts, apart for one and for three nodes. No Java outlives the
-    process that called `start`, however that process ends. Not thread-safe.
+    The data stays in `home` between starts, separately for one and for three nodes. The Java processes stop
+    when the process that called `start` exits for any reason.
 
     Args:
-        home: folder of its data, logs and state.
-        nodes: one, or three with replication factor 3 and two in-sync replicas.
-        port: of the first node; the others follow. 0 picks free ports.
-        heap_mb: largest heap of each node, in MiB.
-        properties: further server properties for all nodes; they have the last word.
-        listeners: further listeners, e.g. with SASL or TLS.
-        ready_timeout_s: how long the start may take once the jars are there, in seconds.
-        progress: shows that jars are being fetched.
-        detached: noted in the state file, for `coinstream broker`.
+        home: folder of data, logs and state.
+        nodes: 1, or 3 with replication factor 3 and two in-sync replicas.
+        port: port of the first node; further ports follow. 0 takes free ports.
+        heap_mb: maximum heap of each node in MiB.
+        properties: additional server properties of all nodes, which override the others.
+        listeners: additional listeners, for example with SASL or TLS.
+        ready_timeout_s: timeout of the start after the jars are available, in seconds.
+        progress: shows the download of jars.
+        detached: value in the state file for `coinstream broker`.
     """
 
     def __init__(
@@ -86,11 +86,11 @@ class LocalBroker:
 
     @property
     def bootstrap(self) -> str:
-        """Bootstrap servers of the plain listener, for `bootstrap.servers`."""
+        """Return the bootstrap servers of the plain listener."""
         return self.bootstrap_of(CLIENT_LISTENER)
 
     def bootstrap_of(self, listener: str) -> str:
-        """Bootstrap servers of the listener with this name."""
+        """Return the bootstrap servers of a listener by name."""
         if not self.nodes:
             raise LocalBrokerError("the local broker was not started")
         return ",".join(node.plan.address(listener) for node in self.nodes)
@@ -103,10 +103,10 @@ class LocalBroker:
         self.stop()
 
     def start(self) -> None:
-        """Start all nodes and return when the broker is ready. Does nothing if this object runs already.
+        """Start all nodes and wait until the broker is ready. Has no effect if it is already running.
 
         Raises:
-            LocalBrokerError: with what is wrong, where the log is, and what to do.
+            LocalBrokerError: the start failed; the message contains the reason, the log and advice.
         """
         if any(node.alive for node in self.nodes):
             return
@@ -124,7 +124,7 @@ class LocalBroker:
                 raise
 
     def stop(self) -> None:
-        """Stop all nodes in good order, within ten seconds; by force after that. Safe to call twice."""
+        """Stop all nodes gracefully within ten seconds, then kill them. Further calls have no effect."""
         for node in self.nodes:
             node.release()
         for node in self.nodes:
@@ -134,16 +134,16 @@ class LocalBroker:
             state_file(self.home).unlink(missing_ok=True)
 
     def check(self) -> None:
-        """Raise a `LocalBrokerError` with the reason if a node died on its own."""
+        """Raise a `LocalBrokerError` with the reason if a node has exited unexpectedly."""
         for node in self.nodes:
             if node.died:
                 raise LocalBrokerError(node.exit_reason())
 
     def wait_ready(self) -> None:
-        """Wait until all nodes that are alive serve, e.g. after one was started again.
+        """Wait until all running nodes are ready, for example after a restart of a node.
 
         Raises:
-            LocalBrokerError: a node died, or the time allowed for a start passed.
+            LocalBrokerError: a node exited, or the timeout passed.
         """
         addresses = [node.address for node in self.nodes if node.alive or node.died]
         log = ", ".join(str(node.plan.log) for node in self.nodes)
@@ -223,7 +223,7 @@ class LocalBroker:
         self._write_state(ready=True)
 
     def _format_command(self, plan: NodePlan, cluster_id: str) -> list[str]:
-        # One word with `=`: an id that begins with a dash would be taken for an option.
+        # One argument with `=`, because an id that starts with a dash would be parsed as an option.
         arguments = ["format", f"--cluster-id={cluster_id}", "--config", str(plan.properties)]
         return self._java(
             "kafka.tools.StorageTool", [*arguments, "--ignore-formatted"], plan, short_lived=True

@@ -1,4 +1,4 @@
-"""A local broker that outlives the command which started it: the process that owns it, start and stop.
+"""Start and stop a detached local broker, and run the process that owns it.
 
 Usage of the owner: `python -m coinstream.local_broker.daemon HOME NODES PORT`.
 """
@@ -26,23 +26,23 @@ _ERROR: Final = "error: "
 _POLL_S: Final = 0.1
 _WATCH_S: Final = 0.5
 _STOP_S: Final = 40.0
-"""Longer than all nodes may take, so that a stop which fails is a fault and not haste."""
+"""Timeout of a stop, longer than the nodes' own timeouts, in seconds."""
 
 
 def owner_log(home: Path) -> Path:
-    """Return the log of a detached broker's owner; the nodes have logs of their own."""
+    """Return the log of a detached broker's owner, separate from the logs of the nodes."""
     return home / "owner.log"
 
 
 def start_detached(
     home: Path, nodes: Literal[1, 3] = 1, port: int = 0, progress: jars.Progress = show_fetching
 ) -> RunningBroker:
-    """Start a broker that runs until it is stopped, and return when it is ready.
+    """Start a detached broker and wait until it is ready.
 
     Raises:
-        LocalBrokerError: it cannot be started; or another local broker runs in this home.
+        LocalBrokerError: it cannot be started, or another local broker uses this home.
     """
-    # The jars come first and in this process, where somebody sees the progress.
+    # Download the jars in this process, which shows the progress.
     jars.classpath(progress=progress)
     _make_folder(home)
     command = [sys.executable, "-m", __name__, str(home), str(nodes), str(port)]
@@ -59,14 +59,14 @@ def start_detached(
 
 
 def stop_detached(home: Path) -> bool:
-    """Stop the detached broker of this home and wait until it is gone. False if none runs.
+    """Stop the detached broker of this home and wait until it has exited; return False if none is running.
 
     Raises:
-        LocalBrokerError: it belongs to a process that needs it, or does not stop.
+        LocalBrokerError: it belongs to another process, or does not stop.
     """
     running = running_broker(home)
     if running is None:
-        # What a killed owner may have left: its state, and nodes that are just being stopped.
+        # A killed owner may leave its state file, and nodes that are still stopping.
         clear_stale(home, _STOP_S)
         return False
     if not running.detached:
@@ -97,7 +97,7 @@ def _make_folder(home: Path) -> None:
 
 
 def _await_ready(owner: subprocess.Popen[bytes], home: Path) -> RunningBroker:
-    # No deadline here: the owner has one, and says what it waited for.
+    # No deadline here, because the owner has one and reports what it waited for.
     while owner.poll() is None:
         running = read_running(home)
         if running is not None and running.owner.pid == owner.pid and running.ready:
@@ -134,7 +134,7 @@ def _own(home: Path, nodes: Literal[1, 3], port: int) -> int:
         _say(error)
         return 1
     finally:
-        # A second signal must not break off the stop.
+        # A second signal must not interrupt the stop.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
         broker.stop()

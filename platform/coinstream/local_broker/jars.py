@@ -1,4 +1,4 @@
-"""Provide Java and the jars of Apache Kafka: locked by SHA-256, fetched once, verified before every use."""
+"""Provide Java and the jars of Apache Kafka: locked by SHA-256, downloaded once, verified at every start."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def exclusive_lock(path: Path, timeout_s: float, holder: str) -> Iterator[None]:
-    """Hold the lock of `path`. The kernel frees it when the process dies, whatever the cause.
+    """Hold the lock of `path`, which the kernel releases when the process exits.
 
     Args:
-        path: the file that stands for the lock; created when absent, and never removed.
-        timeout_s: how long to wait for the lock, in seconds.
-        holder: who holds the lock when it is taken, for the message.
+        path: lock file, which is created if missing and never removed.
+        timeout_s: maximum time to wait for the lock, in seconds.
+        holder: description of the holder for the error message.
 
     Raises:
         LocalBrokerError: the lock was not free in time.
@@ -46,7 +46,7 @@ def exclusive_lock(path: Path, timeout_s: float, holder: str) -> Iterator[None]:
 
 @contextmanager
 def show_fetching(count: int, folder: Path) -> Iterator[Callable[[str, int], None]]:
-    """Show the fetching of `count` jars into `folder`; call what it yields with name and bytes of each."""
+    """Show the download of `count` jars; yield a callback that takes the name and bytes of each jar."""
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -74,19 +74,19 @@ def _bar(console: Console, count: int, fetched: list[int]) -> Iterator[Callable[
 
 
 _FLAGS = (
-    # Dying at once is clearer than limping on.
+    # Exit on the first OutOfMemoryError.
     "-XX:+ExitOnOutOfMemoryError",
     # No /tmp/hsperfdata files that outlive a SIGKILL.
     "-XX:-UsePerfData",
     "-Djava.awt.headless=true",
     "-Djava.net.preferIPv4Stack=true",
-    # The native libraries of zstd, lz4 and snappy are unpacked by Java; it says so on stderr otherwise.
+    # Java loads native libraries of zstd, lz4 and snappy, and warns on stderr without this option.
     "--enable-native-access=ALL-UNNAMED",
 )
 _SHORT_LIVED = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-"""For what ends before compiling it well has paid."""
+"""JVM options of short-lived programs."""
 _SERVER = ("-XX:+UseParallelGC",)
-"""It shares few cores with its clients: a collector that works beside the program takes time from all."""
+"""JVM options of the server. A concurrent collector would take processor time from clients."""
 
 
 def java_command(
@@ -133,14 +133,14 @@ _FETCH_DEADLINE_S = 600.0
 _ATTEMPTS = 3
 
 Fetched = Callable[[str, int], None]
-"""Told the name and the bytes of each jar that has come."""
+"""Callback with the name and the bytes of each downloaded jar."""
 Progress = Callable[[int, Path], AbstractContextManager[Fetched]]
-"""Told how many jars are about to be fetched, and where to; open while that lasts."""
+"""Function that opens a progress display for a number of jars and their folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class LockedJar:
-    """One line of the lock: which artifact, and the SHA-256 that its bytes must have."""
+    """One line of the lock file: an artifact and its SHA-256."""
 
     coordinate: str
     """`group:artifact:version`."""
@@ -148,13 +148,13 @@ class LockedJar:
 
     @property
     def relative_path(self) -> Path:
-        """Where a Maven repository keeps the jar."""
+        """Return the path of the jar in a Maven repository."""
         group, artifact, version = self.coordinate.split(":")
         return Path(*group.split("."), artifact, version, f"{artifact}-{version}.jar")
 
 
 def jar_cache() -> Path:
-    """Return the folder of the jars. All homes of a user share it; `XDG_CACHE_HOME` moves it."""
+    """Return the folder of the jars in `XDG_CACHE_HOME`, which all homes of a user share."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "coinstream" / "jars"
 
@@ -171,12 +171,10 @@ def classpath(
     progress: Progress = show_fetching,
     lock: Sequence[LockedJar] | None = None,
 ) -> list[Path]:
-    """Return the jars of the lock on this machine, each with the right SHA-256. Fetches what is missing.
-
-    Hashing all jars takes a tenth of a second, so it is done each time instead of being remembered.
+    """Return the paths of the locked jars, verified by SHA-256. Downloads missing ones.
 
     Raises:
-        LocalBrokerError: a jar cannot be fetched or stored, or has other bytes than the lock says.
+        LocalBrokerError: a jar cannot be downloaded or stored, or has a wrong SHA-256.
     """
     folder = cache or jar_cache()
     jars = read_lock() if lock is None else tuple(lock)
@@ -205,7 +203,7 @@ def _fetch_missing(jars: tuple[LockedJar, ...], folder: Path, progress: Progress
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with exclusive_lock(folder / ".lock", _FETCH_DEADLINE_S, "another process fetches the jars of Kafka"):
-            # Whoever held the lock before may have fetched them all.
+            # The previous holder of the lock may have downloaded all jars.
             missing = _wrong(jars, folder)
             if missing:
                 with progress(len(missing), folder) as fetched:
@@ -232,13 +230,13 @@ def _fetch_one(jar: LockedJar, folder: Path) -> Path:
     from jgo.maven import MavenContext
 
     path = folder / jar.relative_path
-    # What is there has the wrong bytes: a download that was cut short, or a change on disk.
+    # The existing file has a wrong hash: an incomplete download, or a change on disk.
     path.unlink(missing_ok=True)
     repositories = {**GlobalSettings.load().repositories, "central": MAVEN_CENTRAL_URL}
     context = MavenContext(repo_cache=folder, remote_repos=repositories, timeout=60)
     group, artifact, version = jar.coordinate.split(":")
     wanted = context.project(group, artifact).at_version(version).artifact()
-    # One dropped connection among some fifty downloads is nothing to bother the user with.
+    # Retry once, because one of some fifty downloads may fail temporarily.
     again = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(_ATTEMPTS),
         wait=tenacity.wait_exponential(0.5),

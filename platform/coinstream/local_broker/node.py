@@ -1,4 +1,4 @@
-"""One node of the local broker: a Java process, its supervisor, and the controls that fault tests need."""
+"""Control one node of the local broker: a Java process and its supervisor."""
 
 from __future__ import annotations
 
@@ -26,40 +26,40 @@ class Node:
 
     plan: NodePlan
     command: Sequence[str]
-    """The command line of its Java."""
+    """Command line of the Java process."""
     grace_s: float
-    """How long Java may take to stop in good order before it is killed, in seconds."""
+    """Time for Java to stop gracefully before it is killed, in seconds."""
     _supervisor: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _java: psutil.Process | None = field(default=None, init=False)
     _stopping: bool = field(default=False, init=False)
 
     @property
     def node_id(self) -> int:
-        """Number of the node in the cluster, from 1."""
+        """Return the number of the node in the cluster, from 1."""
         return self.plan.node_id
 
     @property
     def address(self) -> str:
-        """`host:port` for clients."""
+        """Return `host:port` for clients."""
         return self.plan.address()
 
     @property
     def process(self) -> psutil.Process | None:
-        """The Java process, if it was ever started."""
+        """Return the Java process, or None if it was never started."""
         return self._java
 
     @property
     def alive(self) -> bool:
-        """True while Java runs (or is paused)."""
+        """Return whether Java is running or paused."""
         return self._supervisor is not None and self._supervisor.poll() is None
 
     @property
     def died(self) -> bool:
-        """True if Java ended although nobody asked for it through this object."""
+        """Return whether Java has exited without a request from this object."""
         return self._supervisor is not None and not self._stopping and self._supervisor.poll() is not None
 
     def start(self) -> None:
-        """Start Java, again after it ended. Returns before the node serves.
+        """Start or restart Java, without waiting until the node is ready.
 
         Raises:
             LocalBrokerError: the process cannot be created.
@@ -84,7 +84,7 @@ class Node:
                     stderr=output,
                     cwd=self.plan.folder,
                     env=java_environment(),
-                    # Ctrl-C reaches the owner alone, which then stops the nodes in order.
+                    # Ctrl-C reaches only the owner, which then stops the nodes in order.
                     start_new_session=True,
                 )
         except OSError as error:
@@ -101,33 +101,33 @@ class Node:
             raise LocalBrokerError(self.exit_reason()) from error
 
     def kill(self) -> None:
-        """End Java at once (SIGKILL), as a crash would, and wait until it is gone."""
+        """Kill Java (SIGKILL), as a crash would, and wait until it has exited."""
         self._signal(signal.SIGKILL)
         self.wait()
 
     def terminate(self) -> None:
-        """Ask Java to stop in good order (SIGTERM); `wait` tells when it has."""
+        """Request Java to stop gracefully (SIGTERM), without waiting."""
         self._signal(signal.SIGTERM)
 
     def pause(self) -> None:
-        """Freeze Java (SIGSTOP): the node holds its connections but answers nothing."""
+        """Pause Java (SIGSTOP): the node keeps its connections but does not answer."""
         self._signal(signal.SIGSTOP, ends=False)
 
     def resume(self) -> None:
-        """Let a paused node go on (SIGCONT)."""
+        """Resume a paused node (SIGCONT)."""
         self._signal(signal.SIGCONT, ends=False)
 
     def release(self) -> None:
-        """Let the supervisor stop Java: in good order if it can within the grace time, by force otherwise."""
+        """Request the supervisor to stop Java gracefully, or to kill it after the grace time."""
         self._stopping = True
         if self._supervisor is not None and self._supervisor.stdin is not None:
             self._supervisor.stdin.close()
 
     def wait(self, timeout_s: float | None = None) -> None:
-        """Wait until Java is gone.
+        """Wait until Java has exited.
 
         Raises:
-            LocalBrokerError: it is still there after `timeout_s` seconds.
+            LocalBrokerError: it is still running after `timeout_s` seconds.
         """
         if self._supervisor is None:
             return
@@ -141,7 +141,7 @@ class Node:
             self._supervisor.stdout.close()
 
     def exit_reason(self) -> str:
-        """Why the node died, as far as its log tells, with the path of the log."""
+        """Return the likely reason of the node's exit from its log, with the path of the log."""
         code = self._supervisor.returncode if self._supervisor is not None else None
         return (
             f"node {self.node_id} of the local broker died (exit code {code}): "

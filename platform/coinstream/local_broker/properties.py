@@ -19,7 +19,7 @@ _CONTROLLER_LISTENER = "CONTROLLER"
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A further way in, beside the plain one: its name, its protocol and its own settings.
+    """Additional listener: its name, protocol and settings.
 
     Example: `Listener("SASL", "SASL_PLAINTEXT", {"sasl.enabled.mechanisms": "PLAIN", ...})`.
     """
@@ -28,42 +28,42 @@ class Listener:
     protocol: str
     """`PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`."""
     properties: Mapping[str, str] = field(default_factory=dict)
-    """Settings of this listener alone; each becomes `listener.name.<name>.<key>`."""
+    """Settings of this listener, written as `listener.name.<name>.<key>`."""
     advertised_ports: Mapping[int, int] = field(default_factory=dict)
-    """Ports that clients are told instead of the real ones, by node id: of a proxy in between."""
+    """Advertised ports by node id if they differ from the listening ones, for example of a proxy."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodePlan:
-    """What one node is to be: number, ports and folder."""
+    """Number, ports and folder of one node."""
 
     node_id: int
     folder: Path
     ports: Mapping[str, int]
-    """Port of each listener by its name, `PLAINTEXT` and `CONTROLLER` among them."""
+    """Port of each listener by name, including `PLAINTEXT` and `CONTROLLER`."""
 
     @property
     def data(self) -> Path:
-        """The folder of its topics and of the cluster's metadata."""
+        """Return the folder of its topics and of the cluster's metadata."""
         return self.folder / "data"
 
     @property
     def log(self) -> Path:
-        """The log that its Java writes."""
+        """Return the path of the log."""
         return self.folder / "server.log"
 
     @property
     def output(self) -> Path:
-        """What Java itself prints, e.g. when it cannot start."""
+        """Return the path of Java's standard output and error."""
         return self.folder / "java.out"
 
     @property
     def properties(self) -> Path:
-        """The server properties as last written."""
+        """Return the path of the server properties."""
         return self.folder / "server.properties"
 
     def address(self, listener: str = CLIENT_LISTENER) -> str:
-        """`host:port` of a listener."""
+        """Return `host:port` of a listener."""
         return f"{HOST}:{self.ports[listener]}"
 
 
@@ -73,7 +73,7 @@ def server_properties(
     listeners: Sequence[Listener] = (),
     extra: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Return the properties of `plan` as a member of `cluster`. `extra` has the last word."""
+    """Return the properties of `plan` as a member of `cluster`, overridden by `extra`."""
     return {
         "process.roles": "broker,controller",
         "node.id": str(plan.node_id),
@@ -86,7 +86,7 @@ def server_properties(
 
 
 def listener_names(listeners: Sequence[Listener]) -> list[str]:
-    """Return the listeners that need a port, in the order in which ports are given out."""
+    """Return the names of listeners in the order in which ports are assigned."""
     return [CLIENT_LISTENER, *(listener.name for listener in listeners), _CONTROLLER_LISTENER]
 
 
@@ -137,12 +137,12 @@ def _durability(nodes: int) -> dict[str, str]:
 
 
 _DEVELOPMENT = {
-    # A mistyped topic must fail, not come into being.
+    # A mistyped topic must fail instead of being created.
     "auto.create.topics.enable": "false",
-    # Groups of one machine need no wait for slow starters, and tests want short sessions.
+    # Groups on one machine need no initial delay, and tests use short sessions.
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
-    # Fifty partitions each, the default, cost seconds of start and hundreds of files.
+    # The default of fifty partitions takes seconds at the start and hundreds of files.
     "offsets.topic.num.partitions": "8",
     "transaction.state.log.num.partitions": "8",
     # The default of 128 MB would be a sixth of the heap.
@@ -181,10 +181,9 @@ def is_free(port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Distinct free ports below those that the kernel gives to outgoing connections.
+    """Return distinct free ports below the ephemeral range.
 
-    From that range a client could be given the very port of a broker that is being restarted, or, as
-    both ends are on one machine, connect to itself.
+    From the ephemeral range a client could get the port of a restarting broker, or connect to itself.
     """
     highest = _lowest_ephemeral() - 1
     found: set[int] = set()

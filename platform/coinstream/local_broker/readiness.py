@@ -1,4 +1,4 @@
-"""Wait until a broker acknowledges an idempotent produce, and tell why a node exited."""
+"""Wait until a broker acknowledges an idempotent produce, and diagnose why a node exited."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from coinstream.settings import KafkaConfig
 _TAIL_BYTES = 200_000
 
 _FULL_BYTES = 1_000_000
-"""With less free than a batch of messages takes, a disk counts as full."""
+"""Free bytes below which a disk counts as full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class _Rule:
     """`{data}` stands for the data folder, `{addresses}` for the node's listeners."""
 
     def told(self, plan: NodePlan) -> str:
-        """Return the reason, of this node."""
+        """Return the reason with the paths and addresses of a node."""
         addresses = ", ".join(plan.address(name) for name in plan.ports)
         return self.reason.format(data=plan.data, addresses=addresses)
 
@@ -74,15 +74,15 @@ _RULES = (
 
 
 def why_it_died(plan: NodePlan) -> str:
-    """Return the likely reason, and what to do; the last error of the log if no rule knows it."""
-    # A log on the disk that is full could not always be told of it.
+    """Return the likely reason of an exit with advice, or the last error of the log."""
+    # A full disk may have prevented the log entry.
     if plan.folder.is_dir() and shutil.disk_usage(plan.folder).free < _FULL_BYTES:
         return _NO_SPACE.told(plan)
     return reason_in(_tail(plan.log) + _tail(plan.output), plan)
 
 
 def reason_in(text: str, plan: NodePlan) -> str:
-    """Return the same from the output of one of Kafka's programs for this node."""
+    """Return the likely reason from the output of one of Kafka's programs for this node."""
     for rule in _RULES:
         if re.search(rule.pattern, text):
             return rule.told(plan)
@@ -104,27 +104,27 @@ def _tail(path: Path) -> str:
 
 
 READY_TOPIC = "__coinstream_ready"
-"""Internal topic for the readiness check: one partition, one small record a start, kept for an hour."""
+"""Topic of the readiness check with one partition and one record per start, kept for an hour."""
 
 _RETRY_S = 0.05
 _REQUEST_S = 5.0
 _log = logging.getLogger(__name__)
 
 DeathCheck = Callable[[], None]
-"""Raises `LocalBrokerError` if a node has died."""
+"""Function that raises `LocalBrokerError` if a node has exited."""
 
 
 def wait_until_ready(addresses: Sequence[str], deadline_s: float, check_alive: DeathCheck, log: str) -> None:
-    """Wait until all nodes take part and an idempotent produce has been acknowledged by all replicas.
+    """Wait until all nodes have joined and an idempotent produce was acknowledged by all replicas.
 
     Args:
         addresses: `host:port` of each node.
-        deadline_s: how long all of it may take, in seconds.
-        check_alive: called while waiting, so that a death ends the wait.
-        log: where the logs are, for the message.
+        deadline_s: timeout in seconds.
+        check_alive: called while waiting; raises if a node has exited.
+        log: path of the logs for the error message.
 
     Raises:
-        LocalBrokerError: a node died, or the deadline passed.
+        LocalBrokerError: a node exited, or the timeout passed.
     """
     wait = _Wait(time.monotonic() + deadline_s, deadline_s, check_alive, log)
     for address in addresses:

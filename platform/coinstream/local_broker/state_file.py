@@ -1,6 +1,6 @@
-"""Store which local broker of a home runs in `running.json`, and report its status.
+"""Store the running local broker of a home in `running.json`, and report its status.
 
-A process is known by its id together with its time of creation, as ids are used again.
+A process is identified by its id and creation time, because ids are reused.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ _SAME_TIME_S = 0.05
 
 
 class ProcessIdentity(msgspec.Struct, frozen=True):
-    """A process, told apart from a later one with the same id."""
+    """A process, distinguished from a later one with the same id."""
 
     pid: int
     created: float
-    """Time of creation in seconds since the epoch, as `psutil` gives it."""
+    """Creation time in Unix seconds from `psutil`."""
 
     @classmethod
     def of(cls, process: psutil.Process) -> Self:
-        """Return the identity of a process that runs now."""
+        """Return the identity of a running process."""
         return cls(process.pid, process.create_time())
 
     def find(self) -> psutil.Process | None:
-        """Return the process, if this very one still runs."""
+        """Return the process if it is still running, else None."""
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.created) < _SAME_TIME_S
@@ -39,7 +39,7 @@ class ProcessIdentity(msgspec.Struct, frozen=True):
 
 
 class RunningNode(msgspec.Struct, frozen=True):
-    """A node as it was when the state was written."""
+    """Node at the time when the state was written."""
 
     node_id: int
     address: str
@@ -48,39 +48,39 @@ class RunningNode(msgspec.Struct, frozen=True):
 
 
 class RunningBroker(msgspec.Struct, frozen=True):
-    """A local broker that runs, or was running when the file was written."""
+    """Local broker at the time when the state was written."""
 
     owner: ProcessIdentity
     bootstrap: str
     nodes: tuple[RunningNode, ...]
     ready: bool
     detached: bool = False
-    """True if `coinstream broker start` started it, so that it outlives its starter."""
+    """True if `coinstream broker start` started it, so that it keeps running after the command."""
 
 
 def state_file(folder: Path) -> Path:
-    """Where the state of the local broker of a home is kept."""
+    """Return the path of the state file of a home."""
     return folder / "running.json"
 
 
 def write_running(folder: Path, running: RunningBroker) -> None:
-    """Replace the state in one step."""
+    """Replace the state file atomically."""
     draft = state_file(folder).with_suffix(".draft")
     draft.write_bytes(msgspec.json.encode(running))
     draft.replace(state_file(folder))
 
 
 def read_running(folder: Path) -> RunningBroker | None:
-    """Return what the file says, even if it is outdated; None if there is no readable file."""
+    """Return the contents of the file, even if outdated, or None without a readable file."""
     try:
         return msgspec.json.decode(state_file(folder).read_bytes(), type=RunningBroker)
     except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
-        # A file that cannot be read proves no owner; ports and Kafka's own lock guard against a second one.
+        # An unreadable file identifies no owner; ports and Kafka's own lock prevent a second broker.
         return None
 
 
 def running_broker(folder: Path) -> RunningBroker | None:
-    """Return the broker that runs on this folder now, or None: a file left by a dead owner does not count."""
+    """Return the running broker of a folder, or None; a file of an owner that has exited is ignored."""
     running = read_running(folder)
     return running if running is not None and running.owner.find() is not None else None
 

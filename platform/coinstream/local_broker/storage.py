@@ -28,7 +28,7 @@ FormatCommand = Callable[[NodePlan, str], list[str]]
 
 
 class Cluster(msgspec.Struct, frozen=True):
-    """What `cluster.json` holds beside the data folders of a cluster."""
+    """Contents of `cluster.json` next to the data folders of a cluster."""
 
     cluster_id: str
     formatted: tuple[int, ...] = ()
@@ -105,7 +105,7 @@ class Storage:
             return msgspec.json.decode(self._cluster_file.read_bytes(), type=Cluster)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise LocalBrokerError(
-                f"{self._cluster_file} is corrupt ({error}); remove that file to have it written anew "
+                f"{self._cluster_file} is corrupt ({error}); remove that file to recreate it "
                 "from the data folders"
             ) from error
 

@@ -1,1 +1,1 @@
-"""Metrics, lag, health and alerts: what an operator looks at."""
+"""Measure lag and health, export metrics, and send alerts."""

@@ -1,7 +1,7 @@
-"""Raise an alarm once however a measurement flaps, and send alerts through any channel that apprise knows.
+"""Raise alarms with hysteresis, and send alerts through apprise.
 
-The channels are URLs in `COINSTREAM_ALERTS` (https://appriseit.com/services lists their forms), separated
-by commas or spaces. They hold tokens, so they are never logged or shown.
+The channels are URLs in `COINSTREAM_ALERTS` (see https://appriseit.com/services), separated by commas or
+spaces. They contain tokens, so they are never logged or shown.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LONGEST_PATIENCE = 32
 
 
 class Change(StrEnum):
-    """What an observation changed."""
+    """Change of an alarm by an observation."""
 
     NONE = "none"
     RAISED = "raised"
@@ -34,13 +34,13 @@ class Change(StrEnum):
 
 @dataclass(frozen=True)
 class Hysteresis:
-    """How many observations in a row convince.
+    """Number of consecutive observations that raise or clear an alarm.
 
     Attributes:
-        confirm: bad ones before an alarm is raised. Doubles with every alarm of the last `memory_s`
-            seconds: who flaps must stay bad for longer to be heard again.
-        recover: good ones before it is cleared.
-        memory_s: for how long an alarm counts against its subject, in seconds.
+        confirm: unhealthy observations that raise an alarm; doubles with each alarm of the last `memory_s`
+            seconds.
+        recover: healthy observations that clear an alarm.
+        memory_s: time for which past alarms count, in seconds.
     """
 
     confirm: int = 2
@@ -50,7 +50,7 @@ class Hysteresis:
 
 @dataclass(frozen=True)
 class Alarm:
-    """State of one subject. `since`: when it was first seen bad, seconds since the epoch."""
+    """Alarm of one subject. `since` is the time of the first unhealthy observation in Unix seconds."""
 
     raised: bool = False
     streak: int = 0
@@ -58,9 +58,9 @@ class Alarm:
     raises: tuple[float, ...] = ()
 
     def step(self, bad: bool, now: float, hysteresis: Hysteresis) -> tuple[Alarm, Change]:
-        """Take an observation in."""
+        """Return the alarm after an observation, and its change."""
         if bad == self.raised:
-            # What was expected: a streak to the contrary is broken.
+            # The observation confirms the state and ends a series of contrary ones.
             return replace(self, streak=0, since=self.since if self.raised else None), Change.NONE
         streak = self.streak + 1
         since = self.since if self.since is not None else now
@@ -73,23 +73,23 @@ class Alarm:
 
     @property
     def is_idle(self) -> bool:
-        """Nothing to remember."""
+        """Return whether the alarm has no state worth storing."""
         return not self.raised and not self.streak and not self.raises
 
     def aged(self, now: float, hysteresis: Hysteresis) -> Alarm:
-        """Without the alarms that are too old to count."""
+        """Return the alarm without past alarms older than `memory_s`."""
         return replace(self, raises=self._recent(now, hysteresis))
 
     def dump(self) -> dict[str, Any]:
-        """As plain values for JSON."""
+        """Return plain values for JSON."""
         return asdict(self)
 
     @classmethod
     def load(cls, dumped: dict[str, Any]) -> Alarm:
-        """Return what `dump` wrote.
+        """Restore the result of `dump`.
 
         Raises:
-            TypeError, KeyError: it is something else.
+            TypeError, KeyError: the values have another form.
         """
         return cls(**{**dumped, "raises": tuple(dumped["raises"])})
 
@@ -109,7 +109,7 @@ _TIMEOUT_S: Final = 2.0
 
 
 class AlertError(CoinstreamError):
-    """An alert did not reach every channel. `delivered` says how many it did reach."""
+    """An alert did not reach every channel. `delivered` is the number of channels reached."""
 
     def __init__(self, message: str, delivered: int) -> None:
         super().__init__(message)
@@ -117,7 +117,7 @@ class AlertError(CoinstreamError):
 
 
 class Kind(StrEnum):
-    """What an alert is about; the values are apprise's."""
+    """Kind of an alert; the values are apprise's notification types."""
 
     FAILURE = "failure"
     WARNING = "warning"
@@ -126,7 +126,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Alert:
-    """What people read. `since` in seconds since the epoch; `where` are commands and pages that help."""
+    """Text of an alert. `since` is in Unix seconds; `where` lists helpful commands and pages."""
 
     kind: Kind
     what: str
@@ -136,36 +136,36 @@ class Alert:
 
     @property
     def title(self) -> str:
-        """One line."""
+        """Return a one-line summary."""
         mark = "Recovered" if self.kind is Kind.RECOVERY else "Alert"
         return f"[coinstream] {mark}: {self.what}"
 
     @property
     def body(self) -> str:
-        """What, since when, how much, where to look."""
+        """Return the text: what, since when, how much, where to look."""
         since = datetime.fromtimestamp(self.since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         look = "\n".join(f"- {place}" for place in self.where)
         return f"What: {self.what}\nSince: {since}\nHow much: {self.how_much}\nWhere to look:\n{look}"
 
     def dump(self) -> dict[str, Any]:
-        """As plain values for JSON."""
+        """Return plain values for JSON."""
         return asdict(self)
 
     @classmethod
     def load(cls, dumped: dict[str, Any]) -> Alert:
-        """Return what `dump` wrote.
+        """Restore the result of `dump`.
 
         Raises:
-            TypeError, KeyError, ValueError: it is something else.
+            TypeError, KeyError, ValueError: the values have another form.
         """
         return cls(**{**dumped, "kind": Kind(dumped["kind"]), "where": tuple(dumped["where"])})
 
 
 class AlertChannels:
-    """The configured channels. Sends to all of them at once, each with a short timeout.
+    """Configured alert channels, which are notified concurrently with a short timeout.
 
     Raises:
-        SettingsError: a URL cannot be read. Says which by its number, never what it holds.
+        SettingsError: a URL is invalid; the message contains its number, not its content.
     """
 
     def __init__(self, settings: AlertSettings | None = None) -> None:
@@ -179,10 +179,13 @@ class AlertChannels:
         return len(self._channels)
 
     def send(self, alert: Alert) -> int:
-        """Send to every channel; how many there are. Without channels nothing is sent and it gives 0.
+        """Send an alert to every channel.
+
+        Returns:
+            The number of channels, which may be 0.
 
         Raises:
-            AlertError: a channel failed. Names it without its secrets; the others have been served.
+            AlertError: a channel failed; the message names it without secrets. The others were notified.
         """
         if not self._channels:
             return 0
@@ -202,7 +205,7 @@ class AlertChannels:
 
 
 def describe(alerts: Sequence[Alert]) -> str:
-    """Return the titles, for a log line."""
+    """Return the titles of alerts for a log line."""
     return "; ".join(alert.title for alert in alerts)
 
 
@@ -220,7 +223,7 @@ def _channel(number: int, url: str) -> NotifyBase:
 
 
 def _notify(channel: NotifyBase, alert: Alert) -> str:
-    """Why it failed; empty when it did not."""
+    """Notify a channel; return the error, or an empty string."""
     shown: str = channel.url(privacy=True)  # type: ignore[no-untyped-call]
     name = f"{channel.service_name} ({shown.split('?')[0]})"
     try:

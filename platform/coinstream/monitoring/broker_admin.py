@@ -1,8 +1,7 @@
-"""Request what the Kafka client library does not offer: log directory sizes and Redpanda's Admin API.
+"""Request log directory sizes and Redpanda's Admin API, which librdkafka does not support.
 
-librdkafka has no such request, so this one goes through kafka-python; nothing else does.
-
-Releases differ in the fields they send; whatever is missing or has another form is left unknown.
+Only DescribeLogDirs uses kafka-python. Releases of the Admin API differ in their fields; missing or
+unexpected fields become None.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from coinstream.settings import BrokerSettings
 
 
 def topic_sizes(brokers: BrokerSettings) -> dict[str, int]:
-    """Bytes of each topic over all its partitions and replicas, as the brokers' log folders hold them.
+    """Return the bytes on disk of each topic over all partitions and replicas (DescribeLogDirs).
 
     Raises:
-        BrokerError: a broker does not answer, or the way of signing in (OAUTHBEARER) is not known here.
+        BrokerError: a broker does not answer, or the authentication is OAUTHBEARER, which is not supported.
     """
     from kafka.admin import KafkaAdminClient
     from kafka.errors import KafkaError
@@ -88,7 +87,7 @@ _PATH: Final = "/v1/cluster/health_overview"
 
 @dataclass(frozen=True)
 class Overview:
-    """`health_overview`. None: the release does not tell."""
+    """Reply of `health_overview`. None means that the release does not report the field."""
 
     is_healthy: bool | None = None
     reasons: tuple[str, ...] = ()
@@ -100,10 +99,10 @@ class Overview:
 
 
 def read_overview(brokers: BrokerSettings, timeout_s: float) -> Overview:
-    """Ask the Admin API of the settings.
+    """Request the health overview from the configured Admin API.
 
     Raises:
-        BrokerError: it does not answer, or not with JSON.
+        BrokerError: it does not answer with JSON.
     """
     url = (brokers.admin_url or "").rstrip("/") + _PATH
     try:
@@ -121,7 +120,7 @@ def read_overview(brokers: BrokerSettings, timeout_s: float) -> Overview:
 
 
 def parse_overview(told: Mapping[str, Any]) -> Overview:
-    """Parse the answer of any release."""
+    """Parse the reply of any release."""
     healthy = told.get("is_healthy")
     return Overview(
         is_healthy=healthy if isinstance(healthy, bool) else None,
@@ -135,7 +134,7 @@ def parse_overview(told: Mapping[str, Any]) -> Overview:
 
 
 def _count(told: Mapping[str, Any], what: str) -> int | None:
-    # The list is cut off after some hundred partitions; the count, where there is one, is not.
+    # The list of partitions is truncated; the count, if present, is complete.
     count = told.get(f"{what}_count")
     if isinstance(count, int) and not isinstance(count, bool):
         return count
@@ -152,7 +151,7 @@ def _numbers(value: Any) -> tuple[int, ...]:
 
 
 def _auth(brokers: BrokerSettings, url: str) -> tuple[str, str] | None:
-    # The same users as on the Kafka side; never in clear text.
+    # The same credentials as for Kafka, never in clear text.
     if not url.startswith("https:") or brokers.sasl_username is None or brokers.sasl_password is None:
         return None
     return brokers.sasl_username, brokers.sasl_password.get_secret_value()

@@ -1,9 +1,9 @@
 """Read groups, committed offsets and partitions from the cluster in a few batched requests.
 
-Everything here is read with the Kafka admin protocol; nothing joins a group and nothing commits.
+All requests are read-only; none joins a group or commits offsets.
 
-Not with `AdminClient.list_consumer_group_offsets`: in librdkafka 2.16.0 that request takes the whole process
-down (a null pointer in `rd_kafka_handle_OffsetFetch`) when it meets a coordinator that has just moved.
+`AdminClient.list_consumer_group_offsets` is not used: in librdkafka 2.16.0 it crashes the process (a null
+pointer in `rd_kafka_handle_OffsetFetch`) if the coordinator has just moved.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class GroupNotFoundError(BrokerError):
 
 @dataclass(frozen=True)
 class GroupState:
-    """A group as its coordinator sees it. `owned`: partitions that its members hold now."""
+    """State of a group from its coordinator. `owned` are the partitions assigned to members."""
 
     name: str
     state: str
@@ -57,20 +57,20 @@ class GroupState:
 
     @property
     def exists(self) -> bool:
-        """False when the coordinator knows nothing of it (committed offsets apart)."""
+        """Return whether the coordinator has a group of this name, apart from committed offsets."""
         return self.state != "DEAD"
 
 
 @dataclass(frozen=True)
 class Watermarks:
-    """First offset still in the log, and the one that the next record gets."""
+    """Log start offset, and the offset of the next record."""
 
     low: int
     high: int
 
 
 class ClusterReader:
-    """Asks one cluster. Thread-safe; keep it, a new connection costs more than a question."""
+    """Reader of one cluster. Thread-safe. Reuse it: a connection costs more than a request."""
 
     def __init__(self, brokers: BrokerSettings, admin: AdminClient | None = None) -> None:
         self.brokers: Final = brokers
@@ -78,7 +78,7 @@ class ClusterReader:
         self._timeout = brokers.request_timeout_ms / 1000
 
     def metadata(self) -> ClusterMetadata:
-        """Brokers, topics, partitions, leaders, replicas.
+        """Return brokers, topics, partitions, leaders and replicas.
 
         Raises:
             BrokerError, AuthenticationError: the cluster does not answer.
@@ -93,7 +93,7 @@ class ClusterReader:
         """Return the names of the consumer groups that this user may describe.
 
         Raises:
-            AuthenticationError: there is none, and the user lacks the right to see them.
+            AuthenticationError: no group is visible, and the user lacks the right to list them.
             BrokerError: the cluster does not answer.
         """
         answer = self._ask("listing the groups", lambda: self._admin.list_consumer_groups())
@@ -110,20 +110,20 @@ class ClusterReader:
         return names
 
     def require_topic_rights(self, names: Iterable[str]) -> None:
-        """Make sure that topics which the cluster does not list are missing, and not hidden from this user.
+        """Check that topics which the cluster does not list are missing, and not hidden by ACLs.
 
         Raises:
-            AuthenticationError: this user may not describe one. Names it.
+            AuthenticationError: this user may not describe a topic; the message names it.
         """
         require_topic_rights(self._admin, names, self.brokers.brokers, self._timeout)
 
     @cached_property
     def hides_groups(self) -> bool:
-        """Whether this user sees only the groups that it may describe, and others may exist."""
+        """Return whether groups may exist that this user may not describe."""
         return not may_describe_cluster(self._admin, self._timeout)
 
     def group(self, name: str) -> GroupState:
-        """State, members and held partitions of a group; state DEAD when there is none of that name.
+        """Return state, members and assigned partitions of a group; the state is DEAD if it does not exist.
 
         Raises:
             BrokerError, AuthenticationError: the cluster does not answer.
@@ -145,7 +145,7 @@ class ClusterReader:
         return GroupState(name, found.state.name, len(found.members), owned, found.state in REBALANCING)
 
     def watermarks(self, places: Iterable[PartitionKey]) -> dict[PartitionKey, Watermarks]:
-        """First and next offset of partitions; those without a leader or gone meanwhile are left out.
+        """Return the watermarks of partitions, without deleted ones and those without a leader.
 
         Raises:
             BrokerError, AuthenticationError: the cluster does not answer.
@@ -159,9 +159,9 @@ class ClusterReader:
         return {place: Watermarks(low[place], high[place]) for place in low.keys() & high.keys()}
 
     def newest(self, places: Iterable[PartitionKey]) -> dict[str, float]:
-        """Timestamp of each topic's newest record, in seconds since the epoch.
+        """Return the timestamp of each topic's newest record in Unix seconds.
 
-        Topics without records are left out, and all of them where the broker does not know the question.
+        Empty topics are omitted, and all topics if the broker does not support the request.
         """
         parts = [TopicPartition(topic, number) for topic, number in places]
         if not parts:
@@ -190,7 +190,7 @@ class ClusterReader:
         return found
 
     def _ask(self, doing: str, call: Callable[[], Future[Any]]) -> Any:
-        """Return the answer; ask again within the request timeout while a coordinator loads or moves."""
+        """Return the response; retry within the request timeout while a coordinator loads or moves."""
         deadline = time.monotonic() + self._timeout
         while True:
             try:
@@ -218,21 +218,21 @@ _LOADING: Final = {
 
 
 _KEPT: Final = 8
-"""Consumers kept open: each holds some threads and a connection per broker."""
+"""Maximum open consumers; each has several threads and a connection per broker."""
 
 
 class CommittedReader:
-    """Reads committed offsets, with a consumer per group that never subscribes. Not thread-safe."""
+    """Reader of committed offsets with one unsubscribed consumer per group. Not thread-safe."""
 
     def __init__(self, brokers: BrokerSettings) -> None:
         self._brokers = brokers
         self._consumers: OrderedDict[str, Consumer] = OrderedDict()
 
     def read(self, group: str, places: Iterable[PartitionKey]) -> dict[PartitionKey, int]:
-        """Return the committed offsets among these partitions; those without a commit are left out.
+        """Return the committed offsets of partitions, without those that have none.
 
         Raises:
-            BrokerError, AuthenticationError: the cluster cannot be asked.
+            BrokerError, AuthenticationError: the request to the cluster failed.
         """
         parts = [TopicPartition(topic, number) for topic, number in places]
         if not parts:

@@ -1,18 +1,17 @@
 """Evaluate a partition by Burrow's rules over a window of observed commits.
 
-The Kafka protocol does not tell when a group committed, so a commit is what a poll saw of one: the offset
-moved, or a member holds the partition (it is alive, whether it moves or not). The order of the rules matters;
-the first that holds decides:
+The Kafka protocol does not report commit times. A poll therefore counts as an observed commit if the offset
+moved or a member owns the partition. The first matching rule decides:
 
-1. OK: what is unhandled now is at most what is allowed.
-2. STOP: no sign of a commit for longer than the window spans, and the lag was not recently zero.
-3. REWIND: the offset moved back, and has not recovered since.
-4. OK: the lag was at most what is allowed at some time in the window.
-5. STALL: members live, but the offset did not move in the whole window.
-6. WARN: the offset moves, but the lag never fell in the whole window.
+1. OK: the current lag is at most the allowed lag.
+2. STOP: no observed commit for longer than the window spans, and the lag was not recently zero.
+3. REWIND: the offset moved back and has not recovered.
+4. OK: the lag was at most the allowed lag at some time in the window.
+5. STALL: members are alive, but the offset did not move in the window.
+6. WARN: the offset moves, but the lag never fell in the window.
 
-A partition without lag keeps its last commit only, so that a later rewind is seen. The history is dropped
-after a gap of five minutes without a poll: what happened meanwhile is not known.
+A partition without lag keeps only its last commit, to detect a later rewind. The history is dropped after
+five minutes without a poll.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from coinstream.records import PartitionKey
 
 
 class PartitionStatus(StrEnum):
-    """Result of the evaluation of a partition. Worst last."""
+    """Status of a partition, from best to worst."""
 
     OK = "ok"
     WARN = "warn"
@@ -41,7 +40,7 @@ _SEVERITY: Final = {status: rank for rank, status in enumerate(PartitionStatus)}
 
 @dataclass(frozen=True)
 class Commit:
-    """A commit that a poll observed: time (seconds since the epoch), offset, and lag at that time."""
+    """Observed commit: Unix time in seconds, offset, and lag at that time."""
 
     at: float
     offset: int
@@ -53,10 +52,10 @@ class EvaluationRules:
     """Parameters of the evaluation.
 
     Attributes:
-        window: commits that decide; STALL and WARN need as many.
-        allowed: messages of lag that count as none.
-        silence_s: without a sign of a commit for less than this a group is never called stopped, however
-            short the window spans; and for how long a lag of zero counts as recent.
+        window: number of observed commits in the window; STALL and WARN require a full window.
+        allowed: lag in messages that counts as no lag.
+        silence_s: minimum time without an observed commit before STOP, and the time for which a lag of zero
+            counts as recent.
     """
 
     window: int = 10
@@ -74,11 +73,11 @@ def evaluate_partition(
     """Return the status of one partition.
 
     Args:
-        commits: the window, oldest first; at least one.
-        now: seconds since the epoch.
-        lag: messages unhandled now.
-        last_clear: when the lag was last seen at or below what is allowed.
-        rules: size of the window, allowed lag and silence.
+        commits: observed commits, oldest first; at least one.
+        now: Unix time in seconds.
+        lag: unhandled messages.
+        last_clear: last time at which the lag was at most the allowed lag.
+        rules: parameters of the evaluation.
     """
     rules = rules or EvaluationRules()
     if lag <= rules.allowed:
@@ -100,7 +99,7 @@ def evaluate_partition(
 
 
 def worst(statuses: Iterable[PartitionStatus]) -> PartitionStatus:
-    """Return the worst of some statuses; OK of none."""
+    """Return the worst of statuses, or OK if there are none."""
     return max(statuses, key=_SEVERITY.__getitem__, default=PartitionStatus.OK)
 
 
@@ -130,8 +129,8 @@ class Observation:
     Attributes:
         offset: the committed offset.
         lag: unhandled messages.
-        alive: a member owns the partition, or the group rebalances.
-        waiting_s: age of the oldest unhandled message, if known. It shows silence before the first poll.
+        alive: whether a member owns the partition, or the group rebalances.
+        waiting_s: age of the oldest unhandled message, if known; it covers the time before the first poll.
     """
 
     offset: int
@@ -142,7 +141,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Window:
-    """History of a partition: commits (oldest first), when it was last without lag, and the last polls."""
+    """History of a partition: observed commits (oldest first), last time without lag, and last polls."""
 
     commits: tuple[Commit, ...]
     last_clear: float | None
@@ -152,7 +151,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Status of a partition, and its trend in messages per second: None until it was polled twice."""
+    """Status of a partition, and its trend in messages per second; None before the second poll."""
 
     status: PartitionStatus
     trend: float | None
@@ -160,14 +159,14 @@ class Evaluation:
 
 @dataclass
 class GroupWindows:
-    """The windows of one group. Not thread-safe: one monitor owns it."""
+    """Windows of one group. Not thread-safe."""
 
     rules: EvaluationRules = field(default_factory=EvaluationRules)
     windows: dict[PartitionKey, Window] = field(default_factory=dict)
     last_poll: float | None = None
 
     def observe(self, now: float, seen: Mapping[PartitionKey, Observation]) -> dict[PartitionKey, Evaluation]:
-        """Add a poll and evaluate each of its partitions. Partitions that it lacks are dropped."""
+        """Add a poll and evaluate its partitions. Other partitions are dropped."""
         if self.last_poll is not None and now - self.last_poll > max(_MAX_GAP_S, 2 * self.rules.silence_s):
             self.windows, self.last_poll = {}, None
         evaluated = {place: self._observe(place, now, one) for place, one in seen.items()}
@@ -189,10 +188,10 @@ class GroupWindows:
 
     def _opened(self, seen: Observation, now: float) -> Window:
         if self.last_poll is not None:
-            # A partition that the last poll did not have: without lag until then.
+            # A partition that was not in the last poll had no lag until then.
             clear = Commit(self.last_poll, seen.offset, 0)
             return Window((clear,), self.last_poll, ((self.last_poll, 0),))
-        # The messages wait since before the first poll, and so long no commit was made for them.
+        # The oldest message is older than the first poll, and was not committed since.
         since = now if seen.alive else now - (seen.waiting_s or 0.0)
         return Window((Commit(since, seen.offset, seen.lag),), None, ())
 
@@ -219,7 +218,7 @@ class GroupWindows:
 
     @classmethod
     def load(cls, dumped: Mapping[str, Any], rules: EvaluationRules) -> GroupWindows:
-        """Restore what `dump` returned.
+        """Restore the result of `dump`.
 
         Raises:
             ValueError, KeyError, TypeError: the values have another form.

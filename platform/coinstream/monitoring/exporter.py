@@ -1,7 +1,7 @@
-"""Serve `/metrics` over HTTP, and announce the address to Prometheus.
+"""Serve `/metrics` over HTTP, and register the endpoint for Prometheus.
 
-Beside the endpoint lies a file in Prometheus' own form for discovery (`file_sd_configs`), in
-`<home>/metrics`; it is there as long as the process serves.
+A file in `<home>/metrics` in the format of Prometheus' file discovery (`file_sd_configs`) exists while the
+process serves.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from coinstream.settings.storage import private_folder
 
 
 class ExporterError(CoinstreamError):
-    """The metrics endpoint cannot listen where it was told to."""
+    """The metrics endpoint cannot listen on its address."""
 
 
 @dataclass(frozen=True)
 class Exporter:
-    """A running endpoint. `url` is what Prometheus scrapes."""
+    """Running metrics endpoint. `url` is its URL for Prometheus."""
 
     url: str
     port: int
@@ -72,7 +72,7 @@ log = logging.getLogger(__name__)
 
 
 def targets_folder(home: HomeSettings) -> Path:
-    """Where the files for Prometheus lie."""
+    """Return the folder of the discovery files."""
     return home.home / "metrics"
 
 
@@ -83,9 +83,9 @@ def serving_metrics(
     home: HomeSettings | None = None,
     metrics: Metrics = METRICS,
 ) -> Iterator[Exporter | None]:
-    """Serve this process's metrics at a free port until the block ends, under these further labels.
+    """Serve this process's metrics at a free port until the block ends, with additional labels.
 
-    A process that cannot serve works on without, and says so in its log: gives None then.
+    Yields None, and logs a warning, if the endpoint cannot be served.
     """
     chosen, folder = settings or MetricsSettings(), targets_folder(home or HomeSettings())
     with ExitStack() as stack:
@@ -104,7 +104,7 @@ def serving_metrics(
 def _announce(target: Path, address: str, labels: Mapping[str, str]) -> None:
     private_folder(target.parent)
     for left in target.parent.glob("*-*.json"):
-        # Of a process that was killed: nobody answers there, or somebody else.
+        # Left by a killed process: its port is closed, or used by another process.
         if not psutil.pid_exists(_process(left)):
             left.unlink(missing_ok=True)
     draft = target.with_suffix(".tmp")

@@ -1,4 +1,4 @@
-"""Raise and clear the alarms of consumer groups, keep them between ticks, and deliver their alerts."""
+"""Raise and clear the alarms of consumer groups, store them between ticks, and deliver alerts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from coinstream.settings import AlertSettings, LagSettings, WatchSettings
 
 
 class Section(StrEnum):
-    """Sections that the sensors' alerts link to; the values are their headings' anchors."""
+    """Sections of the runbook linked in alerts; the values are the anchors."""
 
     GROUP_STOPPED = "a-group-has-stopped"
     GROUP_STALLED = "a-group-stands-still"
@@ -38,12 +38,12 @@ class Section(StrEnum):
 
     @property
     def address(self) -> str:
-        """Where people read it."""
+        """Return the URL of the section."""
         return f"{AlertSettings().runbook_address}#{self.value}"
 
 
 def section_of(status: GroupStatus) -> Section:
-    """Return the section about a group with this status."""
+    """Return the runbook section of a group status."""
     return {
         GroupStatus.STOP: Section.GROUP_STOPPED,
         GroupStatus.STALL: Section.GROUP_STALLED,
@@ -57,31 +57,31 @@ _COMPRESSED: Final = "z:"
 
 
 class Sender(Protocol):
-    """Where alerts go: `resources.alerts.AlertsResource`."""
+    """Sender of alerts, for example `resources.alerts.AlertsResource`."""
 
     def send(self, alert: Alert) -> int:
-        """Send to every channel, or raise."""
+        """Send an alert to every channel, or raise."""
         ...
 
 
 def hysteresis(settings: WatchSettings) -> Hysteresis:
-    """How many ticks convince, as the settings say."""
+    """Return the hysteresis of the settings."""
     return Hysteresis(settings.confirm, settings.recover)
 
 
 @dataclass
 class SensorCursor:
-    """The cursor of one sensor, taken apart."""
+    """Decoded cursor of one sensor."""
 
     hysteresis: Hysteresis
     alarms: dict[str, Alarm] = field(default_factory=dict)
     pending: list[Alert] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
-    """What else the sensor keeps; plain values."""
+    """Further state of the sensor as plain values."""
 
     @classmethod
     def load(cls, cursor: str | None, hysteresis: Hysteresis, log: logging.Logger) -> SensorCursor:
-        """From a cursor. One that cannot be read (another release wrote it) starts anew, with a warning."""
+        """Decode a cursor. An unreadable one, for example of another release, is reset with a warning."""
         if not cursor:
             return cls(hysteresis)
         try:
@@ -93,11 +93,11 @@ class SensorCursor:
                 dict(told["notes"]),
             )
         except (ValueError, TypeError, KeyError, AttributeError, zlib.error) as error:
-            log.warning("The cursor cannot be read (%s: %s): starting anew.", type(error).__name__, error)
+            log.warning("The cursor cannot be read (%s: %s) and is reset.", type(error).__name__, error)
             return cls(hysteresis)
 
     def dump(self, now: float) -> str:
-        """As a cursor, without what is not worth remembering."""
+        """Encode the cursor, without idle alarms."""
         aged = {name: alarm.aged(now, self.hysteresis) for name, alarm in self.alarms.items()}
         text = json.dumps(
             {
@@ -110,23 +110,23 @@ class SensorCursor:
         return _packed(text)
 
     def observe(self, subject: str, *, bad: bool, now: float) -> tuple[Alarm, Change]:
-        """Take an observation of a subject in: its alarm before it was cleared, and what changed."""
+        """Add an observation of a subject; return its alarm before it was cleared, and the change."""
         before = self.alarms.get(subject, Alarm())
         after, change = before.step(bad, now, self.hysteresis)
         self.alarms[subject] = after
         return (before if change is Change.CLEARED else after), change
 
     def gone(self, subjects: set[str]) -> None:
-        """Forget subjects that do not exist any more."""
+        """Remove subjects that no longer exist."""
         for subject in subjects:
             self.alarms.pop(subject, None)
 
     def announce(self, alert: Alert) -> None:
-        """Have an alert sent by the next `deliver`."""
+        """Queue an alert for the next `deliver`."""
         self.pending = [*self.pending, alert][-_PENDING_KEPT:]
 
     def deliver(self, sender: Sender, log: logging.Logger) -> None:
-        """Send what waits, and note it in the tick's log. What reaches no channel waits for the next tick."""
+        """Send queued alerts and log them. Alerts that reach no channel are kept for the next tick."""
         waiting, self.pending = self.pending, []
         for number, alert in enumerate(waiting):
             log.warning("%s\n%s", alert.title, alert.body)
@@ -135,7 +135,7 @@ class SensorCursor:
             except AlertError as error:
                 log.error("%s", error)
                 if not error.delivered:
-                    # The channels are down: do not spend the tick on waiting for each of the others too.
+                    # The channels are down: do not wait for the remaining alerts.
                     self.pending = waiting[number:]
                     return
             except CoinstreamError as error:
@@ -145,7 +145,7 @@ class SensorCursor:
 
 
 def _packed(text: str) -> str:
-    """Every tick is stored with its cursor: a large one, as of a lag on all partitions, is compressed."""
+    """Compress a large cursor, because Dagster stores it with every tick."""
     if len(text) < _LARGE:
         return text
     return _COMPRESSED + base64.b64encode(zlib.compress(text.encode())).decode()
@@ -168,7 +168,7 @@ _SAYS = {
 def update_alarms(
     cursor: SensorCursor, groups: Iterable[GroupLag], settings: LagSettings, ui: str
 ) -> list[GroupLag]:
-    """Add a measurement to the alarms and announce what changed.
+    """Add a measurement to the alarms and queue alerts of changes.
 
     An alarm is raised while `evaluate_group` finds a group unhealthy, and cleared once it is healthy again.
 

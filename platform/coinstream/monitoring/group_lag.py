@@ -1,7 +1,7 @@
-"""Hold the measured lag of a consumer group, and evaluate it: the one result that every surface reports.
+"""Define and evaluate the measured lag of a consumer group.
 
 `coinstream lag`, `health` and `top`, the lag sensor with its alerts and run tags, the asset checks, the
-metrics and the Prometheus rules all show what `evaluate_group` returns. The first rule that holds decides:
+metrics and the Prometheus rules all report the result of `evaluate_group`. The first matching rule decides:
 
 | status | health | rule |
 |---|---|---|
@@ -28,7 +28,7 @@ from coinstream.settings import LagSettings
 
 
 class Status(StrEnum):
-    """Health of a component. Worst last."""
+    """Health of a component, from best to worst."""
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"
@@ -39,26 +39,26 @@ _RANK: Final = {status: rank for rank, status in enumerate(Status)}
 
 
 def worst_status(statuses: Iterable[Status]) -> Status:
-    """Return the worst of some; healthy of none."""
+    """Return the worst of statuses, or healthy if there are none."""
     return max(statuses, key=_RANK.__getitem__, default=Status.HEALTHY)
 
 
 class TimeLagSource(StrEnum):
-    """Where the seconds come from."""
+    """Source of a lag in seconds."""
 
     NONE = "none"
-    """There is no unhandled message: 0 s."""
+    """No unhandled message: 0 s."""
     RECORD = "record"
-    """The timestamp of the oldest unhandled record."""
+    """Timestamp of the oldest unhandled record."""
     GROWTH = "growth"
-    """Interpolated: when the log was seen to pass the commit."""
+    """Interpolated from observed log ends around the committed offset."""
     UNKNOWN = "unknown"
-    """The record could not be read in time, and the log was not watched then."""
+    """The record could not be read in time, and the log end was not observed."""
 
 
 @dataclass(frozen=True)
 class PartitionLag:
-    """Lag on one partition. `committed` is None where the group never committed."""
+    """Lag of one partition. `committed` is None if the group never committed."""
 
     topic: str
     partition: int
@@ -69,28 +69,28 @@ class PartitionLag:
     seconds: float | None
     seconds_from: TimeLagSource
     owned: bool
-    """A member of the group holds the partition now."""
+    """True if a member of the group owns the partition."""
     lost: int = 0
-    """Messages that were deleted (retention, truncation) before the group handled them."""
+    """Messages deleted by retention or truncation before the group handled them."""
     status: PartitionStatus = PartitionStatus.OK
     trend: float | None = None
-    """Messages a second by which the lag grows (negative: shrinks). None until it was measured twice."""
+    """Growth of the lag in messages per second; None before the second measurement."""
     remark: str = ""
 
     @property
     def place(self) -> PartitionKey:
-        """Topic and partition."""
+        """Return topic and partition."""
         return self.topic, self.partition
 
     @property
     def start(self) -> int:
-        """The offset of the oldest message that is not handled, or was not deleted before."""
+        """Return the offset of the oldest unhandled message in the log."""
         return start_of(self.committed, self.low)
 
 
 @dataclass(frozen=True)
 class GroupLag:
-    """Lag of one group at one time (`at`, seconds since the epoch)."""
+    """Lag of one group at a time (`at`, Unix seconds)."""
 
     group: str
     state: str
@@ -98,18 +98,18 @@ class GroupLag:
     at: float
     partitions: tuple[PartitionLag, ...]
     deleted: tuple[str, ...] = ()
-    """Topics that were asked for, or that members hold, and that are no more."""
+    """Requested or assigned topics that no longer exist."""
     unreadable: tuple[str, ...] = ()
-    """Partitions (`topic/number`) whose offsets could not be read: no leader."""
+    """Partitions (`topic/number`) without a leader, whose offsets cannot be read."""
 
     @cached_property
     def messages(self) -> int:
-        """Unhandled messages over all partitions."""
+        """Return the unhandled messages of all partitions."""
         return sum(part.messages for part in self.partitions)
 
     @cached_property
     def seconds(self) -> float | None:
-        """Age of the oldest unhandled message; None when it is not known, 0 when there is none."""
+        """Return the age of the oldest unhandled message; None if unknown, 0 if there is none."""
         ages = [part.seconds for part in self.partitions if part.seconds is not None]
         if any(part.messages and part.seconds is None for part in self.partitions) and not any(ages):
             return None
@@ -117,24 +117,24 @@ class GroupLag:
 
     @cached_property
     def worst_partition_status(self) -> PartitionStatus:
-        """The worst status of its partitions; `evaluate_group` gives the status of the group."""
+        """Return the worst status of the partitions; see `evaluate_group` for the status of the group."""
         return worst(part.status for part in self.partitions)
 
     @cached_property
     def trend(self) -> float | None:
-        """Messages a second by which the lag grows; None until it was measured twice."""
+        """Return the growth of the lag in messages per second; None before the second measurement."""
         trends = [part.trend for part in self.partitions if part.trend is not None]
         is_known = len(trends) == len(self.partitions)
         return sum(trends) if is_known else None
 
     @cached_property
     def lost(self) -> int:
-        """Messages deleted before they were handled."""
+        """Return the messages deleted before they were handled."""
         return sum(part.lost for part in self.partitions)
 
     @property
     def topics(self) -> list[str]:
-        """Topics that the group reads, by name."""
+        """Return the sorted topics of the group."""
         return sorted({part.topic for part in self.partitions})
 
     def of_topic(self, topic: str) -> tuple[PartitionLag, ...]:
@@ -143,12 +143,12 @@ class GroupLag:
 
 
 def start_of(committed: int | None, low: int) -> int:
-    """Return the offset from which a group has not handled a partition."""
+    """Return the offset of the first unhandled message of a partition."""
     return low if committed is None else max(committed, low)
 
 
 class GroupStatus(StrEnum):
-    """Result of the evaluation of a group. Worst last."""
+    """Status of a group, from best to worst."""
 
     OK = "ok"
     WARN = "warn"
@@ -159,7 +159,7 @@ class GroupStatus(StrEnum):
 
     @property
     def health(self) -> Status:
-        """Health that the status stands for."""
+        """Return the health of the status."""
         return _HEALTH.get(self, Status.UNHEALTHY)
 
 
@@ -171,12 +171,12 @@ _NAMED: Final = 3
 
 @dataclass(frozen=True)
 class GroupEvaluation:
-    """Status of a group, and why.
+    """Status of a group with its reason.
 
     Attributes:
-        status: the result.
-        reason: the rule that decided. It holds no measured figure, so that it can be a metric label.
-        partitions: the partitions (`topic/number`) that decided; empty when the total decided.
+        status: status of the group.
+        reason: matching rule, without measured figures, so that it can be a metric label.
+        partitions: partitions (`topic/number`) that match the rule; empty if the rule applies to the total.
     """
 
     status: GroupStatus
@@ -185,17 +185,17 @@ class GroupEvaluation:
 
     @property
     def health(self) -> Status:
-        """Health of the group."""
+        """Return the health of the group."""
         return self.status.health
 
     @property
     def is_alarming(self) -> bool:
-        """Whether an alert is due."""
+        """Return whether the group is unhealthy, so that an alert is due."""
         return self.health is Status.UNHEALTHY
 
     @property
     def detail(self) -> str:
-        """Reason with the partitions that decided, at most three of them."""
+        """Return the reason with at most three of the partitions."""
         if not self.partitions:
             return self.reason
         more = len(self.partitions) - _NAMED
@@ -203,12 +203,12 @@ class GroupEvaluation:
         return f"{self.reason} ({named})"
 
     def concerns(self, topic: str) -> bool:
-        """Return whether partitions of this topic decided; any topic when the total decided."""
+        """Return whether the rule matched partitions of a topic, or the total."""
         return not self.partitions or any(part.rpartition("/")[0] == topic for part in self.partitions)
 
 
 def worst_evaluation(evaluations: Iterable[GroupEvaluation]) -> GroupEvaluation | None:
-    """Return the worst of some evaluations; None of none."""
+    """Return the worst of evaluations, or None if there are none."""
     return max(evaluations, key=lambda one: _SEVERITY[one.status], default=None)
 
 

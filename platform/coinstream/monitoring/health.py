@@ -21,12 +21,12 @@ from coinstream.topics.apply import Provisioner
 from coinstream.topics.catalogue import HEALTH, HEALTH_TOPIC
 
 ACKNOWLEDGED_WITHIN_MS: Final = 100.0
-"""A producer whose message is acknowledged sooner is healthy."""
+"""Maximum time to the acknowledgement for a healthy producer."""
 
 
 @dataclass(frozen=True)
 class ProducerHealth:
-    """Whether messages get through, and how soon. `latency_ms` is None when they do not."""
+    """Health of the producer. `latency_ms` is None if no message was acknowledged."""
 
     status: Status
     latency_ms: float | None
@@ -35,7 +35,7 @@ class ProducerHealth:
 
 @dataclass(frozen=True)
 class GroupHealth:
-    """Health of a consumer group. `lag` is -1 and `error` holds the cause when it cannot be measured."""
+    """Health of a consumer group. If it cannot be measured, `lag` is -1 and `error` is the cause."""
 
     group: str
     status: Status
@@ -44,7 +44,7 @@ class GroupHealth:
     state: str
     members: int
     verdict: GroupStatus | None
-    """Status that `evaluate_group` returned."""
+    """Status from `evaluate_group`."""
     reason: str
     detail: str
     error: str | None = None
@@ -52,7 +52,7 @@ class GroupHealth:
 
 @dataclass(frozen=True)
 class ClusterHealth:
-    """The cluster's health. Partitions are named `topic/number`; None where only a count is known."""
+    """Health of the cluster. Partitions are named `topic/number`; None if only their count is known."""
 
     status: Status
     brokers: tuple[int, ...]
@@ -61,13 +61,13 @@ class ClusterHealth:
     under_replicated: int
     offline_replicas: int
     partitions: tuple[str, ...]
-    """The partitions that suffer, the first hundred."""
+    """The first hundred affected partitions."""
     source: str
     detail: str
 
 
 def producer_health(latency_ms: float | None, error: str | None = None) -> ProducerHealth:
-    """Return healthy under 100 ms, degraded when slower, unhealthy after an error."""
+    """Return healthy below 100 ms, degraded above, unhealthy after an error."""
     if latency_ms is None:
         return ProducerHealth(Status.UNHEALTHY, None, error or "no acknowledgement")
     if latency_ms < ACKNOWLEDGED_WITHIN_MS:
@@ -80,7 +80,7 @@ def producer_health(latency_ms: float | None, error: str | None = None) -> Produ
 
 
 def group_health(lag: GroupLag, settings: LagSettings) -> GroupHealth:
-    """Return the health of a group, by `evaluate_group`."""
+    """Return the health of a group from `evaluate_group`."""
     found = evaluate_group(lag, settings)
     return GroupHealth(
         lag.group,
@@ -96,7 +96,7 @@ def group_health(lag: GroupLag, settings: LagSettings) -> GroupHealth:
 
 
 def check_group(monitor: LagMonitor, group: str) -> GroupHealth:
-    """Measure and evaluate a group. A failure gives an unhealthy group with lag -1, never an exception."""
+    """Measure and evaluate a group. On an error the group is unhealthy with lag -1."""
     try:
         return group_health(monitor.measure(group), monitor.settings)
     except CoinstreamError as error:
@@ -105,7 +105,7 @@ def check_group(monitor: LagMonitor, group: str) -> GroupHealth:
 
 
 def check_cluster(cluster: ClusterReader, timeout_s: float | None = None) -> ClusterHealth:
-    """Ask the brokers, and Redpanda's Admin API where there is one. What fails is unhealthy, no exception."""
+    """Check the brokers and, if configured, Redpanda's Admin API. On an error the cluster is unhealthy."""
     brokers = cluster.brokers
     try:
         seen = _by_metadata(cluster.metadata())
@@ -122,7 +122,7 @@ def check_cluster(cluster: ClusterReader, timeout_s: float | None = None) -> Clu
 
 
 def check_brokers(brokers: BrokerSettings) -> ClusterHealth:
-    """As `check_cluster`, on a connection of its own."""
+    """Check the cluster on a new connection; see `check_cluster`."""
     return check_cluster(ClusterReader(brokers))
 
 
@@ -216,10 +216,10 @@ class _Report:
 
 
 class ProducerProbe:
-    """A producer with the platform's settings that sends one message a check. Keep it between checks.
+    """Producer with the platform's settings that sends one message per check. Reuse it between checks.
 
-    The first check opens the connection with a message that is not timed, and makes the topic
-    `health-check` if it is missing: neither says anything of how fast the producer is.
+    The first check opens the connection with an untimed message, and creates the topic `health-check` if it
+    is missing.
     """
 
     def __init__(
@@ -242,7 +242,7 @@ class ProducerProbe:
         self._is_warm = False
 
     def check(self) -> ProducerHealth:
-        """Send and time a message. What fails is an unhealthy producer, never an exception."""
+        """Send and time a message. On an error the producer is unhealthy."""
         try:
             if not self._is_warm:
                 self._prepare()
@@ -252,7 +252,7 @@ class ProducerProbe:
             return producer_health(None, str(error))
 
     def close(self) -> None:
-        """Let go of what is unsent."""
+        """Close the producer and discard unsent messages."""
         self._producer.purge()
         self._producer.flush(0)
 
@@ -286,10 +286,10 @@ class ProducerProbe:
 def check_producer(
     brokers: BrokerSettings, settings: ProducerSettings | None = None, timeout_s: float = 5.0
 ) -> ProducerHealth:
-    """One check with a producer made for it.
+    """Check the producer once with a new probe.
 
     Raises:
-        SettingsError: the settings cannot be used.
+        SettingsError: a setting is invalid.
     """
     probe = ProducerProbe(brokers, settings, timeout_s)
     try:

@@ -1,14 +1,14 @@
 """Measure the lag of consumer groups per topic and partition, in messages and in seconds.
 
-In messages: `max(high watermark - max(committed, log start), 0)`. The commit is read before the watermark,
-so lag is never negative. A partition without a commit counts from the log start. Transaction markers and
-aborted messages are no lag.
+In messages the lag is `max(high watermark - max(committed, log start), 0)`. The committed offset is read
+before the watermark, so lag is never negative. A partition without a commit counts from the log start.
+Transaction markers and aborted messages do not count.
 
-In seconds: the age of the oldest unhandled message by its record timestamp, or else since the log was seen
-to grow past the commit. `TimeLagSource` says which.
+In seconds the lag is the age of the oldest unhandled message by its record timestamp, or else the time since
+the log end passed the committed offset. `TimeLagSource` is the source.
 
 The lag sensor and the exporter store their observations in one file per cluster. Commands and asset checks
-read it, so that all of them evaluate the same rewinds, stalls and trends.
+read it, so that all report the same rewinds, stalls and trends.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]")
 
 
 class LagHistory:
-    """Stored windows by group. Of two writers, the later one replaces the poll of the other.
+    """Stored windows by group. If two processes write, the later poll replaces the earlier one.
 
     Args:
-        folder: where the files are.
+        folder: folder of the files.
         writable: whether this process stores its polls.
     """
 
@@ -59,7 +59,7 @@ class LagHistory:
         self.writable: Final = writable
 
     def load(self, cluster: str) -> dict[str, Any]:
-        """Return the stored windows by group; nothing when there is no file, or none that can be read."""
+        """Return the stored windows by group, or an empty mapping without a readable file."""
         path = self._path(cluster)
         try:
             groups = msgspec.json.decode(path.read_bytes())
@@ -71,7 +71,7 @@ class LagHistory:
         return groups if isinstance(groups, dict) else {}
 
     def store(self, cluster: str, groups: Mapping[str, Any]) -> None:
-        """Replace the stored windows. A folder that cannot be written is reported in the log."""
+        """Replace the stored windows; log a warning if the folder cannot be written."""
         path = self._path(cluster)
         draft = path.with_suffix(f".{os.getpid()}.draft")
         try:
@@ -91,12 +91,12 @@ def lag_history(home: HomeSettings | None = None, *, writable: bool = False) -> 
 
 
 class LagMonitor:
-    """Measure lag and keep the observations, for statuses and trends. Not thread-safe.
+    """Monitor that measures lag and keeps observations for statuses and trends. Not thread-safe.
 
     Args:
-        brokers: the cluster.
+        brokers: settings of the cluster.
         settings: thresholds.
-        history: observations shared with other processes; None: those of this monitor only.
+        history: observations shared with other processes; None uses only those of this monitor.
     """
 
     def __init__(
@@ -114,11 +114,11 @@ class LagMonitor:
         self._growth = WatermarkHistory()
 
     def measure(self, group: str, topics: Iterable[str] = ()) -> GroupLag:
-        """Return the lag of a group on every topic it committed for or holds, and on those named.
+        """Return the lag of a group on its committed and assigned topics, and on `topics`.
 
         Raises:
-            GroupNotFoundError: there is no such group (and no topics were named).
-            BrokerError, AuthenticationError: the cluster cannot be asked.
+            GroupNotFoundError: the group does not exist, and no topics are given.
+            BrokerError, AuthenticationError: the request to the cluster failed.
         """
         metadata = self.cluster.metadata()
         self._restore(str(metadata.cluster_id))
@@ -141,9 +141,9 @@ class LagMonitor:
         return self._measure(state, committed, wanted, deleted)
 
     def _require_rights(self, missing: Collection[str], listed: Collection[str]) -> None:
-        """Make sure that missing topics were deleted, and are not hidden from this user.
+        """Check that missing topics were deleted, and are not hidden by ACLs.
 
-        Without any listed topic, those of the catalogue tell whether all are hidden.
+        If no topic is listed, the topics of the catalogue are checked.
         """
         if missing or not listed:
             self.cluster.require_topic_rights(missing or [spec.name for spec in market_topics()])
@@ -171,7 +171,7 @@ class LagMonitor:
         return found
 
     def _restore(self, cluster: str) -> None:
-        """Take over the observations of other processes where they are newer."""
+        """Load newer observations of other processes."""
         stored = self._history.load(cluster) if self._history is not None else {}
         for group, dumped in stored.items():
             try:
@@ -249,7 +249,7 @@ class LagMonitor:
         if not messages:
             return 0.0, TimeLagSource.NONE
         if oldest is not None and oldest.timestamp_ms is not None and oldest.timestamp_ms >= 0:
-            # An exchange's clock may run ahead of ours: an age below zero is no age.
+            # The age is negative if an exchange's clock is ahead of this machine's.
             return max(now - oldest.timestamp_ms / 1000, 0.0), TimeLagSource.RECORD
         since = self._growth.passed(place, start)
         return (None, TimeLagSource.UNKNOWN) if since is None else (now - since, TimeLagSource.GROWTH)
@@ -263,7 +263,7 @@ class LagMonitor:
 
 
 def _partitions(metadata: ClusterMetadata) -> dict[str, list[int]]:
-    """Return the partitions of every topic but the broker's own."""
+    """Return the partitions of every topic, without internal topics."""
     return {
         name: list(topic.partitions) for name, topic in metadata.topics.items() if not name.startswith("__")
     }

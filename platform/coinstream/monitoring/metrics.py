@@ -1,6 +1,6 @@
 """Define every metric of the platform: name, labels and buckets.
 
-One `Metrics` a process (`METRICS`). Producing and consuming code counts per batch, never per message:
+Each process has one `Metrics` (`METRICS`). Producers and consumers count per batch, not per message:
 
     METRICS.messages_produced.labels(topic, str(partition)).inc(len(batch))
     METRICS.producer_latency.observe(latency_ms, topic, count=len(batch))
@@ -19,11 +19,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 
 Labels = tuple[str, ...]
-"""Label values, in the order in which the family names its labels."""
+"""Label values in the order of the family's labels."""
 
 
 class WeightedHistogram:
-    """A histogram whose observation can stand for many messages, so that a batch costs one call."""
+    """Histogram whose observations have a weight, so that a batch takes one call."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class WeightedHistogram:
         """Count `count` observations of `value` under these label values.
 
         Raises:
-            ValueError: the number of labels is not the family's.
+            ValueError: the number of label values is wrong.
         """
         key = _key(labels, self._labels)
         with self._lock:
@@ -55,7 +55,7 @@ class WeightedHistogram:
             cells[-1] += value * count
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the family as the registry exports it."""
+        """Yield the family for the registry."""
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
         with self._lock:
             snapshot = {key: list(cells) for key, cells in self._cells.items()}
@@ -65,12 +65,12 @@ class WeightedHistogram:
         yield family
 
     def describe(self) -> Iterable[Metric]:
-        """Return the family without values: lets the registry refuse a second one of the same name."""
+        """Return the family without values, so that the registry detects duplicate names."""
         return [HistogramMetricFamily(self._name, self._documentation, labels=self._labels)]
 
 
 class SnapshotGauge:
-    """A gauge whose series are replaced together, so that a deleted topic or group leaves no stale series."""
+    """Gauge whose series are replaced together, so that deleted topics and groups leave no stale series."""
 
     def __init__(self, name: str, documentation: str, labels: Sequence[str], registry: CollectorRegistry):
         self._name, self._documentation, self._labels = name, documentation, tuple(labels)
@@ -79,17 +79,17 @@ class SnapshotGauge:
         registry.register(self)
 
     def replace(self, source: str, series: Mapping[Labels, float]) -> None:
-        """Set what `source` (a monitor, a consumer) reports; its earlier series vanish.
+        """Replace the series of `source`, for example a monitor or a consumer.
 
         Raises:
-            ValueError: the number of labels is not the family's.
+            ValueError: the number of label values is wrong.
         """
         checked = {_key(labels, self._labels): float(value) for labels, value in series.items()}
         with self._lock:
             self._series[source] = checked
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the family as the registry exports it."""
+        """Yield the family for the registry."""
         family = GaugeMetricFamily(self._name, self._documentation, labels=self._labels)
         with self._lock:
             merged = {key: value for series in self._series.values() for key, value in series.items()}
@@ -98,7 +98,7 @@ class SnapshotGauge:
         yield family
 
     def describe(self) -> Iterable[Metric]:
-        """Return the family without values: lets the registry refuse a second one of the same name."""
+        """Return the family without values, so that the registry detects duplicate names."""
         return [GaugeMetricFamily(self._name, self._documentation, labels=self._labels)]
 
 
@@ -111,12 +111,12 @@ def _key(given: Sequence[object], wanted: Labels) -> Labels:
 LATENCY_BUCKETS_MS: Final = (1, 5, 10, 25, 50, 100, 250, 500, 1000)
 BATCH_BUCKETS: Final = (1, 10, 50, 100, 500, 1000, 5000)
 
-# The library would add a `_created` series beside every counter: names that the specification does not have.
+# Disable the `_created` series that the library adds to every counter.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:
-    """The families, all in one registry. Latencies in milliseconds, sizes in bytes, rates per second."""
+    """Metric families in one registry. Latencies are in milliseconds, sizes in bytes, rates per second."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
@@ -129,7 +129,7 @@ class Metrics:
     def _producer(self) -> None:
         self.messages_produced = Counter(
             "redpanda_messages_produced_total",
-            "Messages that the cluster acknowledged",
+            "Messages acknowledged by the cluster",
             ["topic", "partition"],
             registry=self.registry,
         )
@@ -141,7 +141,7 @@ class Metrics:
             self.registry,
         )
         self.batch_size = WeightedHistogram(
-            "redpanda_batch_size", "Messages in a batch sent", ["topic"], BATCH_BUCKETS, self.registry
+            "redpanda_batch_size", "Messages per batch", ["topic"], BATCH_BUCKETS, self.registry
         )
         self.producer_errors = Counter(
             "redpanda_producer_errors_total",
@@ -152,7 +152,7 @@ class Metrics:
 
         self.record_times_held = Counter(
             "coinstream_record_times_held_total",
-            "Messages whose record time was held within the bounds of the broker",
+            "Messages whose record time was clamped to the broker's bounds",
             ["topic"],
             registry=self.registry,
         )
@@ -170,7 +170,7 @@ class Metrics:
         )
         self.feed_last_message = Gauge(
             "coinstream_feed_last_message_seconds",
-            "Time of the newest message of a symbol, in seconds since 1970",
+            "Unix time of the newest message of a symbol",
             [*of_feed, "symbol"],
             registry=self.registry,
         )
@@ -195,7 +195,7 @@ class Metrics:
         )
         self.prices_rounded = Counter(
             "coinstream_prices_rounded_total",
-            "Prices that rounding changed; lossy: by more than one millionth of their value",
+            "Prices changed by rounding; lossy: by more than one millionth of their value",
             ["field", "lossy"],
             registry=self.registry,
         )
@@ -219,11 +219,11 @@ class Metrics:
             registry=self.registry,
         )
         self.consumer_lag = SnapshotGauge(
-            "redpanda_consumer_lag", "Messages that the group has not handled yet", labels, self.registry
+            "redpanda_consumer_lag", "Unhandled messages of the group", labels, self.registry
         )
         self.consumer_lag_seconds = SnapshotGauge(
             "redpanda_consumer_lag_seconds",
-            "Age of the oldest message that the group has not handled yet",
+            "Age of the oldest unhandled message of the group",
             labels,
             self.registry,
         )
@@ -260,10 +260,12 @@ class Metrics:
             "redpanda_cluster_under_replicated_partitions", "Partitions with a replica out of sync"
         )
         self.leaderless = self._plain(
-            "redpanda_cluster_leaderless_partitions", "Partitions that nobody leads: no reads, no writes"
+            "redpanda_cluster_leaderless_partitions",
+            "Partitions without a leader, which cannot be read or written",
         )
         self.monitor_success = self._plain(
-            "coinstream_monitor_last_success_timestamp_seconds", "When the cluster was last measured"
+            "coinstream_monitor_last_success_timestamp_seconds",
+            "Unix time of the last successful measurement",
         )
         self.monitor_errors = Counter(
             "coinstream_monitor_errors_total", "Measurements that failed", ["what"], registry=self.registry

@@ -29,12 +29,12 @@ from coinstream.settings import BrokerSettings, LagSettings
 log = logging.getLogger(__name__)
 
 SOURCE: Final = "monitor"
-"""The name under which the monitor's series are replaced."""
+"""Source name of the monitor's series."""
 _SIZES_EVERY_S: Final = 60.0
 
 
 class Monitor:
-    """Fills the gauges of `metrics` from one cluster. One thread at a time."""
+    """Monitor that sets the gauges of `metrics` from one cluster. Not thread-safe."""
 
     def __init__(
         self, brokers: BrokerSettings, metrics: Metrics = METRICS, settings: LagSettings | None = None
@@ -46,7 +46,7 @@ class Monitor:
         self._sizes_due = 0.0
 
     def measure(self) -> bool:
-        """Measure everything once; whether all of it succeeded. What failed keeps no stale series."""
+        """Measure everything once; return whether all succeeded. Failed parts leave no stale series."""
         parts: tuple[tuple[str, Callable[[], None]], ...] = (
             ("cluster", self._measure_cluster),
             ("lag", self._measure_lag),
@@ -55,7 +55,7 @@ class Monitor:
         )
         failures: list[str] = []
         for what, part in parts:
-            # Without an answer to the first request the others would each wait for their timeout.
+            # If the first request fails, each of the others would wait for its timeout.
             attempt = self._skip if "cluster" in failures else part
             if not self._attempt(what, attempt):
                 failures.append(what)
@@ -111,7 +111,7 @@ class Monitor:
         export_topics(self._metrics, self._topics.look())
 
     def _measure_sizes(self) -> None:
-        # Brokers walk their folders for it: once a minute is enough.
+        # Brokers scan their folders for this request, so it is sent once a minute.
         if time.monotonic() >= self._sizes_due:
             sizes = topic_sizes(self._brokers)
             self._sizes_due = time.monotonic() + _SIZES_EVERY_S
@@ -149,7 +149,7 @@ def export_topics(metrics: Metrics, topics: list[TopicStats]) -> None:
 
 
 def export_cluster(metrics: Metrics, health: ClusterHealth) -> None:
-    """Replace the cluster series of the monitor. A cluster that does not answer has no broker alive."""
+    """Replace the cluster series of the monitor. An unreachable cluster has no alive brokers."""
     metrics.cluster_brokers.replace(SOURCE, {(): len(health.brokers)})
     known = bool(health.brokers) or health.status is not Status.UNHEALTHY
     metrics.under_replicated.replace(SOURCE, {(): health.under_replicated} if known else {})
@@ -158,7 +158,7 @@ def export_cluster(metrics: Metrics, health: ClusterHealth) -> None:
 
 @dataclass(frozen=True)
 class TopicLine:
-    """A topic. `newest_s`: age of its newest record; None when it is empty or the broker does not tell."""
+    """Figures of a topic. `newest_s` is the age of its newest record; None if empty or unknown."""
 
     topic: str
     status: Status
@@ -168,12 +168,12 @@ class TopicLine:
     newest_s: float | None
     lag: int
     slowest: str | None
-    """The group that is furthest behind; None when nobody reads the topic or nobody is behind."""
+    """Group with the highest lag; None if no group has lag."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything at one time (`at`, seconds since the epoch)."""
+    """Figures of a cluster at a time (`at`, Unix seconds)."""
 
     at: float
     status: Status
@@ -182,11 +182,11 @@ class Snapshot:
     topics: tuple[TopicLine, ...]
     groups: tuple[GroupHealth, ...]
     trends: Mapping[str, float | None]
-    """By group, messages a second by which its lag grows."""
+    """Growth of the lag in messages per second, by group."""
 
 
 class SnapshotReader:
-    """Takes snapshots of one cluster; keep it, rates and trends need two. Not thread-safe."""
+    """Reader of snapshots of one cluster. Reuse it, because rates require two. Not thread-safe."""
 
     def __init__(self, brokers: BrokerSettings, settings: LagSettings | None = None) -> None:
         self._lag: Final = LagMonitor(brokers, settings, lag_history())
@@ -197,7 +197,7 @@ class SnapshotReader:
         """Measure now.
 
         Raises:
-            BrokerError, AuthenticationError: the cluster answers some questions and then no more.
+            BrokerError, AuthenticationError: the cluster stopped answering.
         """
         with ThreadPoolExecutor(1) as beside:
             probing = beside.submit(self._probe.check)
@@ -217,7 +217,7 @@ class SnapshotReader:
         )
 
     def close(self) -> None:
-        """Let go of the producer."""
+        """Close the producer."""
         self._probe.close()
 
     def _lines(self, lags: list[GroupLag]) -> tuple[TopicLine, ...]:

@@ -1,8 +1,8 @@
-"""Measure how long the oldest unhandled message waits: its record timestamp, or the growth of the log.
+"""Measure the age of the oldest unhandled message from its record timestamp or the growth of the log.
 
-The first record at or after the committed offset is read, of all lagging partitions at once, without a
-group and within a time budget. What is read also tells whether there is an unhandled message at all:
-transaction markers and aborted transactions occupy offsets that no consumer ever handles.
+The first record at or after the committed offset is read for all lagging partitions together, without joining
+a group and within a time budget. This also detects partitions without an unhandled message, because
+transaction markers and aborted transactions occupy offsets.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _CACHED: Final = 100_000
 
 @dataclass(frozen=True)
 class OldestRecord:
-    """What lies at an offset. `timestamp_ms` is None when no message follows before `end`."""
+    """First message at or after an offset. `timestamp_ms` is None if there is no message before `end`."""
 
     timestamp_ms: int | None
     end: int
-    """With a timestamp the message's offset; without, the first offset that holds nothing readable yet."""
+    """Offset of the message, or without a timestamp the end of the unreadable offsets."""
 
 
 class TimeLagReader:
-    """Reads timestamps of records, and remembers those of offsets that do not move. Thread-safe."""
+    """Reader of record timestamps with a cache by offset. Thread-safe."""
 
     def __init__(self, brokers: BrokerSettings, budget_s: float = 1.0) -> None:
         self._brokers = brokers
@@ -48,7 +48,7 @@ class TimeLagReader:
         self._known: dict[tuple[PartitionKey, int], OldestRecord] = {}
 
     def oldest(self, offsets: Mapping[PartitionKey, int]) -> dict[PartitionKey, OldestRecord]:
-        """Return the first message at or after each offset. Those not reached in time are left out."""
+        """Return the first message at or after each offset, without those not read in time."""
         with self._lock:
             found = {
                 place: self._known[place, offset]
@@ -67,7 +67,7 @@ class TimeLagReader:
     ) -> None:
         if len(self._known) + len(read) > _CACHED:
             self._known.clear()
-        # An end of the log is not remembered: a message may follow at any time.
+        # The end of the log is not cached, because a message may follow at any time.
         self._known |= {
             (place, offsets[place]): oldest
             for place, oldest in read.items()
@@ -86,7 +86,7 @@ class TimeLagReader:
                 for message in consumer.consume(_BATCH, _WAIT_S):
                     _note(message, found)
         except KafkaException:
-            # Ages are an extra: messages of lag are counted from watermarks, which answer or raise.
+            # Errors are tolerated: the lag in messages comes from the watermarks.
             return found
         finally:
             consumer.close()
@@ -95,7 +95,7 @@ class TimeLagReader:
     def _config(self, partitions: int) -> dict[str, object]:
         return {
             **base_config(self._brokers, "coinstream-lag"),
-            "group.id": "coinstream-lag-reader",  # Required by the client; never joined, never committed.
+            "group.id": "coinstream-lag-reader",  # Required by the client, but never joined.
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "enable.partition.eof": True,
@@ -125,14 +125,14 @@ _KEPT: Final = 60
 
 
 class WatermarkHistory:
-    """The last watermarks of each partition, with their times. Not thread-safe."""
+    """Last log end offsets of each partition with their times. Not thread-safe."""
 
     def __init__(self, kept: int = _KEPT) -> None:
         self._kept = kept
         self._ends: dict[PartitionKey, deque[tuple[int, float]]] = {}
 
     def observe(self, now: float, marks: Mapping[PartitionKey, Watermarks]) -> None:
-        """Note where the logs end. An end that did not move replaces the time of its last sight."""
+        """Add observed log ends. An unchanged log end updates the time of its last observation."""
         for place, mark in marks.items():
             ends = self._ends.setdefault(place, deque(maxlen=self._kept))
             if ends and ends[-1][0] > mark.high:
@@ -142,12 +142,13 @@ class WatermarkHistory:
             ends.append((mark.high, now))
 
     def passed(self, place: PartitionKey, offset: int) -> float | None:
-        """When the record of this offset was appended: interpolated between two sights of the log's end.
+        """Return the time at which an offset was appended, interpolated between two observed log ends.
 
-        None when the log had passed it before anybody looked.
+        Returns:
+            Unix seconds, or None if the offset is before the first observation.
         """
         ends = self._ends.get(place, deque())
-        # The last sight at which the log had not yet held the offset.
+        # The last observation before the offset was appended.
         before = bisect_right(ends, offset, key=lambda end: end[0]) - 1
         if before < 0:
             return None
@@ -158,7 +159,7 @@ class WatermarkHistory:
         return low_at + (high_at - low_at) * (offset + 1 - low) / (high - low)
 
     def rate(self, place: PartitionKey) -> float | None:
-        """Return records appended a second between the last two sights; None before the second."""
+        """Return the records per second between the last two observations; None before the second."""
         ends = self._ends.get(place, deque())
         if len(ends) < 2:
             return None

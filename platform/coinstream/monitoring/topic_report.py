@@ -1,4 +1,4 @@
-"""Report on topics: size and growth, lag of their readers, and the state of their partitions."""
+"""Report size, growth, consumer lag and partition states of topics."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ from coinstream.topics.apply import Provisioner
 
 @dataclass(frozen=True)
 class TopicStats:
-    """One topic at one time. `rate`: records appended a second since the last look; None at the first."""
+    """Size of a topic. `rate` is records per second since the last observation; None at the first one."""
 
     topic: str
     partitions: int
     records: int
-    """Offsets from the log start to its end, markers of transactions included."""
+    """Offsets from the log start to its end, including transaction markers."""
     rate: float | None
 
 
 class TopicStatsReader:
-    """Looks at all topics (but the broker's own), and remembers their growth. Not thread-safe."""
+    """Reader of the sizes and rates of all topics, without internal ones. Not thread-safe."""
 
     def __init__(self, cluster: ClusterReader) -> None:
         self._cluster = cluster
         self._growth = WatermarkHistory(kept=2)
 
     def look(self) -> list[TopicStats]:
-        """Every topic, by name.
+        """Return every topic, by name.
 
         Raises:
-            BrokerError, AuthenticationError: the cluster cannot be asked.
+            BrokerError, AuthenticationError: the request to the cluster failed.
         """
         topics = {
             name: list(topic.partitions)
@@ -84,7 +84,7 @@ class ReaderLag:
 
 @dataclass(frozen=True)
 class TopicReport:
-    """One topic at one time. Its lag is that of the slowest group."""
+    """Report of one topic. Its lag is that of the slowest group."""
 
     topic: str
     partitions: int
@@ -96,33 +96,33 @@ class TopicReport:
 
     @property
     def lag_messages(self) -> int:
-        """Unhandled messages of the slowest group."""
+        """Return the unhandled messages of the slowest group."""
         return max((reader.messages for reader in self.readers), default=0)
 
     @property
     def lag_seconds(self) -> float:
-        """Age of the oldest unhandled message over all groups, as far as it is known."""
+        """Return the age of the oldest unhandled message of all groups, if known."""
         return max((reader.seconds or 0.0 for reader in self.readers), default=0.0)
 
     @property
     def group_status(self) -> GroupStatus:
-        """Worst status of the groups that lag on this topic."""
+        """Return the worst status of the groups with lag on this topic."""
         worst = worst_evaluation(reader.evaluation for reader in self.lagging)
         return GroupStatus.OK if worst is None else worst.status
 
     @property
     def lagging(self) -> list[ReaderLag]:
-        """Groups with unhandled messages here, unless partitions of other topics alone decided."""
+        """Return the groups with lag on this topic, unless their status comes only from other topics."""
         return [one for one in self.readers if one.messages and one.evaluation.concerns(self.topic)]
 
     @property
     def alarming(self) -> list[ReaderLag]:
-        """Groups that lag here and for which an alert is due."""
+        """Return the unhealthy groups with lag on this topic."""
         return [one for one in self.lagging if one.evaluation.is_alarming]
 
     @property
     def status(self) -> Status:
-        """Of its partitions: without a leader unhealthy, with too few replicas in sync degraded."""
+        """Return unhealthy if a partition has no leader, degraded if it has too few in-sync replicas."""
         if self.leaderless:
             return Status.UNHEALTHY
         return Status.DEGRADED if self.under_replicated else Status.HEALTHY
@@ -171,7 +171,7 @@ def _reader(lag: GroupLag, evaluation: GroupEvaluation, topic: str) -> ReaderLag
 
 @dataclass(frozen=True)
 class PartitionDescription:
-    """One partition. `leader` is None when it has none; offsets are 0 then."""
+    """One partition. `leader` is None if there is none; the offsets are then 0."""
 
     partition: int
     leader: int | None
@@ -182,7 +182,7 @@ class PartitionDescription:
 
     @property
     def messages(self) -> int:
-        """Offsets from the log start to its end, transaction markers included."""
+        """Return the number of offsets in the log, including transaction markers."""
         return self.high - self.low
 
 
@@ -197,7 +197,7 @@ class GroupOnTopic:
 
 @dataclass(frozen=True)
 class TopicDescription:
-    """A topic. `newest_s`: age of its newest record; None when it is empty or the broker does not tell."""
+    """Description of a topic. `newest_s` is the age of its newest record; None if empty or unknown."""
 
     name: str
     messages: int
@@ -212,9 +212,9 @@ def describe(brokers: BrokerSettings, name: str) -> TopicDescription:
     """Describe a topic.
 
     Raises:
-        TopicError: it does not exist. Names topics that are spelled much the same.
-        AuthenticationError: this user may not see it.
-        BrokerError: the cluster cannot be asked.
+        TopicError: the topic does not exist; the message suggests similar names.
+        AuthenticationError: this user may not describe it.
+        BrokerError: the request to the cluster failed.
     """
     provisioner = Provisioner(brokers)
     provisioner.require([name])

@@ -234,7 +234,7 @@ class PooledProducer(IdempotentProducer):
 
     def _produce_again(self, record: KafkaMessage, delivery: RepeatedDelivery) -> None:
         topic, value, key, headers = record.topic() or "", record.value(), record.key(), record.headers()
-        # The failed record has lost its time (librdkafka reports -1); the delivery knows it.
+        # The failed record has lost its time (librdkafka reports -1); the delivery stores it.
         event_ms = delivery.record_time_ms(0)
         is_first = delivery.refusals == 1 and not self._times.was_held(event_ms)
         at_ms = self._times.hold(topic, event_ms, count=is_first)

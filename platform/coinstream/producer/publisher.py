@@ -53,7 +53,7 @@ Routes = dict[str | None, CachedRoute]
 
 
 class RouteGroup(NamedTuple):
-    """What the messages of one type, for one topic if the caller named it, share.
+    """State shared by the messages of one type, and of one topic if the caller chose it.
 
     Attributes:
         write: encodes a message.

@@ -1,4 +1,4 @@
-"""`coinstream up`: the broker, Dagster's processes and a first run, owned by one process.
+"""Run the broker, Dagster's processes and a first run for `coinstream up`, owned by one process.
 
-Nothing that is started here outlives its owner, however the owner ends: every child has a guard.
+Each child has a supervisor process that stops it when the owner exits for any reason.
 """

@@ -1,4 +1,4 @@
-"""Talks to Dagster's web server as its own page does: GraphQL over HTTP."""
+"""Send GraphQL requests to Dagster's web server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ENDED: Final = {"SUCCESS", "FAILURE", "CANCELED"}
 
 
 class DagsterClientError(PlatformError):
-    """Dagster refuses a request, a run failed, or something took too long."""
+    """Dagster refused a request, a run failed, or a timeout passed."""
 
 
 class DagsterUnreachableError(DagsterClientError):
@@ -29,11 +29,11 @@ class DagsterUnreachableError(DagsterClientError):
 
 
 class DagsterClient:
-    """The web server at an address.
+    """Client of Dagster's web server.
 
     Args:
-        url: its address.
-        check: called while waiting; raises when it is in vain.
+        url: URL of the server.
+        check: called while waiting; raises to stop waiting.
     """
 
     def __init__(self, url: str, check: Callable[[], None]) -> None:
@@ -45,15 +45,15 @@ class DagsterClient:
         """Wait until the code location is loaded.
 
         Raises:
-            DagsterClientError: it cannot be loaded, or not in time.
+            DagsterClientError: it cannot be loaded in time.
         """
         self._wait(self._is_ready, timeout_s, "the web UI to load the code location")
 
     def launch(self, job: str, *, config: Mapping[str, Any], tags: Mapping[str, str], **selector: Any) -> str:
-        """Launch a run of a job; its id.
+        """Launch a run of a job; return its id.
 
         Raises:
-            DagsterClientError: Dagster refuses.
+            DagsterClientError: Dagster refused the run.
         """
         where = {"repositoryLocationName": "coinstream", "repositoryName": "__repository__"}
         params = {
@@ -71,7 +71,7 @@ class DagsterClient:
         """Wait until a run has succeeded.
 
         Raises:
-            DagsterClientError: it failed, or did not end in time. Names its page.
+            DagsterClientError: the run failed or did not end in time; the message contains its URL.
         """
         page = f"{self.url}/runs/{run_id}"
         status = ""
@@ -89,10 +89,10 @@ class DagsterClient:
             raise DagsterClientError(f"the run ended with {status}; see {page}")
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
-        """Return the data that answers a GraphQL query.
+        """Return the data of a GraphQL query.
 
         Raises:
-            DagsterClientError: the query is refused, or the server does not answer.
+            DagsterClientError: the query was refused, or the server does not answer.
         """
         try:
             reply = self._http.post("/graphql", json={"query": query, "variables": variables})
@@ -106,7 +106,7 @@ class DagsterClient:
         return dict(body["data"])
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._http.close()
 
     def _is_ready(self) -> bool:

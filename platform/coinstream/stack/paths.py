@@ -1,4 +1,4 @@
-"""Where things are: the code location, Dagster's home, the ports."""
+"""Find the code location, Dagster's home and free ports."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def code_root() -> Path:
     """Return the folder of `definitions.py`: the clone of this installation, or the current folder.
 
     Raises:
-        PlatformError: neither holds a code location.
+        PlatformError: neither contains a code location.
     """
     for folder in (Path(__file__).resolve().parents[3], Path.cwd()):
         if (folder / "definitions.py").is_file() and (folder / "dagster.yaml").is_file():
@@ -41,7 +41,7 @@ def code_root() -> Path:
 
 @dataclass
 class InstancePaths:
-    """The folders of one platform on this machine, and where its Data Docs are served."""
+    """Folders of one platform on this machine, and the URL of its Data Docs."""
 
     root: Path
     home: Path
@@ -49,21 +49,21 @@ class InstancePaths:
 
     @property
     def dagster_home(self) -> Path:
-        """Dagster's storage: runs, events, schedules."""
+        """Return the folder of Dagster's storage: runs, events, schedules."""
         return self.home / "dagster"
 
     @property
     def logs(self) -> Path:
-        """Output of the processes."""
+        """Return the folder of the processes' logs."""
         return self.home / "logs"
 
     @property
     def workspace(self) -> Path:
-        """Tells Dagster where its code server listens."""
+        """Return the workspace file, which contains the address of the code server."""
         return self.dagster_home / "workspace.yaml"
 
     def prepare(self, code_port: int) -> None:
-        """Make the folders, and write Dagster's settings and workspace.
+        """Create the folders, and write Dagster's settings and workspace.
 
         Raises:
             PlatformError: the home cannot be written.
@@ -78,7 +78,7 @@ class InstancePaths:
             self.workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
 
     def environment(self) -> Mapping[str, str]:
-        """Return what the processes are given besides this process's environment."""
+        """Return the environment variables of the processes in addition to this process's."""
         paths = [str(self.root / "platform"), str(self.root), os.environ.get("PYTHONPATH", "")]
         served = {"COINSTREAM_LAKE_DOCS_URL": self.docs_url} if self.docs_url else {}
         return (
@@ -90,17 +90,17 @@ class InstancePaths:
                 "DAGSTER_DISABLE_TELEMETRY": "1",
                 "PYTHONPATH": os.pathsep.join(path for path in paths if path),
                 "PYTHONUNBUFFERED": "1",
-                # Warnings of Dagster about its own beta interfaces are no news to a user.
+                # Hide Dagster's warnings about its beta interfaces.
                 "PYTHONWARNINGS": os.environ.get("PYTHONWARNINGS", "ignore"),
             }
         )
 
     @contextmanager
     def claimed(self) -> Iterator[Path]:
-        """Hold this home for the block; gives the file that tells others the address of the web UI.
+        """Lock this home for the block; yield the file for the URL of the web UI.
 
         Raises:
-            PlatformError: another `coinstream up` holds it (names its address), or it cannot be written.
+            PlatformError: another `coinstream up` uses the home, or it cannot be written.
         """
         with self._writing():
             private_folder(self.home)
@@ -131,7 +131,7 @@ class InstancePaths:
 
 
 def instance_paths() -> InstancePaths:
-    """Where the platform of this user is.
+    """Return the paths of this user's platform.
 
     Raises:
         PlatformError: there is no code location.
@@ -140,16 +140,16 @@ def instance_paths() -> InstancePaths:
 
 
 def reserve_port(wanted: int) -> int:
-    """Return the port, or the next one that is free, and keep it from other calls on this machine.
+    """Return the port, or the next free one, and reserve it on this machine.
 
-    A page is often served seconds after its port was chosen. Until this process ends, no other call
-    returns the port, also not in another process.
+    Servers often start seconds after their port was chosen. Until this process exits, no call in any process
+    returns the same port.
 
     Args:
-        wanted: the first port to try; 0 takes any.
+        wanted: first port to try; 0 takes any.
 
     Raises:
-        PlatformError: none of the next two hundred is free.
+        PlatformError: none of the next two hundred ports is free.
     """
     tried = range(wanted, wanted + _ATTEMPTS) if wanted else (free_ports(1)[0] for _ in range(_ATTEMPTS))
     for port in tried:

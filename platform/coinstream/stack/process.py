@@ -1,4 +1,4 @@
-"""Run a process of the platform that ends with its owner, and the explorer's command."""
+"""Run processes of the platform that stop with their owner, and build the explorer's command."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _TAIL_LINES: Final = 8
 
 
 class SupervisedProcess:
-    """A command under a guard, with a log of its own.
+    """Command with a supervisor process and a log.
 
     Args:
-        name: how it is called in messages.
-        command: what is run.
-        log: file of its output, begun anew.
-        environment: of the command.
-        folder: its working directory.
-        grace_s: how long it and its descendants may take to end in order, in seconds.
+        name: name in messages.
+        command: command line.
+        log: file of its output, which is overwritten.
+        environment: environment of the command.
+        folder: working directory.
+        grace_s: time for it and its descendants to stop before they are killed, in seconds.
     """
 
     def __init__(
@@ -50,20 +50,20 @@ class SupervisedProcess:
                 stderr=subprocess.STDOUT,
                 cwd=folder,
                 env=dict(environment),
-                # Ctrl-C reaches the owner alone, which then stops its children in order.
+                # Ctrl-C reaches only the owner, which then stops its children in order.
                 start_new_session=True,
             )
 
     @property
     def pid(self) -> int:
-        """Process id of the guard; the command and all it starts are its descendants."""
+        """Return the process id of the supervisor, whose descendants are the command and its children."""
         return self._supervisor.pid
 
     def check(self) -> None:
-        """Do nothing while it runs.
+        """Check that the process is running.
 
         Raises:
-            PlatformError: it ended. Names it, its exit code, the end of its log and the log.
+            PlatformError: it has exited; the message contains its exit code and the end of its log.
         """
         code = self._supervisor.poll()
         if code is not None:
@@ -72,12 +72,12 @@ class SupervisedProcess:
             )
 
     def release(self) -> None:
-        """Let the guard end it; returns at once."""
+        """Request the supervisor to stop it, without waiting."""
         if self._supervisor.stdin is not None and not self._supervisor.stdin.closed:
             self._supervisor.stdin.close()
 
     def wait(self) -> None:
-        """Wait until it and its descendants are gone."""
+        """Wait until it and its descendants have exited."""
         try:
             self._supervisor.wait(self._grace_s * 2)
         except subprocess.TimeoutExpired:
@@ -98,7 +98,7 @@ EXPLORER_PORT: Final = 2718
 
 
 def explorer_token(home: Path) -> str:
-    """Return the token that the explorer asks for; make one that only this user can read at first.
+    """Return the explorer's token, which is created at first use and readable by this user only.
 
     Raises:
         PlatformError: the home cannot be written.
@@ -116,7 +116,7 @@ def explorer_token(home: Path) -> str:
 
 
 def explorer_url(home: Path, host: str, port: int) -> str:
-    """Return the address of the explorer, with its token."""
+    """Return the URL of the explorer with its token."""
     return f"http://{host}:{port}?access_token={explorer_token(home)}"
 
 
@@ -126,11 +126,11 @@ def explorer_command(
     """Return the command that serves the explorer, and its environment.
 
     Args:
-        root: folder of the code location, which holds the notebook.
-        home: holds the token, which the command is given as a file and never as an argument.
+        root: folder of the code location, which contains the notebook.
+        home: folder with the token, which is passed as a file and never as an argument.
         host: address to listen on.
         port: port to listen on.
-        environment: of the process.
+        environment: environment of the process.
 
     Raises:
         PlatformError: the notebook is missing, or the token cannot be kept.

@@ -1,4 +1,4 @@
-"""Starts, watches and stops the processes of the platform."""
+"""Start, monitor and stop the processes of the platform."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 
 
 class Stack:
-    """The processes of one platform. Use `running`."""
+    """Processes of one platform, started by `running`."""
 
     def __init__(self, paths: InstancePaths, say: Say) -> None:
         self._paths = paths
@@ -42,10 +42,10 @@ class Stack:
 
     @contextmanager
     def running(self, web_port: int) -> Iterator[DagsterClient]:
-        """Yield the platform for the length of the block; on leaving everything is stopped.
+        """Run the platform for the duration of the block.
 
         Raises:
-            PlatformError, LocalBrokerError: a process cannot be started. Names its log.
+            PlatformError, LocalBrokerError: a process cannot be started; the message names its log.
         """
         _adopt_orphans()
         with ExitStack() as stack:
@@ -57,7 +57,7 @@ class Stack:
             docs_port = None if LakeSettings().docs_url else reserve_port(_DOCS_PORT)
             if docs_port is not None:
                 self._paths.docs_url = f"http://{HOST}:{docs_port}"
-            # Loading Dagster takes the longest: it begins while the broker starts.
+            # Start Dagster together with the broker, because it takes the longest to load.
             url = f"http://{HOST}:{web_port}"
             self._start_code_server(code_port, url)
             self._start_web_server(web_port, code_port)
@@ -71,7 +71,7 @@ class Stack:
             yield web
 
     def start_pages(self) -> None:
-        """Start what is not needed for the first messages: Data Docs and the explorer.
+        """Start Data Docs and the explorer, which are not needed for the first messages.
 
         Raises:
             PlatformError: a process cannot be started.
@@ -81,10 +81,10 @@ class Stack:
         self._start_explorer()
 
     def check(self) -> None:
-        """Do nothing while all is well.
+        """Check that all processes are running.
 
         Raises:
-            PlatformError, LocalBrokerError: a process ended. Names it and its log.
+            PlatformError, LocalBrokerError: a process has exited; the message names it and its log.
         """
         for child in self._children:
             child.check()
@@ -92,10 +92,10 @@ class Stack:
             self._local.check()
 
     def watch(self) -> None:
-        """Wait for as long as all is well.
+        """Wait while all processes are running.
 
         Raises:
-            As `check`.
+            PlatformError, LocalBrokerError: see `check`.
         """
         while True:
             self.check()
@@ -118,7 +118,7 @@ class Stack:
         where = ["--host", HOST, "--port", str(port), "--working-directory", str(self._paths.root)]
         instance = ["--inject-env-vars-from-instance", "--log-level", "warning"]
         command = _dagster("api", "grpc", *where, *served, *instance)
-        # Alerts lead to this web UI, unless the user says where people reach it.
+        # Alerts link to this web UI unless COINSTREAM_UI_URL is set.
         environment = {"COINSTREAM_UI_URL": url} | dict(self._paths.environment())
         self._children.append(self._child("code server", command, environment))
 
@@ -135,7 +135,7 @@ class Stack:
         self._say(f"explorer at {explorer_url(self._paths.home, HOST, port)}")
 
     def _start_web_server(self, web_port: int, code_port: int) -> None:
-        # Runs that were not updated since then belong to an earlier `up`, and have no process any more.
+        # Runs last updated before this time belong to an earlier `up` and have no process.
         environment = {**self._paths.environment(), "COINSTREAM_UP_SINCE": str(self._since)}
         web = [
             *("-m", "resources.webserver", "--host", HOST, "--port", str(web_port)),
@@ -164,14 +164,14 @@ class Stack:
             time.sleep(_POLL_S)
 
     def _stop_children(self) -> None:
-        # The daemon and the web server go first, so that no run is launched any more.
+        # Stop the daemon and the web server first, so that no further run is launched.
         for child in reversed(self._children):
             child.release()
         for child in self._children:
             child.wait()
 
     def _stop_broker(self) -> None:
-        # Last, as ending runs flush into it.
+        # Stop the broker last, because stopping runs flush their messages.
         if self._local is not None:
             self._local.stop()
 

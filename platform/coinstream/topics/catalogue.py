@@ -43,7 +43,7 @@ class TopicSpec(BaseModel):
     @classmethod
     def _legal(cls, name: str) -> str:
         if not _LEGAL_NAME.match(name) or name in {".", ".."}:
-            raise ValueError(f"{name!r} is no legal topic name: use letters, digits, '.', '_' and '-'")
+            raise ValueError(f"{name!r} is not a valid topic name: use letters, digits, '.', '_' and '-'")
         return name
 
     def config(self) -> dict[str, str]:

@@ -190,7 +190,7 @@ class DydxAdapter(ExchangeAdapter):
         return plan(redirected(WS, self.ws), instruments, self.limits, partial(_requests, types))
 
     async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
-        """See `ExchangeAdapter.clock_ms`; the indexer tells seconds."""
+        """See `ExchangeAdapter.clock_ms`; the indexer returns seconds."""
         return 1000 * await server_time_ms(http, redirected(f"{REST}/v4/time", self.rest), "epoch")
 
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:

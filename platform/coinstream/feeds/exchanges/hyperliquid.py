@@ -4,7 +4,7 @@ Source: "Hyperliquid Docs", <https://hyperliquid.gitbook.io/hyperliquid-docs/for
 (Subscriptions, Timeouts and heartbeats) and "Info endpoint", as of 2026-06; frames of 2024 and 2025.
 
 - A coin such as `BTC` is the perpetual contract, quoted and settled in USDC; spot markets are `PURR/USDC` or
-  `@107`, whose currencies only `spotMeta` tells. Sizes are in base currency.
+  `@107`, whose currencies are in `spotMeta`. Sizes are in base currency.
 - `l2Book` is whole in every frame, 20 levels; `bbo` may lack a side. `side` is that of the taker: `A` sells.
 - `funding` is the rate of one hour. Figures of a contract carry no time; the receipt time stands for it.
 - Instruments are requested with POST. The exchange closes a connection without a frame for 60 s.

@@ -48,7 +48,7 @@ class UpdateStream:
 
 @dataclass
 class _State:
-    """What the patch keeps of a client: streams by name, and names whose streams have to ask again."""
+    """State of a patched client: streams by name, and names whose streams must subscribe again."""
 
     streams: dict[str, list[UpdateStream]] = field(default_factory=dict)
     asked: dict[str, int] = field(default_factory=dict)

@@ -24,7 +24,7 @@ class UnifiedParser:
 
     Args:
         exchange: the `exchangeId` of the messages.
-        markets: ccxt's markets by symbol; they tell which sizes are contracts.
+        markets: ccxt's markets by symbol; determine which sizes are in contracts.
         types: message types wanted; None for all.
     """
 
@@ -166,7 +166,7 @@ def instrument_of(symbol: str, market: Mapping[str, Any]) -> Instrument:
     """Return the instrument of a unified symbol.
 
     Args:
-        market: ccxt's description; without it the symbol alone tells base, quote and settlement currency.
+        market: ccxt's description; without it the symbol determines base, quote and settlement currency.
     """
     base, _, rest = symbol.partition("/")
     quote, _, settled = rest.partition(":")

@@ -285,7 +285,7 @@ def _port_of(server: Server) -> int:
 
 def _response(reply: Reply, headers: dict[str, str] | None = None) -> Response:
     shown = Headers({"Content-Type": "application/json", "Content-Length": str(len(reply.body))})
-    # The server ends the connection after each answer; who is not told keeps it and fails.
+    # The server closes the connection after each reply; a client without this header would reuse it and fail.
     shown["Connection"] = "close"
     for name, value in (headers or {}).items():
         shown[name] = value

@@ -41,7 +41,7 @@ _UNREAD: Final = frozenset(
 class BinanceParser(QuickParser):
     """Frames of Binance to all message types.
 
-    bookTicker tells every change of the top by itself, so changes of depth streams give books only.
+    bookTicker contains every change of the top of book, so depth streams produce only books.
     """
 
     quick_start = (b'{"u":', b'{"e":"bookTicker"')
@@ -332,7 +332,7 @@ def _kind_of_stream(stream: str) -> str:
 
 
 def _symbol_of(url: str | None, stream: str) -> str:
-    """Return the name that a depth reply or a partial depth stream belongs to; empty where nothing tells."""
+    """Return the instrument name of a depth reply or a partial depth stream, or an empty string."""
     if url is not None:
         return url.partition("symbol=")[2].partition("&")[0]
     return stream.partition("@")[0]

@@ -36,7 +36,7 @@ _LIQUIDATION: Final = "liq:global"
 
 
 class _Channel(NamedTuple):
-    """What a channel number means: `detail` is the timeframe, the precision or the status key."""
+    """Meaning of a channel number: `detail` is the timeframe, the precision or the status key."""
 
     kind: str
     name: str

@@ -49,7 +49,7 @@ def read(entry: Any) -> Instrument | None:
 
 
 def unlisted(name: str) -> Instrument | None:
-    """Return the future of a name with a month code, or None where the name does not tell all.
+    """Return the future of a name with a month code, or None if the name is ambiguous.
 
     Futures of Bitcoin are worth a dollar or euro; those of other currencies are quoted in Bitcoin and worth
     one unit.

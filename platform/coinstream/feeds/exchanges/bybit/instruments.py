@@ -18,7 +18,7 @@ from coinstream.feeds.parser import from_ms
 
 CATEGORIES: Final = ("spot", "linear", "inverse", "option")
 MONTH_CODES: Final = "FGHJKMNQUVXZ"
-"""Letters of the months of futures contracts, January first."""
+"""Month codes of futures contracts, from January."""
 _QUOTES: Final = ("USDT", "USDC", "BTC", "ETH", "DAI", "EUR", "BRZ", "BRL", "PLN", "TRY", "USDE", "MNT")
 """Quote currencies of spot."""
 _OPTION: Final = re.compile(r"([A-Z0-9]+)-(\d{1,2}[A-Z]{3}\d{2})-([0-9.]+)-([CP])(?:-(USDT|USDC))?")
@@ -29,7 +29,7 @@ _ENDINGS: Final = {"linear": (("USDT", "USDT"), ("PERP", "USDC")), "inverse": ((
 
 
 def category_of(url: str) -> str:
-    """Return the category of an address, or an empty text where the address does not tell."""
+    """Return the category of a URL, or an empty string if the URL has none."""
     path = urlsplit(url).path
     for category in CATEGORIES:
         if path.startswith(f"/v5/public/{category}"):
@@ -68,7 +68,7 @@ def read(url: str, entry: Any) -> Instrument | None:
 def found_in(known: InstrumentList, name: str, category: str) -> Instrument | None:
     """Return the instrument of a name in a category, from the list or from the name itself.
 
-    A name tells its currencies, since each category has few quote currencies, of which none ends in
+    A name determines its currencies, because each category has few quote currencies, of which none ends in
     another one.
     """
     found = known.get(f"{category}.{name}")

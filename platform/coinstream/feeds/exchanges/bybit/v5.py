@@ -3,7 +3,7 @@
 Source: "Bybit API v5" (https://bybit-exchange.github.io/docs/v5/websocket/public/orderbook, .../ticker,
 .../trade, .../kline, .../all-liquidation):
 
-- One connection carries one category (spot, linear, inverse, option); the address tells which. Without an
+- One connection carries one category (spot, linear, inverse, option); given by the URL. Without an
   address, only derivatives' trades have the tick direction `L` and only their tickers a best bid.
 - Sizes and volumes of inverse contracts are dollars, their turnover is base currency.
 - A ticker of a derivative is a snapshot and then only what changed.
@@ -85,7 +85,7 @@ class BybitV5Parser(ExchangeParser):
         """Return the instrument of a name in the category of this connection.
 
         Raises:
-            UnknownSymbolError: no category has it, or several have and nothing tells which is meant.
+            UnknownSymbolError: no category has it, or several have it.
         """
         categories = (self.category,) if self.category else self._categories
         resolved = self._resolved.get((categories, name))

@@ -4,7 +4,7 @@ Source: "Deribit API v2" (https://docs.deribit.com/, "Subscriptions"):
 
 - A book's `change` follows the frame whose `change_id` is its `prev_change_id`; 0 or no number before it
   means that the frame is whole. In 2019 frames had no `type`. Books of limited depth are always whole.
-- `trade_seq` grows by one per instrument. `liquidation` tells whether the maker, the taker or both were
+- `trade_seq` grows by one per instrument. `liquidation` states whether the maker, the taker or both were
   liquidated.
 - `stats.volume` and the volume of a candle are base currency; `open_interest` is counted as amounts are.
 - An `incremental_ticker` is a snapshot and then only what changed.

@@ -76,12 +76,12 @@ class GeminiAdapter(ExchangeAdapter):
         return _BINANCE.search(payload) is not None
 
     def instrument_urls(self, symbols: Sequence[str]) -> tuple[str, ...]:
-        """Return the address of each market's details; the full list does not tell the currencies."""
+        """Return the address of each market's details; the full list does not contain the currencies."""
         details = redirected(f"{REST}/v1/symbols/details", self.rest)
         return tuple(f"{details}/{_identity(symbol)}" for symbol in symbols)
 
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
-        """Return the market of `symbols/details`; `symbols` alone tells none."""
+        """Return the market of `symbols/details`; `symbols` contains only names."""
         return read_instruments(self.exchange, url, body, _instruments)
 
 

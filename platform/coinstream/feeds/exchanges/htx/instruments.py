@@ -1,7 +1,7 @@
 """Read HTX's instruments and resolve instrument names in frames.
 
 Coin-margined futures are named by their period: `BTC_CW` is the future that expires on the next Friday. The
-period and the time of a frame tell the contract.
+period and the time of a frame determine the contract.
 """
 
 from __future__ import annotations

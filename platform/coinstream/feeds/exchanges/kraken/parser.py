@@ -210,7 +210,7 @@ class KrakenParser(QuickParser):
             yield self.state.ticker(instrument, full.last, at, received, full.volume, full.change_pct)
 
     def _completed(self, told: frames.Ticker2) -> frames.Ticker2:
-        """Fill in what an update left out from what was told before."""
+        """Complete an update with the values of earlier ones."""
         before = self._tickers.get(told.symbol)
         if before is not None and (told.bid is None or told.ask is None or told.volume is None):
             for name in ("bid", "bid_qty", "ask", "ask_qty", "volume", "change_pct"):

@@ -48,9 +48,9 @@ def read(entry: Any) -> Instrument | None:
 def derived(name: str, known: InstrumentList) -> Instrument | None:
     """Return the instrument that a name itself describes, or None.
 
-    OKX separates the parts of its names, so that a market which is not listed any more is told by its
-    name. The size of a contract is that of the other contracts of its family in the list, or the one
-    that OKX documents for coin-margined contracts.
+    OKX separates the parts of its names, so the name describes a market that is no longer listed. The size of
+    a contract is that of the other contracts of its family in the list, or the one that OKX documents for
+    coin-margined contracts.
     """
     parts = name.upper().split("-")
     if not 2 <= len(parts) <= 5 or not all(part.isalnum() for part in parts):

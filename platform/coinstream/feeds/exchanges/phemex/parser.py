@@ -37,7 +37,7 @@ _COLUMNS: Final = (
 
 
 class _Scale(NamedTuple):
-    """What an integer is divided by: prices and sizes."""
+    """Divisors of scaled integers: prices and sizes."""
 
     price: int
     size: int
