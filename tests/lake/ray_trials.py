@@ -119,11 +119,12 @@ def _start_head() -> Any:
 
 def _node_processes() -> list[psutil.Process]:
     """Return the processes that Ray has started for nodes of this process."""
-    return [
-        process
-        for process in psutil.Process().children(recursive=True)
-        if process.name() in {"raylet", "gcs_server"} or "/ray/" in " ".join(process.cmdline()[:4])
-    ]
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if process.name() in {"raylet", "gcs_server"} or "/ray/" in " ".join(process.cmdline()[:4]):
+                found.append(process)
+    return found
 
 
 def busy_workers() -> list[psutil.Process]:

@@ -21,6 +21,7 @@ from coinstream.lake.open_engine import open_engine
 from coinstream.lake.ray_cluster import require_shared_storage
 from coinstream.lake.ray_engine import WorkerJob, prepare_slice
 from coinstream.lake.schemas import spec_named
+from coinstream.lake.shared_table import SharedTable
 from coinstream.lake.slices import PreparedFiles, TableTarget, make_slices
 from coinstream.lake.store import Lake
 from coinstream.lake.topic_reader import TopicReader
@@ -137,8 +138,14 @@ def test_no_credential_is_in_what_workers_are_sent(
         properties={"s3.secret-access-key": secret},
     )
     job = WorkerJob(broker_settings.brokers, settings.without_secrets(), ExpectationValidator)
-    sent = pickle.dumps(((job, TableTarget.of(lake.table(SPEC))), piece, None))
-    assert secret.encode() not in sent
+    table = lake.table(SPEC)
+    table.io.properties["s3.secret-access-key"] = secret  # as a catalog that lends credentials sets it
+    slices = pickle.dumps(((job, TableTarget.of(table)), piece, None))
+    mapped = pickle.dumps(SharedTable(table, settings))
+    answer = pickle.dumps(prepare_slice((job, TableTarget.of(table)), piece, None))
+    for sent in (slices, mapped, answer):
+        assert secret.encode() not in sent
+    assert secret.encode() in pickle.dumps(settings.catalog_uri)
 
 
 def test_ray_that_is_not_installed_is_one_clear_error(
