@@ -80,16 +80,11 @@ def _table(spec: TableSpec) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[None]:
         opened, brokers = lake.open(), admin.settings()
         report = land_in_run(context, opened, brokers, spec)
-        again = None
-        if (window := _hours_again(context, config)) is not None:
+        again, window = None, _hours_again(context, config)
+        if window is not None:
+            validator = ExpectationValidator(spec, opened.settings)
             again = backfill(
-                opened,
-                brokers,
-                spec,
-                window.start,
-                window.end,
-                ExpectationValidator(spec, opened.settings),
-                run_id=context.run.run_id,
+                *(opened, brokers, spec, window.start, window.end, validator), run_id=context.run.run_id
             )
         docs = DataDocs(opened.settings)
         for done in (report, again):

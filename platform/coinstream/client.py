@@ -26,13 +26,10 @@ from coinstream.producer.publisher import Publisher
 from coinstream.producer.record_times import RecordTimes
 from coinstream.producer.topic_cache import TopicCache
 from coinstream.producer.transaction import Transaction, Transactions
-from coinstream.records import Headers
+from coinstream.records import AnyHeaders, encode_headers
 from coinstream.routing import message_key, record_time_ms
 from coinstream.serialization import MessageSerializer
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
-
-AnyHeaders = Mapping[str, str | bytes] | Sequence[tuple[str, str | bytes]]
-"""Record headers: a mapping or a list of pairs, with text or bytes as values."""
 
 CLOSE_TIMEOUT_S: Final = 30.0
 """Maximum time to wait for acknowledgements at the end of the `with` block, in seconds."""
@@ -167,7 +164,7 @@ class RedpandaClient:
         self._topics.require(topic, raw_key)
         # Fixed here, so that a message keeps its record time when it is sent again.
         at_ms = int(time.time() * 1000)
-        pairs = _pairs(headers)
+        pairs = encode_headers(headers)
         if isinstance(value, Message):
             message, (value, own_headers) = value, self.encoder.encode(value)
             at_ms = self._times.hold(topic, record_time_ms(message))
@@ -232,15 +229,8 @@ class RedpandaClient:
         self, group: str, topics: Sequence[str], transform: Transform, transactional_id: str
     ) -> TransactionalProcessor:
         """Return a processor that consumes, transforms and produces exactly once. Start it with `run`."""
-        return TransactionalProcessor(
-            group,
-            topics,
-            transform,
-            transactional_id,
-            self.brokers,
-            self.consumer_settings,
-            self.producer_settings,
-        )
+        settings = self.brokers, self.consumer_settings, self.producer_settings
+        return TransactionalProcessor(group, topics, transform, transactional_id, *settings)
 
     @property
     def delivered(self) -> Mapping[tuple[str, int], int]:
@@ -294,11 +284,6 @@ class RedpandaClient:
 
     def _invalidate_routes(self) -> None:
         self._publisher.invalidate()
-
-
-def _pairs(headers: AnyHeaders | None) -> Headers:
-    pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
-    return [(name, value.encode() if isinstance(value, str) else value) for name, value in pairs]
 
 
 def _as_message(data: Message | Mapping[str, Any]) -> Message:

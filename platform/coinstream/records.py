@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from confluent_kafka import Message as Record
@@ -11,6 +11,8 @@ from confluent_kafka import Message as Record
 from coinstream.errors import DecodeError
 
 Headers = list[tuple[str, bytes]]
+AnyHeaders = Mapping[str, str | bytes] | Sequence[tuple[str, str | bytes]]
+"""Record headers as callers may give them: a mapping or a list of pairs, with text or bytes as values."""
 PartitionKey = tuple[str, int]
 """A topic and a partition."""
 
@@ -55,6 +57,12 @@ def timestamp_ms_of(record: Record) -> int:
     The producer chose it: a foreign producer may have written microseconds.
     """
     return record.timestamp()[1]
+
+
+def encode_headers(headers: AnyHeaders | None) -> Headers:
+    """Return headers as a list of pairs, with text encoded as UTF-8."""
+    pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
+    return [(name, value.encode() if isinstance(value, str) else value) for name, value in pairs]
 
 
 def has_headers(records: Sequence[Record]) -> bool:

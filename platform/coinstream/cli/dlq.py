@@ -13,7 +13,13 @@ from rich.table import Table
 from coinstream.cli.output import AsJson, broker, cell, console, print_json, topic_names
 from coinstream.cli.rendering import progress
 from coinstream.dlq.publisher import topics_with_dead_letters
-from coinstream.dlq.queue import MAX_REPLAYS, DeadLetterEntry, DeadLetterFilter, DeadLetterQueue
+from coinstream.dlq.queue import (
+    MAX_REPLAYS,
+    DeadLetterEntry,
+    DeadLetterFilter,
+    DeadLetterQueue,
+    DeadLetterReplay,
+)
 from coinstream.errors import CoinstreamError
 from coinstream.text import format_timestamp, parse_time, printable, readable
 
@@ -177,16 +183,17 @@ def replay(
                 limit=limit,
                 on_progress=lambda at, total: tell(float(at), total),
             )
-    if json:
-        print_json(done)
-    else:
-        console.print(
-            f"Replayed {done.replayed:,}; skipped {done.already:,} replayed before, "
-            f"{done.exhausted:,} that failed again after {most} replay(s), "
-            f"{done.incomplete:,} truncated ones whose original record no longer exists."
-        )
+    print_json(done) if json else _render_replay(done, most)
     if done.incomplete:
         raise typer.Exit(1)
+
+
+def _render_replay(done: DeadLetterReplay, most: int) -> None:
+    console.print(
+        f"Replayed {done.replayed:,}; skipped {done.already:,} replayed before, "
+        f"{done.exhausted:,} that failed again after {most} replay(s), "
+        f"{done.incomplete:,} truncated ones whose original record no longer exists."
+    )
 
 
 def moment(text: str | None, option: str) -> datetime | None:

@@ -17,6 +17,7 @@ from coinstream.cli.rendering import Tell, progress
 from coinstream.cli.streams import stopping
 from coinstream.client import RedpandaClient
 from coinstream.errors import FeedError
+from coinstream.feeds.feed_stats import Feed
 from coinstream.feeds.lease import FeedLease
 from coinstream.feeds.registry import DEFAULT, Options, entries, open_feed
 from coinstream.feeds.runner import FeedReport, Progress, run_feed
@@ -103,18 +104,27 @@ def run(
     part = Shard.parse(shard) if shard else None
     options = Options(_speed(speed), loop, not original_times, exchange, part)
     source = open_feed(feed, options)
-    lease = None
-    if feed in entries():
-        lease = FeedLease(HomeSettings().home / "leases", source.name, take_over=take_over)
+    is_file = feed not in entries()
+    leases = HomeSettings().home / "leases"
+    lease = None if is_file else FeedLease(leases, source.name, take_over=take_over)
+    report = _publish(source, lease, duration, limit, quiet=json)
+    print_json(report) if json else _render(report)
+    if not report.messages and (report.dead_letters or is_file):
+        raise FeedError(_why_nothing(report))
+
+
+def _publish(
+    source: Feed, lease: FeedLease | None, duration: float | None, limit: int | None, *, quiet: bool
+) -> FeedReport:
     stop = threading.Event()
     with (
         stopping(stop),
         broker() as settings,
         serving_metrics({"feed": source.name}),
         RedpandaClient(settings) as client,
-        progress(f"feed {source.name}", quiet=json) as tell,
+        progress(f"feed {source.name}", quiet=quiet) as tell,
     ):
-        report = run_feed(
+        return run_feed(
             source,
             client,
             duration_s=duration,
@@ -124,10 +134,6 @@ def run(
             lease=lease,
             status_folder=_status_folder(),
         )
-    print_json(report) if json else _render(report)
-    is_file = feed not in entries()
-    if not report.messages and (report.dead_letters or is_file):
-        raise FeedError(_why_nothing(report))
 
 
 @app.command("exchanges", epilog="Examples:\n\ncoinstream feed exchanges\n\ncoinstream feed exchanges --json")

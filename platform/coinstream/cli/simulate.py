@@ -15,7 +15,7 @@ from coinstream.errors import FeedError
 app = typer.Typer(help="Run a local exchange with real protocols and faults on demand.")
 
 if TYPE_CHECKING:
-    from coinstream.feeds.simulated import Faults, Recorded
+    from coinstream.feeds.simulated import Faults, Recorded, SimulatedExchange
 
 _EXAMPLES = """
 Examples:
@@ -71,19 +71,20 @@ def simulate(
     from coinstream.feeds.simulated import Faults, SimulatedExchange
     from coinstream.feeds.simulated.exchange import DEFAULT_SYMBOLS
 
-    faults = Faults()
-    faults.update(dict(_pair(text) for text in fault or ()))
+    (faults := Faults()).update(dict(map(_pair, fault or ())))
     if recording and Path(recording).is_file():
         _serve_recording(Path(recording), exchange, port, faults, seed, duration, json=json)
         return
     source = _recorded(recording, symbol) if recording else None
+    symbols = symbol or DEFAULT_SYMBOLS
+    _serve(
+        SimulatedExchange(symbols, rate, source=source, seed=seed, port=port, faults=faults), duration, json
+    )
+
+
+def _serve(exchange: SimulatedExchange, duration: float | None, json: bool) -> None:
     stop = threading.Event()
-    with (
-        stopping(stop),
-        SimulatedExchange(
-            symbol or DEFAULT_SYMBOLS, rate, source=source, seed=seed, port=port, faults=faults
-        ) as venue,
-    ):
+    with stopping(stop), exchange as venue:
         urls = {
             name: {"rest": venue.http_url(name), "websocket": venue.ws_url(name)}
             for name in ("binance", "kraken", "coinbase")

@@ -12,7 +12,7 @@ from coinstream.cli.output import AsJson, broker, console, print_json, sink_name
 from coinstream.cli.rendering import progress
 from coinstream.cli.streams import stopping
 from coinstream.client import RedpandaClient
-from coinstream.consumer import GroupOptions
+from coinstream.consumer import GroupOptions, GroupReport
 from coinstream.monitoring.exporter import serving_metrics
 from coinstream.sinks import SINKS, open_sink, run_sink
 from coinstream.topics.apply import Provisioner
@@ -82,7 +82,11 @@ def run(
         )
     if json:
         print_json({"written": report.handled, "dead_letters": report.dead_letters, "gaps": report.gaps})
-        return
+    else:
+        _render(name, report)
+
+
+def _render(name: str, report: GroupReport) -> None:
     # The target is not printed because it may contain a password.
     console.print(f"{report.handled:,} messages written to {name}, {report.dead_letters:,} dead letters")
     for gap in report.gaps:

@@ -30,7 +30,7 @@ _RAW_SHOWN = 200
 """Bytes shown of a payload that is not a message."""
 
 
-class Line(msgspec.Struct, rename="camel", omit_defaults=True):
+class TailLine(msgspec.Struct, rename="camel", omit_defaults=True):
     """One record as printed by `--json`. A record that is not a message has `error` and `raw` instead."""
 
     topic: str
@@ -89,21 +89,21 @@ def tail(
     pattern = _pattern(grep)
     stop = threading.Event()
     decoder = Decoder()
-    with (
-        stopping(stop),
-        broker() as settings,
-        TailReader(settings, topic, part) as reader,
-    ):
+    with stopping(stop), broker() as settings, TailReader(settings, topic, part) as reader:
         if not json and sys.stdout.isatty():
             progress_console.print("[dim]time                      partition:offset  key  message[/]")
-        left = limit
-        for batch in _until(reader, stop, no_follow=no_follow):
-            found = _selected(batch, decoder, key, pattern)
-            lines = [_as_json(line) if json else _as_text(line) for line in islice(found, left)]
-            sys.stdout.write("".join(lines))
-            sys.stdout.flush()
-            if left is not None and (left := left - len(lines)) == 0:
-                return
+        batches = _until(reader, stop, no_follow=no_follow)
+        _print((_selected(batch, decoder, key, pattern) for batch in batches), limit, json)
+
+
+def _print(batches: Iterator[Iterator[TailLine]], limit: int | None, json: bool) -> None:
+    left = limit
+    for found in batches:
+        lines = [_as_json(line) if json else _as_text(line) for line in islice(found, left)]
+        sys.stdout.write("".join(lines))
+        sys.stdout.flush()
+        if left is not None and (left := left - len(lines)) == 0:
+            return
 
 
 def _start(*, from_beginning: bool, since: str | None, offset: int | None) -> int | None:
@@ -124,7 +124,7 @@ def _pattern(text: str | None) -> re.Pattern[str] | None:
 
 def _selected(
     records: list[Record], decoder: Decoder, key: str | None, pattern: re.Pattern[str] | None
-) -> Iterator[Line]:
+) -> Iterator[TailLine]:
     wanted = None if key is None else key.encode("utf-8", "surrogateescape")
     for record in records:
         if wanted is not None and key_of(record) != wanted:
@@ -150,9 +150,9 @@ def _until(reader: TailReader, stop: threading.Event, *, no_follow: bool) -> Ite
             return
 
 
-def _line(record: Record, decoder: Decoder) -> Line:
+def _line(record: Record, decoder: Decoder) -> TailLine:
     key, value = key_of(record), value_of(record)
-    line = Line(
+    line = TailLine(
         record.topic() or "",
         record.partition() or 0,
         offset_of(record),
@@ -172,11 +172,11 @@ def _line(record: Record, decoder: Decoder) -> Line:
     return line
 
 
-def _as_json(line: Line) -> str:
+def _as_json(line: TailLine) -> str:
     return printable_json(msgspec.json.encode(line, enc_hook=str).decode()) + "\n"
 
 
-def _as_text(line: Line) -> str:
+def _as_text(line: TailLine) -> str:
     position = f"{line.partition}:{line.offset}"
     key = line.key if line.key is not None else "-"
     start = f"{line.time or '-':<24}  {position}  {key}"

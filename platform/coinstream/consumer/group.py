@@ -74,22 +74,7 @@ class ConsumerGroupManager:
             DeadLetterPublisher(send, brokers, self._signal.fail) if options.dead_letters else None
         )
         self._backlog = Backlog()
-        worker = Worker(
-            group,
-            handler_call(handler, batch=options.batch, loop=self._loop),
-            options.schedule(settings),
-            options.batch_size,
-            self._publisher,
-            self._metrics,
-            self._backlog,
-        )
-        self._scheduler = Scheduler(
-            worker.work,
-            options.concurrent_partitions or settings.concurrent_partitions,
-            self._backlog,
-            self._signal.crash,
-            f"coinstream-{group}",
-        )
+        self._scheduler = self._new_scheduler(handler, options, settings)
         self._member = Member(
             group,
             topics,
@@ -105,6 +90,26 @@ class ConsumerGroupManager:
         self._ended = threading.Event()
         self._thread = threading.Thread(
             target=self._member.run, args=(self._ended.set,), name=f"coinstream-{group}-poll", daemon=True
+        )
+
+    def _new_scheduler(
+        self, handler: AnyHandler, options: GroupOptions, settings: ConsumerSettings
+    ) -> Scheduler:
+        worker = Worker(
+            self.group,
+            handler_call(handler, batch=options.batch, loop=self._loop),
+            options.schedule(settings),
+            options.batch_size,
+            self._publisher,
+            self._metrics,
+            self._backlog,
+        )
+        return Scheduler(
+            worker.work,
+            options.concurrent_partitions or settings.concurrent_partitions,
+            self._backlog,
+            self._signal.crash,
+            f"coinstream-{self.group}",
         )
 
     def __enter__(self) -> Self:

@@ -26,24 +26,14 @@ from coinstream.feeds.live.base import Timeouts
 from coinstream.routing import Shard
 from coinstream.text import did_you_mean
 
-
-def normalized(symbol: str) -> str:
-    """Return a symbol in upper case, like all unified symbols."""
-    return symbol.upper()
-
-
 USER_FILE: Final = "COINSTREAM_FEEDS"
 """Environment variable with the path of the user's file."""
 
-Symbol = Annotated[
-    str,
-    AfterValidator(normalized),
-    Field(pattern=r"^[^/\s]+/[^/\s:]+(:[^/\s]+)?$"),
-]
+Symbol = Annotated[str, AfterValidator(str.upper), Field(pattern=r"^[^/\s]+/[^/\s:]+(:[^/\s]+)?$")]
+"""A unified symbol; those of every exchange are in upper case."""
 MessageName = Literal["level1", "price", "ohlcv", "trade", "book", "derivativeticker", "liquidation"]
 Shards = Annotated[int, Field(ge=1, le=1000)]
 """Number of shards of a feed, each of which is a feed with some of the symbols."""
-
 
 _MAX_BYTES: Final = 4_000_000
 _MAX_DEPTH: Final = 20

@@ -86,7 +86,7 @@ class Parsed(NamedTuple):
         return self._replace(gap=found[0], more_gaps=tuple(found[1:])) if found else self
 
 
-class Batch(NamedTuple):
+class ParsedBatch(NamedTuple):
     """The result of the frames of one socket read."""
 
     messages: list[Message]
@@ -152,7 +152,7 @@ def fault(error: Exception) -> Parsed:
     return rejected(Reason.MALFORMED, str(error))
 
 
-def parse_each(parser: Parser, payloads: Iterable[bytes], received_ns: int, stats: FeedStats) -> Batch:
+def parse_each(parser: Parser, payloads: Iterable[bytes], received_ns: int, stats: FeedStats) -> ParsedBatch:
     """Parse frames one by one and count them."""
     messages: list[Message] = []
     gaps: list[Gap] = []
@@ -162,7 +162,7 @@ def parse_each(parser: Parser, payloads: Iterable[bytes], received_ns: int, stat
         account_for(parsed, frame, parser.exchange, stats)
         messages.extend(parsed.messages)
         gaps += parsed.gaps
-    return Batch(messages, gaps)
+    return ParsedBatch(messages, gaps)
 
 
 def account_for(parsed: Parsed, frame: Frame, exchange: str, stats: FeedStats) -> None:

@@ -18,7 +18,7 @@ from coinstream.feeds.status import FeedReport, Progress, Quantiles, RoundingSta
 from coinstream.messages import Level1, Message
 from coinstream.topics.catalogue import FEED_DEAD_LETTERS
 
-__all__ = ["DEAD_LETTER_TOPIC", "FeedReport", "Progress", "Publisher", "Quantiles", "run_feed"]
+__all__ = ["DEAD_LETTER_TOPIC", "FeedReport", "MessagePublisher", "Progress", "Quantiles", "run_feed"]
 
 DEAD_LETTER_TOPIC: Final = FEED_DEAD_LETTERS.name
 """Dead-letter topic of frames that could not be converted to messages; the value is the frame."""
@@ -27,7 +27,7 @@ _PROGRESS_EVERY_S: Final = 0.25
 _SAMPLES: Final = 20_000
 
 
-class Publisher(Protocol):
+class MessagePublisher(Protocol):
     """Client methods that a feed run uses."""
 
     def publish(self, messages: Iterable[Message]) -> int:
@@ -55,7 +55,7 @@ class Publisher(Protocol):
 
 def run_feed(
     feed: Feed,
-    client: Publisher,
+    client: MessagePublisher,
     *,
     duration_s: float | None = None,
     limit: int | None = None,
@@ -115,7 +115,7 @@ class _Run:
     def __init__(
         self,
         feed: Feed,
-        client: Publisher,
+        client: MessagePublisher,
         stop: threading.Event,
         on_progress: Callable[[Progress], None] | None,
         lease: FeedLease | None,

@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]")
 
 
-class LagHistory:
+class LagObservations:
     """Stored windows by group. If two processes write, the later poll replaces the earlier one.
 
     Args:
@@ -85,9 +85,9 @@ class LagHistory:
         return self._folder / f"lag-{_UNSAFE.sub('_', cluster)}.json"
 
 
-def lag_history(home: HomeSettings | None = None, *, writable: bool = False) -> LagHistory:
+def lag_history(home: HomeSettings | None = None, *, writable: bool = False) -> LagObservations:
     """Return the history of this home folder."""
-    return LagHistory((home or HomeSettings()).home / "monitoring", writable=writable)
+    return LagObservations((home or HomeSettings()).home / "monitoring", writable=writable)
 
 
 class LagMonitor:
@@ -103,7 +103,7 @@ class LagMonitor:
         self,
         brokers: BrokerSettings,
         settings: LagSettings | None = None,
-        history: LagHistory | None = None,
+        history: LagObservations | None = None,
     ) -> None:
         self.settings: Final = settings or LagSettings()
         self._history = history

@@ -82,17 +82,17 @@ def open_sink(name: str, target: str) -> Sink:
 ColumnType = Literal["text", "float", "int", "time", "json"]
 
 
-class Column(NamedTuple):
+class SinkColumn(NamedTuple):
     """One field of a message type: its Python name and value type."""
 
     name: str
     type: ColumnType
 
 
-def columns_of(kind: MessageType) -> list[Column]:
+def columns_of(kind: MessageType) -> list[SinkColumn]:
     """Return the columns of a message type; lists and objects are `json`."""
     hints = get_type_hints(kind.cls)
-    return [Column(field.name, _type(hints[field.name])) for field in msgspec.structs.fields(kind.cls)]
+    return [SinkColumn(field.name, _type(hints[field.name])) for field in msgspec.structs.fields(kind.cls)]
 
 
 def _type(hint: Any) -> ColumnType:
@@ -153,33 +153,4 @@ def _open(target: str) -> Sink:
 
 JSONL: Final = register_sink(
     SinkEntry("jsonl", "Lines of JSON appended to a file; TARGET is its path", _open)
-)
-
-
-def _open_postgres(target: str) -> Sink:
-    from coinstream.sinks.postgres import PostgresSink
-
-    return PostgresSink(target)
-
-
-def _open_parquet(target: str) -> Sink:
-    from coinstream.sinks.parquet import ParquetSink
-
-    return ParquetSink(target)
-
-
-POSTGRES: Final = register_sink(
-    SinkEntry(
-        "postgres",
-        "PostgreSQL tables, exactly once; TARGET is postgresql://user@host/database",
-        _open_postgres,
-    )
-)
-PARQUET: Final = register_sink(
-    SinkEntry(
-        "parquet",
-        "Parquet files, exactly once; TARGET is a folder or an address such as s3://bucket/path",
-        _open_parquet,
-        batch_size=50_000,
-    )
 )

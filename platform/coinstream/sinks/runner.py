@@ -1,4 +1,4 @@
-"""Run a sink as a member of a consumer group."""
+"""Run a sink as a member of a consumer group, and register the sinks that come with the platform."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Final
 
 from coinstream.client import RedpandaClient
 from coinstream.consumer import ConsumedMessage, GroupOptions, GroupReport
-from coinstream.sinks.base import Sink
+from coinstream.sinks.base import Sink, SinkEntry, register_sink
 
 
 def run_sink(
@@ -73,3 +74,32 @@ class _Idle:
         if handled != self._seen or not has_partitions:
             self._seen, self._since = handled, now
         return self._idle_s is not None and now - self._since >= self._idle_s
+
+
+def _open_postgres(target: str) -> Sink:
+    from coinstream.sinks.postgres import PostgresSink
+
+    return PostgresSink(target)
+
+
+def _open_parquet(target: str) -> Sink:
+    from coinstream.sinks.parquet import ParquetSink
+
+    return ParquetSink(target)
+
+
+POSTGRES: Final = register_sink(
+    SinkEntry(
+        "postgres",
+        "PostgreSQL tables, exactly once; TARGET is postgresql://user@host/database",
+        _open_postgres,
+    )
+)
+PARQUET: Final = register_sink(
+    SinkEntry(
+        "parquet",
+        "Parquet files, exactly once; TARGET is a folder or an address such as s3://bucket/path",
+        _open_parquet,
+        batch_size=50_000,
+    )
+)

@@ -19,10 +19,10 @@ from coinstream.feeds.feed_stats import FeedStats, Reason
 from coinstream.feeds.instrument_lists import split_uniquely
 from coinstream.feeds.instruments import Instrument, InstrumentList, spot
 from coinstream.feeds.parser import (
-    Batch,
     Frame,
     Gap,
     Parsed,
+    ParsedBatch,
     fault,
     from_ns,
     parse_each,
@@ -75,7 +75,7 @@ class ExchangeParser:
         found = guarded(lambda: self.read(frame))
         return found if found.messages or found.rejected else found._replace(rejected=(Reason.EMPTY,))
 
-    def parse_many(self, payloads: Sequence[bytes], received_ns: int, stats: FeedStats) -> Batch:
+    def parse_many(self, payloads: Sequence[bytes], received_ns: int, stats: FeedStats) -> ParsedBatch:
         """Parse the frames of one socket read and count them.
 
         A parser may override it with a faster path for its most frequent frame, with the same result as

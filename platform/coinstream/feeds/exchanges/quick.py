@@ -14,7 +14,7 @@ import msgspec
 
 from coinstream.feeds.exchanges.parsing import ExchangeParser, UnknownSymbolError
 from coinstream.feeds.feed_stats import FeedStats, Reason
-from coinstream.feeds.parser import Batch, Frame, Gap, account_for, from_ns
+from coinstream.feeds.parser import Frame, Gap, ParsedBatch, account_for, from_ns
 from coinstream.messages import Level1, Message
 
 _ODD: Final = (
@@ -74,7 +74,7 @@ class QuickParser(ExchangeParser):
         """
         raise NotImplementedError
 
-    def parse_many(self, payloads: Sequence[bytes], received_ns: int, stats: FeedStats) -> Batch:
+    def parse_many(self, payloads: Sequence[bytes], received_ns: int, stats: FeedStats) -> ParsedBatch:
         """See `ExchangeParser.parse_many`."""
         quick, start, received = self.quick, self.quick_start, from_ns(received_ns)
         messages, gaps, plain = list[Message](), list[Gap](), 0
@@ -98,7 +98,7 @@ class QuickParser(ExchangeParser):
             gaps += parsed.gaps
         stats.frames += plain
         stats.accepted += plain
-        return Batch(messages, gaps)
+        return ParsedBatch(messages, gaps)
 
 
 def _counted(found: Reason | Message | tuple[Message | Reason, ...], stats: FeedStats) -> Sequence[Message]:

@@ -11,7 +11,7 @@ import msgspec
 from coinstream.feeds.parser import Finite, Number
 
 
-class Head(msgspec.Struct, gc=False):
+class EventHead(msgspec.Struct, gc=False):
     """Fields that identify the kind of a frame. Only combined streams have `data`."""
 
     stream: str = ""
@@ -41,7 +41,7 @@ class BookTicker(msgspec.Struct, gc=False):
     T: int | None = None
 
 
-class Trade(msgspec.Struct, gc=False):
+class TradeEvent(msgspec.Struct, gc=False):
     """A trade (`t`) or an aggregate trade (`a`). `m`: the buyer is the maker."""
 
     e: str
@@ -55,7 +55,7 @@ class Trade(msgspec.Struct, gc=False):
     S: Any = None
 
 
-class Candle(msgspec.Struct, gc=False):
+class KlineBar(msgspec.Struct, gc=False):
     """One candle. `v` and `q` are base and quote volume, on COIN-M contracts and base volume."""
 
     t: int
@@ -74,7 +74,7 @@ class Kline(msgspec.Struct, gc=False):
 
     E: int
     s: str
-    k: Candle
+    k: KlineBar
 
 
 class Depth(msgspec.Struct, gc=False):
@@ -141,10 +141,10 @@ class ForceOrder(msgspec.Struct, gc=False):
     o: ForcedOrder
 
 
-head: Final = msgspec.json.Decoder(Head)
+head: Final = msgspec.json.Decoder(EventHead)
 rows: Final = msgspec.json.Decoder(list[msgspec.Raw])
 book_ticker: Final = msgspec.json.Decoder(BookTicker, strict=False)
-trade: Final = msgspec.json.Decoder(Trade, strict=False)
+trade: Final = msgspec.json.Decoder(TradeEvent, strict=False)
 kline: Final = msgspec.json.Decoder(Kline, strict=False)
 depth: Final = msgspec.json.Decoder(Depth, strict=False)
 snapshot: Final = msgspec.json.Decoder(DepthSnapshot, strict=False)

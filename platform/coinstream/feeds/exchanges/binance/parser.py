@@ -142,7 +142,7 @@ class BinanceParser(QuickParser):
             for row in frames.rows.decode(body)
         )
 
-    def _by_event(self, head: frames.Head, body: Body, frame: Frame, stream: str) -> Parsed:
+    def _by_event(self, head: frames.EventHead, body: Body, frame: Frame, stream: str) -> Parsed:
         kind = head.e or _kind_of_stream(stream)
         handle = self._kinds.get(kind)
         if handle is not None and (head.e or kind != "depthUpdate"):
@@ -246,7 +246,7 @@ class BinanceParser(QuickParser):
         return gap, None
 
     def _trade(
-        self, told: frames.Trade, number: int | None, is_aggregate: bool, received: datetime
+        self, told: frames.TradeEvent, number: int | None, is_aggregate: bool, received: datetime
     ) -> Iterator[Message | Reason]:
         if not told.p > 0:
             yield Reason.NO_PRICE

@@ -10,7 +10,7 @@ import msgspec
 from coinstream.feeds.parser import Finite, Number
 
 
-class Head(msgspec.Struct, gc=False):
+class ChannelHead(msgspec.Struct, gc=False):
     """Fields that identify the kind of an object."""
 
     event: str = ""
@@ -43,7 +43,7 @@ class Ticker1(msgspec.Struct, gc=False):
     o: tuple[Number, Number] | None = None
 
 
-class Level1(msgspec.Struct, array_like=True, gc=False):
+class PriceLevel(msgspec.Struct, array_like=True, gc=False):
     """A level of a book of v1, as text."""
 
     price: str
@@ -53,10 +53,10 @@ class Level1(msgspec.Struct, array_like=True, gc=False):
 class Book1(msgspec.Struct, gc=False):
     """A snapshot (`as`, `bs`) or a change (`a`, `b`) of a book of v1, with its checksum `c`."""
 
-    as_: list[Level1] | None = msgspec.field(default=None, name="as")
-    bs: list[Level1] | None = None
-    a: list[Level1] = []
-    b: list[Level1] = []
+    as_: list[PriceLevel] | None = msgspec.field(default=None, name="as")
+    bs: list[PriceLevel] | None = None
+    a: list[PriceLevel] = []
+    b: list[PriceLevel] = []
     c: str | None = None
 
 
@@ -169,7 +169,7 @@ class RestBook(msgspec.Struct, gc=False):
     asks: list[RestLevel] = []
 
 
-head: Final = msgspec.json.Decoder(Head)
+head: Final = msgspec.json.Decoder(ChannelHead)
 array: Final = msgspec.json.Decoder(list[msgspec.Raw])
 text: Final = msgspec.json.Decoder(str)
 subscription: Final = msgspec.json.Decoder(Subscription)

@@ -91,7 +91,7 @@ class KrakenParser(QuickParser):
             return rejected(Reason.REFUSED, head.errorMessage or str(head.error))
         return rejected(Reason.UNKNOWN, f"event {head.event!r}")
 
-    def _note_depth(self, head: frames.Head) -> None:
+    def _note_depth(self, head: frames.ChannelHead) -> None:
         if head.method == "subscribe" and bytes(head.result):
             told = frames.subscription.decode(head.result)
             if told.channel == "book" and told.depth > 0:
@@ -160,7 +160,7 @@ class KrakenParser(QuickParser):
 
     # Version 2
 
-    def _channel(self, head: frames.Head, frame: Frame) -> Parsed:
+    def _channel(self, head: frames.ChannelHead, frame: Frame) -> Parsed:
         received = from_ns(frame.received_ns)
         if head.channel == "heartbeat":
             return HEARTBEAT
@@ -283,7 +283,7 @@ class KrakenParser(QuickParser):
         yield Gap(instrument.symbol, -1, -1)
         yield Reason.CHECKSUM
 
-    def _reply(self, head: frames.Head, frame: Frame) -> Parsed:
+    def _reply(self, head: frames.ChannelHead, frame: Frame) -> Parsed:
         if head.error:
             return rejected(Reason.REFUSED, str(head.error))
         if "/Depth" not in (frame.url or ""):
