@@ -59,7 +59,7 @@ def figures(report: TopicReport) -> dict[str, Any]:
         "records": report.records,
         "leaderless_partitions": report.leaderless,
         "under_replicated_partitions": report.under_replicated,
-        "verdict": str(report.group_status),
+        "status": str(report.group_status),
         "health": str(report.status),
     }
     if report.rate is not None:
@@ -83,7 +83,7 @@ def _groups(report: TopicReport) -> dg.TableMetadataValue:
             dg.TableColumn("group"),
             dg.TableColumn("messages", "int"),
             dg.TableColumn("seconds", "float"),
-            dg.TableColumn("verdict"),
+            dg.TableColumn("status"),
             dg.TableColumn("reason"),
         ]
     )
@@ -93,7 +93,7 @@ def _groups(report: TopicReport) -> dg.TableMetadataValue:
                 "group": one.group,
                 "messages": one.messages,
                 "seconds": -1.0 if one.seconds is None else round(one.seconds, 3),
-                "verdict": str(one.evaluation.status),
+                "status": str(one.evaluation.status),
                 "reason": one.evaluation.reason,
             }
         )

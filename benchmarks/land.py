@@ -35,7 +35,7 @@ from coinstream.lake.schemas import spec_named
 from coinstream.lake.store import Lake
 from coinstream.lake.topic_reader import reader_config
 from coinstream.messages import Level1
-from coinstream.serialization import Encoder
+from coinstream.serialization import MessageSerializer
 from coinstream.settings import BrokerSettings, HomeSettings, LakeSettings
 
 PREPARED = 50_000
@@ -113,7 +113,7 @@ def steady_quotes(count: int) -> list[Level1]:
 def fill(brokers: BrokerSettings, topic: str, messages: int) -> None:
     """Put quotes into the topic, of markets whose tick is small against the price, a millisecond apart."""
     prepared = steady_quotes(PREPARED)
-    encoder = Encoder()
+    encoder = MessageSerializer()
     # Idempotent, so that no retry puts quotes out of order, which would be offenders.
     producer = Producer(
         {

@@ -79,7 +79,7 @@ def _landing_run(lag: GroupLag, settings: LagSettings) -> dg.RunRequest:
         tags={
             "coinstream/lagging_group": lag.group,
             "coinstream/lag_messages": str(lag.messages),
-            "coinstream/verdict": str(found.status),
+            "coinstream/status": str(found.status),
             "coinstream/health": str(found.health),
             "coinstream/reason": found.reason,
         },

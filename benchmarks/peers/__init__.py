@@ -22,7 +22,7 @@ import pyarrow.dataset as ds
 
 from benchmarks.common import quotes
 from coinstream.errors import CoinstreamError
-from coinstream.serialization import Encoder
+from coinstream.serialization import MessageSerializer
 from coinstream.settings import BrokerSettings, HomeSettings, ProducerSettings
 
 PEERS: Final = ("quixstreams", "faststream", "aiokafka")
@@ -64,7 +64,7 @@ def _run(words: list[str | Path]) -> None:
 @contextmanager
 def quotes_file(exchange: str, messages: int) -> Iterator[Path]:
     """Yield a file of the messages that all clients send, encoded by the platform, one per line."""
-    encode = Encoder().encode
+    encode = MessageSerializer().encode
     with TemporaryDirectory(prefix="coinstream_bench_") as folder:
         file = Path(folder) / "quotes.jsonl"
         lines = (encode(quote)[0] for quote in quotes(exchange, min(PREPARED, messages)))

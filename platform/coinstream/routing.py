@@ -193,7 +193,3 @@ def partition_of(key: bytes, partitions: int) -> int:
     librdkafka partitions produced messages itself. Use this function to find the partition of a key.
     """
     return (murmur2(key) & 0x7FFFFFFF) % partitions
-
-
-Router = MessageRouter
-"""The name of `MessageRouter` before 0.2."""

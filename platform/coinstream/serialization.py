@@ -246,9 +246,3 @@ def _as_time(value: Any) -> Any:
         return msgspec.convert(value, datetime) if isinstance(value, str) else value
     except msgspec.ValidationError:
         return value
-
-
-Encoder = MessageSerializer
-"""The name of `MessageSerializer` before 0.2."""
-Decoder = MessageDeserializer
-"""The name of `MessageDeserializer` before 0.2."""

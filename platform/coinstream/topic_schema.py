@@ -11,7 +11,7 @@ import msgspec
 from coinstream.consumer.tail_reader import TopicRecord
 from coinstream.errors import DecodeError
 from coinstream.messages import MessageType, price_fields
-from coinstream.serialization import Decoder, decompress, is_compressed, load_json
+from coinstream.serialization import MessageDeserializer, decompress, is_compressed, load_json
 
 if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
@@ -97,7 +97,7 @@ def _row(kind: MessageType, record: TopicRecord) -> dict[str, Any]:
     row: dict[str, Any] = {_PROBLEM: None}
     where = f"partition {record.partition} offset {record.offset}"
     try:
-        decoded = Decoder().decode(record.value or b"", record.headers)
+        decoded = MessageDeserializer().decode(record.value or b"", record.headers)
         if not isinstance(decoded.message, kind.cls):
             row[_PROBLEM] = f"{where}: a {type(decoded.message).__name__}"
     except DecodeError as error:

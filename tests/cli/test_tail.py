@@ -16,7 +16,7 @@ from confluent_kafka import Producer
 from coinstream.cli import main
 from coinstream.local_broker import LocalBroker
 from coinstream.messages import Level1, Price
-from coinstream.serialization import Encoder
+from coinstream.serialization import MessageSerializer
 from tests.conftest import TopicFactory
 from tests.support import unique
 
@@ -34,7 +34,7 @@ def _on_the_broker(broker: LocalBroker, monkeypatch: pytest.MonkeyPatch) -> None
 def mixed(broker: LocalBroker, topic: TopicFactory) -> str:
     """Return a topic of two partitions with five records: three messages, garbage, a tombstone."""
     name = topic("mixed", partitions=2)
-    encoder = Encoder()
+    encoder = MessageSerializer()
     producer = Producer({"bootstrap.servers": broker.bootstrap})
     stamp = int(MOMENT.timestamp() * 1000)
 

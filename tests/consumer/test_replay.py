@@ -14,7 +14,7 @@ from coinstream.consumer import ConsumedMessage
 from coinstream.consumer.replay import ReplayProgress, copy, replay
 from coinstream.errors import ConsumeError, TopicError
 from coinstream.partition_reader import OffsetRange, PartitionReader
-from coinstream.serialization import Encoder
+from coinstream.serialization import MessageSerializer
 from coinstream.settings import BrokerSettings, ConsumerSettings
 from tests.conftest import TopicFactory
 from tests.consumer.common import START, Memory, fill, quote
@@ -85,7 +85,7 @@ def test_a_topic_with_transactions_and_compressed_messages_ends(
     producer.init_transactions(60)
     for number in range(3):
         producer.begin_transaction()
-        producer.produce(name, Encoder().encode(quote(number, "A/USDT"))[0])
+        producer.produce(name, MessageSerializer().encode(quote(number, "A/USDT"))[0])
         producer.flush()
         producer.abort_transaction() if number == 1 else producer.commit_transaction()
     assert numbers_in(broker_settings, name) == [0, 2]

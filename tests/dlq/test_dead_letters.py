@@ -15,7 +15,7 @@ from coinstream.consumer import ConsumedMessage, GroupOptions
 from coinstream.dlq.entry import DeadLetter, decode_dead_letter
 from coinstream.errors import NonRetryableError
 from coinstream.partition_reader import PartitionReader
-from coinstream.serialization import Encoder
+from coinstream.serialization import MessageSerializer
 from coinstream.settings import BrokerSettings, ConsumerSettings
 from tests.conftest import TopicFactory
 from tests.consumer.common import START, Memory, fill, quote
@@ -66,7 +66,7 @@ def test_a_message_that_fails_for_good_becomes_a_dead_letter_and_the_rest_goes_o
     assert letter.attempts == attempts
     assert attempts == (4 if batch else 3)
     assert letter.key == b"binance-S2/USDT"
-    assert letter.value == Encoder().encode(quote(42, "S2/USDT"))[0]
+    assert letter.value == MessageSerializer().encode(quote(42, "S2/USDT"))[0]
     assert letter.timestamp_ms == int(START.timestamp() * 1000) + 42
     assert letter.group == group
     offsets = committed(group, name, 3)
@@ -122,7 +122,7 @@ def test_random_and_truncated_payloads_all_end_as_dead_letters_and_the_group_goe
 ) -> None:
     name, group = topic("crypto-level1", partitions=4), unique("group")
     dice = random.Random(20261101)
-    whole = Encoder().encode(quote(1, "BTC/USDT"))[0]
+    whole = MessageSerializer().encode(quote(1, "BTC/USDT"))[0]
     squeezed = lz4.frame.compress(whole * 20)
     bad: list[tuple[bytes | None, dict[str, str]]] = []
     while len(bad) < 10_000:

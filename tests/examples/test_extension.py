@@ -45,7 +45,7 @@ from datetime import UTC, datetime
 from coinstream.plugins import load_plugins
 load_plugins()
 from coinstream.client import RedpandaClient
-from coinstream.serialization import Decoder
+from coinstream.serialization import MessageDeserializer
 from coinstream.settings import BrokerSettings
 from coinstream_example.funding import FundingRate
 
@@ -57,7 +57,7 @@ with RedpandaClient(BrokerSettings()) as client:
     client.flush()
     assert {topic for topic, _ in client.delivered} == {"crypto-funding"}, client.delivered
     value, headers = client.encoder.encode(rate)
-assert Decoder().decode(value, headers, "crypto-funding").message == rate
+assert MessageDeserializer().decode(value, headers, "crypto-funding").message == rate
 """
 
 

@@ -31,7 +31,7 @@ from coinstream.lake.read_plan import FetchedChunk, ReadPlan
 from coinstream.lake.schemas import spec_named
 from coinstream.lake.validation import ValidationResult
 from coinstream.messages import MESSAGE_TYPES, type_of
-from coinstream.serialization import Encoder
+from coinstream.serialization import MessageSerializer
 from coinstream.settings import LakeSettings
 from tests.lake.support import (
     GOOD,
@@ -229,7 +229,7 @@ def test_offenders_are_shown_with_what_explains_them() -> None:
 
 def test_the_packaged_recording_meets_what_blocks() -> None:
     messages: dict[str, list[bytes]] = {}
-    encoder = Encoder()
+    encoder = MessageSerializer()
     for part in open_feed("binance", Options(speed=None)).messages(threading.Event()):
         for message in part:
             messages.setdefault(type_of(message).name, []).append(encoder.encode(message)[0])

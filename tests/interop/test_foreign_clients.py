@@ -18,7 +18,7 @@ from coinstream.errors import LocalBrokerError
 from coinstream.local_broker.jars import LockedJar, classpath, java_command, java_environment, read_lock
 from coinstream.messages import Level1, Message, Price
 from coinstream.routing import message_key, partition_of
-from coinstream.serialization import Decoder, Encoder
+from coinstream.serialization import MessageDeserializer, MessageSerializer
 from coinstream.settings import BrokerSettings
 from tests.conftest import TopicFactory
 from tests.producer.records import read
@@ -109,7 +109,7 @@ def test_kafkajs_writes_what_we_read(
     kafkajs: Path, broker_settings: BrokerSettings, topic: TopicFactory
 ) -> None:
     name = topic("kafkajs", partitions=PARTITIONS)
-    encoder = Encoder()
+    encoder = MessageSerializer()
     sent = []
     for message in [*QUOTES, LONG]:
         value, headers = encoder.encode(message)
@@ -143,7 +143,7 @@ def test_the_java_client_writes_what_we_read(
     tmp_path: Path, broker_settings: BrokerSettings, topic: TopicFactory
 ) -> None:
     name = topic("java", partitions=PARTITIONS)
-    encode = Encoder().encode
+    encode = MessageSerializer().encode
     lines = [message_key(message, name) + b"\t" + encode(message)[0] for message in QUOTES]
     arguments = ["--bootstrap-server", broker_settings.brokers, "--topic", name]
     arguments += ["--reader-property", "parse.key=true", "--reader-property", "key.separator=\t"]
@@ -163,7 +163,7 @@ def test_the_java_client_writes_what_we_read(
 
 def received(brokers: BrokerSettings, topic: str, count: int) -> dict[bytes, Message]:
     """Return what our decoder makes of a topic, by key."""
-    decoder = Decoder()
+    decoder = MessageDeserializer()
     return {
         bytes(record.key() or b""): decoder.decode(record.value(), list(headers_of(record).items())).message
         for record in read(brokers.brokers, topic, count)

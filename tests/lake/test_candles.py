@@ -20,7 +20,7 @@ from coinstream.lake.query import query
 from coinstream.lake.schemas import spec_named
 from coinstream.lake.store import Lake
 from coinstream.messages import Ohlcv
-from coinstream.serialization import Decoder
+from coinstream.serialization import MessageDeserializer
 from coinstream.settings import BrokerSettings
 from coinstream.topics.apply import Provisioner
 from coinstream.topics.catalogue import catalogue
@@ -67,7 +67,7 @@ def produced(bootstrap: str, since: dict[int, int]) -> list[Ohlcv]:
     """Return the candles in crypto-ohlcv from the given offsets on."""
     reader = Consumer({"bootstrap.servers": bootstrap, "group.id": "t", "enable.partition.eof": True})
     reader.assign([TopicPartition("crypto-ohlcv", part, at) for part, at in since.items()])
-    decoder, found, ended = Decoder(), [], 0
+    decoder, found, ended = MessageDeserializer(), [], 0
     while ended < len(since):
         message = reader.poll(10)
         assert message is not None

@@ -114,7 +114,7 @@ def test_who_only_gains_is_never_warned_of(window: list[Commit], lag: int) -> No
 
 
 @given(st.lists(st.sampled_from(list(PartitionStatus))))
-def test_one_bad_partition_decides(verdicts: list[PartitionStatus]) -> None:
+def test_one_bad_partition_decides(statuses: list[PartitionStatus]) -> None:
     order = [
         PartitionStatus.OK,
         PartitionStatus.WARN,
@@ -122,4 +122,4 @@ def test_one_bad_partition_decides(verdicts: list[PartitionStatus]) -> None:
         PartitionStatus.STALL,
         PartitionStatus.STOP,
     ]
-    assert worst(verdicts) is order[max((order.index(verdict) for verdict in verdicts), default=0)]
+    assert worst(statuses) is order[max((order.index(status) for status in statuses), default=0)]

@@ -127,11 +127,11 @@ class Surfaces:
 
     def by_command_lag(self, group: str) -> tuple[str, str, str]:
         (one,) = invoke(coinstream.cli.lag.app, group, "--json")["groups"]
-        return one["verdict"], one["health"], one["reason"]
+        return one["status"], one["health"], one["reason"]
 
     def by_command_health(self, group: str) -> tuple[str, str, str]:
         (one,) = invoke(coinstream.cli.health.app, group, "--json")["groups"]
-        return one["verdict"], one["status"], one["reason"]
+        return one["group_status"], one["status"], one["reason"]
 
     def by_metric(self, group: str) -> tuple[str, str, str]:
         metrics = Metrics()
@@ -154,7 +154,7 @@ class Surfaces:
 
     def tags(self, group: str) -> list[tuple[str, str, str]]:
         return [
-            (one.tags["coinstream/verdict"], one.tags["coinstream/health"], one.tags["coinstream/reason"])
+            (one.tags["coinstream/status"], one.tags["coinstream/health"], one.tags["coinstream/reason"])
             for one in self.requests
             if one.tags["coinstream/lagging_group"] == group
         ]

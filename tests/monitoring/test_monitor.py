@@ -58,7 +58,7 @@ def test_every_gauge_of_the_specification(
     assert value(samples, "redpanda_consumer_lag", **place) == 30
     assert value(samples, "redpanda_consumer_lag", **(place | {"partition": "1"})) == 0
     assert (value(samples, "redpanda_consumer_lag_seconds", **place) or -1) > 0
-    assert value(samples, "redpanda_consumer_status", **place, verdict="ok") == 1
+    assert value(samples, "redpanda_consumer_status", **place, status="ok") == 1
     assert value(samples, "redpanda_topic_partitions", topic=name) == 2
     assert (value(samples, "redpanda_topic_message_rate", topic=name) or 0) > 0
     assert value(samples, "redpanda_cluster_brokers_alive") == 1

@@ -1,4 +1,4 @@
-"""The memory behind verdicts: polls in, verdicts and trends out."""
+"""The observations behind the evaluation: polls in, statuses and trends out."""
 
 import json
 

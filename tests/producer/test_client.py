@@ -20,7 +20,7 @@ from coinstream.errors import (
     UnroutableError,
 )
 from coinstream.local_broker import LocalBroker
-from coinstream.serialization import Decoder
+from coinstream.serialization import MessageDeserializer
 from coinstream.settings import BrokerSettings, ProducerSettings
 from tests.conftest import TopicFactory
 from tests.producer.records import numbers_by_key, quote, quotes, read
@@ -37,7 +37,7 @@ def test_send_gives_where_the_message_lies(broker_settings: BrokerSettings, topi
     assert (where.topic, where.partition, where.offset) == (name, record.partition(), record.offset())
     assert record.headers() == [("trace", b"abc")]
     assert record.timestamp()[1] == where.timestamp_ms == int(message.last_updated.timestamp() * 1000)
-    assert Decoder().decode(record.value()).message == message
+    assert MessageDeserializer().decode(record.value()).message == message
 
 
 def test_send_is_awaited_from_asyncio(broker_settings: BrokerSettings, topic: TopicFactory) -> None:

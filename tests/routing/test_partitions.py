@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from coinstream.errors import UnroutableError
 from coinstream.messages import Analytics, Level1, Message
-from coinstream.routing import Router, message_key, murmur2, partition_of
+from coinstream.routing import MessageRouter, message_key, murmur2, partition_of
 from coinstream.settings import BrokerSettings
 from tests.conftest import TopicFactory
 from tests.producer.records import quote, read
@@ -57,7 +57,7 @@ def test_every_key_has_a_partition(key: bytes, partitions: int) -> None:
 
 
 def test_the_exchange_topic_is_used_as_soon_as_it_is_known() -> None:
-    router, message = Router(["crypto-level1"]), quote("BTC/USDT")
+    router, message = MessageRouter(["crypto-level1"]), quote("BTC/USDT")
     assert router.route(message) == ("crypto-level1", b"binance-BTC/USDT")
     router.know(["crypto-level1", "crypto-level1-binance"])
     assert router.route(message) == ("crypto-level1-binance", b"BTC/USDT")
@@ -67,7 +67,7 @@ def test_the_exchange_topic_is_used_as_soon_as_it_is_known() -> None:
 
 def test_analytics_are_keyed_by_their_source() -> None:
     message = Analytics("coingecko", 1.0, 1.0, 50.0, datetime(2024, 1, 1, tzinfo=UTC))
-    assert Router().route(message) == ("crypto-analytics", b"coingecko")
+    assert MessageRouter().route(message) == ("crypto-analytics", b"coingecko")
     assert message_key(message, "anywhere") == b"coingecko"
 
 
@@ -76,13 +76,13 @@ def test_a_type_that_nobody_registered_is_unroutable() -> None:
         exchange_id: str
 
     with pytest.raises(UnroutableError, match="Rumour"):
-        Router().route(Rumour("x"))
+        MessageRouter().route(Rumour("x"))
     with pytest.raises(UnroutableError, match="candle"):
-        Router().topic_of({"symbol": "x"}, "candle")
+        MessageRouter().topic_of({"symbol": "x"}, "candle")
 
 
 def test_the_caller_may_name_the_type() -> None:
-    router = Router(["crypto-level1-kraken"])
+    router = MessageRouter(["crypto-level1-kraken"])
     assert router.topic_of({"exchangeId": "kraken"}, "level1") == "crypto-level1-kraken"
     assert router.topic_of({"bestBid": 1.0, "exchangeId": "x"}) == "crypto-level1"
     assert isinstance(quote("x"), Level1)

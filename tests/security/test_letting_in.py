@@ -29,7 +29,7 @@ from coinstream.errors import (
 )
 from coinstream.kafka import admin_client, base_config, broker_error, refusal
 from coinstream.messages import Price
-from coinstream.serialization import Decoder
+from coinstream.serialization import MessageDeserializer
 from coinstream.settings import BrokerSettings
 from coinstream.topics.apply import Provisioner
 from coinstream.topics.catalogue import HEALTH
@@ -151,7 +151,7 @@ def read_one(settings: BrokerSettings, topic: str, group: str) -> object:
     error = record.error()
     if error is not None:
         raise broker_error(error, f"reading {topic}", settings.brokers)
-    return Decoder().decode(record.value(), list(headers_of(record).items()), topic).message
+    return MessageDeserializer().decode(record.value(), list(headers_of(record).items()), topic).message
 
 
 @pytest.mark.parametrize("way", WAYS)

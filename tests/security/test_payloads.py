@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from coinstream.client import RedpandaClient
 from coinstream.errors import DecodeError, MessageTooLargeError, SettingsError
 from coinstream.feeds.config import read
-from coinstream.serialization import MAX_DECOMPRESSED, Decoder
+from coinstream.serialization import MAX_DECOMPRESSED, MessageDeserializer
 from coinstream.settings import BrokerSettings
 from tests.conftest import TopicFactory
 
@@ -27,7 +27,7 @@ def test_bomb_is_refused_within_bounds() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(DecodeError, match="unpacks to more than"):
-            Decoder().decode(bomb, COMPRESSED)
+            MessageDeserializer().decode(bomb, COMPRESSED)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -38,18 +38,18 @@ def test_largest_that_is_allowed() -> None:
     padded = b'{"usdPrice": 1' + b" " * (MAX_DECOMPRESSED - 15) + b"}"
     assert len(padded) == MAX_DECOMPRESSED
     with pytest.raises(DecodeError, match="missing required field"):
-        Decoder().decode(lz4.frame.compress(padded), COMPRESSED)
+        MessageDeserializer().decode(lz4.frame.compress(padded), COMPRESSED)
 
 
 def test_deep_nesting_is_refused() -> None:
     with pytest.raises(DecodeError, match="not JSON"):
-        Decoder().decode(b'{"usdPrice":' + b"[" * 200_000 + b"]" * 200_000 + b"}")
+        MessageDeserializer().decode(b'{"usdPrice":' + b"[" * 200_000 + b"]" * 200_000 + b"}")
 
 
 @given(st.binary(max_size=2000), st.booleans())
 def test_any_bytes_give_a_message_or_our_error(value: bytes, compressed: bool) -> None:
     with suppress(DecodeError):
-        Decoder().decode(value, COMPRESSED if compressed else None, "crypto-prices")
+        MessageDeserializer().decode(value, COMPRESSED if compressed else None, "crypto-prices")
 
 
 def test_too_large_to_send(broker_settings: BrokerSettings, topic: TopicFactory) -> None:

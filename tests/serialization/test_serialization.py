@@ -31,7 +31,7 @@ from coinstream.messages import (
     price_fields,
 )
 from coinstream.precision import PriceRounder, round_price
-from coinstream.serialization import COMPRESS_ABOVE, Decoder, Encoder, MessageSerializer
+from coinstream.serialization import COMPRESS_ABOVE, MessageDeserializer, MessageSerializer
 
 AT = datetime(2024, 8, 8, 23, 54, 13, 937_000, tzinfo=UTC)
 EXACT = Context(prec=400, rounding=ROUND_HALF_EVEN)
@@ -120,7 +120,7 @@ def level1(**changes: Any) -> Level1:
 
 
 def wire(message: Message) -> dict[str, Any]:
-    value, headers = Encoder().encode(message)
+    value, headers = MessageSerializer().encode(message)
     assert headers is None
     fields: dict[str, Any] = json.loads(value)
     return fields
@@ -128,9 +128,9 @@ def wire(message: Message) -> dict[str, Any]:
 
 @given(any_message)
 def test_what_is_written_is_read_back_but_for_the_rounding_of_prices(message: Message) -> None:
-    encoder = Encoder()
+    encoder = MessageSerializer()
     value, headers = encoder.encode(message)
-    once = Decoder().decode(value, headers).message
+    once = MessageDeserializer().decode(value, headers).message
     assert type(once) is type(message)
     assert encoder.encode(once) == (value, headers)
     rounded = {*price_fields(type(message)), *level_fields(type(message))}
@@ -174,7 +174,7 @@ def test_the_quick_way_of_rounding_gives_what_the_exact_one_gives(price: float, 
 
 @given(st.floats(min_value=0, max_value=10, allow_nan=False))
 def test_prices_that_rounding_changes_are_counted(price: float) -> None:
-    encoder = Encoder()
+    encoder = MessageSerializer()
     fields = json.loads(encoder.encode(level1(best_ask=price))[0])
     assert dict(encoder.rounded_prices) == ({"level1.best_ask": 1} if fields["bestAsk"] != price else {})
 
@@ -196,7 +196,7 @@ def test_prices_that_rounding_changes_are_counted(price: float) -> None:
     ],
 )
 def test_remarkable_prices(price: float, text: bytes, strict: bytes) -> None:
-    assert text + b"," in Encoder().encode(level1(best_bid=price))[0]
+    assert text + b"," in MessageSerializer().encode(level1(best_bid=price))[0]
     assert strict + b"," in MessageSerializer(strict=True).encode(level1(best_bid=price))[0]
 
 
@@ -231,7 +231,7 @@ def test_a_level_that_no_book_has_is_refused_by_name(at: int, number: Any) -> No
     level = [1.0, 2.0]
     level[at] = number
     with pytest.raises(MessageError, match="Book"):
-        Encoder().encode(book(asks=[(1.0, 1.0), tuple(level)]))
+        MessageSerializer().encode(book(asks=[(1.0, 1.0), tuple(level)]))
 
 
 @pytest.mark.parametrize("side", ["", "Buy", None, 1])
@@ -246,35 +246,35 @@ def test_a_side_that_is_none_is_refused(side: Any) -> None:
         last_updated=AT,
     )
     with pytest.raises(MessageError, match="side"):
-        Encoder().encode(liquidation)
+        MessageSerializer().encode(liquidation)
 
 
 @pytest.mark.parametrize("price", [math.nan, math.inf, -math.inf, -1.0, -1e-9, None, "1", []])
 @pytest.mark.parametrize("field", ["best_bid", "best_ask"])
 def test_a_price_that_no_market_has_is_refused_by_name(field: str, price: Any) -> None:
     with pytest.raises(MessageError, match="Level1" if price is None else field):
-        Encoder().encode(level1(**{field: price}))
+        MessageSerializer().encode(level1(**{field: price}))
 
 
 @pytest.mark.parametrize("size", [math.nan, math.inf, -1.0])
 def test_a_size_that_no_market_has_is_refused_by_name(size: float) -> None:
     with pytest.raises(MessageError, match="ask_size"):
-        Encoder().encode(level1(ask_size=size))
+        MessageSerializer().encode(level1(ask_size=size))
 
 
 @pytest.mark.parametrize("changes", [{"symbol": ""}, {"exchange_id": ""}])
 def test_empty_names_are_refused(changes: dict[str, str]) -> None:
     with pytest.raises(MessageError, match=next(iter(changes))):
-        Encoder().encode(level1(**changes))
+        MessageSerializer().encode(level1(**changes))
 
 
 def test_optional_numbers_may_be_negative_only_where_that_has_a_meaning() -> None:
     price = Price("x", "BTC", 1.0, AT, price_change_24h=-5.5)
     assert wire(price)["priceChange24h"] == -5.5
     with pytest.raises(MessageError, match="market_cap"):
-        Encoder().encode(msgspec.structs.replace(price, market_cap=-1.0))
+        MessageSerializer().encode(msgspec.structs.replace(price, market_cap=-1.0))
     with pytest.raises(MessageError, match="price_change_24h"):
-        Encoder().encode(msgspec.structs.replace(price, price_change_24h=math.nan))
+        MessageSerializer().encode(msgspec.structs.replace(price, price_change_24h=math.nan))
 
 
 @pytest.mark.parametrize("strict", [True, False])
@@ -324,7 +324,7 @@ def text(moment: datetime) -> str:
 def test_a_naive_time_is_refused() -> None:
     for field in ("timestamp", "last_updated"):
         with pytest.raises(MessageError, match="time zone"):
-            Encoder().encode(level1(**{field: datetime(2024, 1, 1)}))
+            MessageSerializer().encode(level1(**{field: datetime(2024, 1, 1)}))
 
 
 def test_names_are_camel_case_and_absent_fields_are_left_out() -> None:
@@ -339,24 +339,24 @@ def test_names_are_camel_case_and_absent_fields_are_left_out() -> None:
 
 @pytest.mark.parametrize("letter", ["a", "é", "漢", "😀"])
 def test_bytes_not_characters_decide_over_compression(letter: str) -> None:
-    bare = len(Encoder().encode(level1(symbol="b"))[0]) - 1
+    bare = len(MessageSerializer().encode(level1(symbol="b"))[0]) - 1
     width = len(letter.encode())
     for spare, compressed in ((0, False), (1, True)):
         count, rest = divmod(COMPRESS_ABOVE - bare + spare, width)
         message = level1(symbol=letter * count + "b" * rest)
-        value, headers = Encoder().encode(message)
+        value, headers = MessageSerializer().encode(message)
         if compressed:
             assert headers == [("compressed", b"true")]
             assert len(lz4.frame.decompress(value)) == COMPRESS_ABOVE + 1
         else:
             assert headers is None
             assert len(value) == COMPRESS_ABOVE
-        assert Decoder().decode(value, headers).message == message
+        assert MessageDeserializer().decode(value, headers).message == message
 
 
 def test_unknown_fields_are_kept_beside_the_message_with_their_times() -> None:
     fields = wire(level1()) | {"venue": "spot", "fundingTime": "2024-08-08T00:00:00.000Z", "note": None}
-    decoded = Decoder().decode(json.dumps(fields).encode(), topic="crypto-level1-binance")
+    decoded = MessageDeserializer().decode(json.dumps(fields).encode(), topic="crypto-level1-binance")
     assert decoded.message == level1()
     assert dict(decoded.unknown) == {
         "venue": "spot",
@@ -371,21 +371,21 @@ def test_unknown_fields_are_kept_beside_the_message_with_their_times() -> None:
 )
 def test_what_is_no_message_is_a_decode_error(value: bytes | None) -> None:
     with pytest.raises(DecodeError):
-        Decoder().decode(value)
+        MessageDeserializer().decode(value)
 
 
 @given(st.binary(max_size=200), st.booleans())
 def test_no_bytes_crash_the_reader(value: bytes, compressed: bool) -> None:
     headers = [("compressed", b"true")] if compressed else None
     with pytest.raises(DecodeError):
-        Decoder().decode(value, headers, "crypto-prices")
+        MessageDeserializer().decode(value, headers, "crypto-prices")
 
 
 def test_a_bomb_and_a_cut_frame_are_refused() -> None:
     bomb = lz4.frame.compress(bytes(64 * 1024 * 1024))
     for value in (bomb, lz4.frame.compress(b"x" * 5000)[:-8]):
         with pytest.raises(DecodeError, match="lz4"):
-            Decoder().decode(value, [("compressed", b"true")])
+            MessageDeserializer().decode(value, [("compressed", b"true")])
 
 
 @given(st.lists(st.text(max_size=8), min_size=1, max_size=5))

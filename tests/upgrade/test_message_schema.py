@@ -17,7 +17,7 @@ from coinstream.lake.landing import land
 from coinstream.lake.schemas import spec_named
 from coinstream.messages import Message, Price
 from coinstream.precision import PriceRounder
-from coinstream.serialization import Decoder, Encoder
+from coinstream.serialization import MessageDeserializer, MessageSerializer
 from coinstream.settings import BrokerSettings
 from tests.conftest import TopicFactory
 from tests.lake.conftest import lake_at
@@ -48,13 +48,13 @@ write_new = compile_encoder(NextPrice, PriceRounder())
 
 
 def test_old_reader_with_new_field() -> None:
-    decoded = Decoder().decode(write_new(NEW), topic="crypto-prices")
+    decoded = MessageDeserializer().decode(write_new(NEW), topic="crypto-prices")
     assert decoded.message == OLD
     assert decoded.unknown == {"trades24h": 7}
 
 
 def test_new_reader_with_old_message() -> None:
-    value, _ = Encoder().encode(OLD)
+    value, _ = MessageSerializer().encode(OLD)
     read = msgspec.json.decode(value, type=NextPrice)
     assert read.trades_24h is None
     assert (read.symbol, read.usd_price, read.last_updated) == (OLD.symbol, OLD.usd_price, OLD.last_updated)

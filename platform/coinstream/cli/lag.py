@@ -95,15 +95,14 @@ def _group_as_dict(one: GroupLag, found: GroupEvaluation) -> dict[str, Any]:
         "at": one.at,
         "messages": one.messages,
         "seconds": one.seconds,
-        "verdict": found.status,
+        "status": found.status,
         "health": found.health,
         "reason": found.reason,
         "trend": one.trend,
         "lost": one.lost,
         "deleted_topics": one.deleted,
         "unreadable": one.unreadable,
-        # The deprecated key of earlier releases.
-        "partitions": [{**asdict(part), "verdict": part.status} for part in one.partitions],
+        "partitions": [asdict(part) for part in one.partitions],
     }
 
 
@@ -124,7 +123,7 @@ def _render(monitor: LagMonitor, group: str | None, every: bool) -> RenderableTy
 
 
 def _groups_table(groups: list[GroupLag], settings: LagSettings) -> Table:
-    table = Table("group", "state", "members", "lag", "oldest", "trend", "verdict", "topics", box=None)
+    table = Table("group", "state", "members", "lag", "oldest", "trend", "status", "topics", box=None)
     for one in groups:
         table.add_row(
             cell(one.group),
@@ -155,7 +154,7 @@ def _matters(part: PartitionLag) -> bool:
 
 def _partitions_table(parts: list[PartitionLag]) -> Table:
     table = Table(
-        "topic", "partition", "committed", "end", "lag", "oldest", "trend", "verdict", "remark", box=None
+        "topic", "partition", "committed", "end", "lag", "oldest", "trend", "status", "remark", box=None
     )
     for part in sorted(parts, key=lambda part: -part.messages):
         table.add_row(

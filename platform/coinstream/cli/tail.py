@@ -21,7 +21,7 @@ from coinstream.errors import DecodeError
 from coinstream.messages import type_of
 from coinstream.partition_reader import OffsetRange
 from coinstream.records import headers_of, key_of, offset_of, readable_headers, timestamp_ms_of, value_of
-from coinstream.serialization import Decoder, decompress, is_compressed
+from coinstream.serialization import MessageDeserializer, decompress, is_compressed
 from coinstream.text import format_timestamp, printable, printable_json
 
 app = typer.Typer()
@@ -88,7 +88,7 @@ def tail(
     part = OffsetRange(moment(since, "--since"), from_offset=start, partitions=tuple(partition or ()) or None)
     pattern = _pattern(grep)
     stop = threading.Event()
-    decoder = Decoder()
+    decoder = MessageDeserializer()
     with stopping(stop), broker() as settings, TailReader(settings, topic, part) as reader:
         if not json and sys.stdout.isatty():
             progress_console.print("[dim]time                      partition:offset  key  message[/]")
@@ -123,7 +123,7 @@ def _pattern(text: str | None) -> re.Pattern[str] | None:
 
 
 def _selected(
-    records: list[Record], decoder: Decoder, key: str | None, pattern: re.Pattern[str] | None
+    records: list[Record], decoder: MessageDeserializer, key: str | None, pattern: re.Pattern[str] | None
 ) -> Iterator[TailLine]:
     wanted = None if key is None else key.encode("utf-8", "surrogateescape")
     for record in records:
@@ -150,7 +150,7 @@ def _until(reader: TailReader, stop: threading.Event, *, no_follow: bool) -> Ite
             return
 
 
-def _line(record: Record, decoder: Decoder) -> TailLine:
+def _line(record: Record, decoder: MessageDeserializer) -> TailLine:
     key, value = key_of(record), value_of(record)
     line = TailLine(
         record.topic() or "",

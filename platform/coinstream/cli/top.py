@@ -104,14 +104,14 @@ def _topics_table(shown: Snapshot, every: bool) -> Table:
 
 
 def _groups_table(shown: Snapshot) -> Table:
-    table = Table("group", "health", "verdict", "state", box=None)
+    table = Table("group", "health", "status", "state", box=None)
     for name in ("members", "lag", "oldest", "trend"):
         table.add_column(name, justify="right")
     for group in sorted(shown.groups, key=lambda group: -group.lag):
         table.add_row(
             escape(printable(group.group)),
             styled(group.status),
-            styled(group.verdict) if group.verdict is not None else "-",
+            styled(group.group_status) if group.group_status is not None else "-",
             group.state.lower(),
             str(group.members),
             f"{group.lag:,}",

@@ -228,8 +228,6 @@ def _as_dict(wanted: Plan) -> dict[str, object]:
             {
                 "name": topic.name,
                 "action": topic.action,
-                # The deprecated key of earlier releases.
-                "verdict": topic.action,
                 "differences": topic.differences,
             }
             for topic in wanted.topics

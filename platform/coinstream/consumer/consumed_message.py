@@ -22,7 +22,7 @@ from coinstream.records import (
     timestamp_ms_of,
     value_of,
 )
-from coinstream.serialization import UNREADABLE, Decoder
+from coinstream.serialization import UNREADABLE, MessageDeserializer
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -85,7 +85,7 @@ class BatchDecoder:
         self._topic = topic
         kind = type_for_topic(topic)
         self._fast = msgspec.json.Decoder(kind.cls).decode if kind else None
-        self._full = Decoder()
+        self._full = MessageDeserializer()
 
     def decode(self, records: Sequence[Record]) -> tuple[list[ConsumedMessage], list[UndecodableRecord]]:
         """Return the messages in order, and the records that cannot be decoded."""

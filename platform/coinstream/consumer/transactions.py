@@ -27,7 +27,7 @@ from coinstream.messages import Message
 from coinstream.producer.config import latency_profile, transactional_config
 from coinstream.producer.produce_loop import produce_when_room
 from coinstream.records import Headers, PartitionKey, offset_of, partition_of
-from coinstream.serialization import Encoder
+from coinstream.serialization import MessageSerializer
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
 
 log = logging.getLogger("coinstream.consumer")
@@ -92,7 +92,7 @@ class TransactionalProcessor:
         self._starts = StartOffsets(group, brokers, settings.offset_reset)
         self._schedule = RetrySchedule(settings.retries, settings.retry_backoff_ms)
         self._most = max_messages
-        self._encoder = Encoder()
+        self._encoder = MessageSerializer()
         self._decoders: dict[str, BatchDecoder] = {}
         self._dlq_topics: set[str] = set()
         # The transaction coordinator may still be loading when the broker already answers.

@@ -17,7 +17,7 @@ from coinstream.lake.query import query
 from coinstream.lake.statistics import ExchangeStatistics
 from coinstream.lake.store import Lake
 from coinstream.messages import LEVEL1, Level1
-from coinstream.serialization import Decoder
+from coinstream.serialization import MessageDeserializer
 from coinstream.settings import BrokerSettings
 
 _SAMPLE: Final = 4_000
@@ -128,7 +128,7 @@ def staleness(quotes: pl.DataFrame, now: datetime | None = None) -> pl.DataFrame
 
 
 def _quotes_of(brokers: BrokerSettings, topic: str) -> Iterator[Level1]:
-    decoder = Decoder()
+    decoder = MessageDeserializer()
     for record in newest_records(brokers, topic, _SAMPLE):
         try:
             message = decoder.decode(record.value, record.headers, topic).message

@@ -16,7 +16,7 @@ from coinstream.kafka import admin_client
 from coinstream.messages import LEVEL1, MessageType, type_for_topic
 from coinstream.partition_reader import OffsetRange, PartitionReader
 from coinstream.records import key_of, offset_of, readable_headers, value_of
-from coinstream.serialization import Decoder
+from coinstream.serialization import MessageDeserializer
 from coinstream.settings import BrokerSettings, ConsumerSettings
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
 
@@ -111,7 +111,7 @@ def browse(
         BrokerError: the cluster does not answer, or the topic may not be read.
     """
     wanted = wanted or RecordFilter()
-    decoder = Decoder()
+    decoder = MessageDeserializer()
     if wanted.since is None and wanted.offset is None:
         return _newest(brokers, topic, wanted, limit, decoder)
     span = OffsetRange(since=wanted.since, from_offset=wanted.offset, partitions=wanted.partitions or None)
@@ -139,7 +139,9 @@ def browse(
     return Page(_frame(rows[:limit]), scanned, complete)
 
 
-def _newest(brokers: BrokerSettings, topic: str, wanted: RecordFilter, limit: int, decoder: Decoder) -> Page:
+def _newest(
+    brokers: BrokerSettings, topic: str, wanted: RecordFilter, limit: int, decoder: MessageDeserializer
+) -> Page:
     known = admin_client(brokers).list_topics(topic, timeout=brokers.request_timeout_ms / 1000).topics
     partitions = len(known[topic].partitions)
     has_filter = bool(wanted.key or wanted.value or wanted.partitions)
@@ -176,7 +178,7 @@ def _row(
     value: bytes | None,
     headers: list[tuple[str, bytes]],
     topic: str,
-    decoder: Decoder,
+    decoder: MessageDeserializer,
 ) -> dict[str, Any]:
     text, error = _decoded(value, headers, topic, decoder)
     return {
@@ -190,7 +192,7 @@ def _row(
 
 
 def _decoded(
-    value: bytes | None, headers: list[tuple[str, bytes]], topic: str, decoder: Decoder
+    value: bytes | None, headers: list[tuple[str, bytes]], topic: str, decoder: MessageDeserializer
 ) -> tuple[str | None, str | None]:
     if value is None:
         return None, None

@@ -43,7 +43,7 @@ class GroupHealth:
     seconds: float | None
     state: str
     members: int
-    verdict: GroupStatus | None
+    group_status: GroupStatus | None
     """Status from `evaluate_group`."""
     reason: str
     detail: str

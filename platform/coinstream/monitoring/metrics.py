@@ -230,7 +230,7 @@ class Metrics:
         self.consumer_status = SnapshotGauge(
             "redpanda_consumer_status",
             "1 for the status of the partition (ok, warn, rewind, stall, stop)",
-            [*labels, "verdict"],
+            [*labels, "status"],
             self.registry,
         )
         self.group_status = SnapshotGauge(

@@ -14,7 +14,7 @@ from confluent_kafka.admin import ConfigResource
 from coinstream.errors import CoinstreamError, TopicError
 from coinstream.kafka import AUTHORIZATION, admin_client, broker_error
 from coinstream.producer.record_times import UNBOUNDED_MS, TimeBounds
-from coinstream.routing import Router
+from coinstream.routing import MessageRouter
 from coinstream.settings import BrokerSettings
 
 log = logging.getLogger("coinstream.producer")
@@ -37,14 +37,14 @@ class TopicCache:
         self._lock = threading.Lock()
         self._asked = 0.0
         self._existing: dict[str, int] = {}
-        self._router = Router()
+        self._router = MessageRouter()
         self._stopping = threading.Event()
         self._refresher = threading.Thread(
             target=self._refresh_regularly, name="coinstream-topics", daemon=True
         )
 
     @property
-    def router(self) -> Router:
+    def router(self) -> MessageRouter:
         """Return the router with the current topics, which are requested at first use.
 
         Raises:
