@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from coinstream.backoff import Backoff
 from coinstream.partition_reader import reader_config
 from coinstream.settings import BrokerSettings, ConsumerSettings, KafkaConfig
 
@@ -33,9 +34,8 @@ class RetrySchedule:
         """Return the seconds until the next attempt after a number of failures, or None to give up."""
         if failures > self.retries:
             return None
-        # Limits the exponent, so that the float does not overflow.
-        delay = min(self.initial_ms * 2.0 ** min(failures - 1, 60), self.max_delay_ms)
-        return delay * self.rng.uniform(1 - JITTER, 1 + JITTER) / 1000
+        delay_s = Backoff(self.initial_ms / 1000, self.max_delay_ms / 1000).after_s(failures)
+        return delay_s * self.rng.uniform(1 - JITTER, 1 + JITTER)
 
 
 METADATA_REFRESH_MS: Final = 5_000

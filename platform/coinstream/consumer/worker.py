@@ -31,8 +31,6 @@ PENDING_PAUSE_S: Final = 0.05
 
 Handler = Callable[[ConsumedMessage], Awaitable[None] | None]
 """Handler of one message."""
-BatchHandler = Callable[[list[ConsumedMessage]], Awaitable[None] | None]
-"""Handler of several messages of one partition, in order."""
 AnyHandler = Callable[[Any], Any]
 
 

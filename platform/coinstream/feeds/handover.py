@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
+from coinstream.backoff import Backoff
 from coinstream.feeds.lease import LOOK_EVERY_S, FeedLease
 from coinstream.messages import Level1, Message
 
@@ -49,8 +50,7 @@ class Failures:
         """Return the backoff after the last crash, in seconds."""
         if not self.count:
             return 0.0
-        doubled = timing.backoff_s * 2.0 ** min(self.count - 1, 32)
-        return min(doubled, timing.backoff_max_s)
+        return Backoff(timing.backoff_s, timing.backoff_max_s).after_s(self.count)
 
     def dump(self) -> list[Any]:
         """Return the values as a list for JSON."""

@@ -10,6 +10,7 @@ from typing import Final
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Message as KafkaMessage
 
+from coinstream.backoff import Backoff
 from coinstream.errors import BufferFullError, FatalProducerError, ProduceError
 from coinstream.kafka import error_name, produce_error
 from coinstream.producer.delivery import Delivery, DeliveryReports, Failure
@@ -53,7 +54,7 @@ class PooledProducer(IdempotentProducer):
         self._max_block_s = max_block_ms / 1000
         self._delivery_timeout_s = delivery_timeout_ms / 1000
         self._retries = retries
-        self._backoff_s = retry_backoff_ms / 1000
+        self._backoff = Backoff(retry_backoff_ms / 1000, MAX_BACKOFF_S)
 
     def __len__(self) -> int:
         return len(self._producer) + len(self.reports)
@@ -214,7 +215,7 @@ class PooledProducer(IdempotentProducer):
             len(again),
         )
         attempts = max((failure.delivery.attempts for failure in again), default=0)
-        time.sleep(min(self._backoff_s * 2 ** min(attempts, 10), MAX_BACKOFF_S))
+        time.sleep(self._backoff.after_s(attempts + 1))
         # 2. A new producer sends them in the order in which they were first sent.
         self._replace()
         repeated = set(map(id, again))

@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tenacity import RetryCallState, Retrying, wait_random_exponential
-
+from coinstream.backoff import Backoff
 from coinstream.errors import FeedError
 from coinstream.feeds.feed_stats import FeedStats
 from coinstream.feeds.live.deferred_signals import DeferredSignals
@@ -48,23 +47,9 @@ class Timeouts:
     clock_every_s: float = 60.0
     poll_every_s: float = 10.0
 
-
-class Backoff:
-    """Exponential backoff with a maximum and full jitter, so that clients do not reconnect all at once."""
-
-    def __init__(self, timeouts: Timeouts) -> None:
-        self._wait = wait_random_exponential(multiplier=timeouts.first_retry_s, max=timeouts.longest_retry_s)
-        self._state = RetryCallState(Retrying(), None, (), {})
-        self._state.attempt_number = 0
-
-    def next_s(self) -> float:
-        """Return the seconds to wait after another failure."""
-        self._state.attempt_number += 1
-        return float(self._wait(self._state))
-
-    def reset(self) -> None:
-        """Reset the backoff after a success."""
-        self._state.attempt_number = 0
+    def backoff(self) -> Backoff:
+        """Return the backoff of one connection."""
+        return Backoff(self.first_retry_s, self.longest_retry_s, full_jitter=True)
 
 
 class Inbox:

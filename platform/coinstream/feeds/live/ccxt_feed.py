@@ -14,7 +14,7 @@ from coinstream.errors import FeedError
 from coinstream.feeds.exchanges.parsing import collected
 from coinstream.feeds.feed_stats import Anomaly, Reason
 from coinstream.feeds.live import ccxt_client
-from coinstream.feeds.live.base import Backoff, Inbox, LiveFeed, Timeouts, together
+from coinstream.feeds.live.base import Inbox, LiveFeed, Timeouts, together
 from coinstream.feeds.live.ccxt_messages import UnifiedParser
 from coinstream.feeds.live.ccxt_streams import CcxtStreams
 from coinstream.feeds.live.redaction import redacted
@@ -85,7 +85,7 @@ class CcxtFeed(LiveFeed):
         """See `LiveFeed.run`."""
         import ccxt
 
-        backoff, last_alive, rounds = Backoff(self.timeouts), time.monotonic(), 0
+        backoff, last_alive, rounds = self.timeouts.backoff(), time.monotonic(), 0
         self._inbox = inbox
         while True:
             data_before, self._broken, self._is_closing = self._data, None, False

@@ -13,7 +13,7 @@ import httpx
 from coinstream.errors import FeedError
 from coinstream.feeds.exchanges.coingecko import CoingeckoParser
 from coinstream.feeds.feed_stats import Anomaly
-from coinstream.feeds.live.base import Backoff, Inbox, LiveFeed, Timeouts
+from coinstream.feeds.live.base import Inbox, LiveFeed, Timeouts
 from coinstream.feeds.parser import Frame, account_for
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class CoingeckoFeed(LiveFeed):
 
     async def run(self, inbox: Inbox) -> None:
         """See `LiveFeed.run`."""
-        backoff, last_alive = Backoff(self.timeouts), time.monotonic()
+        backoff, last_alive = self.timeouts.backoff(), time.monotonic()
         async with httpx.AsyncClient(timeout=_TIMEOUT_S, headers=self._headers) as http:
             while True:
                 error, pause_s = None, 0.0

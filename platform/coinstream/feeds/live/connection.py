@@ -13,7 +13,7 @@ from coinstream.feeds.exchanges.base import Connection, ExchangeAdapter
 from coinstream.feeds.exchanges.parsing import ExchangeParser
 from coinstream.feeds.feed_stats import Anomaly
 from coinstream.feeds.instruments import Instrument
-from coinstream.feeds.live.base import Backoff, together
+from coinstream.feeds.live.base import together
 from coinstream.feeds.live.link import REST_ERRORS, Link
 from coinstream.feeds.live.recovery import TradeRecovery
 from coinstream.feeds.live.redaction import redacted
@@ -59,7 +59,7 @@ class FeedConnection:
             FeedError: there is no data for `Timeouts.give_up_after_s`.
         """
         link = self._link
-        backoff, connected_before, last_alive = Backoff(link.timeouts), False, time.monotonic()
+        backoff, connected_before, last_alive = link.timeouts.backoff(), False, time.monotonic()
         url = ""
         while True:
             pause_s, error, data_before = 0.0, "closed by the exchange", self._silence.messages

@@ -15,7 +15,7 @@ from coinstream.feeds.exchanges.base import ExchangeAdapter
 from coinstream.feeds.feed_stats import Anomaly
 from coinstream.feeds.instrument_lists import packaged
 from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.live.base import Backoff, Inbox, LiveFeed, Timeouts, together
+from coinstream.feeds.live.base import Inbox, LiveFeed, Timeouts, together
 from coinstream.feeds.live.connection import FeedConnection
 from coinstream.feeds.live.link import REST_ERRORS, Link
 from coinstream.text import did_you_mean
@@ -100,7 +100,7 @@ class DirectFeed(LiveFeed):
         Raises:
             FeedError: the exchange does not answer for `Timeouts.give_up_after_s`.
         """
-        backoff, started = Backoff(self.timeouts), time.monotonic()
+        backoff, started = self.timeouts.backoff(), time.monotonic()
         while True:
             try:
                 await self._adapter.prepare(http)
