@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient, PartitionMetadata
 
 from coinstream.local_broker import Listener, LocalBroker
 from tests.faults.slow import SlowNetwork, Weather
-from tests.support import wait_until
+from tests.support import READY_TIMEOUT_S, wait_until
 from tests.topics_on import TopicFactory, topic_factory
 
 RESTORE_S = 300.0
@@ -47,7 +47,9 @@ def started_cluster(
     """Yield the cluster itself; tests ask for `cluster3`, which restores it."""
     slow = Listener("SLOW", "PLAINTEXT", advertised_ports=network.ports)
     home = tmp_path_factory.getbasetemp() / "cluster"
-    with LocalBroker(home, nodes=3, port=0, heap_mb=384, listeners=[slow]) as cluster:
+    with LocalBroker(
+        home, nodes=3, port=0, ready_timeout_s=READY_TIMEOUT_S, heap_mb=384, listeners=[slow]
+    ) as cluster:
         yield cluster
 
 

@@ -19,7 +19,7 @@ from tests.cluster import small_disk as small_disk
 from tests.cluster import started_cluster as started_cluster
 from tests.cluster import topic3 as topic3
 from tests.running_up import RunningUp
-from tests.support import restore_sigint
+from tests.support import READY_TIMEOUT_S, restore_sigint
 from tests.topics_on import TopicFactory as TopicFactory
 from tests.topics_on import topic_factory as topic_factory
 
@@ -81,7 +81,9 @@ def _turn(folder: str) -> int:
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
     """One node, on free ports, for the whole session. `broker.bootstrap` is its address."""
-    with LocalBroker(tmp_path_factory.mktemp("broker"), nodes=1, port=0) as local:
+    with LocalBroker(
+        tmp_path_factory.mktemp("broker"), nodes=1, port=0, ready_timeout_s=READY_TIMEOUT_S
+    ) as local:
         yield local
 
 

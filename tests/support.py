@@ -12,6 +12,9 @@ from confluent_kafka import Message
 
 T = TypeVar("T")
 
+READY_TIMEOUT_S = 600.0
+"""Timeout of the start of a broker, which takes seconds on a quiet machine."""
+
 
 def wait_until(condition: Callable[[], T | None], timeout: float = 120.0, what: str = "the condition") -> T:
     """Return the first truthy result of `condition`; fail after `timeout` seconds."""

@@ -12,7 +12,7 @@ from coinstream.local_broker import LocalBroker
 from coinstream.settings import BrokerSettings, ConsumerSettings
 from tests.conftest import topic_factory
 from tests.consumer.common import Memory, fill, quote
-from tests.support import unique, wait_until
+from tests.support import READY_TIMEOUT_S, unique, wait_until
 
 pytestmark = pytest.mark.system
 
@@ -21,7 +21,7 @@ FROZEN_S = 20
 
 @pytest.mark.slow
 def test_a_broker_frozen_and_resumed_loses_nothing(tmp_path: Path) -> None:
-    with LocalBroker(tmp_path / "broker", nodes=1, port=0) as broker:
+    with LocalBroker(tmp_path / "broker", nodes=1, port=0, ready_timeout_s=READY_TIMEOUT_S) as broker:
         name, group = topic_factory(broker.bootstrap)("crypto-level1", partitions=6), unique("group")
         settings = ConsumerSettings(
             offset_reset="earliest", session_timeout_ms=6000, max_poll_interval_ms=10_000

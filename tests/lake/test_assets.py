@@ -26,7 +26,7 @@ from definitions import defs
 from resources.lake import LakeResource
 from tests.conftest import TopicFactory
 from tests.lake.support import iso, level1, price, send
-from tests.support import typed
+from tests.support import READY_TIMEOUT_S, typed
 
 SPEC = spec_named("level1")
 
@@ -34,7 +34,9 @@ SPEC = spec_named("level1")
 @pytest.fixture(scope="module")
 def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerSettings]:
     """All topics, and nothing in them: on the session's broker a job would land what other tests left."""
-    with LocalBroker(tmp_path_factory.mktemp("lake-broker"), nodes=1, port=0) as local:
+    with LocalBroker(
+        tmp_path_factory.mktemp("lake-broker"), nodes=1, port=0, ready_timeout_s=READY_TIMEOUT_S
+    ) as local:
         settings = BrokerSettings(brokers=local.bootstrap)
         provisioner = Provisioner(settings)
         provisioner.apply(provisioner.plan(catalogue()))

@@ -26,6 +26,7 @@ from coinstream.settings import BrokerSettings
 from tests.conftest import TopicFactory, topic_factory
 from tests.security.certificates import KEY_PASSWORD, Authority, Pair
 from tests.security.tokens import token_endpoint
+from tests.support import READY_TIMEOUT_S
 
 PASSWORD = "sasl-Password-never-shown"
 _LOGIN = "org.apache.kafka.common.security"
@@ -79,7 +80,9 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         # The brokers themselves, and the tests as their administrator, come through the plain listener.
         "super.users": "User:ANONYMOUS",
     }
-    broker = LocalBroker(folder / "broker", port=0, listeners=listeners, properties=properties)
+    broker = LocalBroker(
+        folder / "broker", port=0, ready_timeout_s=READY_TIMEOUT_S, listeners=listeners, properties=properties
+    )
     with token_endpoint() as token_url, broker:
         _add_users(broker.bootstrap, ["reader", "writer", "nobody", "plain"])
         yield Secured(broker, authority, client, stranger, token_url)

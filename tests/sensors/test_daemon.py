@@ -12,7 +12,7 @@ from coinstream.local_broker import LocalBroker
 from tests.conftest import TopicFactory, topic_factory
 from tests.monitoring.webhook import Webhook
 from tests.sensors.daemon import daemon as running_daemon
-from tests.support import unique, wait_until
+from tests.support import READY_TIMEOUT_S, unique, wait_until
 
 pytestmark = pytest.mark.system
 
@@ -22,7 +22,9 @@ PATIENCE_S = 90.0
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
     """With no other groups: on the session's broker the daemon would first land what other tests left."""
-    with LocalBroker(tmp_path_factory.mktemp("daemon-broker"), nodes=1, port=0) as local:
+    with LocalBroker(
+        tmp_path_factory.mktemp("daemon-broker"), nodes=1, port=0, ready_timeout_s=READY_TIMEOUT_S
+    ) as local:
         yield local
 
 
