@@ -158,8 +158,7 @@ def load() -> FeedsConfig:
     Raises:
         SettingsError: a file cannot be read or is invalid; the message names file and line.
     """
-    packaged = Path(str(resources.files("coinstream.feeds") / "feeds.yaml"))
-    files = [read(packaged)]
+    files = [read(Path(str(resources.files("coinstream.feeds") / "feeds.yaml")))]
     if named := os.environ.get(USER_FILE):
         files.append(read(Path(named)))
     merged: dict[str, FeedSpec | None] = {}
@@ -276,12 +275,11 @@ def _refuse_aliases(text: str, path: Path) -> None:
         raise SettingsError(f"{path}: larger than {_MAX_BYTES:,} characters")
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        line = event.start_mark.line + 1 if event.start_mark is not None else 1
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _MAX_DEPTH:
-            line = event.start_mark.line + 1 if event.start_mark is not None else 1
             raise SettingsError(f"{path}:{line}: nested deeper than {_MAX_DEPTH} levels")
         if isinstance(event, yaml.AliasEvent):
-            line = event.start_mark.line + 1 if event.start_mark is not None else 1
             raise SettingsError(f"{path}:{line}: *{event.anchor}: aliases are not read here; write it out")
 
 

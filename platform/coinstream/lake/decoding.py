@@ -21,7 +21,7 @@ import pyarrow.json as pj
 
 from coinstream.errors import DecodeError
 from coinstream.lake.plain_payloads import common_times, count_quotes, is_plain
-from coinstream.lake.schemas import EXTRA, LEVELS, NUMBER, SCALE, TIME, Column, TableSpec
+from coinstream.lake.schemas import EXTRA, LEVELS, NUMBER, SCALE, TIME, FieldColumn, TableSpec
 from coinstream.lake.strict_decoder import StrictDecoder
 from coinstream.serialization import decompress
 
@@ -101,7 +101,7 @@ class BlockDecoder:
         read = sum(len(values) - table[column.name].null_count for column in quoted)
         return table if count_quotes(values) == 2 * read else None
 
-    def _is_text(self, column: Column) -> bool:
+    def _is_text(self, column: FieldColumn) -> bool:
         return bool(self._raw.field(column.name).type == pa.string())
 
     def _parts(self, values: pa.Array, odd: Sequence[int], faults: Mapping[int, str]) -> Iterator[pa.Table]:

@@ -76,7 +76,7 @@ is not in milliseconds; the reason then contains the number.
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class FieldColumn:
     """Column of a message field: wire name, type, and whether it is a price or required."""
 
     name: str
@@ -91,7 +91,7 @@ class TableSpec:
     """Table of one message type."""
 
     kind: MessageType
-    columns: tuple[Column, ...]
+    columns: tuple[FieldColumn, ...]
     event_time: str
 
     @property
@@ -110,17 +110,17 @@ class TableSpec:
         return pa.schema([*self.message_schema, EXTRA, *PROVENANCE, INGESTED])
 
     @property
-    def times(self) -> tuple[Column, ...]:
+    def times(self) -> tuple[FieldColumn, ...]:
         """Return the columns of times."""
         return tuple(column for column in self.columns if column.type == TIME)
 
     @property
-    def numbers(self) -> tuple[Column, ...]:
+    def numbers(self) -> tuple[FieldColumn, ...]:
         """Return the columns of decimals."""
         return tuple(column for column in self.columns if column.type == NUMBER)
 
     @property
-    def prices(self) -> tuple[Column, ...]:
+    def prices(self) -> tuple[FieldColumn, ...]:
         """Return the columns of prices."""
         return tuple(column for column in self.columns if column.is_price)
 
@@ -155,10 +155,12 @@ def spec_named(name: str) -> TableSpec:
     return table_spec(kind)
 
 
-def _columns(kind: MessageType) -> Iterator[Column]:
+def _columns(kind: MessageType) -> Iterator[FieldColumn]:
     prices = frozenset(price_fields(kind.cls))
     for field in msgspec.structs.fields(kind.cls):
-        yield Column(field.name, field.encode_name, _arrow(kind, field), field.required, field.name in prices)
+        yield FieldColumn(
+            field.name, field.encode_name, _arrow(kind, field), field.required, field.name in prices
+        )
 
 
 def _arrow(kind: MessageType, field: msgspec.structs.FieldInfo) -> pa.DataType:

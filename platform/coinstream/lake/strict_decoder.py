@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn
 import msgspec
 import pyarrow as pa
 
-from coinstream.lake.schemas import LEVELS, NUMBER, SCALE, TIME, Column, TableSpec
+from coinstream.lake.schemas import LEVELS, NUMBER, SCALE, TIME, FieldColumn, TableSpec
 
 _QUANTUM: Final = Decimal(1).scaleb(-SCALE)
 _LIMIT: Final = Decimal(10) ** (38 - SCALE)
@@ -90,7 +90,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def _value(column: Column, value: Any) -> Any:
+def _value(column: FieldColumn, value: Any) -> Any:
     if column.type == NUMBER:
         return _decimal(column, value)
     if column.type == LEVELS:
@@ -113,13 +113,13 @@ def _value(column: Column, value: Any) -> Any:
     return value
 
 
-def _levels(column: Column, value: Any) -> list[list[Decimal]]:
+def _levels(column: FieldColumn, value: Any) -> list[list[Decimal]]:
     if not isinstance(value, list) or not all(isinstance(level, list) and len(level) == 2 for level in value):
         raise _Fault(f"{column.wire} is {_shown(value)}: it must be a list of [price, size]")
     return [[_decimal(column, number) for number in level] for level in value]
 
 
-def _decimal(column: Column, value: Any) -> Decimal:
+def _decimal(column: FieldColumn, value: Any) -> Decimal:
     if not isinstance(value, Decimal):
         raise _Fault(f"{column.wire} is {_shown(value)}: it must be a number")
     if abs(value) >= _LIMIT:

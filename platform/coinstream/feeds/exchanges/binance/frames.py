@@ -151,3 +151,21 @@ snapshot: Final = msgspec.json.Decoder(DepthSnapshot, strict=False)
 ticker: Final = msgspec.json.Decoder(Ticker, strict=False)
 mark_price: Final = msgspec.json.Decoder(MarkPrice, strict=False)
 force_order: Final = msgspec.json.Decoder(ForceOrder, strict=False)
+
+
+def kind_of_stream(stream: str) -> str:
+    """Return the event of a stream's frames that do not name it."""
+    kind = stream.partition("@")[2].partition("@")[0]
+    if stream.startswith("!"):
+        kind = stream[1:].partition("@")[0]
+    if kind.startswith("kline_"):
+        return "kline"
+    renamed = {"miniTicker": "24hrMiniTicker", "ticker": "24hrTicker", "optionTrade": "trade"}
+    return "depthUpdate" if kind.startswith("depth") else renamed.get(kind, kind)
+
+
+def symbol_of(url: str | None, stream: str) -> str:
+    """Return the instrument name of a depth reply or a partial depth stream, or an empty string."""
+    if url is not None:
+        return url.partition("symbol=")[2].partition("&")[0]
+    return stream.partition("@")[0]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 import msgspec
 
 from coinstream.feeds.exchanges.binance import frames
+from coinstream.feeds.exchanges.binance.instruments import unlisted
 from coinstream.feeds.exchanges.parsing import collected, guarded, joined, percent
 from coinstream.feeds.exchanges.quick import Quick, QuickParser, QuickTimes
 from coinstream.feeds.feed_stats import Reason
-from coinstream.feeds.instrument_lists import split_uniquely
-from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
+from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.parser import (
     ACKNOWLEDGED,
     STATUS,
@@ -28,7 +28,6 @@ from coinstream.feeds.parser import (
 from coinstream.messages import Level1, Message, Price, Trade
 
 Body = msgspec.Raw | bytes
-_OPTION_PARTS: Final = 4
 _SIDES: Final = {"1": "buy", "-1": "sell", "BUY": "buy", "SELL": "sell"}
 _UNREAD: Final = frozenset(
     {"index", "indexPriceUpdate", "markPriceKline", "indexPriceKline", "continuous_kline", "compositeIndex",
@@ -108,32 +107,8 @@ class BinanceParser(QuickParser):
         return Level1(self.exchange, symbol, quote.b, quote.a, quote.B * size, quote.A * size, at, received)
 
     def unlisted(self, name: str) -> Instrument | None:
-        """Return an option or a dated future by its name, or a joined name with one possible split."""
-        parts = name.upper().split("-")
-        if len(parts) == _OPTION_PARTS and parts[3] in ("C", "P"):
-            expiry = datetime.strptime(parts[1], "%y%m%d").replace(tzinfo=UTC)
-            option = "C" if parts[3] == "C" else "P"
-            return derivative(name, parts[0], "USDT", "USDT", expiry=expiry, strike=parts[2], option=option)  # type: ignore[arg-type]
-        pair, _, date = name.upper().partition("_")
-        if date.isdigit() and self._settle:
-            return self._dated(name, pair, date)
-        if not pair.isalnum() or date or self._settle == "base":
-            return None
-        split = split_uniquely(pair, self.instruments)
-        if split is None:
-            return None
-        return derivative(name, *split, split[1]) if self._settle else spot(name, *split)
-
-    def _dated(self, name: str, pair: str, date: str) -> Instrument | None:
-        like = self.instruments.get(pair) or self.instruments.get(f"{pair}_PERP")
-        if like is None:
-            return None
-        return derivative(
-            *(name, like.base, like.quote, like.settle),
-            expiry=datetime.strptime(date, "%y%m%d").replace(tzinfo=UTC),
-            contract_size=like.contract_size,
-            inverse=like.inverse,
-        )
+        """See `ExchangeParser.unlisted`."""
+        return unlisted(name, self.instruments, self._settle)
 
     def _array(self, body: Body, frame: Frame) -> Parsed:
         """Read the entries of an all-market stream (`!miniTicker@arr`) one by one."""
@@ -143,14 +118,14 @@ class BinanceParser(QuickParser):
         )
 
     def _by_event(self, head: frames.EventHead, body: Body, frame: Frame, stream: str) -> Parsed:
-        kind = head.e or _kind_of_stream(stream)
+        kind = head.e or frames.kind_of_stream(stream)
         handle = self._kinds.get(kind)
         if handle is not None and (head.e or kind != "depthUpdate"):
             return handle(body, frame)
         if kind in _UNREAD:
             return rejected(Reason.OTHER_CHANNEL, f"event {kind!r}")
         if head.lastUpdateId is not None:
-            return self._on_snapshot(body, frame, head.symbol or _symbol_of(frame.url, stream))
+            return self._on_snapshot(body, frame, head.symbol or frames.symbol_of(frame.url, stream))
         if head.e:
             return rejected(Reason.UNKNOWN, f"event {head.e!r}")
         if head.s and head.b and head.a:
@@ -319,20 +294,3 @@ class BinanceParser(QuickParser):
             from_ns(frame.received_ns),
         )
         return collected([made])
-
-
-def _kind_of_stream(stream: str) -> str:
-    kind = stream.partition("@")[2].partition("@")[0]
-    if stream.startswith("!"):
-        kind = stream[1:].partition("@")[0]
-    if kind.startswith("kline_"):
-        return "kline"
-    renamed = {"miniTicker": "24hrMiniTicker", "ticker": "24hrTicker", "optionTrade": "trade"}
-    return "depthUpdate" if kind.startswith("depth") else renamed.get(kind, kind)
-
-
-def _symbol_of(url: str | None, stream: str) -> str:
-    """Return the instrument name of a depth reply or a partial depth stream, or an empty string."""
-    if url is not None:
-        return url.partition("symbol=")[2].partition("&")[0]
-    return stream.partition("@")[0]

@@ -184,3 +184,16 @@ book2: Final = msgspec.json.Decoder(Book2, strict=False)
 trade2: Final = msgspec.json.Decoder(Trade2, strict=False)
 candle2: Final = msgspec.json.Decoder(Candle2, strict=False)
 books: Final = msgspec.json.Decoder(dict[str, RestBook], strict=False)
+_TIMEFRAMES: Final = {1440: "1d", 10080: "1w", 21600: "15d"}
+
+
+def text_of(raw: msgspec.Raw) -> str:
+    """Return a number as the exchange writes it, without quotes."""
+    return bytes(raw).decode().strip('"')
+
+
+def timeframe_of(minutes: int) -> str:
+    """Return the name of a candle's length."""
+    if minutes in _TIMEFRAMES:
+        return _TIMEFRAMES[minutes]
+    return f"{minutes // 60}h" if minutes % 60 == 0 else f"{minutes}m"

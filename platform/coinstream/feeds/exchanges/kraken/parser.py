@@ -37,7 +37,6 @@ from coinstream.messages import Message
 
 DEPTHS: Final = (10, 25, 100, 500, 1000)
 """Depths of a book that a client may subscribe to."""
-_TIMEFRAMES: Final = {1440: "1d", 10080: "1w", 21600: "15d"}
 _STATUSES: Final = frozenset({"systemStatus", "status", "instrument"})
 _UNREAD: Final = frozenset({"level3", "executions", "balances"})
 _SIDES: Final = {"b": "buy", "s": "sell", "buy": "buy", "sell": "sell"}
@@ -137,7 +136,7 @@ class KrakenParser(QuickParser):
         told = read(frames.candle1, body)
         opened = from_ms(told.end * 1000) - timedelta(minutes=minutes)
         prices, at = (told.open, told.high, told.low, told.close), from_ms(told.time * 1000)
-        yield self.state.candle(instrument, _timeframe(minutes), opened, prices, told.volume, at)
+        yield self.state.candle(instrument, frames.timeframe_of(minutes), opened, prices, told.volume, at)
 
     def _spread1(self, instrument: Instrument, body: msgspec.Raw, received: datetime) -> Found:
         told = read(frames.spread1, body)
@@ -169,7 +168,7 @@ class KrakenParser(QuickParser):
         if head.channel in _UNREAD:
             return rejected(Reason.OTHER_CHANNEL, head.channel)
         entries: dict[str, Callable[[msgspec.Raw], Found]] = {
-            "ticker": lambda row: self._ticker2(row, received),
+            "ticker": lambda row: self._ticker(read(frames.ticker2, row), received),
             "book": lambda row: self._book2(row, received, whole=head.type == "snapshot"),
             "trade": lambda row: self._trade2(row, received),
             "ohlc": lambda row: self._candle2(row, received),
@@ -195,9 +194,6 @@ class KrakenParser(QuickParser):
             return quote
         return quote, self.state.ticker(instrument, told.last, at, received, told.volume, told.change_pct)
 
-    def _ticker2(self, row: msgspec.Raw, received: datetime) -> Iterator[Message | Reason]:
-        return self._ticker(read(frames.ticker2, row), received)
-
     def _ticker(self, told: frames.Ticker2, received: datetime) -> Iterator[Message | Reason]:
         instrument = self.instrument(told.symbol)
         is_priced = told.last is not None and self._wants_prices
@@ -221,8 +217,8 @@ class KrakenParser(QuickParser):
 
     def _book2(self, row: msgspec.Raw, received: datetime, *, whole: bool) -> Found:
         told = read(frames.book2, row)
-        bids = [(_text(one.price), _text(one.qty)) for one in told.bids]
-        asks = [(_text(one.price), _text(one.qty)) for one in told.asks]
+        bids = [(frames.text_of(one.price), frames.text_of(one.qty)) for one in told.bids]
+        asks = [(frames.text_of(one.price), frames.text_of(one.qty)) for one in told.asks]
         if whole and told.symbol not in self._depths:
             size = max(len(bids), len(asks), 1)
             self._depths[told.symbol] = next((depth for depth in DEPTHS if depth >= size), size)
@@ -243,7 +239,7 @@ class KrakenParser(QuickParser):
 
     def _candle2(self, row: msgspec.Raw, received: datetime) -> Found:
         told = read(frames.candle2, row)
-        timeframe, prices = _timeframe(told.interval), (told.open, told.high, told.low, told.close)
+        timeframe, prices = frames.timeframe_of(told.interval), (told.open, told.high, told.low, told.close)
         instrument = self.instrument(told.symbol)
         yield self.state.candle(instrument, timeframe, told.interval_begin, prices, told.volume, received)
 
@@ -302,13 +298,3 @@ class KrakenParser(QuickParser):
 
 def _each(rows: Iterable[msgspec.Raw], entry: Callable[[msgspec.Raw], Found]) -> Parsed:
     return joined(guarded(lambda row=row: collected(entry(row))) for row in rows)  # type: ignore[misc]
-
-
-def _text(raw: msgspec.Raw) -> str:
-    return bytes(raw).decode().strip('"')
-
-
-def _timeframe(minutes: int) -> str:
-    if minutes in _TIMEFRAMES:
-        return _TIMEFRAMES[minutes]
-    return f"{minutes // 60}h" if minutes % 60 == 0 else f"{minutes}m"
