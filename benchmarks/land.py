@@ -51,6 +51,7 @@ def run(
     memory_mb: int = 512,
     engine: str = "embedded",
     workers: int = 2,
+    many_slices: int = 141,
 ) -> dict[str, Any]:
     """Measure both in turns in the same run, and the memory that landing takes; on Ray what slices cost.
 
@@ -61,6 +62,7 @@ def run(
         memory_mb: the landing's memory setting, in MiB.
         engine: `embedded`, or `ray` (the extra `coinstream[ray]`).
         workers: of a Ray cluster that the bench starts; RAY_ADDRESS names another one.
+        many_slices: slices of the landing on Ray that tells the cost of a slice.
     """
     if engine not in {"embedded", "ray"}:
         raise CoinstreamError(f"there is no engine {engine!r}: choose `embedded` or `ray`")
@@ -72,7 +74,9 @@ def run(
         with bench_broker() as brokers, bench_topic(brokers, "bench-land", partitions) as topic:
             fill(brokers, topic, messages)
             bare = partial(raw, brokers, settings, topic, messages)
-            return run_on_ray(brokers, topic, messages, repetitions, settings, bare, folder_of_its_own)
+            return run_on_ray(
+                brokers, topic, messages, repetitions, many_slices, settings, bare, folder_of_its_own
+            )
     with bench_broker() as brokers, bench_topic(brokers, "bench-land", partitions) as topic:
         fill(brokers, topic, messages)
         with bench_topic(brokers, "bench-land-few", 1) as few, folder_of_its_own() as folder:

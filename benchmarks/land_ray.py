@@ -25,8 +25,6 @@ from coinstream.lake.store import Lake
 from coinstream.settings import BrokerSettings, HomeSettings, LakeSettings
 
 SPEC: Final = spec_named("level1")
-MANY: Final = 141
-"""Slices of the run that measures the cost of a slice."""
 COMMITTED: Final = (100, 1_000)
 """Files of the commits that are measured."""
 _OF_RAY: Final = ("ray::", "raylet", "gcs_server")
@@ -49,17 +47,19 @@ def run_on_ray(
     topic: str,
     messages: int,
     repetitions: int,
+    many_slices: int,
     settings: LakeSettings,
     raw: Raw,
     folder: Folder,
 ) -> dict[str, Any]:
-    """Measure landings of a filled topic with as many slices as workers, and with 141.
+    """Measure landings of a filled topic with as many slices as workers, and with many.
 
     Args:
         brokers: the cluster.
         topic: a topic with `messages` quotes.
         messages: in the topic.
         repetitions: turns that count.
+        many_slices: slices of the landing that tells the cost of a slice.
         settings: with the engine and its workers.
         raw: the bare loop in messages per second.
         folder: makes an empty folder for a block.
@@ -86,7 +86,7 @@ def run_on_ray(
             repetitions,
             {
                 "few": lambda: landing(workers),
-                "many": lambda: landing(MANY),
+                "many": lambda: landing(many_slices),
                 "embedded": embedded,
                 "raw": bare,
             },

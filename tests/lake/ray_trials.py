@@ -83,6 +83,8 @@ def two_nodes() -> Iterator[Any]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # By default workers run at a low priority, and starve on a machine that runs other tests.
+        patch.setenv("RAY_worker_niceness", "0")
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
         # Another test of this process may have connected it to a cluster of its own.
         ray.shutdown()

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from assets.lake import HOURS, TABLES, table_key
+from coinstream.errors import CoinstreamError
 from coinstream.expectations.validator import ExpectationValidator
 from coinstream.lake.candles import build_candles
 from coinstream.lake.compaction import compact
@@ -31,6 +33,7 @@ from coinstream.local_broker import LocalBroker
 from coinstream.settings import BrokerSettings
 from resources.admin import AdminResource
 from resources.lake import LakeResource
+from scripts.ray_figures import costs
 from tests.conftest import TopicFactory
 from tests.lake.conftest import lake_at
 from tests.lake.ray_trials import COUNT, KINDS, SPEC, busy_workers, fill, is_exact, no_validation, run_trial
@@ -200,12 +203,30 @@ def _sorted_candles(lake: Lake) -> pa.Table:
     return table.scan().to_arrow().sort_by([(name, "ascending") for name in key])
 
 
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_bench_reports_the_cost_of_rows_slices_and_commits(
+    broker_settings: BrokerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDPANDA_BROKERS", broker_settings.brokers)
+    run = import_module("benchmarks.land").run
+    found = run(messages=1_000, repetitions=1, partitions=2, engine="ray", workers=2, many_slices=6)
+    assert found["many_slices"] > found["slices"] >= 2
+    assert found["commit_ms"].keys() == {"100", "1000"}
+    for name in ("cpu_us_per_row", "embedded_cpu_us_per_row", "many_slices_cpu_ratio", "ratio", "startup_s"):
+        assert found[name] >= 0
+    assert costs(found)
+    with pytest.raises(CoinstreamError, match="no engine 'spark'"):
+        run(engine="spark")
+
+
 ASSET = """
 import dagster as dg
 from dagster._utils.interrupts import setup_interrupt_handlers
 from assets.lake import HOURS, TABLES, table_key
+from coinstream.errors import CoinstreamError
 from resources.admin import AdminResource
 from resources.lake import LakeResource
+from scripts.ray_figures import costs
 setup_interrupt_handlers()
 dg.materialize(
     [next(table for table in TABLES if table.key == table_key("level1"))],

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from confluent_kafka import Producer
@@ -156,6 +157,22 @@ def test_ray_that_is_not_installed_is_one_clear_error(
     with (
         pytest.raises(LakeError, match=r"pip install 'coinstream\[ray\]'"),
         open_engine(settings, broker_settings, ExpectationValidator),
+    ):
+        pass
+
+
+def test_a_cluster_that_cannot_be_reached_is_one_clear_error(
+    broker_settings: BrokerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(**options: object) -> None:
+        raise SystemError("timed out\nand details")
+
+    fake = SimpleNamespace(is_initialized=lambda: False, init=init, shutdown=lambda: None)
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    monkeypatch.setenv("RAY_ADDRESS", "nowhere:6379")
+    with (
+        pytest.raises(LakeError, match=r"Ray cannot be reached at nowhere:6379: SystemError: timed out$"),
+        open_engine(LakeSettings(engine="ray"), broker_settings, ExpectationValidator),
     ):
         pass
 

@@ -70,9 +70,10 @@ def _initialize(ray: Any, settings: LakeSettings) -> None:
             num_cpus=settings.workers if local else None,
             log_to_driver=False,
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # of a node that does not start in time Ray raises nothing more special
         ray.shutdown()
-        raise LakeError(f"Ray cannot be reached: {error}. Check RAY_ADDRESS.") from error
+        doing = "start on this machine" if local else f"be reached at {os.environ['RAY_ADDRESS']}"
+        raise LakeError(f"Ray cannot {doing}: {_first_line(error)}") from error
 
 
 def require_shared_storage(settings: LakeSettings) -> None:
