@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -72,29 +72,34 @@ def offences(word: str, passages: Iterable[Passage]) -> list[Passage]:
 
 
 @pytest.fixture(scope="module")
+def manual() -> dict[Path, list[Passage]]:
+    """Return the prose of each page."""
+    return {path: markdown(path.read_text()) for path in PROSE}
+
+
+@pytest.fixture(scope="module")
 def code() -> dict[Path, list[Passage]]:
     """Return the prose of each module."""
     return {path: python(path.read_text()) for path in modules(ROOT)}
 
 
-@pytest.mark.parametrize("word", BANNED)
-def test_no_page_uses(word: str) -> None:
-    found = [
+def places(word: str, texts: Mapping[Path, Iterable[Passage]]) -> list[str]:
+    """Return the files and lines that contain a banned form."""
+    return [
         f"{path.relative_to(ROOT)}:{each.line}"
-        for path in PROSE
-        for each in offences(word, markdown(path.read_text()))
+        for path, passages in texts.items()
+        for each in offences(word, passages)
     ]
-    assert not found
+
+
+@pytest.mark.parametrize("word", BANNED)
+def test_no_page_uses(word: str, manual: dict[Path, list[Passage]]) -> None:
+    assert not places(word, manual)
 
 
 @pytest.mark.parametrize("word", BANNED)
 def test_no_module_uses(word: str, code: dict[Path, list[Passage]]) -> None:
-    found = [
-        f"{path.relative_to(ROOT)}:{each.line}"
-        for path, passages in code.items()
-        for each in offences(word, passages)
-    ]
-    assert not found
+    assert not places(word, code)
 
 
 def test_docstrings_begin_with_an_action_or_a_thing() -> None:

@@ -65,7 +65,7 @@ def bench(
     """Run a benchmark. Options follow its name, for example `coinstream bench produce --messages 1000000`.
 
     `all` runs every benchmark with sizes that take about 13 minutes on two cores. If one fails, the others
-    run all the same, and the exit code is 1. Starts a local broker unless REDPANDA_BROKERS is set. Refuses
+    still run, and the exit code is 1. Starts a local broker unless REDPANDA_BROKERS is set. Refuses
     to run while the load average is above 0.75 per core, because other work distorts the figures; see
     `--anyway`.
     """
