@@ -10,7 +10,7 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 from assets.feeds import FEEDS
 from coinstream.feeds.handover import Failures, FeedRun, Timing, counted, needs_run
 from coinstream.feeds.lease import FeedLease
-from coinstream.feeds.registry import DEFAULT, parts_of
+from coinstream.feeds.registry import DEFAULT, shards_of
 from coinstream.settings import HomeSettings, WatchSettings
 
 WATCH: Final = WatchSettings()
@@ -67,7 +67,7 @@ def enabled_feeds() -> tuple[str, ...]:
     Raises:
         ValueError: a feed is unknown; the message lists the known ones.
     """
-    wanted = [part for name in WATCH.feeds or (DEFAULT,) for part in parts_of(name)]
+    wanted = [part for name in WATCH.feeds or (DEFAULT,) for part in shards_of(name)]
     unknown = [feed for feed in wanted if feed not in FEEDS]
     if unknown:
         raise ValueError(

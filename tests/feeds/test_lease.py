@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coinstream.feeds.handover import beyond, note_of
+from coinstream.feeds.handover import after, checkpoint_of
 from coinstream.feeds.lease import FeedLease, LeaseError
 from coinstream.feeds.simulated import SimulatedExchange
 from coinstream.messages import Level1, Message
@@ -56,21 +56,21 @@ class TestLease:
             with pytest.raises(LeaseError, match="another run waits"):
                 FeedLease(tmp_path, "a", take_over=True).open()
             assert not successor.try_acquire()
-            successor.say_ready()
-            wait_until(lambda: holder.is_wanted, what="the holder hears its successor")
+            successor.signal_ready()
+            wait_until(lambda: holder.has_successor, what="the holder hears its successor")
             holder.release({"market": "last"})
             assert successor.try_acquire()
-            assert successor.take_note() == {"market": "last"}
-            assert successor.take_note() is None
+            assert successor.read_checkpoint() == {"market": "last"}
+            assert successor.read_checkpoint() is None
             assert successor.token == holder.token + 1
 
     def test_a_successor_that_died_is_not_waited_for(self, tmp_path: Path) -> None:
         with FeedLease(tmp_path, "a") as holder:
             successor = FeedLease(tmp_path, "a", take_over=True)
             successor.open()
-            successor.say_ready()
+            successor.signal_ready()
             successor.release()
-            wait_until(lambda: not holder.is_wanted and not (tmp_path / "a.ready").exists())
+            wait_until(lambda: not holder.has_successor and not (tmp_path / "a.ready").exists())
             assert holder.is_held
 
 
@@ -94,8 +94,8 @@ def test_nothing_is_missing_or_twice_after_a_handover(order: list[str], data: st
     published = [quote(symbol, number, 0) for symbol, number in market[:end]]
     kept = [quote(symbol, number, 5) for symbol, number in market[begin:]]
     last = {message.symbol: message for message in published}  # type: ignore[attr-defined]
-    after = beyond(kept, note_of(last.values()))
-    got = [(m.symbol, m.bid_size) for m in [*published, *after]]  # type: ignore[attr-defined]
+    rest = after(kept, checkpoint_of(last.values()))
+    got = [(m.symbol, m.bid_size) for m in [*published, *rest]]  # type: ignore[attr-defined]
     for symbol in counts:
         numbers = [number for name, number in got if name == symbol]
         assert sorted(set(numbers)) == list(range(1, counts[symbol] + 1))

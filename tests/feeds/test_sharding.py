@@ -13,7 +13,7 @@ import pytest
 import sensors.feeds
 from coinstream.errors import FeedError, SettingsError
 from coinstream.feeds.config import CcxtSpec, SimulatedSpec, load
-from coinstream.feeds.registry import Options, entries, open_feed, parts_of
+from coinstream.feeds.registry import Options, entries, open_feed, shards_of
 from coinstream.feeds.simulated import SimulatedExchange
 from coinstream.local_broker import LocalBroker
 from coinstream.messages import LEVEL1
@@ -43,22 +43,22 @@ def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.usefixtures("many")
 def test_every_symbol_is_in_exactly_one_part() -> None:
     found = entries()
-    assert parts_of("many") == ("many-1-of-3", "many-2-of-3", "many-3-of-3")
-    assert sorted(symbol for part in parts_of("many") for symbol in found[part].symbols) == sorted(SYMBOLS)
-    assert all(isinstance(load().feeds[part], CcxtSpec) for part in parts_of("many"))
+    assert shards_of("many") == ("many-1-of-3", "many-2-of-3", "many-3-of-3")
+    assert sorted(symbol for part in shards_of("many") for symbol in found[part].symbols) == sorted(SYMBOLS)
+    assert all(isinstance(load().feeds[part], CcxtSpec) for part in shards_of("many"))
     assert "many" not in found
-    assert parts_of("binance") == ("binance",)
+    assert shards_of("binance") == ("binance",)
 
 
 @pytest.mark.usefixtures("many")
 def test_a_part_without_symbols_is_none() -> None:
-    (part,) = parts_of("few")
+    (part,) = shards_of("few")
     assert entries()[part].symbols == ("BTC/USD",)
 
 
 @pytest.mark.usefixtures("many")
 def test_the_rate_of_a_simulated_feed_is_dealt_out_too() -> None:
-    specs = [load().feeds[part] for part in parts_of("made")]
+    specs = [load().feeds[part] for part in shards_of("made")]
     assert sum(spec.rate for spec in specs if isinstance(spec, SimulatedSpec)) == pytest.approx(120)
 
 
@@ -78,7 +78,7 @@ def test_the_default_must_be_one_feed(many: Path) -> None:
 def test_the_supervisor_keeps_every_part_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sensors.feeds, "WATCH", WatchSettings(feeds=("binance", "many")))
     monkeypatch.setattr(sensors.feeds, "FEEDS", entries())
-    assert sensors.feeds.enabled_feeds() == ("binance", *parts_of("many"))
+    assert sensors.feeds.enabled_feeds() == ("binance", *shards_of("many"))
 
 
 def test_what_cannot_be_dealt_out_says_so() -> None:

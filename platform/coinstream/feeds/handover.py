@@ -113,7 +113,7 @@ def under_lease(
             if batch and since is None:
                 since = now
             if since is not None and not is_ready and now - since >= overlap_s:
-                lease.say_ready()
+                lease.signal_ready()
                 is_ready = True
             yield ()
             if stop.is_set():
@@ -121,13 +121,13 @@ def under_lease(
         else:
             return
         on_held()
-        yield beyond(kept, lease.take_note())
+        yield after(kept, lease.read_checkpoint())
     else:
-        lease.take_note()
+        lease.read_checkpoint()
         on_held()
     for batch in batches:
         yield batch
-        if lease.is_wanted:
+        if lease.has_successor:
             return
 
 
@@ -146,23 +146,23 @@ def identity(message: Message) -> str:
     return msgspec.json.encode(fields).decode()
 
 
-def note_of(last: Iterable[Message]) -> dict[str, str]:
+def checkpoint_of(last: Iterable[Message]) -> dict[str, str]:
     """Return a checkpoint: the identity of the last message of each market."""
     return {market_of(message): identity(message) for message in last}
 
 
-def beyond(kept: Iterable[Message], note: dict[str, str] | None) -> list[Message]:
+def after(kept: Iterable[Message], checkpoint: dict[str, str] | None) -> list[Message]:
     """Return the buffered messages that follow the checkpoint, market by market.
 
     Delivery is at least once. If the checkpoint's message of a market is not in the buffer, all of the
     market's messages are returned; if it occurs more than once, those after its first occurrence.
     """
     kept = list(kept)
-    if not note:
+    if not checkpoint:
         return kept
     place: dict[str, int] = {}
     for index, message in enumerate(kept):
         market = market_of(message)
-        if market in note and market not in place and identity(message) == note[market]:
+        if market in checkpoint and market not in place and identity(message) == checkpoint[market]:
             place[market] = index
     return [message for index, message in enumerate(kept) if index > place.get(market_of(message), -1)]

@@ -120,11 +120,11 @@ class FeedLease:
 
     # The successor
 
-    def say_ready(self) -> None:
+    def signal_ready(self) -> None:
         """Signal to the holder that this successor is ready."""
         self._path("ready").touch()
 
-    def take_note(self) -> dict[str, str] | None:
+    def read_checkpoint(self) -> dict[str, str] | None:
         """Read and delete the checkpoint of the previous holder.
 
         Returns:
@@ -141,7 +141,7 @@ class FeedLease:
     # The holder
 
     @property
-    def is_wanted(self) -> bool:
+    def has_successor(self) -> bool:
         """Return whether a successor is ready, checking at most every `LOOK_EVERY_S`."""
         now = time.monotonic()
         if self._lock is None or now - self._looked < LOOK_EVERY_S:
@@ -157,11 +157,11 @@ class FeedLease:
         orphaned.close()
         return False
 
-    def release(self, note: Mapping[str, str] | None = None) -> None:
+    def release(self, checkpoint: Mapping[str, str] | None = None) -> None:
         """Release the lease with a checkpoint for the successor. Flush all messages before."""
         if self._lock is not None:
-            if note is not None:
-                _write(self._path("note"), dict(note))
+            if checkpoint is not None:
+                _write(self._path("note"), dict(checkpoint))
             self._lock.close()
             self._lock = None
         self._free_next()

@@ -122,7 +122,7 @@ def default_feed() -> str:
     return config.live if os.environ.get("FEEDS", "").lower() == LIVE else config.default
 
 
-def parts_of(name: str) -> tuple[str, ...]:
+def shards_of(name: str) -> tuple[str, ...]:
     """Return the feeds of a name in `feeds.yaml`: its shards, or the feed itself.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from coinstream.errors import FeedError
 from coinstream.feeds.feed_stats import Anomaly, FaultyFrame, Feed
-from coinstream.feeds.handover import market_of, note_of, under_lease
+from coinstream.feeds.handover import checkpoint_of, market_of, under_lease
 from coinstream.feeds.lease import FeedLease
 from coinstream.feeds.status import FeedReport, Progress, Quantiles, RoundingStats, StatusWriter
 from coinstream.messages import Level1, Message
@@ -81,7 +81,7 @@ def run_feed(
     run = _Run(feed, client, stop or threading.Event(), on_progress, lease)
     run.status = StatusWriter(status_folder, feed.name, feed.exchange, feed.stats)
     batches = feed.messages(run.stop)
-    note: dict[str, str] | None = None
+    checkpoint: dict[str, str] | None = None
     try:
         run.publish_all(batches, duration_s, limit)
     finally:
@@ -93,11 +93,11 @@ def run_feed(
             finally:
                 run.send_to_dlq(feed.stats.take_faults())
                 client.flush(flush_timeout_s)
-            note = note_of(run.last.values())
+            checkpoint = checkpoint_of(run.last.values())
         finally:
             # After a failure there is no checkpoint, and the successor publishes its whole buffer.
             if lease is not None:
-                lease.release(note)
+                lease.release(checkpoint)
     run.settle()
     stats = feed.stats
     if stats.trouble is not None and not stats.frames:

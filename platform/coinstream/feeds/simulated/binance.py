@@ -36,11 +36,11 @@ class BinanceSession:
         for stream in filter(None, named.split("/")):
             self._subscribe(stream)
 
-    def greet(self) -> Iterable[bytes]:
+    def on_open(self) -> Iterable[bytes]:
         """Return no frames: Binance sends nothing on open."""
         return ()
 
-    def hear(self, text: bytes) -> Iterable[bytes]:
+    def on_message(self, text: bytes) -> Iterable[bytes]:
         """Process SUBSCRIBE, UNSUBSCRIBE and LIST_SUBSCRIPTIONS; an unknown stream gets no data."""
         try:
             request = _request.decode(text)
@@ -57,7 +57,7 @@ class BinanceSession:
             return (encode({"result": names, "id": request.id}),)
         return (encode({"result": None, "id": request.id}),)
 
-    def tell(self, tick: Tick) -> Iterator[bytes]:
+    def on_tick(self, tick: Tick) -> Iterator[bytes]:
         """See `Session.tell`."""
         for name, write in self._streams.get(tick.symbol, ()):
             if self._in_envelope:

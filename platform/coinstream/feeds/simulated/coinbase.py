@@ -36,11 +36,11 @@ class CoinbaseSession:
         self._heartbeats = 0
         self._wants_heartbeats = False
 
-    def greet(self) -> Iterable[bytes]:
+    def on_open(self) -> Iterable[bytes]:
         """Return no frames: Coinbase sends nothing on open."""
         return ()
 
-    def hear(self, text: bytes) -> Iterator[bytes]:
+    def on_message(self, text: bytes) -> Iterator[bytes]:
         """Process `subscribe` and `unsubscribe` of one channel; an unknown product is an error."""
         try:
             request = _request.decode(text)
@@ -74,7 +74,7 @@ class CoinbaseSession:
             if tick is not None and not self._world.faults.freeze:
                 yield self._write(request.channel, tick, "snapshot")
 
-    def tell(self, tick: Tick) -> Iterator[bytes]:
+    def on_tick(self, tick: Tick) -> Iterator[bytes]:
         """See `Session.tell`."""
         for channel in self._channels.get(tick.symbol, ()):
             yield self._write(channel, tick, "update")

@@ -217,11 +217,11 @@ class SimulatedExchange:
         session = self._venues[name].session("/" + rest, dict(parse_qsl(parts.query)))
         line = _Line(connection, session)
         self.connections += 1
-        line.write(session.greet())
+        line.write(session.on_open())
         self._lines.add(line)
         try:
             async for text in connection:
-                line.write(session.hear(text.encode() if isinstance(text, str) else text))
+                line.write(session.on_message(text.encode() if isinstance(text, str) else text))
                 self.requests += 1
         except ConnectionClosed:
             return
@@ -259,7 +259,7 @@ class SimulatedExchange:
         for line in list(self._lines):
             if faults.freeze:
                 continue
-            frames: Iterable[bytes] = (frame for tick in told for frame in line.session.tell(tick))
+            frames: Iterable[bytes] = (frame for tick in told for frame in line.session.on_tick(tick))
             if not faults.is_clean:
                 frames = faults.spoil(frames, self._dice)
             if faults.drop > 0 and told:

@@ -31,12 +31,12 @@ class KrakenSession:
         self._world = world
         self._channels: dict[str, dict[str, None]] = {}
 
-    def greet(self) -> Iterable[bytes]:
-        """See `Session.greet`."""
+    def on_open(self) -> Iterable[bytes]:
+        """See `Session.on_open`."""
         status = {"system": "online", "api_version": "v2", "connection_id": 1, "version": "2.0.10"}
         return (encode({"channel": "status", "type": "update", "data": [status]}),)
 
-    def hear(self, text: bytes) -> Iterator[bytes]:
+    def on_message(self, text: bytes) -> Iterator[bytes]:
         """Process `subscribe`, `unsubscribe` and `ping`. Unknown pairs are refused one by one."""
         try:
             request = _request.decode(text)
@@ -69,7 +69,7 @@ class KrakenSession:
             if tick is not None and not self._world.faults.freeze:
                 yield self._write(channel, tick, "snapshot")
 
-    def tell(self, tick: Tick) -> Iterator[bytes]:
+    def on_tick(self, tick: Tick) -> Iterator[bytes]:
         """See `Session.tell`."""
         for channel in self._channels.get(tick.symbol, ()):
             yield self._write(channel, tick, "update")

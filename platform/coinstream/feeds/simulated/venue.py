@@ -114,15 +114,15 @@ class Reply(NamedTuple):
 class Session(Protocol):
     """One websocket connection and its subscriptions."""
 
-    def greet(self) -> Iterable[bytes]:
+    def on_open(self) -> Iterable[bytes]:
         """Return the frames sent when the connection opens."""
         ...
 
-    def hear(self, text: bytes) -> Iterable[bytes]:
+    def on_message(self, text: bytes) -> Iterable[bytes]:
         """Process a client's frame; return the replies."""
         ...
 
-    def tell(self, tick: Tick) -> Iterable[bytes]:
+    def on_tick(self, tick: Tick) -> Iterable[bytes]:
         """Return the frames of a quote for this connection."""
         ...
 
