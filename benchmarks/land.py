@@ -62,7 +62,7 @@ def run(
         memory_mb: the landing's memory setting, in MiB.
         engine: `embedded`, or `ray` (the extra `coinstream[ray]`).
         workers: of a Ray cluster that the bench starts; RAY_ADDRESS names another one.
-        many_slices: slices of the landing on Ray that tells the cost of a slice.
+        many_slices: slices of the landing on Ray that measures the cost of a slice.
     """
     if engine not in {"embedded", "ray"}:
         raise CoinstreamError(f"there is no engine {engine!r}: choose `embedded` or `ray`")

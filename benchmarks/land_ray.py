@@ -59,7 +59,7 @@ def run_on_ray(
         topic: a topic with `messages` quotes.
         messages: in the topic.
         repetitions: turns that count.
-        many_slices: slices of the landing that tells the cost of a slice.
+        many_slices: slices of the landing that measures the cost of a slice.
         settings: with the engine and its workers.
         raw: the bare loop in messages per second.
         folder: makes an empty folder for a block.
