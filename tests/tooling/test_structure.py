@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -155,3 +156,12 @@ def test_no_public_class_has_two_definitions() -> None:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places[node.name].add(name)
     assert {name: sorted(where) for name, where in places.items() if len(where) > 1} == {}
+
+
+def test_the_files_that_the_architecture_names_exist() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    known = {str(file.relative_to(ROOT)) for file in MODULES.values()}
+    named = set(re.findall(r"`([\w/]+\.py)`", page))
+    assert len(named) > len(LAYERS)
+    missing = {name for name in named if not any(f"/{file}".endswith(f"/{name}") for file in known)}
+    assert missing - {"notebooks/market.py"} == set()
