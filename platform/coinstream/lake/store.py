@@ -214,7 +214,8 @@ def _sqlite_address(path: Path) -> str:
     """Return the URL of an SQLite file with a quoted path."""
     from sqlalchemy import URL
 
-    return URL.create("sqlite", database=str(path), query={"timeout": "30"}).render_as_string()
+    address: str = URL.create("sqlite", database=str(path), query={"timeout": "30"}).render_as_string()
+    return address
 
 
 def _as_address(warehouse: str) -> str:
