@@ -35,7 +35,7 @@ class Shard:
 
     def __post_init__(self) -> None:
         if not 1 <= self.number <= self.count:
-            raise SettingsError(f"there is no shard {self}; of {self.count} they are numbered from 1")
+            raise SettingsError(f"invalid shard {self}: the number must be from 1 to {self.count}")
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -46,7 +46,7 @@ class Shard:
         """
         found = _WRITTEN.fullmatch(text)
         if found is None:
-            raise SettingsError(f"{text!r} is no shard; write the second of four as 2/4")
+            raise SettingsError(f"invalid shard {text!r}; expected NUMBER/COUNT, for example 2/4")
         return cls(int(found[1]), int(found[2]))
 
     @classmethod

@@ -89,9 +89,9 @@ def test_a_symbol_that_is_not_listed_does_not_disturb_the_others(exchange: Simul
 
 
 def test_an_unknown_exchange_or_type_is_an_error_that_names_it() -> None:
-    with pytest.raises(FeedError, match="does not know exchange 'bitfoo'"):
+    with pytest.raises(FeedError, match="does not support exchange 'bitfoo'"):
         CcxtFeed("bitfoo", ["BTC/USD"])
-    with pytest.raises(FeedError, match="no such type depth"):
+    with pytest.raises(FeedError, match="unknown message type depth"):
         CcxtFeed("kraken", ["BTC/USD"], ["depth"])
 
 

@@ -123,7 +123,7 @@ def test_frames_that_fit_several_exchanges_are_refused_with_their_names(tmp_path
 def test_a_file_that_is_no_recording_is_an_error_that_names_it(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "readme"
     path.write_bytes(content)
-    with pytest.raises(FeedError, match=r"readme: cannot tell the exchange"):
+    with pytest.raises(FeedError, match=r"readme: cannot detect the exchange"):
         ReplayFeed(path)
 
 

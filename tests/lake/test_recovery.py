@@ -116,7 +116,7 @@ def test_a_warehouse_without_its_data_is_one_clear_error(kept: Lake, warehouse: 
     shutil.rmtree(warehouse / "market" / SPEC.name / "data")
     for path in (warehouse / "market" / SPEC.name / "metadata").glob("00000-*"):
         path.unlink()
-    with pytest.raises(LakeError, match=r"level1 has no whole version in .*data file.* missing"):
+    with pytest.raises(LakeError, match=r"level1 has no complete version in .*data file.* missing"):
         recover(anew(kept))
 
 

@@ -104,7 +104,9 @@ def copy(
         ProduceError: a message was not acknowledged.
     """
     if to == topic:
-        raise ConsumeError(f"replaying {topic} into itself would double its messages; name another topic")
+        raise ConsumeError(
+            f"cannot replay {topic} to itself, which would duplicate its messages; choose another topic"
+        )
     clock = _ProgressReporter(on_progress)
     with PartitionReader(brokers, settings or ConsumerSettings(), topic, offsets) as reader:
         sender = _CopyProducer(brokers, producer or ProducerSettings(), to)

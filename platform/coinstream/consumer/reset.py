@@ -89,7 +89,7 @@ class OffsetReset:
                 existing = [key for key in existing if key[0] in known]
             if not existing:
                 raise ConsumeError(
-                    f"group {self._group} has committed nothing; name the topics that it is to read"
+                    f"group {self._group} has no committed offsets; name its topics with --topic"
                 )
             targets = self._targets(consumer, existing, to)
         except KafkaException as failed:

@@ -91,7 +91,7 @@ def ensure_replay_log(brokers: BrokerSettings) -> None:
     except TopicError as error:
         raise TopicError(
             f"a replay is recorded in {REPLAY_LOG.name}, which cannot be created: {error}. "
-            "Create it with one partition, or give this user the right to."
+            "Create it with one partition, or grant this user CREATE on it."
         ) from None
 
 

@@ -92,7 +92,7 @@ def exchange_in(path: Path) -> str:
     if len(found) == 1:
         return found[0]
     candidates = f"it may be {', '.join(found)}" if found else "its frames fit no known exchange"
-    raise FeedError(f"recording {path}: cannot tell the exchange: {candidates}; name it with --exchange")
+    raise FeedError(f"recording {path}: cannot detect the exchange: {candidates}; set it with --exchange")
 
 
 def _open(path: Path) -> IO[bytes]:

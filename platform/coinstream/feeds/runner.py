@@ -101,7 +101,7 @@ def run_feed(
     run.settle()
     stats = feed.stats
     if stats.trouble is not None and not stats.frames:
-        raise FeedError(f"feed {feed.name}: nothing was received; last: {stats.trouble}")
+        raise FeedError(f"feed {feed.name}: received nothing; last error: {stats.trouble}")
     return run.report()
 
 

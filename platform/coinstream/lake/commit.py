@@ -170,7 +170,7 @@ def retry_on_conflict(lake: Lake, doing: str, attempt: Callable[[], CommitResult
         except (CommitFailedException, CommitStateUnknownException, OperationalError) as error:
             if number == attempts:
                 raise LakeError(
-                    f"cannot {doing}: other writers were faster {attempts} times: {error}"
+                    f"cannot {doing}: the commit conflicted with other writers {attempts} times: {error}"
                 ) from error
             log.info("commit to %s again (%s of %s): %s", doing, number, attempts, error)
             wait = min(_FIRST_WAIT_S * 2**number, _LONGEST_WAIT_S)

@@ -114,9 +114,9 @@ def only_reading(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Stat
     except duckdb.Error as error:
         raise LakeError(f"query: {error}") from None
     if len(statements) != 1:
-        raise LakeError(f"query: one statement is run at a time, these are {len(statements)}")
+        raise LakeError(f"query: expected one statement, got {len(statements)}")
     if statements[0].type not in _READING:
-        raise LakeError(f"query: tables are only read here; {statements[0].type.name} is refused")
+        raise LakeError(f"query: {statements[0].type.name} is refused; only SELECT statements are allowed")
     return statements[0]
 
 

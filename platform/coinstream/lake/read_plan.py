@@ -75,7 +75,7 @@ def make_read_plan(
         start = landed.next(topic, partition, ids.get(topic))
         if start > high:
             raise LakeError(
-                f"the table stands at offset {start} of {topic}[{partition}], but the topic ends "
+                f"the landed offset of {topic}[{partition}] is {start}, but the topic ends "
                 f"at {high}: it was recreated or truncated. Land it from its beginning: "
                 f"`coinstream lake land --from-start {topic}`."
             )

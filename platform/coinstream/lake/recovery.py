@@ -66,8 +66,8 @@ def _recovered(lake: Lake, store: Warehouse, name: str) -> Recovered | None:
         return Recovered(name, rows, version.address, tuple(passed_over))
     if versions:
         raise LakeError(
-            f"table {name} has no whole version in {store.address}: {passed_over[0]} Its files must lie "
-            "at the address at which they were written."
+            f"table {name} has no complete version in {store.address}: {passed_over[0]} Its files must be "
+            "at the location at which they were written."
         )
     return None
 

@@ -215,8 +215,8 @@ def _channel(number: int, url: str) -> NotifyBase:
     made = Apprise.instantiate(url, suppress_exceptions=True)
     if made is None:
         raise SettingsError(
-            f"COINSTREAM_ALERTS: URL number {number} is of no form that apprise knows. "
-            "https://appriseit.com/services lists them."
+            f"COINSTREAM_ALERTS: URL number {number} is not a valid apprise URL. "
+            "See https://appriseit.com/services for the supported forms."
         )
     made.socket_connect_timeout = made.socket_read_timeout = _TIMEOUT_S
     return made

@@ -45,8 +45,8 @@ def _summed(answers: Iterable[Mapping[str, Any]]) -> Counter[str]:
         for folder in answer["log_dirs"]:
             if folder["error_code"]:
                 raise BrokerError(
-                    f"broker {answer['broker']} refuses to tell the size of its logs "
-                    f"(error {folder['error_code']}). Allow this user to describe the cluster."
+                    f"broker {answer['broker']} refuses to report log sizes "
+                    f"(error {folder['error_code']}). Grant this user DESCRIBE on the cluster."
                 )
             for topic in folder["topics"]:
                 sizes[topic["name"]] += sum(part["partition_size"] for part in topic["partitions"])
@@ -55,7 +55,7 @@ def _summed(answers: Iterable[Mapping[str, Any]]) -> Counter[str]:
 
 def _config(brokers: BrokerSettings) -> dict[str, Any]:
     if brokers.sasl_mechanism == "OAUTHBEARER":
-        raise BrokerError("sizes of topics cannot be read with OAUTHBEARER: give a SCRAM or TLS user")
+        raise BrokerError("cannot read topic sizes with OAUTHBEARER; use a SCRAM or TLS user")
     timeout = brokers.request_timeout_ms
     wanted = {
         "bootstrap_servers": brokers.brokers.split(","),

@@ -179,7 +179,7 @@ class Provisioner:
         deadline = time.monotonic() + wait_s
         while missing := _not_shown(self._metadata(), partitions):
             if time.monotonic() > deadline:
-                raise TopicError(f"applied, but not shown by the cluster after {wait_s:g} s: {missing}")
+                raise TopicError(f"applied, but the cluster does not list it after {wait_s:g} s: {missing}")
             time.sleep(_LOOK_AGAIN_S)
 
     def _metadata(self) -> ClusterMetadata:

@@ -66,10 +66,13 @@ class CcxtFeed(LiveFeed):
 
         ccxt_client.patch()
         if exchange not in ccxt.pro.exchanges and exchange not in ccxt.exchanges:
-            raise FeedError(f"feed {self.name}: ccxt {ccxt.__version__} does not know exchange {exchange!r}")
+            raise FeedError(
+                f"feed {self.name}: ccxt {ccxt.__version__} does not support exchange {exchange!r}"
+            )
         if strange := set(types) - set(TYPES):
             raise FeedError(
-                f"feed {self.name}: no such type {', '.join(sorted(strange))}; known: {', '.join(TYPES)}"
+                f"feed {self.name}: unknown message type {', '.join(sorted(strange))}; "
+                f"supported: {', '.join(TYPES)}"
             )
         self._symbols, self._types, self._timeframe = list(symbols), tuple(types), timeframe
         self._options = {**_DEFAULTS.get(exchange, {}), **(options or {})}

@@ -47,7 +47,8 @@ class CoingeckoFeed(LiveFeed):
         super().__init__(name, "coingecko", timeouts or Timeouts(poll_every_s=60.0))
         if strange := set(types) - set(_TYPES):
             raise FeedError(
-                f"feed {name}: no such type {', '.join(sorted(strange))}; known: {', '.join(_TYPES)}"
+                f"feed {name}: unknown message type {', '.join(sorted(strange))}; "
+                f"supported: {', '.join(_TYPES)}"
             )
         endpoints = {
             "analytics": "/global",

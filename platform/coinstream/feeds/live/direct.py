@@ -48,7 +48,7 @@ class DirectFeed(LiveFeed):
     ) -> None:
         super().__init__(name, adapter.exchange, timeouts)
         if not symbols:
-            raise FeedError(f"feed {name}: no symbols")
+            raise FeedError(f"feed {name}: no symbols; set `symbols` in feeds.yaml")
         if not adapter.live:
             raise FeedError(
                 f"feed {name}: {adapter.exchange} takes signed subscriptions only; it is read from recordings"

@@ -31,7 +31,7 @@ def ccxt_options(venue: str, http_url: str, ws_url: str) -> dict[str, Any]:
             return {"urls": {"api": {"public": http_url, "ws": {"publicV2": f"{ws_url}/v2"}}}}
         case "coinbase":
             return {"urls": {"api": {"rest": http_url, "ws": ws_url}}}
-    raise ValueError(f"the simulated exchange does not speak for {venue!r}")
+    raise ValueError(f"the simulated exchange does not support {venue!r}")
 
 
 class SimulatedFeed:

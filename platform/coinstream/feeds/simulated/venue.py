@@ -61,7 +61,7 @@ class Faults:
             try:
                 setattr(self, name, _parse(text, known[name]))
             except ValueError:
-                raise SettingsError(f"fault {name}: {text!r} does not fit") from None
+                raise SettingsError(f"fault {name}: invalid value {text!r}") from None
 
     def as_dict(self) -> dict[str, Any]:
         """Return all faults by name."""
