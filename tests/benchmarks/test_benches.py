@@ -64,6 +64,7 @@ def results(broker: LocalBroker) -> Mapping[str, dict[str, Any]]:
 
 
 @pytest.mark.system
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", KEYS)
 def test_a_bench_reports_its_figures(results: Mapping[str, dict[str, Any]], name: str) -> None:
     result = results[name]
@@ -77,6 +78,7 @@ def test_a_bench_reports_its_figures(results: Mapping[str, dict[str, Any]], name
 
 
 @pytest.mark.system
+@pytest.mark.timeout(1800)
 def test_one_run_of_all_benches_fills_every_table(results: Mapping[str, dict[str, Any]]) -> None:
     assert "--quick" in figures.table(results)
     assert figures.costs(results)
@@ -84,6 +86,7 @@ def test_one_run_of_all_benches_fills_every_table(results: Mapping[str, dict[str
 
 
 @pytest.mark.system
+@pytest.mark.timeout(1800)
 def test_the_peers_bench_compares_with_the_bare_client(results: Mapping[str, dict[str, Any]]) -> None:
     for kind in ("produce", "consume", "land"):
         assert results["peers"][kind]["messages_per_second"] > 0
@@ -92,6 +95,7 @@ def test_the_peers_bench_compares_with_the_bare_client(results: Mapping[str, dic
 
 
 @pytest.mark.system
+@pytest.mark.timeout(1800)
 def test_the_scale_bench_compares_with_typed_work_by_hand(results: Mapping[str, dict[str, Any]]) -> None:
     result = results["scale"]
     assert result["exchanges"].keys() == {"1", "2"}
@@ -103,6 +107,7 @@ def test_the_scale_bench_compares_with_typed_work_by_hand(results: Mapping[str, 
 
 
 @pytest.mark.system
+@pytest.mark.timeout(1800)
 def test_the_feeds_bench_measures_each_venue_and_paced_frames(results: Mapping[str, dict[str, Any]]) -> None:
     result = results["feeds"]
     assert result["venues"].keys() == {"binance", "okx"}
@@ -114,6 +119,7 @@ def test_the_feeds_bench_measures_each_venue_and_paced_frames(results: Mapping[s
 
 
 @pytest.mark.system
+@pytest.mark.timeout(1800)
 def test_the_candles_bench_builds_every_candle(results: Mapping[str, dict[str, Any]]) -> None:
     assert results["candles"]["candles"] > 0
     assert results["candles"]["cpu_us_per_row"] > 0

