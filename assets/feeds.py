@@ -4,11 +4,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import dagster as dg
 from pydantic import Field
 
+from assets.feed_status import figures, sentence, status_of
 from assets.termination import run_interruptibly
 from assets.topics import FEEDS_KEY, OWNERS, SPECS, STREAM, newest_messages, topic_key, topics
 from coinstream.consumer.tail_reader import end_offsets
@@ -121,7 +123,7 @@ def market_data(
                 lease=lease,
                 stop=stop,
                 on_progress=_progress_logger(context, feed.name),
-                status_folder=HomeSettings().home / "feed-status",
+                status_folder=_status_folder(),
             )
 
         try:
@@ -129,7 +131,8 @@ def market_data(
         finally:
             # Also when the run is terminated, because its acknowledged messages are in the topics.
             ends = _observe(context, admin, redpanda.delivered)
-        _observe_exchange(context, report)
+        received = {"frames": report.frames, "rejected": _counts("reason", report.rejected)}
+        _observe_exchange(context, feed.name, received)
         return dg.MaterializeResult(metadata=_metadata(report, redpanda.delivered, ends), data_version=STREAM)
 
 
@@ -144,18 +147,7 @@ def _progress_logger(context: dg.AssetExecutionContext, feed: str) -> Callable[[
         due = time.monotonic() + PROGRESS_EVERY_S
         text = f"{feed}: {now.messages:,} messages in {now.seconds:,.0f} s ({now.rate:,.0f}/s)"
         context.log.info(text)
-        context.log_event(
-            dg.AssetObservation(
-                exchange_key(FEEDS[context.partition_key].exchange),
-                description=text,
-                metadata={
-                    "feed": feed,
-                    "messages": now.messages,
-                    "messages_per_second": now.rate,
-                    "by_type": _counts("type", now.by_type),
-                },
-            )
-        )
+        _observe_exchange(context, feed, {"by_type": _counts("type", now.by_type)})
 
     return on_progress
 
@@ -168,19 +160,20 @@ def _observe(context: dg.AssetExecutionContext, admin: AdminResource, delivered:
     return ends
 
 
-def _observe_exchange(context: dg.AssetExecutionContext, report: FeedReport) -> None:
-    """Report the received frames as an observation of the exchange."""
+def _observe_exchange(context: dg.AssetExecutionContext, feed: str, more: dict[str, Any]) -> None:
+    """Report the status of the feed as an observation of the exchange."""
+    status = status_of(_status_folder(), feed)
     context.log_event(
         dg.AssetObservation(
             exchange_key(FEEDS[context.partition_key].exchange),
-            description=f"{report.frames:,} frames received by {report.feed}",
-            metadata={
-                "feed": report.feed,
-                "frames": report.frames,
-                "rejected": _counts("reason", report.rejected),
-            },
+            description=sentence(status) if status is not None else f"{feed}: no status yet",
+            metadata={**(figures(status) if status is not None else {"feed": feed}), **more},
         )
     )
+
+
+def _status_folder() -> Path:
+    return HomeSettings().home / "feed-status"
 
 
 def _observation(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Final
 
 import msgspec
 import typer
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
+from rich.table import Table
 from rich.text import Text
 
 from coinstream.settings import BrokerSettings, HomeSettings
@@ -20,9 +23,44 @@ _PIPE_WIDTH: Final = 200
 """Width of tables without a terminal; 80 columns would truncate names and paths."""
 
 
+_NARROW: Final = 80
+"""Below this width, a table that does not fit is printed as one block of lines per row."""
+
+
+class _Console(Console):
+    """Prints tables that do not fit a narrow terminal as `name: value` lines, so that they stay readable."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as rich does, except for such tables."""
+        super().print(*(self._fitting(one) for one in objects), **options)
+
+    def _fitting(self, renderable: Any) -> Any:
+        if not isinstance(renderable, Table) or self.width >= _NARROW:
+            return renderable
+        wanted = Measurement.get(self, self.options.update(max_width=_PIPE_WIDTH), renderable).maximum
+        return renderable if wanted <= self.width else _as_lines(renderable)
+
+
+def _as_lines(table: Table) -> Group:
+    """Return the rows of a table as blocks of lines. Empty cells are left out."""
+    headers = [str(column.header) for column in table.columns]
+    blocks: list[RenderableType] = []
+    for row in zip(*(column.cells for column in table.columns), strict=True):
+        for name, content in zip(headers, row, strict=True):
+            text = content if isinstance(content, Text) else Text.from_markup(str(content))
+            if text.plain.strip():
+                line = Text.assemble((f"{name}: ", "bold") if name else "", text)
+                line.overflow, line.no_wrap = "fold", False
+                blocks.append(line)
+        blocks.append(Text(""))
+    return Group(*blocks[:-1])
+
+
 def _console(*, stderr: bool) -> Console:
-    found = Console(stderr=stderr, highlight=False)
-    return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=_PIPE_WIDTH)
+    found = _Console(stderr=stderr, highlight=False)
+    if found.is_terminal or os.environ.get("COLUMNS", "").isdecimal():
+        return found
+    return _Console(stderr=stderr, highlight=False, width=_PIPE_WIDTH)
 
 
 console: Final = _console(stderr=False)
