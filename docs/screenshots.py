@@ -1,67 +1,87 @@
-"""Takes the pictures of docs/images anew.
+"""Take the pictures of docs/images again: explorer, Dagster, Data Docs and the report.
 
-Usage, with a home of its own, because it writes a faulty record and stops a consumer:
+Usage, with a home of its own, because it writes faulty records and stops a consumer:
 
     COINSTREAM_HOME=/tmp/pictures coinstream up        (and in another terminal)
     COINSTREAM_HOME=/tmp/pictures python docs/screenshots.py http://127.0.0.1:3000
+
+Names after the address choose pictures, for example `explorer topic lag`; all are taken by default.
 """
 
 import json
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
 from confluent_kafka import Consumer, Producer
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from coinstream.brokers import require_broker
+from coinstream.dlq.entry import DeadLetter, dead_letter_headers
+from coinstream.expectations.docs import DataDocs
 from coinstream.lake.report import write_report
 from coinstream.lake.store import Lake
 from coinstream.settings import BrokerSettings, HomeSettings
 from coinstream.stack.dagster_client import DagsterClient
+from coinstream.stack.process import explorer_url
 
 IMAGES: Final = Path(__file__).parent / "images"
 CHROMIUM: Final = shutil.which("chromium") or shutil.which("google-chrome")
 GROUPS: Final = ("feeds", "topics", "tables", "candles")
 GROUP: Final = "quotes-to-db"
 _RUNS: Final = "{ runsOrError(limit: 50) { ... on Runs { results { tags { key value } } } } }"
-SETTLE_MS: Final = 3_000
+SIZE: Final[ViewportSize] = {"width": 1400, "height": 860}
+EXPLORER_PORT: Final = 2718
+Picture = Callable[[Page, DagsterClient], None]
+Headers = Iterable[tuple[str, str | bytes | None]]
+SETTLE_MS: Final = 5_000
 """What the page draws after its data has come."""
 LINEAGE_MS: Final = 20_000
 
 
-def main(url: str) -> None:
-    """Bring the platform into the state that the pictures show, and take them."""
+def main(url: str, names: list[str]) -> None:
+    """Bring the platform into the state that the pictures show, and take the chosen ones."""
     web = DagsterClient(url, lambda: None)
     bootstrap = require_broker(BrokerSettings(), HomeSettings()).brokers
-    stop_a_consumer(bootstrap)
-    runs = [publish(web, speed) for speed in (2.0, 5.0, 20.0)]
+    prepare(web, bootstrap)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--force-device-scale-factor=1"]
         )
-        page = browser.new_page(base_url=url, viewport={"width": 1500, "height": 860})
-        page.set_default_timeout(120_000)
-        lineage(page)
-        take(page, "/assets/feeds/market_data", "feed", "messages_per_second")
-        plots(page)
-        take(page, f"/runs/{runs[-1]}", "run", "RUN_SUCCESS")
-        take(page, "/assets/topics/crypto-level1", "topic", "bestBid")
-        take(page, "/automation", "automation", "feed_schedule")
-        alert(page, web)
-        lag(page)
-        # After the landing run of the alert, which would land the quote before.
-        send(bootstrap, "crypto-level1", crossed())
-        land(web)
-        checks(page)
-        report(page)
+        page = browser.new_page(base_url=url, viewport=SIZE)
+        page.set_default_timeout(180_000)
+        for name, picture in PICTURES.items():
+            if not names or name in names:
+                print(name, flush=True)
+                picture(page, web)
+        if not names or "explorer" in names:
+            explorer(browser)
         browser.close()
     web.close()
+
+
+def prepare(web: DagsterClient, bootstrap: str) -> None:
+    """Publish quotes, stop a consumer, and add a crossed quote, a record that is no JSON and dead letters."""
+    publish(web, 5.0)
+    stop_a_consumer(bootstrap)
+    publish(web, 20.0)
+    for value in (crossed(), b"{not json"):
+        send(bootstrap, "crypto-level1", value)
+    for error in ("ValueError", "DecodeError"):
+        letter = DeadLetter(
+            *("crypto-level1", 3, 1200, int(time.time() * 1000), b"binance-BTC/USDT", b'{"bestBid":"x"}', []),
+            *(error, f"{error}: no such account", 8, GROUP, ""),
+        )
+        send(bootstrap, "crypto-level1.dlq", b'{"bestBid":"x"}', dead_letter_headers(letter))
+    land(web)
+    web.wait_run(web.launch("build_candles", config={}, tags={}), 300)
+    for job in ("inspect_dead_letters", "inspect_quarantine", "check_topics"):
+        web.wait_run(web.launch(job, config={}, tags={}), 300)
 
 
 def publish(web: DagsterClient, speed: float) -> str:
@@ -87,10 +107,10 @@ def crossed() -> bytes:
     ).encode()
 
 
-def send(bootstrap: str, topic: str, value: bytes) -> None:
-    """Past the client, which would refuse it."""
+def send(bootstrap: str, topic: str, value: bytes, headers: Headers = ()) -> None:
+    """Produce without the platform's client, which refuses such records."""
     producer = Producer({"bootstrap.servers": bootstrap})
-    producer.produce(topic, value)
+    producer.produce(topic, value, b"binance-BTC/USDT", headers=[*headers])
     producer.flush(30)
 
 
@@ -105,11 +125,15 @@ def stop_a_consumer(bootstrap: str) -> None:
     consumer.close()
 
 
-def take(page: Page, path: str, name: str, text: str) -> None:
-    """Take a picture of a page once it shows the text."""
-    page.goto(path)
-    page.get_by_text(text).first.wait_for()
-    shoot(page, name)
+def take(path: str, name: str, text: str) -> Picture:
+    """Return what takes a picture of a page once it shows the text."""
+
+    def picture(page: Page, web: DagsterClient) -> None:
+        page.goto(path)
+        page.get_by_text(text).first.wait_for()
+        shoot(page, name)
+
+    return picture
 
 
 def shoot(page: Page, name: str) -> None:
@@ -118,7 +142,7 @@ def shoot(page: Page, name: str) -> None:
     page.screenshot(path=IMAGES / f"{name}.png")
 
 
-def lineage(page: Page) -> None:
+def lineage(page: Page, web: DagsterClient) -> None:
     """Show the graph with the exchanges folded: there are many."""
     expanded = "%2C".join(f"global%40global%3A{group}" for group in GROUPS)
     page.goto(f"/asset-groups?expanded={expanded}")
@@ -130,15 +154,7 @@ def lineage(page: Page) -> None:
     page.evaluate("localStorage.clear()")
 
 
-def plots(page: Page) -> None:
-    """Show the numbers of all runs of the feed."""
-    page.get_by_role("button", name="Plots").first.click()
-    page.get_by_role("main").or_(page.locator("body")).get_by_role("button", name="Events").last.click()
-    page.get_by_text("messages_per_second").first.scroll_into_view_if_needed()
-    shoot(page, "plots")
-
-
-def checks(page: Page) -> None:
+def checks(page: Page, web: DagsterClient) -> None:
     """Show a failed check of a table with the message that failed it."""
     page.goto("/assets/tables/level1?view=checks")
     page.get_by_text("bid_at_most_ask", exact=True).first.click()
@@ -146,7 +162,7 @@ def checks(page: Page) -> None:
     shoot(page, "checks")
 
 
-def report(page: Page) -> None:
+def report(page: Page, web: DagsterClient) -> None:
     """Show the page of `coinstream lake report`."""
     with TemporaryDirectory() as folder:
         written = write_report(Lake(), Path(folder) / "report.html", hours=24)
@@ -179,7 +195,7 @@ def landing_runs(web: DagsterClient) -> list[str]:
     return [tag["value"] for run in found for tag in run["tags"] if tag["key"] == "coinstream/lagging_group"]
 
 
-def lag(page: Page) -> None:
+def lag(page: Page, web: DagsterClient) -> None:
     """Show the plots of a topic, among them the lag of its slowest group."""
     plot = page.get_by_text("lag_messages", exact=True).first
 
@@ -194,5 +210,63 @@ def lag(page: Page) -> None:
     shoot(page, "lag")
 
 
+def run(page: Page, web: DagsterClient) -> None:
+    """Show the newest run of a feed."""
+    run_id = publish(web, 5.0)
+    page.goto(f"/runs/{run_id}")
+    page.get_by_text("RUN_SUCCESS").first.wait_for()
+    shoot(page, "run")
+
+
+def data_docs(page: Page, web: DagsterClient) -> None:
+    """Show the newest Data Docs of the quotes."""
+    docs = DataDocs(Lake().settings)
+    newest = docs.page("level1", "newest")
+    assert newest is not None
+    page.goto(newest.resolve().as_uri())
+    shoot(page, "data-docs")
+
+
+def explorer(browser: Browser) -> None:
+    """Show each page of the explorer, light and dark."""
+    for scheme in ("light", "dark"):
+        page = browser.new_page(viewport=SIZE, color_scheme=scheme)
+        page.set_default_timeout(180_000)
+        page.goto(explorer_url(HomeSettings().home, "127.0.0.1", EXPLORER_PORT))
+        for tab, name, seen in TABS:
+            page.get_by_role("tab", name=tab, exact=True).click()
+            page.locator(seen).first.wait_for()
+            page.locator("[data-status=running]").first.wait_for(state="detached")
+            shoot(page, f"explorer-{name}-{scheme}")
+        page.close()
+
+
+PICTURES: Final[dict[str, Picture]] = {
+    "lineage": lineage,
+    "feed": take("/assets/exchanges/binance", "feed", "messages_per_second"),
+    "run": run,
+    "topic": take("/assets/topics/crypto-level1", "topic", "bestBid"),
+    "dead-letters": take("/assets/topics/crypto-level1.dlq", "dead-letters", "no such account"),
+    "quarantine": take("/assets/quarantine/level1", "quarantine", "bid_at_most_ask"),
+    "replay": take("/locations/coinstream/jobs/replay_quarantine/playground", "replay", "dry_run"),
+    "jobs": take("/jobs", "jobs", "replay_quarantine"),
+    "automation": take("/automation", "automation", "feed_schedule"),
+    "sensor": take("/locations/coinstream/sensors/lag_sensor", "sensor", "Frequency"),
+    "checks": checks,
+    "report": report,
+    "data-docs": data_docs,
+    "lag": lag,
+    "alert": alert,
+}
+TABS: Final = (
+    ("Messages", "messages", "text=newest first"),
+    ("Quotes", "quotes", "canvas, svg.marks"),
+    ("Candles", "candles", "canvas, svg.marks"),
+    ("Lag and rates", "lag", "text=Sampled while"),
+    ("Exchanges", "exchanges", "text=stale_s"),
+    ("Dead letters", "dead-letters", "text=newest dead letters"),
+    ("Quarantine", "quarantine", "text=newest refused messages"),
+)
+
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:3000")
+    main(sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:3000", sys.argv[2:])
