@@ -158,7 +158,8 @@ def compute_candles(ticks: pl.DataFrame, source: CandleSource, exchange: str) ->
     Longer candles are aggregated from shorter ones. A duplicate trade with the same id and time, for example
     after a restart of a feed, counts once.
     """
-    ordered = _in_time(ticks).lazy()
+    # Codes are grouped faster than texts.
+    ordered = _in_time(ticks.with_columns(pl.col("symbol").cast(pl.Categorical))).lazy()
     if source.has_volume:
         again = pl.struct("symbol", "trade_id", "at").is_first_distinct()
         ordered = ordered.filter(pl.col("trade_id").is_null() | again)
@@ -180,6 +181,7 @@ def compute_candles(ticks: pl.DataFrame, source: CandleSource, exchange: str) ->
             last_updated=pl.col("last_updated").max(),
             **sums,
         )
+        .with_columns(pl.col("symbol").cast(pl.String))
         .collect()
     )
     frames = [shortest]
@@ -203,9 +205,10 @@ def _in_time(ticks: pl.DataFrame) -> pl.DataFrame:
     """Sort ticks by time, then by offset."""
     step = pl.col("partition").cast(pl.Int64).diff()
     forward = (step > 0) | ((step == 0) & (pl.col("offset").diff() >= 0))
-    if ticks.select(forward.fill_null(True).all()).item():  # as files hold them: a stable sort suffices
-        return ticks.sort("at", maintain_order=True)
-    return ticks.sort("at", "partition", "offset")
+    if not ticks.select(forward.fill_null(True).all()).item():
+        return ticks.sort("at", "partition", "offset")
+    # The rows are in the order of their offsets already, as in the files.
+    return ticks.drop("partition", "offset").sort("at", maintain_order=True)
 
 
 def _longer(shorter: pl.DataFrame, every: str) -> pl.DataFrame:
