@@ -13,8 +13,7 @@ import pytest
 
 from coinstream.errors import LakeError
 from coinstream.expectations import docs as module
-from coinstream.expectations.docs import DataDocs
-from coinstream.expectations.serving import serve
+from coinstream.expectations.docs import DataDocs, serve
 from coinstream.settings import HomeSettings, LakeSettings
 from tests.expectations.test_expectations import NOW, validated
 from tests.lake.support import level1

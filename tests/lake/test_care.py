@@ -129,6 +129,25 @@ def test_an_hour_landed_again_gets_what_it_lacks_and_no_more(
     assert land(lake, broker_settings, SPEC, topic=name).messages == 0
 
 
+def test_an_hour_includes_messages_that_came_out_of_order(
+    lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory
+) -> None:
+    """Timestamps of a partition go back and forth: clocks are ahead, and producers deliver late."""
+    name = topic("level1")
+    hour = datetime(2026, 1, 5, 10, tzinfo=UTC)
+    minutes = [-5, 5, 62, 10, -1, 75, 59, 118, 30, 185, 45]
+    for number, minute in enumerate(minutes):
+        stamp = int((hour + timedelta(minutes=minute)).timestamp() * 1000)
+        send(broker_settings.brokers, name, [level1(number)], timestamp=stamp)
+    land(lake, broker_settings, SPEC, topic=name)
+    lake.table(SPEC).delete("offset >= 0")
+    again = backfill(lake, broker_settings, SPEC, hour, hour + timedelta(hours=1), topic=name)
+    found = sorted(offset for _, _, offset in places(lake, "level1"))
+    # The last one comes after a record that is more than two hours later than the hour.
+    assert found == [at for at, minute in enumerate(minutes[:-1]) if 0 <= minute < 60]
+    assert (again.messages, again.rows) == (len(found), len(found))
+
+
 def test_an_hour_that_was_never_landed_is_left_to_the_landing(
     lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory
 ) -> None:

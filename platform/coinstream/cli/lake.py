@@ -196,8 +196,7 @@ def docs(
     ] = "127.0.0.1",
 ) -> None:
     """Serve Great Expectations' Data Docs, with the results of each landing, until Ctrl-C."""
-    from coinstream.expectations.docs import DataDocs
-    from coinstream.expectations.serving import serve
+    from coinstream.expectations.docs import DataDocs, serve
 
     with serve(DataDocs().site, host, port) as server:
         console.print(f"Data Docs at http://{host}:{server.server_port} - Ctrl-C stops", soft_wrap=True)

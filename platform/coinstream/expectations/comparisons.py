@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from coinstream.expectations.column import Bounds, ValidationFrame, Values, is_present
 from coinstream.expectations.rules import ROW_COUNT, Rule
-from coinstream.lake.check_result import Rows
+from coinstream.lake.validation import Rows
 
 if TYPE_CHECKING:
     import pandas as pd

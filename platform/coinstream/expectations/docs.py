@@ -10,14 +10,16 @@ import fcntl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from html import escape
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from coinstream.errors import LakeError
 from coinstream.expectations.rules import ROW_COUNT, Rule, rules_for
 from coinstream.expectations.validator import quiet_great_expectations, suite_of
-from coinstream.lake.check_result import CheckResult
+from coinstream.lake.validation import CheckResult
 from coinstream.settings import HomeSettings, LakeSettings
 from coinstream.text import printable
 
@@ -29,6 +31,8 @@ KEPT: Final = 50
 """Maximum landings per type with a page."""
 _SITE: Final = "gx/uncommitted/data_docs/local_site"
 _BATCH: Final = "messages"
+_TITLE: Final = b"<!doctype html><title>Data Docs</title>"
+_NOTHING_YET: Final = _TITLE + b"<p>Nothing was landed yet: run <code>coinstream lake land</code>."
 
 
 class DataDocs:
@@ -180,3 +184,34 @@ def _sample(sample: Mapping[str, Any]) -> str:
     text = ", ".join(f"{name} {value}" for name, value in sample.items() if value is not None)
     # A dollar sign begins a parameter in the templates of the pages.
     return escape(printable(text)).replace("$", "&#36;")
+
+
+class _Pages(SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        """Suppress the request log."""
+
+    def list_directory(self, path: Any) -> None:
+        """Refuse folder listings; without an index there are no pages yet."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(_NOTHING_YET)))
+        self.end_headers()
+        self.wfile.write(_NOTHING_YET)
+
+
+@contextmanager
+def serve(folder: Path, host: str, port: int) -> Iterator[ThreadingHTTPServer]:
+    """Return a server of the folder's files, bound and not yet serving.
+
+    Raises:
+        LakeError: the address is in use or invalid.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        server = ThreadingHTTPServer((host, port), partial(_Pages, directory=str(folder)))
+    except OSError as error:
+        raise LakeError(
+            f"Data Docs cannot be served at {host}:{port}: {error.strerror}; choose another --port"
+        ) from error
+    with server:
+        yield server

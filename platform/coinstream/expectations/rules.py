@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from coinstream.lake.check_result import Severity
+from coinstream.lake.validation import Severity
 from coinstream.messages import PRICE_DECIMALS
 from coinstream.precision import SIGNIFICANT_DIGITS
 from coinstream.settings import LakeSettings

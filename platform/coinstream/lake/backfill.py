@@ -11,18 +11,18 @@ import msgspec
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from coinstream.lake.batch import Batch, Mask
-from coinstream.lake.check_result import merge_checks
 from coinstream.lake.commit import CommitResult, retry_on_conflict
 from coinstream.lake.data_files import append
 from coinstream.lake.landed_offsets import CHECKS, OFFSETS, RUN, read_landed_offsets
 from coinstream.lake.landing import TableReport
 from coinstream.lake.prepare import read_batches, table_rows
-from coinstream.lake.schemas import TableSpec
+from coinstream.lake.schemas import TIME, TableSpec
 from coinstream.lake.store import Lake
 from coinstream.lake.topic_reader import TopicReader
-from coinstream.lake.validation import BatchValidator, NoValidation, ValidationResult
+from coinstream.lake.validation import BatchValidator, NoValidation, ValidationResult, merge_checks
 from coinstream.settings import BrokerSettings
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def backfill(
     """Land missing messages with record timestamps from `since` to before `until`.
 
     Rows are missing if they were deleted, or refused by a rule that was corrected. Existing rows are
-    unchanged. Messages that were never landed are left to `land`. The operation is idempotent.
+    unchanged. Messages that were never landed are left to `land`. The operation is idempotent. It misses
+    records whose timestamp is out of order by more than `OUT_OF_ORDER_MS`.
 
     Raises:
         CoinstreamError: see `land`.
@@ -59,7 +60,10 @@ def backfill(
         selection = reader.select_topics(topic or spec.kind.topic)
         report.topics, report.ignored = selection.landed, selection.ignored
         plan = reader.plan_times(report.topics, _ms(since), _ms(until))
-        for batch in read_batches(reader, plan, spec, settings):
+        for read in read_batches(reader, plan, spec, settings):
+            batch = read.where(_in_range(read, since, until))
+            if not len(batch):
+                continue
             ingested = datetime.now(UTC)
             validation = chosen.validate(batch, ingested)
             properties = {RUN: run, CHECKS: _checks_text(validation)}
@@ -72,6 +76,16 @@ def backfill(
             report.checks = merge_checks([*report.checks, *validation.checks])
     report.seconds = time.monotonic() - started
     return report
+
+
+def _in_range(batch: Batch, since: datetime, until: datetime) -> Mask:
+    """Return which rows have record timestamps in a range."""
+    at = batch.rows["record_timestamp"]
+    within = pc.and_(
+        pc.greater_equal(at, pa.scalar(since, TIME)),
+        pc.less(at, pa.scalar(until, TIME)),
+    )
+    return np.asarray(pc.fill_null(within, False))
 
 
 def _checks_text(validation: ValidationResult) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,17 @@ class Batch:
             if column.required and self.rows[column.name].null_count:
                 good = pc.and_(good, pc.is_valid(self.rows[column.name]))
         return np.asarray(good)
+
+    def where(self, mask: Mask) -> Batch:
+        """Return the batch with the chosen rows only."""
+        chosen = pa.array(mask)
+        return replace(
+            self,
+            rows=self.rows.filter(chosen),
+            fault=self.fault.filter(chosen),
+            utc_times=self.utc_times.filter(chosen),
+            payloads=self.payloads.filter(chosen),
+        )
 
     def beyond(self, landed: LandedOffsets, ids: dict[str, str | None]) -> Mask:
         """Return a mask of rows that are not landed yet."""

@@ -15,7 +15,6 @@ import msgspec
 import pyarrow as pa
 
 from coinstream.errors import LakeError
-from coinstream.lake.check_result import merge_checks
 from coinstream.lake.data_files import append, append_files
 from coinstream.lake.landed_offsets import (
     CHECKS,
@@ -28,6 +27,7 @@ from coinstream.lake.quarantine import new_offenders
 from coinstream.lake.schemas import TableSpec
 from coinstream.lake.slices import PreparedFiles
 from coinstream.lake.store import Lake
+from coinstream.lake.validation import merge_checks
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from coinstream.errors import LakeError
-from coinstream.lake.check_result import CheckResult, merge_checks
 from coinstream.lake.commit import CommitResult, commit_prepared
 from coinstream.lake.data_files import drop_files
 from coinstream.lake.engines import EmbeddedEngine, Engine, Work, worker_name
@@ -22,7 +21,7 @@ from coinstream.lake.schemas import TableSpec
 from coinstream.lake.slices import PreparedFiles
 from coinstream.lake.store import Lake
 from coinstream.lake.topic_reader import ExpiredOffsetsError, TopicReader
-from coinstream.lake.validation import BatchValidator, NoValidation
+from coinstream.lake.validation import BatchValidator, CheckResult, NoValidation, merge_checks
 from coinstream.settings import BrokerSettings
 
 if TYPE_CHECKING:

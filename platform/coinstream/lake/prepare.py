@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import pyarrow as pa
 
 from coinstream.lake.batch import Batch, batches
-from coinstream.lake.check_result import merge_checks
 from coinstream.lake.data_files import write_partitions
 from coinstream.lake.landed_offsets import LandedOffsets, TopicOffsets
 from coinstream.lake.quarantine import offender_rows
@@ -18,7 +17,7 @@ from coinstream.lake.read_plan import ReadPlan, TopicPartition
 from coinstream.lake.schemas import INGESTED, QUARANTINE_SCHEMA, TIME, TableSpec, spec_named
 from coinstream.lake.slices import PreparedFiles, Slice
 from coinstream.lake.topic_reader import TopicReader
-from coinstream.lake.validation import BatchValidator
+from coinstream.lake.validation import BatchValidator, merge_checks
 from coinstream.settings import LakeSettings
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from coinstream.lake.check_result import CheckResult, merge_checks
 from coinstream.lake.landed_offsets import LandedOffsets
 from coinstream.lake.read_plan import OffsetRange, ReadPlan, TopicPartition
+from coinstream.lake.validation import CheckResult, merge_checks
 from coinstream.settings import LakeSettings
 
 if TYPE_CHECKING:

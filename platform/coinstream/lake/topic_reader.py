@@ -35,6 +35,8 @@ from coinstream.settings import BrokerSettings, HomeSettings, KafkaConfig, LakeS
 
 log = logging.getLogger("coinstream.lake")
 
+OUT_OF_ORDER_MS: Final = 2 * 3_600_000
+"""By how much timestamps of a partition may be out of order. Brokers accept records an hour ahead."""
 _CHUNK: Final = 10_000
 _WAIT_S: Final = 0.1
 _SILENCE_S: Final = 60.0
@@ -124,12 +126,16 @@ class TopicReader:
     def plan_times(self, topics: Sequence[str], since_ms: int, until_ms: int) -> ReadPlan:
         """Return the plan of records with timestamps from `since_ms` to before `until_ms`.
 
+        Timestamps of a partition are not in order. The plan reaches up to the first record that is
+        `OUT_OF_ORDER_MS` later, so that it includes late records. It includes other records too.
+
         Raises:
             BrokerError: the cluster does not answer.
         """
         described = self._describe(topics)
         partitions = _partitions(described)
-        starts, stops = (self._offsets_at(partitions, at_ms) for at_ms in (since_ms, until_ms))
+        times = since_ms, until_ms + OUT_OF_ORDER_MS
+        starts, stops = (self._offsets_at(partitions, at_ms) for at_ms in times)
         spans = {
             partition: (starts[partition], stops[partition])
             for partition in partitions
