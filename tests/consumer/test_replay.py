@@ -92,7 +92,7 @@ def test_a_topic_with_transactions_and_compressed_messages_ends(
 
 
 def test_what_cannot_be_replayed_is_one_clear_error(broker_settings: BrokerSettings, filled: str) -> None:
-    with pytest.raises(ConsumeError, match="into itself"):
+    with pytest.raises(ConsumeError, match="to itself"):
         copy(broker_settings, filled, filled)
     with pytest.raises(TopicError, match="nowhere does not exist"):
         copy(broker_settings, filled, "nowhere")
