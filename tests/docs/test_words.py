@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from coinstream.cli import GROUPS
+from coinstream.cli.feed import app as feed_app
 from coinstream.feeds.exchanges.discovery import adapters
 from scripts.reference import classes, commands_page, exchanges_page, settings_page
 from tests.docs.pages import ROOT
@@ -178,6 +181,19 @@ def test_every_exchange_is_in_the_reference() -> None:
     page = exchanges_page()
     assert all(f"| `{exchange}`" in page for exchange, adapter in adapters().items() if adapter.channels)
     assert "| `bitfinex` | candles | ohlcv | documentation |" in page
+
+
+def test_the_table_of_channels_is_what_feed_exchanges_prints() -> None:
+    done = CliRunner().invoke(feed_app, ["exchanges", "--json"])
+    told = {
+        (venue["exchange"], channel["name"], ", ".join(channel["types"]), channel["evidence"])
+        for venue in json.loads(done.stdout)
+        for channel in venue["channels"]
+    }
+    rows = [line.strip("| ").split(" | ") for line in exchanges_page().splitlines() if line.startswith("| `")]
+    written = {(row[0].removesuffix(" (recordings only)").strip("`"), *row[1:]) for row in rows}
+    assert written == told
+    assert {row[3] for row in rows} == {"recording", "documentation"}
 
 
 def test_every_command_is_in_the_reference() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from coinstream.errors import SettingsError
 from coinstream.feeds.config import load, read
+from coinstream.feeds.exchanges.book_state import BookLimits
 from coinstream.feeds.exchanges.discovery import adapters
 from coinstream.feeds.live import CcxtFeed, CoingeckoFeed, DirectFeed
 from coinstream.feeds.live.base import Timeouts
@@ -124,3 +125,32 @@ def test_a_default_that_is_no_feed_is_an_error(user_file: Path) -> None:
 def test_a_missing_file_is_an_error_that_names_the_variable(user_file: Path) -> None:
     with pytest.raises(SettingsError, match="COINSTREAM_FEEDS"):
         load()
+
+
+def test_books_have_an_interval_and_a_depth(user_file: Path) -> None:
+    user_file.write_text(
+        """
+feeds:
+  slow:
+    source: direct
+    exchange: kraken
+    symbols: [BTC/USD]
+    types: [book]
+    book_interval_ms: 250
+    book_depth: 5
+  plain: {source: direct, exchange: kraken, symbols: [BTC/USD], types: [book]}
+  other: {source: ccxt, exchange: kraken, symbols: [BTC/USD], types: [book], book_interval_ms: 0}
+"""
+    )
+    feeds = load().feeds
+    limits = {name: getattr(feeds[name], "book_limits", None) for name in ("slow", "plain", "other")}
+    assert limits == {"slow": BookLimits(250.0, 5), "plain": BookLimits(100.0, 20), "other": BookLimits(0.0)}
+    assert isinstance(open_feed("slow"), DirectFeed)
+
+
+@pytest.mark.parametrize("setting", ["book_interval_ms: -1", "book_depth: 0", "book_depth: 5000"])
+def test_limits_of_books_have_bounds(tmp_path: Path, setting: str) -> None:
+    path = tmp_path / "feeds.yaml"
+    path.write_text(KRAKEN + f"    symbols: [A/B]\n    types: [book]\n    {setting}\n")
+    with pytest.raises(SettingsError, match=f"feeds.yaml:7: feeds.a.{setting.partition(':')[0]}"):
+        read(path)

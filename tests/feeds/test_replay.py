@@ -58,6 +58,24 @@ def test_rebased_times_are_now_and_candles_keep_their_grid() -> None:
             assert timedelta(0) <= message.last_updated - message.open_time < timedelta(minutes=2)
 
 
+@pytest.mark.parametrize("speed", [None, 500.0])
+def test_a_fast_replay_receives_no_message_ahead_of_the_clock(speed: float | None) -> None:
+    """The time between two messages shrinks with the speed; that between exchange and receipt stays."""
+    original = [m for m in drain(ReplayFeed(KLINES, rebase=False)) if isinstance(m, Level1)]
+    received = []
+    for batch in ReplayFeed(KLINES, speed=speed).messages(threading.Event()):
+        now = datetime.now(UTC)
+        quotes = [message for message in batch if isinstance(message, Level1)]
+        assert all(quote.last_updated <= now for quote in quotes)
+        received += quotes
+    times = [quote.last_updated for quote in received]
+    assert times == sorted(times)
+    assert [quote.last_updated - quote.timestamp for quote in received] == [
+        quote.last_updated - quote.timestamp for quote in original
+    ]
+    assert times[-1] - times[0] < original[-1].last_updated - original[0].last_updated
+
+
 def test_recordings_of_different_days_are_replayed_together() -> None:
     feed = open_feed("binance", Options(speed=None))
     messages = drain(feed)

@@ -12,7 +12,8 @@ import pytest
 
 import sensors.feeds
 from coinstream.errors import FeedError, SettingsError
-from coinstream.feeds.config import CcxtSpec, SimulatedSpec, load
+from coinstream.feeds.config import load
+from coinstream.feeds.feed_specs import CcxtSpec, SimulatedSpec
 from coinstream.feeds.registry import Options, entries, open_feed, shards_of
 from coinstream.feeds.simulated import SimulatedExchange
 from coinstream.local_broker import LocalBroker

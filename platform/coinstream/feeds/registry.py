@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from coinstream.errors import FeedError, TopicError
-from coinstream.feeds.config import (
+from coinstream.feeds.config import FeedsConfig, load, part_of
+from coinstream.feeds.feed_specs import (
     CcxtSpec,
     CoingeckoSpec,
     DirectSpec,
-    FeedsConfig,
     FeedSpec,
     ReplaySpec,
     SimulatedSpec,
-    load,
-    part_of,
 )
 from coinstream.feeds.feed_stats import Feed
 from coinstream.feeds.protocols import known_exchanges
@@ -200,6 +198,7 @@ def _open(name: str, spec: FeedSpec, options: Options) -> Feed:
                 exchange=spec.exchange,
                 loop=options.loop,
                 rebase=options.rebase,
+                books=spec.book_limits,
             )
         case SimulatedSpec():
             return _simulated(name, spec, options)
@@ -208,7 +207,7 @@ def _open(name: str, spec: FeedSpec, options: Options) -> Feed:
             from coinstream.feeds.live import DirectFeed
 
             adapter = adapters()[spec.exchange](spec.ws_url, spec.rest_url)
-            return DirectFeed(adapter, spec.symbols, name, spec.types, spec.timeouts)
+            return DirectFeed(adapter, spec.symbols, name, spec.types, spec.timeouts, books=spec.book_limits)
         case CcxtSpec():
             from coinstream.feeds.live import CcxtFeed
 
@@ -220,6 +219,7 @@ def _open(name: str, spec: FeedSpec, options: Options) -> Feed:
                 timeframe=spec.timeframe,
                 options=_expanded(name, spec.options),
                 timeouts=spec.timeouts,
+                books=spec.book_limits,
             )
         case CoingeckoSpec():
             from coinstream.feeds.live import CoingeckoFeed

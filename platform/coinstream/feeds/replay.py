@@ -16,7 +16,9 @@ import msgspec
 from coinstream.errors import FeedError
 from coinstream.feeds import recordings
 from coinstream.feeds.exchanges.base import ExchangeAdapter
+from coinstream.feeds.exchanges.book_state import BOOK_LIMITS, BookLimits
 from coinstream.feeds.exchanges.discovery import adapters
+from coinstream.feeds.exchanges.parsing import ExchangeParser
 from coinstream.feeds.feed_stats import FaultyFrame, FeedStats, Reason
 from coinstream.feeds.instrument_lists import packaged
 from coinstream.feeds.instruments import Instrument, InstrumentList
@@ -67,6 +69,7 @@ class ReplayFeed:
         rebase: shift all times so that each message is received when it is replayed. The difference
             between exchange time and receipt time stays. Without it times stay as recorded, and topics
             with time-based retention delete old messages.
+        books: limits of `Book` messages; the interval is that of the recorded receipt times.
 
     Raises:
         FeedError: a recording cannot be read, or its exchange cannot be detected.
@@ -80,6 +83,7 @@ class ReplayFeed:
         exchange: str | None = None,
         loop: bool = False,
         rebase: bool = True,
+        books: BookLimits = BOOK_LIMITS,
     ) -> None:
         self.exchange = exchange or recordings.exchange_in(paths[0])
         self.name = name or paths[0].name.partition(".")[0]
@@ -87,7 +91,7 @@ class ReplayFeed:
         self._paths = paths
         self._speed = speed
         self._loop = loop
-        self._rebase = rebase
+        self._rebase, self._books = rebase, books
         self._lister: ExchangeAdapter | None = None
 
     def messages(self, stop: threading.Event) -> Iterator[Sequence[Message]]:
@@ -99,7 +103,7 @@ class ReplayFeed:
 
     def _once(self, stop: threading.Event) -> Iterator[Sequence[Message]]:
         instruments = packaged(self.exchange)
-        parser = recordings.parser_for(self._paths[0], self.exchange, instruments)
+        parser = self._parser(self._paths[0], instruments)
         pace = _Pace(self._speed)
         opened: dict[Path, str | None] = {}
         address: str | None = None
@@ -115,7 +119,7 @@ class ReplayFeed:
                 break
             if line.reason is Reason.OPENED and path in opened:
                 # A new connection starts without the state of the previous one.
-                parser, address = recordings.parser_for(path, self.exchange, instruments), None
+                parser, address = self._parser(path, instruments), None
             if line.reason is Reason.OPENED or path not in opened:
                 opened[path] = line.frame.url if line.reason is Reason.OPENED else None
             if opened[path] != address:
@@ -126,6 +130,12 @@ class ReplayFeed:
                 yield batch
                 batch = []
         yield batch
+
+    def _parser(self, path: Path, instruments: InstrumentList) -> Parser:
+        parser = recordings.parser_for(path, self.exchange, instruments)
+        if isinstance(parser, ExchangeParser):
+            parser.state.limit_books(self._books)
+        return parser
 
     def _merged(self) -> Iterator[_Due]:
         """Yield all lines by receipt time. Recordings of other days are shifted to the start of the first."""

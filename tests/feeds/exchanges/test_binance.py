@@ -15,7 +15,7 @@ from coinstream.feeds.feed_stats import FeedStats
 from coinstream.feeds.instrument_lists import packaged
 from coinstream.feeds.parser import Frame, Gap, Parser, account_for
 from coinstream.feeds.protocols import exchange_of, new_parser
-from coinstream.messages import Level1, Message, Ohlcv, Price
+from coinstream.messages import DerivativeTicker, Level1, Message, Ohlcv, Price
 from tests.feeds.exchanges.recorded import play, shared
 from tests.feeds.frames import RECEIVED_NS, only, parse, span
 
@@ -319,3 +319,15 @@ SESSIONS = {
 def test_a_recorded_session_has_no_fault(exchange: str, name: str) -> None:
     adapter = adapters()[exchange]()
     play(adapter, shared(name), packaged(exchange)).check()
+
+
+def test_mark_prices_of_options_are_derivative_tickers() -> None:
+    parser = new_parser("binanceoptions")
+    row = {"s": "BTC-251219-89000-C", "mp": "1450.5", "E": 1765983421000, "e": "markPrice", "i": "104334.6"}
+    (found,) = parse(parser, {"stream": "btcusdt@optionMarkPrice", "data": [row]}).messages
+    assert isinstance(found, DerivativeTicker)
+    assert (found.symbol, found.mark_price, found.index_price) == (
+        "BTC/USDT:USDT-251219-89000-C",
+        1450.5,
+        104334.6,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from coinstream.feeds.exchanges.order_book import BookChange, BookGap, Levels, OrderBook
 from coinstream.feeds.exchanges.quote_state import QuoteState
@@ -13,10 +13,21 @@ from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.parser import Gap
 from coinstream.messages import Book, Message
 
-BOOK_DEPTH: Final = 20
-"""Levels per side of a `Book` message."""
-BOOK_INTERVAL: Final = timedelta(milliseconds=100)
-"""Minimum interval between two `Book` messages of one symbol."""
+
+class BookLimits(NamedTuple):
+    """Limits of `Book` messages.
+
+    Attributes:
+        interval_ms: minimum interval between two messages of one symbol.
+        depth: maximum levels per side.
+    """
+
+    interval_ms: float = 100.0
+    depth: int = 20
+
+
+BOOK_LIMITS: Final = BookLimits()
+"""Limits by default."""
 
 
 class BookState(QuoteState):
@@ -24,13 +35,13 @@ class BookState(QuoteState):
 
     def __init__(self, exchange: str, types: frozenset[str] | None = None) -> None:
         super().__init__(exchange, types)
-        self._depth, self._interval = BOOK_DEPTH, BOOK_INTERVAL
+        self.limit_books(BOOK_LIMITS)
         self._books: dict[tuple[str, str], OrderBook] = {}
         self._book_sent: dict[tuple[str, str], datetime] = {}
 
-    def limit_books(self, interval: timedelta, depth: int = BOOK_DEPTH) -> None:
-        """Set the minimum interval between two `Book` messages of one symbol and their levels per side."""
-        self._interval, self._depth = interval, depth
+    def limit_books(self, limits: BookLimits) -> None:
+        """Set the limits of `Book` messages."""
+        self._interval, self._depth = timedelta(milliseconds=limits.interval_ms), limits.depth
 
     def renew(self) -> None:
         """Clear the books of a closed connection."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from coinstream.errors import FeedError
+from coinstream.feeds.exchanges.book_state import BOOK_LIMITS, BookLimits
 from coinstream.feeds.exchanges.parsing import collected
 from coinstream.feeds.feed_stats import Anomaly, Reason
 from coinstream.feeds.live import ccxt_client
@@ -45,6 +46,8 @@ class CcxtFeed(LiveFeed):
         name: name of the feed.
         timeframe: timeframe of candles.
         options: options of ccxt's client: keys, `urls`, `options`.
+        timeouts: see `Timeouts`.
+        books: limits of `Book` messages.
 
     Raises:
         FeedError: the exchange or a message type is unknown.
@@ -60,6 +63,7 @@ class CcxtFeed(LiveFeed):
         timeframe: str = "1m",
         options: Mapping[str, Any] | None = None,
         timeouts: Timeouts | None = None,
+        books: BookLimits = BOOK_LIMITS,
     ) -> None:
         super().__init__(name or exchange, exchange, timeouts)
         import ccxt.pro
@@ -77,6 +81,7 @@ class CcxtFeed(LiveFeed):
         self._symbols, self._types, self._timeframe = list(symbols), tuple(types), timeframe
         self._options = {**_DEFAULTS.get(exchange, {}), **(options or {})}
         self._parser = UnifiedParser(exchange, types=frozenset(types))
+        self._parser.state.limit_books(books)
         self._seen: dict[str, float] = {}
         self._gone: set[str] = set()
         self._data = 0

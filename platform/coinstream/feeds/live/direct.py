@@ -12,12 +12,15 @@ import httpx
 
 from coinstream.errors import FeedError
 from coinstream.feeds.exchanges.base import ExchangeAdapter
+from coinstream.feeds.exchanges.book_state import BOOK_LIMITS, BookLimits
+from coinstream.feeds.exchanges.parsing import ExchangeParser
 from coinstream.feeds.feed_stats import Anomaly
 from coinstream.feeds.instrument_lists import packaged
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.live.base import Inbox, LiveFeed, Timeouts, together
 from coinstream.feeds.live.connection import FeedConnection
 from coinstream.feeds.live.link import REST_ERRORS, Link
+from coinstream.feeds.parser import Parser
 from coinstream.text import did_you_mean
 
 log = logging.getLogger(__name__)
@@ -36,6 +39,7 @@ class DirectFeed(LiveFeed):
         name: name of the feed.
         types: message types to produce.
         timeouts: see `Timeouts`.
+        books: limits of `Book` messages.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class DirectFeed(LiveFeed):
         name: str,
         types: Sequence[str] = ("level1", "price"),
         timeouts: Timeouts | None = None,
+        books: BookLimits = BOOK_LIMITS,
     ) -> None:
         super().__init__(name, adapter.exchange, timeouts)
         if not symbols:
@@ -61,7 +66,7 @@ class DirectFeed(LiveFeed):
             )
         self._adapter = adapter
         self._symbols = list(dict.fromkeys(symbols))
-        self._types = frozenset(types)
+        self._types, self._books = frozenset(types), books
         self._listed: tuple[float, InstrumentList] | None = None
         self._lists = asyncio.Lock()
 
@@ -87,7 +92,7 @@ class DirectFeed(LiveFeed):
                 FeedConnection(
                     link,
                     index,
-                    self._adapter.parser(instruments, self._types),
+                    self._parser(instruments),
                     {symbol: by_symbol[symbol] for symbol in planned.symbols if symbol in by_symbol},
                 ).run()
                 for index, planned in enumerate(link.plan())
@@ -112,6 +117,12 @@ class DirectFeed(LiveFeed):
                 await asyncio.sleep(backoff.next_s())
             else:
                 return
+
+    def _parser(self, instruments: InstrumentList) -> Parser:
+        parser = self._adapter.parser(instruments, self._types)
+        if isinstance(parser, ExchangeParser):
+            parser.state.limit_books(self._books)
+        return parser
 
     # Instruments
 

@@ -123,6 +123,15 @@ class MarkPrice(msgspec.Struct, gc=False):
     T: int | None = None
 
 
+class OptionMark(msgspec.Struct, gc=False):
+    """The mark price `mp` of an option and the index `i`."""
+
+    E: int
+    s: str
+    mp: Number
+    i: Number | None = None
+
+
 class ForcedOrder(msgspec.Struct, gc=False):
     """An order that closes a position by force; `ap` is its average price, `z` what was filled."""
 
@@ -150,6 +159,7 @@ depth: Final = msgspec.json.Decoder(Depth, strict=False)
 snapshot: Final = msgspec.json.Decoder(DepthSnapshot, strict=False)
 ticker: Final = msgspec.json.Decoder(Ticker, strict=False)
 mark_price: Final = msgspec.json.Decoder(MarkPrice, strict=False)
+option_mark: Final = msgspec.json.Decoder(OptionMark, strict=False)
 force_order: Final = msgspec.json.Decoder(ForceOrder, strict=False)
 
 

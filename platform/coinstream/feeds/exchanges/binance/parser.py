@@ -14,17 +14,7 @@ from coinstream.feeds.exchanges.parsing import collected, guarded, joined, perce
 from coinstream.feeds.exchanges.quick import Quick, QuickParser, QuickTimes
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.parser import (
-    ACKNOWLEDGED,
-    STATUS,
-    Frame,
-    Gap,
-    Parsed,
-    from_ms,
-    from_ns,
-    read,
-    rejected,
-)
+from coinstream.feeds.parser import ACKNOWLEDGED, STATUS, Frame, Gap, Parsed, from_ms, from_ns, read, rejected
 from coinstream.messages import Level1, Message, Price, Trade
 
 Body = msgspec.Raw | bytes
@@ -32,7 +22,7 @@ _SIDES: Final = {"1": "buy", "-1": "sell", "BUY": "buy", "SELL": "sell"}
 _UNREAD: Final = frozenset(
     {"index", "indexPriceUpdate", "markPriceKline", "indexPriceKline", "continuous_kline", "compositeIndex",
      "contractInfo", "assetIndexUpdate", "openInterest", "avgPrice", "1hTicker", "4hTicker", "1dTicker",
-     "optionTicker", "markPrice", "tradingSession", "referencePrice"}
+     "optionTicker", "tradingSession", "referencePrice"}
 )  # fmt: skip
 """Events without data for the message types."""
 
@@ -70,6 +60,7 @@ class BinanceParser(QuickParser):
             "24hrMiniTicker": self._on_ticker,
             "depthUpdate": self._on_depth,
             "markPriceUpdate": self._on_mark_price,
+            "markPrice": self._on_option_mark,
             "forceOrder": self._on_force_order,
         }
 
@@ -279,6 +270,12 @@ class BinanceParser(QuickParser):
             next_funding_time=from_ms(told.T) if is_funded and told.T else None,
         )
         return collected([made])
+
+    def _on_option_mark(self, body: Body, frame: Frame) -> Parsed:
+        told = read(frames.option_mark, body)
+        at, received = from_ms(told.E), from_ns(frame.received_ns)
+        figures = {"mark_price": told.mp, "index_price": told.i or None}
+        return collected([self.state.derivative(self.instrument(told.s), at, received, **figures)])
 
     def _on_force_order(self, body: Body, frame: Frame) -> Parsed:
         order = read(frames.force_order, body).o

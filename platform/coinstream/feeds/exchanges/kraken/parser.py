@@ -10,14 +10,7 @@ import msgspec
 
 from coinstream.feeds.exchanges.kraken import frames
 from coinstream.feeds.exchanges.kraken.checked_book import CheckedBook, TextLevel
-from coinstream.feeds.exchanges.parsing import (
-    Found,
-    collected,
-    guarded,
-    joined,
-    number,
-    percent,
-)
+from coinstream.feeds.exchanges.parsing import Found, collected, guarded, joined, number, percent
 from coinstream.feeds.exchanges.quick import Quick, QuickParser
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, spot
