@@ -18,7 +18,6 @@ from coinstream.feeds.feed_stats import Anomaly
 from coinstream.feeds.instrument_lists import packaged
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.live.base import Inbox, LiveFeed, Timeouts, together
-from coinstream.feeds.live.connection import FeedConnection
 from coinstream.feeds.live.link import REST_ERRORS, Link
 from coinstream.feeds.parser import Parser
 from coinstream.text import did_you_mean
@@ -72,6 +71,9 @@ class DirectFeed(LiveFeed):
 
     async def run(self, inbox: Inbox) -> None:
         """See `LiveFeed.run`."""
+        # The websocket clients load slowly, and most processes that know of feeds run none.
+        from coinstream.feeds.live.connection import FeedConnection
+
         async with httpx.AsyncClient(timeout=_HTTP_S) as http:
             instruments = await self._instruments(http)
             chosen = self._chosen(instruments)
