@@ -1,4 +1,4 @@
-"""One three-node cluster for the whole session, restored after each test that uses it."""
+"""Provide a three-node cluster for the session, restored after each test that uses it."""
 
 from __future__ import annotations
 

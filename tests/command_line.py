@@ -1,4 +1,4 @@
-"""The `coinstream` command in the process of the tests, which spares its start."""
+"""Run the `coinstream` command in the test process, which saves its start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures for all tests: a real broker, a cluster of three nodes, topics of a test's own."""
+"""Provide fixtures to all tests: a real broker, a three-node cluster and unique topics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Produce records that no well-behaved client sends: header names that are not UTF-8, any timestamp."""
+"""Produce records that other clients could send: header names that are not UTF-8, any timestamp."""
 
 from __future__ import annotations
 

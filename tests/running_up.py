@@ -1,4 +1,4 @@
-"""`coinstream up` as a process of its own, for tests that look at it from outside."""
+"""Run `coinstream up` as a separate process for tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Helpers for tests: wait for a condition, never for luck."""
+"""Provide helpers to tests, such as waiting for a condition."""
 
 from __future__ import annotations
 

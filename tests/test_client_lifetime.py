@@ -1,4 +1,4 @@
-"""Clients are freed without harm, also where Python collects garbage in a thread of librdkafka's."""
+"""Test that clients can be freed in threads of librdkafka."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a fresh machine installs: locks that name every byte, and a package that is whole."""
+"""Test locks and package contents on a fresh machine."""
 
 from __future__ import annotations
 

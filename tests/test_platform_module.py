@@ -1,4 +1,4 @@
-"""The folder `platform/` never takes the place of Python's own module of that name."""
+"""Test that the folder `platform/` does not shadow Python's module `platform`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys are dealt out to shards: each to exactly one, the same everywhere, evenly."""
+"""Test that each key belongs to exactly one shard, evenly and on every machine."""
 
 from __future__ import annotations
 

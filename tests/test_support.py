@@ -1,4 +1,4 @@
-"""The helpers of the tests themselves."""
+"""Test the test helpers."""
 
 from __future__ import annotations
 

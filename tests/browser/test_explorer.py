@@ -1,4 +1,4 @@
-"""The explorer in a real browser: it asks for the token, and every page shows its data."""
+"""Test the explorer in a browser: its token, and the data on every page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user does in the web UI, done in a browser."""
+"""Test user workflows of the web UI in a browser."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The command line explains itself and forgives a slip of the finger."""
+"""Test help texts and suggestions for mistyped names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands print: in any encoding, without terminal escapes, and when nobody reads it."""
+"""Test the output of commands: encodings, terminal escapes and closed pipes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of consuming share: quotes on a topic, and a handler that remembers."""
+"""Provide quotes on a topic and a recording handler to the consumer tests."""
 
 from __future__ import annotations
 

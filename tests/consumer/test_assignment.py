@@ -1,4 +1,4 @@
-"""Where a member begins with the partitions that it is given."""
+"""Test the start offsets of assigned partitions."""
 
 from __future__ import annotations
 

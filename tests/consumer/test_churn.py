@@ -1,4 +1,4 @@
-"""Members join, leave and are killed under load: nothing lost, order kept, duplicates bounded and counted."""
+"""Test groups whose members join, leave and are killed under load."""
 
 from __future__ import annotations
 

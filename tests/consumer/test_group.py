@@ -1,4 +1,4 @@
-"""A consumer group on the real broker: everything handled, in order, committed, left in good order."""
+"""Test a consumer group on a real broker: handling, order, commits and leaving."""
 
 from __future__ import annotations
 

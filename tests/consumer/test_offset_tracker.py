@@ -1,4 +1,4 @@
-"""The offset to commit, against a model that remembers every message."""
+"""Compare the offset to commit with a model that stores every message."""
 
 from __future__ import annotations
 

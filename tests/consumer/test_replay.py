@@ -1,4 +1,4 @@
-"""A span of a topic again: by offsets and by time, into a topic and into a handler."""
+"""Test replays of a range by offsets and times, to a topic and to a handler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The retry schedule: from 100 ms, doubling, with jitter, 8 times."""
+"""Test the retry schedule: exponential backoff from 100 ms with jitter, 8 retries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Following a topic: from its end, from a position, and over partitions that are added."""
+"""Test following a topic from its end or a position, with added partitions."""
 
 from __future__ import annotations
 

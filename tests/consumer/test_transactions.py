@@ -1,4 +1,4 @@
-"""Exactly once from topic to topic, with errors in the middle and a process that is killed."""
+"""Test exactly-once processing from topic to topic with errors and a killed process."""
 
 from __future__ import annotations
 

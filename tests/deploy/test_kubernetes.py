@@ -1,4 +1,4 @@
-"""What Kubernetes gets: manifests and the jobs of runs, against its own schemas, and the image's recipe."""
+"""Validate Kubernetes manifests and run jobs against its schemas, and the image's Dockerfile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the commands of the documentation are run: those not named here to their end, which must be well."""
+"""Define how documented commands are run; by default each must succeed."""
 
 from __future__ import annotations
 

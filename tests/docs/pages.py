@@ -1,4 +1,4 @@
-"""What the documentation tells people to type: shell commands, files to write, Python snippets."""
+"""Extract shell commands, files and Python snippets from the documentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every command in the documentation does what the page says: it is run, against a real broker."""
+"""Run every documented command against a real broker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of figures in the README follows from one report of the benches."""
+"""Test that the table of figures follows from one report of the benchmarks."""
 
 from __future__ import annotations
 

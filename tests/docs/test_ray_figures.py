@@ -1,4 +1,4 @@
-"""The tables about Ray in docs/scaling.md follow from one report of its bench."""
+"""Test that the tables about Ray in docs/scaling.md follow from one report of its benchmark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documentation and the code use plain English, and the generated reference is complete."""
+"""Test that documentation and code use plain English, and that the generated reference is complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The message browser shows what a topic holds, decoded, and finds it by key, value, time and place."""
+"""Test the message browser: decoding, and search by key, value, time and position."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What fault tests share: who leads, and whether all replicas are in."""
+"""Provide the leader and the replica state to the fault tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The judge finds what it is there to find."""
+"""Test that the checks of the fault tests detect faults."""
 
 from __future__ import annotations
 

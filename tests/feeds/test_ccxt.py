@@ -1,4 +1,4 @@
-"""The unmodified ccxt client against the simulated exchange."""
+"""Test the unmodified ccxt client against the simulated exchange."""
 
 from __future__ import annotations
 

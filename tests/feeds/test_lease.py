@@ -1,4 +1,4 @@
-"""One run of a feed at a time, and a handover without a gap."""
+"""Test that one run of a feed publishes at a time, and that a handover leaves no gap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What live feeds survive, each on real sockets against the simulated exchange."""
+"""Test the recovery of live feeds from faults of the simulated exchange."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The status of a feed by symbol: connection, rate, gaps and age, in files, rows and metrics."""
+"""Test the status of a feed by symbol in files, rows and metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables' partitions begin with the first use of the home."""
+"""Test that the tables' partitions start at the first use of the home folder."""
 
 from __future__ import annotations
 

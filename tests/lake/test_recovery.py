@@ -1,4 +1,4 @@
-"""The catalog is lost with the state folder; tables are found again, and landing goes on exactly once."""
+"""Test the recovery of tables after the catalog was lost."""
 
 from __future__ import annotations
 

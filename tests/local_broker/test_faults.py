@@ -1,4 +1,4 @@
-"""What can go wrong with a local broker is one clear error."""
+"""Test that faults of the local broker raise clear errors."""
 
 from __future__ import annotations
 

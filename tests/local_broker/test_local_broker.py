@@ -1,4 +1,4 @@
-"""The local broker serves, keeps its data, and survives the loss of nodes."""
+"""Test that the local broker keeps its data and tolerates the loss of nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The evaluation of a group: its rules, and that every surface reports its result."""
+"""Test the rules of the group evaluation, and that all interfaces report its result."""
 
 from __future__ import annotations
 

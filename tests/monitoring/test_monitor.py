@@ -1,4 +1,4 @@
-"""The monitor fills every gauge from a real cluster, and leaves nothing stale behind."""
+"""Test that the monitor sets every gauge from a real cluster and leaves no stale series."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rules by promtool, and the dashboard's queries by a real Prometheus that scrapes our exporter."""
+"""Test the alert rules with promtool, and the dashboard's queries with a real Prometheus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The observations behind the evaluation: polls in, statuses and trends out."""
+"""Test the windows of observations: statuses and trends from polls."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The code location loads, and says what it should."""
+"""Test that the code location loads with the expected definitions."""
 
 from __future__ import annotations
 

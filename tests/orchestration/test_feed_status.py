@@ -1,4 +1,4 @@
-"""The page of an exchange shows the status of its feeds: connection, rate, gaps, age of each symbol."""
+"""Test the feed status on the page of an exchange."""
 
 from __future__ import annotations
 

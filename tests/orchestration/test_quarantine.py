@@ -1,4 +1,4 @@
-"""The quarantine in the web UI: its assets, its check and sensor, the jobs that inspect and replay it."""
+"""Test the quarantine in the web UI: assets, check, sensor and jobs."""
 
 from __future__ import annotations
 

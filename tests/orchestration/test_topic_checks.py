@@ -1,4 +1,4 @@
-"""The checks of topics judge what really lies in them."""
+"""Test the checks of topics on real messages."""
 
 from datetime import UTC, datetime
 

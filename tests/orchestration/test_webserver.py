@@ -1,4 +1,4 @@
-"""The web UI answers its own pages, and refuses what other sites make a browser send."""
+"""Test that the web UI accepts its own requests and refuses cross-site requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of sending share: quotes that can be told apart, and reading a topic back."""
+"""Provide distinguishable quotes and a reader of topics to the producer tests."""
 
 from __future__ import annotations
 

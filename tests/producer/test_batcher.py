@@ -1,4 +1,4 @@
-"""The batcher: what flushes it, how it adapts, that it loses nothing."""
+"""Test the batcher: flushing, adaptation, and delivery of every message."""
 
 from __future__ import annotations
 

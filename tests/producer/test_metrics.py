@@ -1,4 +1,4 @@
-"""What a scrape shows after sending: counts by partition, batch sizes, latencies, errors."""
+"""Test the producer's metrics: counts by partition, batch sizes, latencies, errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which producer of the pool a message goes through."""
+"""Test the assignment of messages to producers of the pool."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hot path: record times as defined, exact counts whatever happens to an exception."""
+"""Test the hot path: record times, and exact counts after exceptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The partition that we compute is the one that librdkafka chooses."""
+"""Test that computed partitions equal those chosen by librdkafka."""
 
 from __future__ import annotations
 

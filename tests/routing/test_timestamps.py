@@ -1,4 +1,4 @@
-"""The timestamp of a record: that of the message in it."""
+"""Test that the timestamp of a record is that of its message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The code location of the end-to-end test: the real sensor, and a run that handles the rest."""
+"""Define the code location of the end-to-end test: the lag sensor, and a run that handles the lag."""
 
 import dagster as dg
 from confluent_kafka import Consumer

@@ -1,4 +1,4 @@
-"""The supervisor's rules, and its ticks on a real instance."""
+"""Test the supervisor's rules, and its ticks on a real instance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rules of the wire: rounding, times, compression, what is refused, what is read back."""
+"""Test the wire format: rounding, times, compression, refused values and decoding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Parquet sink stores each message once, on disk and on an object store."""
+"""Test that the Parquet sink stores each message once, on disk and in an object store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The PostgreSQL sink stores each message once, with its offset in the same transaction."""
+"""Test that the PostgreSQL sink stores each message once, with its offset in the same transaction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a platform lives, and who may use it."""
+"""Test the folders of a platform and their locks."""
 
 import socket
 import subprocess

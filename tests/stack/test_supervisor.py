@@ -1,4 +1,4 @@
-"""The guard ends a command with all that it started, whatever they do and however the owner ends."""
+"""Test that the supervisor stops a command with all its descendants."""
 
 import os
 import signal

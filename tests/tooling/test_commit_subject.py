@@ -1,4 +1,4 @@
-"""Which commit subjects the hook accepts."""
+"""Test the commit subjects that the hook accepts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The topics' figures are those of the specification."""
+"""Test the specs of the catalogue."""
 
 from __future__ import annotations
 

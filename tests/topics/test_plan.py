@@ -1,4 +1,4 @@
-"""The rules of a plan, as a table."""
+"""Test the rules of a plan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The specification's topics on a cluster that can hold them, as a bare client sees them."""
+"""Test the topics of the catalogue on three nodes with a bare client."""
 
 from __future__ import annotations
 

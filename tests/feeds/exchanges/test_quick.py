@@ -1,4 +1,4 @@
-"""The frames of one socket read give the same whether they are parsed together or one by one."""
+"""Test that the fast path and the general path of parsers have the same results."""
 
 from __future__ import annotations
 
