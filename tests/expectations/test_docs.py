@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from datetime import timedelta
 from html import unescape
@@ -35,6 +36,22 @@ def test_the_page_of_a_landing_shows_what_was_found_and_is_served(tmp_path: Path
             assert text in shown
         assert "expectations/level1.html" in httpx.get(f"{base}/index.html", trust_env=False).text
         server.shutdown()
+
+
+def test_the_pages_load_nothing_from_a_network(tmp_path: Path) -> None:
+    docs = DataDocs(LakeSettings(), HomeSettings(home=tmp_path))
+    docs.publish("level1", validated("level1", [level1(), level1(bestBid=61001.5)]).checks, "run-1", NOW)
+    docs.publish("level1", validated("level1", [level1()]).checks, "run-2", NOW + timedelta(seconds=1))
+    pages = list(docs.site.rglob("*.html"))
+    assert len(pages) >= 4
+    for page in pages:
+        text = page.read_text()
+        assert "<script" not in text, page
+        assert not re.search(r"(src|href)=\"(https?:)?//", text), page
+        assert text.count("<style>:root") + text.count("<style>\n:root") == 1, page
+    index = (docs.site / "index.html").read_text()
+    assert index.index("run-2") < index.index("run-1")
+    assert [index.count(f">{status}<") for status in ("Succeeded", "Failed")] == [1, 1]
 
 
 def test_pages_of_old_landings_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

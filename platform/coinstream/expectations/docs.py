@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from coinstream.errors import LakeError
+from coinstream.expectations.offline import make_offline
 from coinstream.expectations.rules import ROW_COUNT, Rule, rules_for
 from coinstream.expectations.validator import quiet_great_expectations, suite_of
 from coinstream.lake.validation import CheckResult
@@ -108,6 +109,7 @@ class DataDocs:
         for old in mine[:-KEPT]:
             store.remove_key(old)
         context.build_data_docs(resource_identifiers=[suite, key])
+        make_offline(self.site)
         page = self.page(name, run)
         if page is None:
             raise LakeError(f"Great Expectations wrote no page of landing {run} in {self.site}")
