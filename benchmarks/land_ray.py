@@ -65,6 +65,8 @@ def run_on_ray(
         folder: makes an empty folder for a block.
     """
     workers, here = settings.workers or 1, EmbeddedEngine(ExpectationValidator)
+    # By default workers run at a low priority, and starve beside the broker on the same cores.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     started = time.perf_counter()
     with open_engine(settings, brokers, ExpectationValidator) as engine:
         startup_s = time.perf_counter() - started
