@@ -177,6 +177,24 @@ def test_a_cluster_that_cannot_be_reached_is_one_clear_error(
         pass
 
 
+def test_a_cluster_that_starts_slowly_is_started_again(
+    broker_settings: BrokerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts: list[dict[str, object]] = []
+
+    def init(**options: object) -> None:
+        attempts.append(options)
+        if len(attempts) == 1:
+            raise SystemError("The current node timed out during startup")
+
+    fake = SimpleNamespace(is_initialized=lambda: False, init=init, shutdown=lambda: None, nodes=list)
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    settings = LakeSettings(engine="ray", workers=3)
+    with open_engine(settings, broker_settings, ExpectationValidator):
+        assert [options["num_cpus"] for options in attempts] == [3, 3]
+
+
 @pytest.mark.parametrize(
     ("settings", "missing"),
     [

@@ -15,6 +15,7 @@ log = logging.getLogger("coinstream.lake")
 
 MAX_RETRIES: Final = 5
 """Maximum retries of a task whose worker or node failed."""
+_START_ATTEMPTS: Final = 3
 POLL_S: Final = 0.5
 """Interval at which a waiting driver checks whether to stop, in seconds."""
 _SHARED_WAREHOUSES: Final = ("s3://", "s3a://", "gs://", "gcs://", "abfs://", "abfss://", "hdfs://", "oss://")
@@ -63,17 +64,26 @@ def connect(settings: LakeSettings) -> Iterator[RayCluster]:
 
 
 def _initialize(ray: Any, settings: LakeSettings) -> None:
-    local = not os.environ.get("RAY_ADDRESS")
-    try:
-        ray.init(
-            include_dashboard=False if local else None,
-            num_cpus=settings.workers if local else None,
-            log_to_driver=False,
-        )
-    except Exception as error:  # of a node that does not start in time Ray raises nothing more special
-        ray.shutdown()
-        doing = "start on this machine" if local else f"be reached at {os.environ['RAY_ADDRESS']}"
-        raise LakeError(f"Ray cannot {doing}: {_first_line(error)}") from error
+    """Connect to the cluster that `RAY_ADDRESS` names, or start one.
+
+    Ray waits half a minute for the processes that it starts; on a busy machine they may take longer.
+    """
+    address = os.environ.get("RAY_ADDRESS")
+    attempts = 1 if address else _START_ATTEMPTS
+    for attempt in range(1, attempts + 1):
+        try:
+            ray.init(
+                include_dashboard=None if address else False,
+                num_cpus=None if address else settings.workers,
+                log_to_driver=False,
+            )
+            return
+        except Exception as error:  # of a node that does not start in time Ray raises nothing more special
+            ray.shutdown()
+            doing = f"be reached at {address}" if address else "start on this machine"
+            if attempt == attempts:
+                raise LakeError(f"Ray cannot {doing}: {_first_line(error)}") from error
+            log.warning("Ray did not start (attempt %s of %s): %s", attempt, attempts, _first_line(error))
 
 
 def require_shared_storage(settings: LakeSettings) -> None:
