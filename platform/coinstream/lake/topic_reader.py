@@ -36,7 +36,7 @@ from coinstream.settings import BrokerSettings, HomeSettings, KafkaConfig, LakeS
 log = logging.getLogger("coinstream.lake")
 
 OUT_OF_ORDER_MS: Final = 2 * 3_600_000
-"""By how much timestamps of a partition may be out of order. Brokers accept records an hour ahead."""
+"""Maximum disorder of the timestamps of a partition. Brokers accept records up to one hour ahead."""
 _CHUNK: Final = 10_000
 _WAIT_S: Final = 0.1
 _SILENCE_S: Final = 60.0
