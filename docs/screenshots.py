@@ -32,7 +32,7 @@ from coinstream.stack.process import explorer_url
 
 IMAGES: Final = Path(__file__).parent / "images"
 CHROMIUM: Final = shutil.which("chromium") or shutil.which("google-chrome")
-GROUPS: Final = ("feeds", "topics", "tables", "candles")
+GROUPS: Final = ("feeds", "candles")
 GROUP: Final = "quotes-to-db"
 _RUNS: Final = "{ runsOrError(limit: 50) { ... on Runs { results { tags { key value } } } } }"
 SIZE: Final[ViewportSize] = {"width": 1400, "height": 860}
@@ -260,8 +260,8 @@ PICTURES: Final[dict[str, Picture]] = {
 }
 TABS: Final = (
     ("Messages", "messages", "text=newest first"),
-    ("Quotes", "quotes", "canvas, svg.marks"),
-    ("Candles", "candles", "canvas, svg.marks"),
+    ("Quotes", "quotes", "text=spread_bp"),
+    ("Candles", "candles", 'text="candle"'),
     ("Lag and rates", "lag", "text=Sampled while"),
     ("Exchanges", "exchanges", "text=stale_s"),
     ("Dead letters", "dead-letters", "text=newest dead letters"),

@@ -383,7 +383,7 @@ def _(agreed, check_again, dead_letters, grid, kind, lake, land_again, mo, page,
                     rows,
                     page_size=20,
                     wrapped_columns=["reason", "value"],
-                    column_widths={"reason": 180, "value": 480},
+                    column_widths={"reason": 260, "value": 420},
                 ),
             ]
         )
