@@ -140,7 +140,7 @@ def test_one_line_from_sql_or_a_table_to_arrow_polars_and_pandas(landed: Lake) -
     assert table("level1").polars().height == QUOTES
     # Quotes are 10 ms apart: a tenth of a second holds the newest eleven.
     assert table("level1", hours=0.1 / 3600).polars().height == 11
-    with pytest.raises(LakeError, match="only read"):
+    with pytest.raises(LakeError, match="only SELECT statements are allowed"):
         sql("DROP TABLE level1")
     with pytest.raises(LakeError, match="no event time"):
         table("quarantine", hours=1)
