@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -21,6 +22,8 @@ S = TypeVar("S")
 T = TypeVar("T")
 R = TypeVar("R")
 
+COMMIT_EVERY_S: Final = 1.0
+"""Shortest interval of commits: a commit costs about as much as a small slice."""
 MAPPED_AT_ONCE: Final = 64
 """Maximum submitted calls of a mapped function, which limits the memory of their results."""
 
@@ -61,7 +64,7 @@ class RayEngine:
         self._stale: set[int] = set()
 
     def prepare(self, work: Work) -> Generator[Sequence[PreparedFiles]]:
-        """Prepare slices side by side, and yield those that are ready together.
+        """Prepare slices side by side, and yield those that became ready since the last commit.
 
         A slice that goes on with another is submitted when the other is ready, with what it came to.
 
@@ -77,6 +80,8 @@ class RayEngine:
         with self._cluster.tasks(prepare_slice) as tasks:
             for chain in chains:
                 tasks.submit(chain[0].number, shared, chain[0], None)
+            gathered: list[PreparedFiles] = []
+            due_at = 0.0
             while tasks and not work.stop.is_set():
                 ready = [replace(one, retries=retries) for _, one, retries in tasks.completed(POLL_S)]
                 stale = {chain_of[number] for number in self._stale}
@@ -85,8 +90,12 @@ class RayEngine:
                     after = follows.get(one.number)
                     if after is not None and chain_of[one.number] not in stale:
                         tasks.submit(after.number, shared, after.after(one), one.memory)
-                if ready:
-                    yield sorted(ready, key=lambda one: one.number)
+                gathered += ready
+                if gathered and time.monotonic() >= due_at:
+                    yield sorted(gathered, key=lambda one: one.number)
+                    gathered, due_at = [], time.monotonic() + COMMIT_EVERY_S
+            if gathered:
+                yield sorted(gathered, key=lambda one: one.number)
 
     def discard(self, stale: Sequence[PreparedFiles]) -> bool:
         """Note stale slices: those that follow them are not prepared.
