@@ -1,6 +1,6 @@
 """Write the tables of docs/scaling.md about Ray from one report of its bench.
 
-coinstream bench land --engine ray --workers 2 --messages 1000000 --repetitions 1 --json > ray.json
+coinstream bench land --engine ray --workers 2 --repetitions 1 --json > ray.json
 python -m scripts.ray_figures ray.json
 """
 
