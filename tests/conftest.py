@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import hypothesis
@@ -30,6 +31,8 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(ROOT / "platform"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
 )
+# Tests land past hours, also where the platform was never used before.
+os.environ.setdefault("COINSTREAM_LAKE_FIRST_HOUR", f"{datetime.now(UTC) - timedelta(days=2):%Y-%m-%d-%H:00}")
 # Brokers of tests live for seconds: compiling their code well would take longer than they run.
 os.environ.setdefault("COINSTREAM_BROKER_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 

@@ -53,7 +53,7 @@ def test_a_group_is_set_to_a_time_an_offset_and_the_ends(
         assert (change["topic"], change["partition"]) == (name, 0)
         return int(change["after"])
 
-    assert "name the topics" in run(capsys, group, "--to", "earliest", code=1)
+    assert "name its topics with --topic" in run(capsys, group, "--to", "earliest", code=1)
     assert offset_after("--to", "4", "--topic", name) == 4
     assert committed(group, name, 1) == {0: 4}
     assert offset_after("--to", "2025-11-24T16:00:07Z") == 7

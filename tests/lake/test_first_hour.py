@@ -13,6 +13,11 @@ from coinstream.lake.first_hour import FORMAT, first_hour, remember_first_hour
 from coinstream.settings import HomeSettings
 
 
+@pytest.fixture(autouse=True)
+def _without_a_chosen_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COINSTREAM_LAKE_FIRST_HOUR", raising=False)
+
+
 def test_a_new_home_begins_with_its_first_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = HomeSettings(home=tmp_path / "home")
     before = datetime.now(UTC).strftime(FORMAT)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 import typer
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleDimensions, Group, RenderableType
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
@@ -28,7 +28,23 @@ _NARROW: Final = 80
 
 
 class _Console(Console):
-    """Prints tables that do not fit a narrow terminal as `name: value` lines, so that they stay readable."""
+    """Prints tables that do not fit a narrow terminal as `name: value` lines, so that they stay readable.
+
+    The width is that of `COLUMNS`, of the terminal, or `_PIPE_WIDTH`, at the moment of printing.
+    """
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """Return width and height in characters."""
+        width, height = super().size
+        columns = os.environ.get("COLUMNS", "")
+        if columns.isdecimal():
+            return ConsoleDimensions(int(columns), height)
+        return ConsoleDimensions(width if self.file.isatty() else _PIPE_WIDTH, height)
+
+    @size.setter
+    def size(self, new_size: tuple[int, int]) -> None:
+        self._width, self._height = new_size
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Print as rich does, except for such tables."""
@@ -57,10 +73,7 @@ def _as_lines(table: Table) -> Group:
 
 
 def _console(*, stderr: bool) -> Console:
-    found = _Console(stderr=stderr, highlight=False)
-    if found.is_terminal or os.environ.get("COLUMNS", "").isdecimal():
-        return found
-    return _Console(stderr=stderr, highlight=False, width=_PIPE_WIDTH)
+    return _Console(stderr=stderr, highlight=False)
 
 
 console: Final = _console(stderr=False)
