@@ -20,6 +20,8 @@ from websockets.sync.server import ServerConnection, serve
 
 from coinstream.local_broker import LocalBroker
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[2]
 MODULES = ("funding", "bitvavo", "sqlite_sink")
 SUBSCRIBED = '{"event":"subscribed","subscriptions":{"ticker24h":["BTC-USDC","ETH-EUR"]}}'

@@ -28,6 +28,8 @@ from tests.conftest import TopicFactory
 from tests.lake.support import iso, level1, price, send
 from tests.support import READY_TIMEOUT_S, typed
 
+pytestmark = pytest.mark.system
+
 SPEC = spec_named("level1")
 
 

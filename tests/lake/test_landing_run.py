@@ -16,6 +16,8 @@ from resources.admin import AdminResource
 from resources.lake import LakeResource
 from tests.lake.support import level1, send
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -29,6 +29,8 @@ from sensors.quarantine import quarantine_sensor
 from tests.conftest import TopicFactory
 from tests.lake.support import level1, places, send
 
+pytestmark = pytest.mark.system
+
 SPEC = spec_named("level1")
 
 
