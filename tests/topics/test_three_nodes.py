@@ -20,7 +20,7 @@ from tests.support import unique, wait_until
 pytestmark = pytest.mark.system
 
 COMMON = {"compression.type": "lz4", "cleanup.policy": "delete", "min.insync.replicas": "2"}
-# Section 2 of the specification, and half the partitions and 1.5 times the retention for an exchange.
+# The catalogue's figures; a topic of one exchange has half the partitions and 1.5 times the retention.
 WANTED = {
     "crypto-prices": (24, 604_800_000, 1_073_741_824, 86_400_000, 104_857_600),
     "crypto-ohlcv": (12, 2_592_000_000, 2_147_483_648, 86_400_000, 209_715_200),
