@@ -139,7 +139,7 @@ def franz_program() -> Path | str:
     program = cache_home / "coinstream" / "franz-judge"
     program.parent.mkdir(parents=True, exist_ok=True)
     built = subprocess.run(
-        [go, "build", "-o", program, "."], cwd=FRANZ, capture_output=True, text=True, timeout=150, check=False
+        [go, "build", "-o", program, "."], cwd=FRANZ, capture_output=True, text=True, timeout=900, check=False
     )
     if built.returncode != 0:
         return f"the second judge cannot be built here: {built.stderr.strip()[-200:]}"

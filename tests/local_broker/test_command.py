@@ -58,7 +58,7 @@ def test_start_status_stop(own_home: Path) -> None:
         assert [node["alive"] for node in started["nodes"]] == [True]
         assert require_broker(BrokerSettings(), HomeSettings()).brokers == started["bootstrap"]
         again = run("start", "--json")
-        assert "runs already" in again.stderr
+        assert "already running" in again.stderr
         assert json.loads(again.stdout)["owner_pid"] == started["owner_pid"]
         assert "stop it first" in run("start", "--nodes", "3", code=1).stderr
         topic = produce_some(started["bootstrap"])
