@@ -31,6 +31,9 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(ROOT / "platform"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
 )
+# pytest imports readline, which sets the size of a terminal in the environment of xdist's workers.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
 # Tests land past hours, also where the platform was never used before.
 os.environ.setdefault("COINSTREAM_LAKE_FIRST_HOUR", f"{datetime.now(UTC) - timedelta(days=2):%Y-%m-%d-%H:00}")
 # Brokers of tests live for seconds: compiling their code well would take longer than they run.
