@@ -14,7 +14,7 @@ import psutil
 from coinstream.brokers import broker_home, find_broker
 from coinstream.errors import PlatformError
 from coinstream.local_broker import LocalBroker
-from coinstream.local_broker.properties import free_ports, is_free
+from coinstream.local_broker.properties import is_free
 from coinstream.settings import BrokerSettings, HomeSettings, LakeSettings
 from coinstream.stack.dagster_client import DagsterClient
 from coinstream.stack.paths import HOST, InstancePaths, reserve_port
@@ -52,7 +52,7 @@ class Stack:
             stack.callback(_sweep)
             stack.callback(self._stop_broker)
             stack.callback(self._stop_children)
-            code_port = free_ports(1)[0]
+            code_port = reserve_port(0)
             self._paths.prepare(code_port)
             docs_port = None if LakeSettings().docs_url else reserve_port(_DOCS_PORT)
             if docs_port is not None:
