@@ -70,13 +70,8 @@ def ensure_dlq_topic(topic: str, brokers: BrokerSettings) -> None:
         TopicError: the topic cannot be created.
         BrokerError: the cluster does not answer.
     """
-    try:
-        _ensure(dlq_spec(topic), brokers)
-    except TopicError as error:
-        raise TopicError(
-            f"{topic} needs the dead-letter topic {dlq_topic(topic)}, which cannot be created: {error}. "
-            "Create it with `coinstream topics apply`, or grant this user CREATE on it."
-        ) from None
+    need = f"{topic} needs the dead-letter topic {dlq_topic(topic)}"
+    _ensure(dlq_spec(topic), brokers, need, "Create it with `coinstream topics apply`")
 
 
 def ensure_replay_log(brokers: BrokerSettings) -> None:
@@ -86,13 +81,8 @@ def ensure_replay_log(brokers: BrokerSettings) -> None:
         TopicError: the topic cannot be created.
         BrokerError: the cluster does not answer.
     """
-    try:
-        _ensure(REPLAY_LOG, brokers)
-    except TopicError as error:
-        raise TopicError(
-            f"a replay is recorded in {REPLAY_LOG.name}, which cannot be created: {error}. "
-            "Create it with one partition, or grant this user CREATE on it."
-        ) from None
+    need = f"a replay is recorded in {REPLAY_LOG.name}"
+    _ensure(REPLAY_LOG, brokers, need, "Create it with one partition")
 
 
 def dlq_spec(topic: str) -> TopicSpec:
@@ -105,11 +95,16 @@ def dlq_spec(topic: str) -> TopicSpec:
     return dead_letter_topic(_FOREIGN_TOPIC.model_copy(update={"name": topic}))
 
 
-def _ensure(spec: TopicSpec, brokers: BrokerSettings) -> None:
+def _ensure(spec: TopicSpec, brokers: BrokerSettings, need: str, remedy: str) -> None:
     provisioner = Provisioner(brokers)
-    if any(existing.name == spec.name for existing in provisioner.actual()):
-        return
-    provisioner.apply(provisioner.plan([spec]))
+    try:
+        if any(existing.name == spec.name for existing in provisioner.actual()):
+            return
+        provisioner.apply(provisioner.plan([spec]))
+    except TopicError as error:
+        raise TopicError(
+            f"{need}, which cannot be created: {error}. {remedy}, or grant this user CREATE on it."
+        ) from None
     log.info("created %s", spec.name)
 
 
