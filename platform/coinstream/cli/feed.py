@@ -163,16 +163,14 @@ def show_status(json: AsJson = False) -> None:
     An ended feed is shown with its last figures.
     """
     from coinstream.feeds.status import read_all
-    from coinstream.feeds.symbol_status import symbol_rows
+    from coinstream.feeds.symbol_status import rows_of
 
-    now, folder = time.time(), _status_folder()
-    found, rows = read_all(folder), symbol_rows(folder, now=time.time())
+    now, found = time.time(), read_all(_status_folder())
     if json:
-        stale = {(row.feed, row.symbol): row.stale_s for row in rows}
         told = [{**to_builtins(one), "running": one.is_running(now)} for one in found]
-        for feed in told:
-            for name, symbol in feed["symbols"].items():
-                symbol["stale_s"] = stale.get((feed["feed"], name))
+        for one, feed in zip(found, told, strict=True):
+            for row in rows_of(one, now):
+                feed["symbols"][row.symbol]["stale_s"] = row.stale_s
         print_json({"feeds": told})
         return
     columns = ("feed", "exchange", "symbol", "state", "rate/s", "last message")
@@ -181,9 +179,8 @@ def show_status(json: AsJson = False) -> None:
         state = ("connected" if one.connected else "not connected") if one.is_running(now) else "ended"
         counts = str(one.gaps), str(one.recovered), str(one.reconnects)
         table.add_row(one.feed, one.exchange, "", state, f"{one.rate:,.0f}", one.trouble or "", *counts)
-        for row in rows:
-            if row.feed == one.feed:
-                _add_symbol(table, row)
+        for row in rows_of(one, now):
+            _add_symbol(table, row)
     console.print(table if found else "no feed has run on this machine")
 
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from coinstream.feeds.status import read_all
+from coinstream.feeds.status import FeedStatus, read_all
 
 
 class SymbolRow(NamedTuple):
@@ -53,14 +53,23 @@ def symbol_rows(folder: Path, exchange: str | None = None, now: float | None = N
     """
     now = time.time() if now is None else now
     return [
+        row
+        for status in read_all(folder)
+        if exchange is None or status.exchange == exchange
+        for row in rows_of(status, now)
+    ]
+
+
+def rows_of(status: FeedStatus, now: float) -> list[SymbolRow]:
+    """Return one row for each symbol of a feed, with ages counted to `now` in Unix seconds."""
+    running = status.is_running(now)
+    return [
         SymbolRow(
-            *(status.feed, status.exchange, name, status.is_running(now)),
-            *(symbol.connected and status.is_running(now), symbol.messages, symbol.rate),
+            *(status.feed, status.exchange, name, running),
+            *(symbol.connected and running, symbol.messages, symbol.rate),
             symbol.last_message or None,
             round(max(now - symbol.last_message, 0.0), 1) if symbol.last_message else None,
             *(symbol.reconnects, symbol.gaps, symbol.recovered, symbol.unrecovered),
         )
-        for status in read_all(folder)
-        if exchange is None or status.exchange == exchange
         for name, symbol in status.symbols.items()
     ]
