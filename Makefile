@@ -43,11 +43,11 @@ lint: $(VENV)/.dev ## ruff, mypy and bandit
 	$(BIN)/mypy $(wildcard $(CHECKED))
 	$(BIN)/bandit --quiet --severity-level medium --recursive $(wildcard platform assets sensors resources scripts)
 
-format: $(VENV)/.dev ## let ruff put the code in order
+format: $(VENV)/.dev ## format and fix the code with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-faults: $(VENV)/.dev ## kill, pause, fill and slow down real brokers and processes, and judge what is stored
+faults: $(VENV)/.dev ## kill, pause, fill and slow down real brokers and processes, and check what is stored
 	$(BIN)/python -m pytest tests/faults $(ARGS)
 
 coverage: $(VENV)/.ray ## branch coverage of platform/ by all tests; ARGS='-m "not system"' for the fast ones
@@ -59,7 +59,7 @@ hooks: $(VENV)/.dev ## git hooks that check code and commit subjects
 release: $(VENV)/.dev ## version, changelog section, wheel and sdist, tag; VERSION=1.4.0
 	@$(BIN)/python scripts/release.py $(VERSION)
 
-audit: $(VENV)/.dev ## known vulnerabilities of what is locked; needs the network; ARGS="-s osv" asks OSV
+audit: $(VENV)/.dev ## known vulnerabilities of the locked packages; needs the network; ARGS="-s osv" asks OSV
 	$(BIN)/python scripts/audit.py requirements.lock requirements-deploy.lock -- $(ARGS)
 
 docs: $(DOCS)/.installed $(VENV)/.runtime ## the documentation site, in site/
@@ -73,7 +73,7 @@ figures: $(VENV)/.dev ## the tables of figures in README and docs, from one run 
 	$(BIN)/coinstream bench all --json $(ARGS) > bench.json
 	$(BIN)/python scripts/figures.py bench.json
 
-lock: $(VENV)/.dev ## write the locks anew; ARGS="--upgrade" takes newer versions
+lock: $(VENV)/.dev ## update the locks; ARGS="--upgrade" takes newer versions
 	printf 'setuptools>=77\nuv\n' | $(UV_COMPILE) $(ARGS) --no-annotate -o requirements-bootstrap.lock -
 	$(UV_COMPILE) $(ARGS) -o requirements.lock pyproject.toml
 	$(UV_COMPILE) $(ARGS) --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml

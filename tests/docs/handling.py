@@ -23,7 +23,7 @@ ELSEWHERE: Final[dict[str, str]] = {
     r"cd deploy/prometheus && promtool": "Prometheus's own tool; tests/monitoring/test_prometheus.py",
     r"pip install ": "changes the environment of the tests; tests/examples runs what it installs",
     r"(\S+=\S+ )*pytest ": "tests that start tests",
-    r"python scripts/update_jars.py": "writes the lock of the jars anew, from the network",
+    r"python scripts/update_jars.py": "updates the lock of the jars from the network",
     r"python docs/screenshots.py": "takes pictures of a running web UI",
     r"apt-get ": "changes the machine",
 }

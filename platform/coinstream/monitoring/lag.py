@@ -286,6 +286,6 @@ def _remark(committed: int | None, mark: Watermarks) -> str:
         return f"{mark.low - committed} message(s) were deleted before they were handled"
     if committed > mark.high:
         return (
-            f"committed {committed} is beyond the log end {mark.high}: the topic was made anew or truncated"
+            f"committed {committed} is beyond the log end {mark.high}: the topic was recreated or truncated"
         )
     return ""
