@@ -19,9 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coinstream.errors import LakeError
-from coinstream.expectations.column import Column, ValidationFrame
+from coinstream.expectations.columns import Column, ValidationFrame, has_at_most, to_floats
 from coinstream.expectations.comparisons import rule_columns
-from coinstream.expectations.decimals import has_at_most, to_floats
 from coinstream.expectations.rules import Rule, rules_for
 from coinstream.expectations.validation_frame import ValidationFrameBuilder
 from coinstream.expectations.validator import ExpectationValidator, SuiteValidator

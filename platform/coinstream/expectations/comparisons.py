@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from coinstream.expectations.column import Bounds, ValidationFrame, Values, is_present
+from coinstream.expectations.columns import Bounds, ValidationFrame, Values, is_present
 from coinstream.expectations.rules import ROW_COUNT, Rule
 from coinstream.lake.validation import Rows
 

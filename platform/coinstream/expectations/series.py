@@ -17,7 +17,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from coinstream.expectations.column import Bounds, Column, Numbers, bounds_of
+from coinstream.expectations.columns import Bounds, Column, Numbers, bounds_of
 from coinstream.lake.schemas import TableSpec
 from coinstream.settings import LakeSettings
 

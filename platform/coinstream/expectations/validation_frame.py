@@ -18,9 +18,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from coinstream.expectations.book_levels import Side
-from coinstream.expectations.column import Bounds, Column, Numbers, ValidationFrame, Values, bounds_of
-from coinstream.expectations.decimals import has_at_most, to_floats
+from coinstream.expectations.columns import (
+    Bounds,
+    Column,
+    Numbers,
+    Side,
+    ValidationFrame,
+    Values,
+    bounds_of,
+    has_at_most,
+    to_floats,
+)
 from coinstream.expectations.series import KeyTexts, Series, SeriesMemory
 from coinstream.lake.batch import Batch
 from coinstream.lake.schemas import NUMBER, TableSpec

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from coinstream.errors import LakeError
-from coinstream.expectations.column import Bounds, ValidationFrame
+from coinstream.expectations.columns import Bounds, ValidationFrame
 from coinstream.expectations.comparisons import (
     bounds_for,
     breaking_rows,
