@@ -14,9 +14,8 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from typer.testing import CliRunner
 
-import coinstream.cli.health
-import coinstream.cli.lag
-import coinstream.cli.top
+import coinstream.cli.groups
+import coinstream.cli.monitoring
 from coinstream.cli.rendering import duration
 from coinstream.local_broker import LocalBroker
 from tests.command_line import run_cli
@@ -182,10 +181,10 @@ def test_a_group_cannot_write_to_the_terminal(
     consumer.commit(offsets=[TopicPartition(name, 0, 0)], asynchronous=False)
     consumer.close()
     for app, arguments in (
-        (coinstream.cli.lag.app, []),
-        (coinstream.cli.lag.app, [evil]),
-        (coinstream.cli.health.app, [evil]),
-        (coinstream.cli.top.app, ["--once"]),
+        (coinstream.cli.groups.lag_app, []),
+        (coinstream.cli.groups.lag_app, [evil]),
+        (coinstream.cli.monitoring.health_app, [evil]),
+        (coinstream.cli.monitoring.top_app, ["--once"]),
     ):
         shown = CliRunner().invoke(app, arguments).stdout
         assert "owned" in shown

@@ -14,8 +14,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-import coinstream.cli.health
-import coinstream.cli.lag
+import coinstream.cli.groups
+import coinstream.cli.monitoring
 from assets.topic_health import lag_result
 from coinstream.local_broker import LocalBroker
 from coinstream.monitoring.evaluation import PartitionStatus
@@ -126,11 +126,11 @@ class Surfaces:
         return BrokerSettings(brokers=self.broker.bootstrap)
 
     def by_command_lag(self, group: str) -> tuple[str, str, str]:
-        (one,) = invoke(coinstream.cli.lag.app, group, "--json")["groups"]
+        (one,) = invoke(coinstream.cli.groups.lag_app, group, "--json")["groups"]
         return one["status"], one["health"], one["reason"]
 
     def by_command_health(self, group: str) -> tuple[str, str, str]:
-        (one,) = invoke(coinstream.cli.health.app, group, "--json")["groups"]
+        (one,) = invoke(coinstream.cli.monitoring.health_app, group, "--json")["groups"]
         return one["group_status"], one["status"], one["reason"]
 
     def by_metric(self, group: str) -> tuple[str, str, str]:

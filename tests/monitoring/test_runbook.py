@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 import typer.main
 import yaml
 
-from coinstream.cli import GROUPS
+from coinstream.cli import GROUPS, app_of
 from coinstream.monitoring.group_alerts import Section, section_of
 from coinstream.monitoring.group_lag import GroupStatus
 
@@ -68,7 +67,7 @@ def test_without_a_setting_alerts_link_to_the_page_of_the_web_ui(monkeypatch: py
 def test_commands_and_their_options_exist(words: str) -> None:
     name, *rest = words.split()
     assert name in GROUPS
-    command = typer.main.get_command(importlib.import_module(f"coinstream.cli.{name}").app)
+    command = typer.main.get_command(app_of(name))
     while rest and rest[0] in getattr(command, "commands", {}):
         command = command.commands[rest.pop(0)]  # type: ignore[attr-defined]
     known = {option for parameter in command.params for option in parameter.opts}

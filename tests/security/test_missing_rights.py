@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AclOperation, AdminClient, ResourceType
 from typer.testing import CliRunner
 
-import coinstream.cli.lag
+import coinstream.cli.groups
 import coinstream.cli.topics
 from coinstream.errors import AuthenticationError, TopicError
 from coinstream.monitoring.lag import LagMonitor
@@ -63,7 +63,7 @@ def test_an_empty_list_of_topics_names_the_right(as_nobody: BrokerSettings) -> N
 def test_no_visible_group_is_no_empty_success(as_nobody: BrokerSettings, committed: tuple[str, str]) -> None:
     with pytest.raises(AuthenticationError, match=r"DESCRIBE on the cluster and on groups"):
         LagMonitor(as_nobody).measure_all()
-    found = CliRunner().invoke(coinstream.cli.lag.app, [])
+    found = CliRunner().invoke(coinstream.cli.groups.lag_app, [])
     assert isinstance(found.exception, AuthenticationError)
 
 
@@ -83,10 +83,10 @@ def test_some_hidden_groups_are_reported(
     wait_until(lambda: "DESCRIBE on topic" in denied(), what="the group is visible, its topics are not")
     allow(admin, "User:nobody", ResourceType.TOPIC, topic, AclOperation.READ, AclOperation.DESCRIBE)
     wait_until(lambda: denied() == "", what="the lag is readable")
-    shown = json.loads(CliRunner().invoke(coinstream.cli.lag.app, ["--json"]).stdout)
+    shown = json.loads(CliRunner().invoke(coinstream.cli.groups.lag_app, ["--json"]).stdout)
     assert [one["group"] for one in shown["groups"]] == [group]
     assert shown["hidden_groups"] is True
-    assert "not listed" in CliRunner().invoke(coinstream.cli.lag.app, []).stdout
+    assert "not listed" in CliRunner().invoke(coinstream.cli.groups.lag_app, []).stdout
 
 
 def test_an_administrator_sees_everything(secured: Secured, committed: tuple[str, str]) -> None:

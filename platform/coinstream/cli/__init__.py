@@ -1,17 +1,23 @@
-"""Provide the `coinstream` command. Each group is a module of its name, imported when used."""
+"""Provide the `coinstream` command. The module of a command is imported when the command is used.
+
+Also protects standard output, and converts Ctrl-C and SIGTERM to a graceful stop.
+"""
 
 from __future__ import annotations
 
 import importlib
+import io
 import os
+import signal
 import sys
-from collections.abc import Collection
-from typing import Annotated, Final
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
 from coinstream import __version__
-from coinstream.cli.streams import protect_output
 from coinstream.errors import CoinstreamError
 from coinstream.text import printable
 
@@ -34,7 +40,17 @@ GROUPS: Final[dict[str, str]] = {
     "lake": "Land topics in tables and query them.",
     "bench": "Run benchmarks against the bare client.",
 }
-"""Every command with its one-line help; `coinstream.cli.<name>.app` is its `typer.Typer`."""
+"""Every command with its one-line help."""
+
+_SHARED_MODULES: Final[dict[str, tuple[str, str]]] = {
+    "explore": ("up", "explore_app"),
+    "health": ("monitoring", "health_app"),
+    "lag": ("groups", "lag_app"),
+    "metrics": ("monitoring", "metrics_app"),
+    "replay": ("sink", "replay_app"),
+    "top": ("monitoring", "top_app"),
+}
+"""Module and name of the `typer.Typer` of a command; otherwise it is `app` in the module of its name."""
 
 _EXAMPLES: Final = """
 Examples:
@@ -104,7 +120,7 @@ def _add(root: typer.Typer, name: str, text: str, *, load: bool) -> None:
         # A placeholder, because importing all commands would slow down every start.
         root.command(name, help=text)(lambda: None)
         return
-    app: typer.Typer = importlib.import_module(f"coinstream.cli.{name.replace('-', '_')}").app
+    app = app_of(name)
     commands = app.registered_commands
     is_single = len(commands) == 1 and not app.registered_groups and app.registered_callback is None
     if is_single and commands[0].callback is not None:
@@ -121,6 +137,13 @@ def _add(root: typer.Typer, name: str, text: str, *, load: bool) -> None:
         root.add_typer(app, name=name)
 
 
+def app_of(name: str) -> typer.Typer:
+    """Import and return the application of a command."""
+    module, attribute = _SHARED_MODULES.get(name, (name, "app"))
+    app: typer.Typer = getattr(importlib.import_module(f"coinstream.cli.{module}"), attribute)
+    return app
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"coinstream {__version__}")
@@ -133,3 +156,75 @@ def _options(
     ] = False,
 ) -> None:
     """Crypto market data on Redpanda: feeds, topics, lag, health, tables."""
+
+
+BROKEN_PIPE_CODE: Final = 141
+"""128 plus the number of SIGPIPE, the usual exit code after a broken pipe."""
+
+
+class PipeOutput(io.TextIOWrapper):
+    """Standard output that exits the command, with cleanup, when its reader has closed the pipe."""
+
+    def write(self, text: str, /) -> int:
+        """Write text.
+
+        Raises:
+            SystemExit: the reader has closed the pipe.
+        """
+        try:
+            return super().write(text)
+        except BrokenPipeError:
+            _end()
+
+    def flush(self) -> None:
+        """Flush written text.
+
+        Raises:
+            SystemExit: the reader has closed the pipe.
+        """
+        try:
+            super().flush()
+        except BrokenPipeError:
+            _end()
+
+
+def protect_output() -> None:
+    """Replace standard output, and escape characters that its encoding does not support."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if sys.stdout is sys.__stdout__ and isinstance(sys.stdout, io.TextIOWrapper):
+        old = sys.stdout
+        options: dict[str, Any] = {
+            "encoding": old.encoding,
+            "errors": "backslashreplace",
+            "line_buffering": old.line_buffering,
+            "write_through": old.write_through,
+        }
+        sys.stdout = PipeOutput(old.detach(), **options)
+
+
+def _end() -> NoReturn:
+    # Discard buffered output, also when the interpreter flushes at exit.
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+    raise SystemExit(BROKEN_PIPE_CODE)
+
+
+@contextmanager
+def stopping(stop: threading.Event) -> Iterator[None]:
+    """Set `stop` at the first Ctrl-C or SIGTERM; let the second one interrupt."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, _: object) -> None:
+        stop.set()
+        signal.signal(number, kept[signal.Signals(number)])
+
+    for number in kept:
+        signal.signal(number, ask)
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)

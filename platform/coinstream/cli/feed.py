@@ -12,9 +12,9 @@ import typer
 from msgspec import to_builtins
 from rich.table import Table
 
+from coinstream.cli import stopping
 from coinstream.cli.output import AsJson, broker, console, feed_names, print_json
 from coinstream.cli.rendering import Tell, progress
-from coinstream.cli.streams import stopping
 from coinstream.client import RedpandaClient
 from coinstream.errors import FeedError
 from coinstream.feeds.feed_stats import Feed

@@ -14,8 +14,16 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from coinstream.cli.engine_option import ChosenEngine, Engines, engine_of
-from coinstream.cli.output import AsJson, broker, console, print_json, progress_console
+from coinstream.cli.output import (
+    AsJson,
+    ChosenEngine,
+    Engines,
+    broker,
+    console,
+    engine_of,
+    print_json,
+    progress_console,
+)
 from coinstream.cli.rendering import progress
 from coinstream.settings import LakeSettings
 from coinstream.text import parse_time, printable

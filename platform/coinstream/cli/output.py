@@ -1,11 +1,12 @@
-"""Provide JSON output, tables, completion of names and a broker to all commands."""
+"""Provide JSON output, tables, common options, completion of names and a broker to all commands."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Annotated, Any, Final
+from contextlib import AbstractContextManager, contextmanager
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 import typer
@@ -16,6 +17,11 @@ from rich.text import Text
 
 from coinstream.settings import BrokerSettings, HomeSettings
 from coinstream.text import printable, printable_json, readable
+
+if TYPE_CHECKING:
+    from coinstream.lake.engines import Engine
+    from coinstream.lake.store import Lake
+    from coinstream.settings import BrokerSettings
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
@@ -124,3 +130,28 @@ def sink_names(incomplete: str) -> list[str]:
 
 def _starting(incomplete: str, names: list[str]) -> list[str]:
     return [name for name in sorted(names) if name.startswith(incomplete)]
+
+
+class Engines(StrEnum):
+    """Engines that prepare slices and compute candles."""
+
+    EMBEDDED = "embedded"
+    RAY = "ray"
+
+
+ChosenEngine = Annotated[
+    Engines | None,
+    typer.Option(help="Engine that does the work. Default: COINSTREAM_LAKE_ENGINE, else embedded."),
+]
+
+
+def engine_of(lake: Lake, brokers: BrokerSettings) -> AbstractContextManager[Engine]:
+    """Open the engine of the lake's settings for a block.
+
+    Raises:
+        LakeError: as `open_engine`, on entering the block.
+    """
+    from coinstream.expectations.validator import ExpectationValidator
+    from coinstream.lake.open_engine import open_engine
+
+    return open_engine(lake.settings, brokers, ExpectationValidator)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from coinstream.cli import stopping
 from coinstream.cli.output import AsJson, console, print_json
-from coinstream.cli.streams import stopping
 from coinstream.errors import FeedError
 
 app = typer.Typer(help="Run a local exchange with real protocols and faults on demand.")

@@ -13,9 +13,9 @@ import msgspec
 import typer
 from confluent_kafka import Message as Record
 
+from coinstream.cli import stopping
 from coinstream.cli.dlq import moment
 from coinstream.cli.output import broker, progress_console, topic_names
-from coinstream.cli.streams import stopping
 from coinstream.consumer.tail_reader import TailReader
 from coinstream.errors import DecodeError
 from coinstream.messages import type_of

@@ -1,4 +1,4 @@
-"""Run broker, topics and Dagster on this machine until Ctrl-C: `coinstream up`."""
+"""Run the whole platform until Ctrl-C, or only the explorer: `coinstream up` and `coinstream explore`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from typing import Annotated, Final
 
 import typer
 
-from coinstream.cli.output import progress_console
+from coinstream.cli.output import console, progress_console
 from coinstream.feeds.registry import DEFAULT, LIVE
+from coinstream.settings import HomeSettings
 from coinstream.stack.dagster_client import DagsterClient, DagsterClientError
-from coinstream.stack.paths import instance_paths, reserve_port
+from coinstream.stack.paths import code_root, instance_paths, reserve_port
+from coinstream.stack.process import explorer_command, explorer_url
 from coinstream.stack.stack import Stack
 
 app = typer.Typer()
+explore_app = typer.Typer()
 
 RECORDED: Final = "binance"
 FIRST_JOB: Final = "run_feed"
@@ -139,3 +142,22 @@ def _elapsed() -> Callable[[str], None]:
         progress_console.print(f"[dim]{time.monotonic() - started:5.1f} s[/]  {text}", soft_wrap=True)
 
     return say
+
+
+@explore_app.command(epilog="Examples:\n\ncoinstream explore\n\ncoinstream explore --port 2800 --no-browser")
+def explore(
+    port: Annotated[int, typer.Option(help="Port, or the next free one.", min=0)] = 2718,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
+) -> None:
+    """Serve the explorer in the browser until Ctrl-C, on loopback and protected by a token in its URL."""
+    home = HomeSettings().home
+    chosen = reserve_port(port)
+    command, environment = explorer_command(code_root(), home, host, chosen, os.environ)
+    url = explorer_url(home, host, chosen)
+    console.print(f"explorer at {url}", soft_wrap=True, markup=False)
+    sys.stdout.flush()
+    if not no_browser:
+        webbrowser.open(url)
+    # The server replaces this process, so that it receives signals and sets the exit code.
+    os.execve(command[0], command, environment)  # nosec B606
