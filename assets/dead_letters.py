@@ -1,12 +1,13 @@
 """Define the check of new dead letters, and the jobs that inspect and replay them."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import dagster as dg
 from pydantic import Field
 
+from assets.failed_messages import RECENT, Row, as_evaluation, failure_check, failure_tables
 from assets.topics import SPECS, topic_key
 from coinstream.dlq.queue import MAX_REPLAYS, DeadLetterEntry, DeadLetterFilter, DeadLetterQueue
 from coinstream.dlq.summary import DeadLetterSummary, summarize
@@ -18,7 +19,6 @@ from resources.admin import AdminResource
 
 QUEUES: Final = sorted(name for name in SPECS if name.endswith(DEAD_LETTER_SUFFIX))
 CHECK: Final = "new_dead_letters"
-RECENT: Final = timedelta(hours=24)
 _READ: Final = 5_000
 _TEXT: Final = 300
 
@@ -47,17 +47,14 @@ class ReplayConfig(dg.Config):
 
 def figures(summary: DeadLetterSummary) -> dict[str, Any]:
     """Return the metadata of a summary: counts, reasons and newest entries."""
-    reasons = [dg.TableRecord({"reason": name, "entries": count}) for name, count in summary.reasons.items()]
-    newest = [dg.TableRecord(_row(entry)) for entry in summary.newest]
     return {
         "dead_letters": summary.entries,
         "not_replayed": summary.waiting,
-        "reasons": dg.MetadataValue.table(reasons) if reasons else dg.MetadataValue.md("none"),
-        "newest": dg.MetadataValue.table(newest) if newest else dg.MetadataValue.md("none"),
+        **failure_tables(summary.reasons, "entries", map(_row, summary.newest)),
     }
 
 
-def _row(entry: DeadLetterEntry) -> dict[str, str | int | bool]:
+def _row(entry: DeadLetterEntry) -> Row:
     letter = entry.dead_letter
     return {
         "failed_at": format_timestamp(entry.failed_ms) or "",
@@ -105,17 +102,13 @@ def dead_letters(
 def _evaluate(brokers: BrokerSettings, key: dg.AssetKey) -> dg.AssetCheckResult:
     recent = DeadLetterFilter(since=datetime.now(UTC) - RECENT)
     summary = read_summary(brokers, key.path[-1], recent)
-    waiting = summary.waiting if summary is not None else 0
-    why = ", ".join(f"{name} {count:,}" for name, count in summary.reasons.items()) if summary else ""
-    text = (
-        f"{waiting:,} new dead letter(s) in 24 hours: {why}" if waiting else "no new dead letter in 24 hours"
-    )
-    return dg.AssetCheckResult(
-        asset_key=key,
-        check_name=CHECK,
-        passed=not waiting,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=text,
+    return failure_check(
+        key,
+        CHECK,
+        summary.waiting if summary is not None else 0,
+        "new dead letter(s) in 24 hours",
+        "no new dead letter in 24 hours",
+        reasons=summary.reasons if summary is not None else {},
         metadata=figures(summary) if summary is not None else {},
     )
 
@@ -171,16 +164,7 @@ def replay(context: dg.OpExecutionContext, config: ReplayConfig, admin: AdminRes
     context.log.info(f"replayed {done.replayed:,} dead letter(s) of {queue.topic}")
     if queue.dlq_topic in SPECS:
         result = _evaluate(brokers, topic_key(queue.dlq_topic))
-        context.instance.report_runless_asset_event(
-            dg.AssetCheckEvaluation(
-                asset_key=topic_key(queue.dlq_topic),
-                check_name=CHECK,
-                passed=result.passed,
-                severity=result.severity,
-                description=result.description,
-                metadata=result.metadata,
-            )
-        )
+        context.instance.report_runless_asset_event(as_evaluation(result))
 
 
 @dg.job(description="Show the newest dead letters of one topic or of all.", tags={"system": "dead_letters"})

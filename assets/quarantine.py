@@ -1,12 +1,13 @@
 """Define the quarantine's assets and check, and the jobs that inspect and replay refused messages."""
 
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import dagster as dg
 from pydantic import Field
 
+from assets.failed_messages import RECENT, Row, as_evaluation, failure_check, failure_tables
 from assets.lake import VIOLATION_COLUMNS, table_key
 from assets.topics import OWNERS
 from coinstream.expectations.validator import ExpectationValidator
@@ -18,7 +19,6 @@ from coinstream.text import parse_time
 from resources.lake import LakeResource
 
 CHECK: Final = "new_refused_messages"
-RECENT: Final = timedelta(hours=24)
 TYPES: Final = tuple(spec.name for spec in known_specs())
 
 
@@ -69,17 +69,14 @@ class ReplayQuarantineConfig(dg.Config):
 
 def figures(summary: ViolationSummary) -> dict[str, Any]:
     """Return the metadata of a summary: counts, reasons and newest messages."""
-    reasons = [dg.TableRecord({"reason": name, "messages": count}) for name, count in summary.reasons.items()]
-    newest = [dg.TableRecord(_row(one)) for one in summary.newest]
     return {
         "messages": summary.entries,
         "not_stored": summary.waiting,
-        "reasons": dg.MetadataValue.table(reasons) if reasons else dg.MetadataValue.md("none"),
-        "newest": dg.MetadataValue.table(newest) if newest else dg.MetadataValue.md("none"),
+        **failure_tables(summary.reasons, "messages", map(_row, summary.newest)),
     }
 
 
-def _row(one: Violation) -> Mapping[str, str | int | bool]:
+def _row(one: Violation) -> Row:
     return {
         "type": one.type,
         "from": one.origin,
@@ -93,29 +90,14 @@ def _row(one: Violation) -> Mapping[str, str | int | bool]:
 def check_result(lake: Lake, kind: str) -> dg.AssetCheckResult:
     """Return the check of a type, which passes if no message of the last 24 hours awaits a replay."""
     summary = summarize_violations(lake, QUARANTINE, kind, datetime.now(UTC) - RECENT)
-    why = ", ".join(f"{reason} {count:,}" for reason, count in summary.reasons.items())
-    text = f"{summary.waiting:,} message(s) refused in 24 hours: {why}"
-    return dg.AssetCheckResult(
-        asset_key=quarantine_key(kind),
-        check_name=CHECK,
-        passed=not summary.waiting,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=text if summary.waiting else "no message refused in 24 hours that is not stored by now",
+    return failure_check(
+        quarantine_key(kind),
+        CHECK,
+        summary.waiting,
+        "message(s) refused in 24 hours",
+        "no message refused in 24 hours that is not stored by now",
+        reasons=summary.reasons,
         metadata=figures(summary),
-    )
-
-
-def as_evaluation(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
-    """Convert a check result to an event that a sensor can report."""
-    assert result.asset_key is not None
-    assert result.check_name is not None
-    return dg.AssetCheckEvaluation(
-        asset_key=result.asset_key,
-        check_name=result.check_name,
-        passed=result.passed,
-        severity=result.severity,
-        description=result.description,
-        metadata=result.metadata,
     )
 
 

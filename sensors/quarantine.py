@@ -7,7 +7,8 @@ from typing import Final
 import dagster as dg
 import msgspec
 
-from assets.quarantine import RECENT, TYPES, as_evaluation, check_result
+from assets.failed_messages import RECENT, as_evaluation
+from assets.quarantine import TYPES, check_result
 from coinstream.lake.quarantine_summary import waiting_by_type
 from coinstream.lake.schemas import QUARANTINE
 from coinstream.settings import WatchSettings

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import dagster as dg
 
-from assets.dead_letters import CHECK, RECENT
+from assets.dead_letters import CHECK
+from assets.failed_messages import RECENT
 from assets.topic_health import figures, results, severity
 from assets.topics import SPECS, is_supporting, topic_key
 from coinstream.monitoring.topic_report import TopicReport

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import lz4.frame
 import msgspec
@@ -18,6 +20,7 @@ from coinstream.lake.store import Lake
 from coinstream.lake.validation import NoValidation
 from coinstream.serialization import COMPRESSED_HEADER
 from coinstream.settings import BrokerSettings
+from tests.command_line import run_cli
 from tests.conftest import TopicFactory
 from tests.lake.support import level1, places, rows, send, without
 
@@ -109,3 +112,48 @@ def test_compressed_values_are_read_and_cut_ones_are_told(
     assert (done.selected, done.landed, done.incomplete, done.refused) == (2, 1, 1, 0)
     [row] = rows(lake, "level1")
     assert float(row["best_bid"]) == 62000.5
+
+
+def test_the_command_lists_and_replays_refused_messages(
+    lake: Lake, refused: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = {"COINSTREAM_HOME": str(lake.folder.parent)}
+
+    def ran(*words: str) -> dict[str, Any]:
+        result = run_cli("lake", "quarantine", *words, "--json", environment=home)
+        assert result.exit_code == 0, result.output
+        return dict(json.loads(result.stdout))
+
+    listed = ran("list", "level1", "--limit", "2")
+    assert (listed["entries"], listed["waiting"], len(listed["newest"])) == (5, 5, 2)
+    assert listed["reasons"]["bid_at_most_ask"] == 3
+    assert ran("list", "price")["entries"] == 0
+    assert ran("list", "--since", "2100-01-01T00:00:00Z")["entries"] == 0
+    assert ran("replay", "level1")["refused"] == 5, "by the current rules"
+
+    monkeypatch.setattr("coinstream.expectations.validator.ExpectationValidator", lambda *_: NoValidation())
+    dry = ran("replay", "level1", "--reason", "bid_at_most", "--dry-run")
+    assert (dry["dry_run"], dry["selected"], dry["landed"]) == (True, 3, 3)
+    assert len(places(lake, "level1")) == 2
+    assert ran("replay", "level1", "--reason", "bid_at_most", "--limit", "2")["landed"] == 2
+    assert len(places(lake, "level1")) == 4
+    shown = run_cli("lake", "quarantine", "list", environment=home).stdout
+    assert "5 refused message(s), of which 2 are stored after a replay." in shown
+    assert f"{refused}[" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code", "told"),
+    [
+        (("replay", "levl1"), 1, "did you mean level1?"),
+        (("replay", "level1", "--since", "yesterday"), 2, 'invalid time "yesterday"'),
+        (("replay",), 2, "Missing argument"),
+    ],
+)
+def test_the_command_refuses_invalid_arguments(
+    lake: Lake, words: tuple[str, ...], exit_code: int, told: str
+) -> None:
+    home = {"COINSTREAM_HOME": str(lake.folder.parent)}
+    result = run_cli("lake", "quarantine", *words, environment=home)
+    assert result.exit_code == exit_code
+    assert told in result.output

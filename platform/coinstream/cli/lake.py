@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from coinstream.cli import quarantine
 from coinstream.cli.output import (
     AsJson,
     ChosenEngine,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from coinstream.lake.landing import TableReport
 
 app = typer.Typer(help="Land topics in tables and query them.", no_args_is_help=True)
+app.add_typer(quarantine.app, name="quarantine")
 
 
 Types = Annotated[
