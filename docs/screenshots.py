@@ -27,8 +27,7 @@ from coinstream.expectations.docs import DataDocs
 from coinstream.lake.report import write_report
 from coinstream.lake.store import Lake
 from coinstream.settings import BrokerSettings, HomeSettings
-from coinstream.stack.dagster_client import DagsterClient
-from coinstream.stack.process import explorer_url
+from coinstream.stack.process import DagsterClient, explorer_url
 
 IMAGES: Final = Path(__file__).parent / "images"
 CHROMIUM: Final = shutil.which("chromium") or shutil.which("google-chrome")

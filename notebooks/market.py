@@ -17,7 +17,7 @@ def _():
 
     from coinstream.brokers import require_broker
     from coinstream.errors import CoinstreamError
-    from coinstream.explore import dead_letters, lag_history, quotes, topic_browser
+    from coinstream.explore import monitoring, quotes, topic_browser
     from coinstream.lake import charts, statistics
     from coinstream.lake.store import Lake
     from coinstream.messages import MESSAGE_TYPES
@@ -33,9 +33,8 @@ def _():
         MESSAGE_TYPES,
         width,
         charts,
-        dead_letters,
-        lag_history,
         mo,
+        monitoring,
         parse_time,
         pl,
         quotes,
@@ -46,16 +45,14 @@ def _():
 
 
 @app.cell
-def _(
-    BrokerSettings, CoinstreamError, HomeSettings, Lake, lag_history, mo, pl, require_broker, topic_browser
-):
+def _(BrokerSettings, CoinstreamError, HomeSettings, Lake, mo, monitoring, pl, require_broker, topic_browser):
     try:
         brokers = require_broker(BrokerSettings(), HomeSettings())
         topics = topic_browser.topic_names(brokers)
     except CoinstreamError as _error:
         mo.stop(True, mo.callout(mo.md(f"**No broker.** {_error}"), kind="danger"))
     lake = Lake()
-    history = lag_history.LagHistory(brokers)
+    history = monitoring.LagHistory(brokers)
 
     def shown(build):
         """Return what `build` draws, or its error as a callout."""
@@ -314,7 +311,7 @@ def _(confirmed, mo):
 
 
 @app.cell
-def _(brokers, confirmed, dead_letters, error_text, grid, mo, page, queue, replay, shown):
+def _(brokers, confirmed, error_text, grid, mo, monitoring, page, queue, replay, shown):
     mo.stop(page.value != "Dead letters")
 
     def _draw():
@@ -322,9 +319,9 @@ def _(brokers, confirmed, dead_letters, error_text, grid, mo, page, queue, repla
             return mo.md("The cluster has no dead-letter topic.")
         done = []
         if replay.value and confirmed.value:
-            told = dead_letters.replay(brokers, queue.value, error_text.value)
+            told = monitoring.replay_dead_letters(brokers, queue.value, error_text.value)
             done = [mo.callout(mo.md(told), kind="success")]
-        entries, reasons = dead_letters.entries(brokers, queue.value)
+        entries, reasons = monitoring.dead_letters(brokers, queue.value)
         if entries.is_empty():
             return mo.vstack([*done, mo.md(f"`{queue.value}` is empty.")])
         return mo.vstack(
@@ -358,20 +355,20 @@ def _(agreed, mo):
 
 
 @app.cell
-def _(agreed, check_again, dead_letters, grid, kind, lake, land_again, mo, page, reason_text, shown):
+def _(agreed, check_again, grid, kind, lake, land_again, mo, monitoring, page, reason_text, shown):
     mo.stop(page.value != "Quarantine")
 
     def _replayed():
         if not (check_again.value or (land_again.value and agreed.value)):
             return []
-        told = dead_letters.replay_refused(
+        told = monitoring.replay_refused(
             lake, kind.value, reason_text.value, dry_run=not (land_again.value and agreed.value)
         )
         return [mo.callout(mo.md(told), kind="success")]
 
     def _draw():
         done = _replayed()
-        rows, reasons = dead_letters.quarantined(lake)
+        rows, reasons = monitoring.quarantined(lake)
         if rows.is_empty():
             return mo.md("The quarantine is empty: every landed row met the rules.")
         return mo.vstack(

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from coinstream.local_broker import class_archive
+from coinstream.local_broker import storage
 
-TARGET: Final = Path(class_archive.__file__).with_name(class_archive.CLASS_LIST)
+TARGET: Final = Path(storage.__file__).with_name(storage.CLASS_LIST)
 _LAMBDAS: Final = ("@lambda-proxy", "@lambda-form-invoker")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from coinstream.stack.dagster_client import DagsterClient
+from coinstream.stack.process import DagsterClient
 from tests.support import wait_until
 
 ROOT = Path(__file__).parents[1]

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from coinstream.errors import PluginError
-from coinstream.plugins import load_plugins
-from coinstream.settings import HomeSettings
+from coinstream.settings import HomeSettings, load_plugins
 
 
 def test_a_named_module_is_imported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from coinstream.settings.storage import private_folder
+from coinstream.settings.platform import private_folder
 
 
 def mode(path: Path) -> int:

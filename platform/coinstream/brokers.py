@@ -8,7 +8,7 @@ from pathlib import Path
 
 from coinstream.errors import BrokerError
 from coinstream.local_broker import LocalBroker
-from coinstream.local_broker.state_file import running_broker
+from coinstream.local_broker.status import running_broker
 from coinstream.settings import BrokerSettings, HomeSettings
 
 

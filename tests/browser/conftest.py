@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from coinstream.stack.dagster_client import DagsterClient
+from coinstream.stack.process import DagsterClient
 from tests.running_up import RunningUp
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from coinstream.brokers import require_broker
 from coinstream.settings import BrokerSettings, HomeSettings
-from coinstream.stack.dagster_client import DagsterClient
+from coinstream.stack.process import DagsterClient
 from tests.browser.conftest import WAIT_MS
 from tests.orchestration.test_assets import counted
 from tests.orchestration.test_termination import TOPICS, reported

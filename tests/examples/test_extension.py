@@ -44,7 +44,7 @@ FRAMES = [
 ]
 ROUND_TRIP = """
 from datetime import UTC, datetime
-from coinstream.plugins import load_plugins
+from coinstream.settings import load_plugins
 load_plugins()
 from coinstream.client import RedpandaClient
 from coinstream.serialization import MessageDeserializer

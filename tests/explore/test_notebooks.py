@@ -15,8 +15,7 @@ from typer.testing import CliRunner
 
 from coinstream.cli.lake import app
 from coinstream.errors import LakeError
-from coinstream.explore.dead_letters import quarantined, replay_refused
-from coinstream.explore.lag_history import LagHistory
+from coinstream.explore.monitoring import LagHistory, quarantined, replay_refused
 from coinstream.explore.quotes import (
     candle_markets,
     candles,

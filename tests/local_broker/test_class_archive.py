@@ -11,7 +11,7 @@ import pytest
 from filelock import FileLock
 
 from coinstream.local_broker import jars
-from coinstream.local_broker.class_archive import archive_options
+from coinstream.local_broker.storage import archive_options
 from scripts.class_list import shortened
 
 

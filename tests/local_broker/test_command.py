@@ -17,7 +17,7 @@ from coinstream.brokers import broker_home, open_broker, require_broker
 from coinstream.errors import BrokerError, LocalBrokerError
 from coinstream.local_broker import LocalBroker
 from coinstream.local_broker.daemon import stop_detached
-from coinstream.local_broker.readiness import READY_TOPIC
+from coinstream.local_broker.status import READY_TOPIC
 from coinstream.settings import BrokerSettings, HomeSettings
 from tests.conftest import topic_factory
 from tests.local_broker.reading import read_all

@@ -7,7 +7,7 @@ import pytest
 
 from coinstream.brokers import require_broker
 from coinstream.settings import BrokerSettings, HomeSettings
-from coinstream.stack.dagster_client import DagsterClient
+from coinstream.stack.process import DagsterClient
 from tests.orchestration.test_assets import counted
 from tests.running_up import RunningUp
 from tests.support import wait_until

@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from coinstream.stack.dagster_client import DagsterClient
+from coinstream.stack.process import DagsterClient
 from tests.running_up import ROOT, RunningUp
 from tests.support import wait_until
 

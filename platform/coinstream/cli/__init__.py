@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         if _command_in(chosen) is not None:
             # Imported late: the settings take longer to load than `coinstream --help` takes to print.
-            from coinstream.plugins import load_plugins
+            from coinstream.settings import load_plugins
 
             load_plugins()
         root_app(chosen)(args=words, prog_name="coinstream")

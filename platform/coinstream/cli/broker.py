@@ -11,7 +11,7 @@ from coinstream.brokers import broker_home
 from coinstream.cli.output import AsJson, console, print_json, progress_console
 from coinstream.errors import LocalBrokerError
 from coinstream.local_broker.daemon import start_detached, stop_detached
-from coinstream.local_broker.state_file import BrokerStatus, NodeStatus, broker_status
+from coinstream.local_broker.status import BrokerStatus, NodeStatus, broker_status
 from coinstream.settings import BrokerSettings, HomeSettings
 
 app = typer.Typer(help="Start, stop and inspect the local broker.", no_args_is_help=True)

@@ -12,11 +12,10 @@ from rich.table import Table
 
 from coinstream.cli.output import AsJson, broker, cell, console, print_json, topic_names
 from coinstream.cli.rendering import progress
+from coinstream.dlq.entry import DeadLetterEntry, DeadLetterFilter
 from coinstream.dlq.publisher import topics_with_dead_letters
 from coinstream.dlq.queue import (
     MAX_REPLAYS,
-    DeadLetterEntry,
-    DeadLetterFilter,
     DeadLetterQueue,
     DeadLetterReplay,
 )

@@ -9,9 +9,8 @@ from types import TracebackType
 from typing import Self
 
 from coinstream.consumer.member import Member, StopSignal
-from coinstream.consumer.metrics import ConsumerMetrics
 from coinstream.consumer.options import GroupOptions, StuckPartition
-from coinstream.consumer.scheduler import Backlog, Scheduler
+from coinstream.consumer.scheduler import Backlog, ConsumerMetrics, Scheduler
 from coinstream.consumer.start_offsets import OffsetGap
 from coinstream.consumer.worker import AnyHandler, EventLoopThread, Worker, handler_call
 from coinstream.dlq.publisher import DeadLetterPublisher, Send

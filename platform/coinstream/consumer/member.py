@@ -13,10 +13,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as Record
 
 from coinstream.consumer.assignment import Assignment
-from coinstream.consumer.metrics import ConsumerMetrics, StallDetector
 from coinstream.consumer.options import GroupOptions, member_config
 from coinstream.consumer.partition_state import PartitionState
-from coinstream.consumer.scheduler import Backlog, Scheduler
+from coinstream.consumer.scheduler import Backlog, ConsumerMetrics, Scheduler, StallDetector
 from coinstream.consumer.start_offsets import StartOffsets
 from coinstream.dlq.publisher import DeadLetterPublisher
 from coinstream.errors import CoinstreamError, ConsumeError

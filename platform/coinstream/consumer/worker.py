@@ -14,10 +14,9 @@ from typing import Any, Final
 from confluent_kafka import Message as Record
 
 from coinstream.consumer.consumed_message import ConsumedMessage
-from coinstream.consumer.metrics import ConsumerMetrics
 from coinstream.consumer.options import RetrySchedule
 from coinstream.consumer.partition_state import PartitionState
-from coinstream.consumer.scheduler import Backlog
+from coinstream.consumer.scheduler import Backlog, ConsumerMetrics
 from coinstream.dlq.entry import to_dead_letter
 from coinstream.dlq.publisher import DeadLetterPublisher
 from coinstream.errors import ConsumeError, NonRetryableError, SinkError, StopGroupError

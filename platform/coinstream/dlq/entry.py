@@ -10,6 +10,7 @@ from typing import Final
 from confluent_kafka import Message as Record
 
 from coinstream.errors import DecodeError
+from coinstream.partition_reader import OffsetRange
 from coinstream.records import Headers, headers_of, key_of, offset_of, readable_headers, value_of
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
 
@@ -210,3 +211,69 @@ def _number(value: bytes | None, otherwise: int = 0) -> int:
         return int(value) if value is not None else otherwise
     except ValueError:
         return otherwise
+
+
+EntryKey = tuple[int, int]
+"""Partition and offset of a dead letter in its dead-letter topic."""
+
+
+@dataclass(frozen=True)
+class DeadLetterEntry:
+    """A dead letter with its own position in the dead-letter topic.
+
+    Attributes:
+        failed_ms: time at which it was written, in Unix milliseconds.
+        is_replayed: whether it has been replayed.
+        replays: number of earlier replays of its message, confirmed by the replay log.
+    """
+
+    dead_letter: DeadLetter
+    partition: int
+    offset: int
+    failed_ms: int
+    is_replayed: bool
+    replays: int = 0
+
+
+@dataclass(frozen=True)
+class DeadLetterFilter:
+    """Filter of dead letters. None selects all.
+
+    Attributes:
+        error: part of the error's type or text, ignoring case.
+        key: exact key.
+        since: written to the dead-letter topic at this time or later.
+        until: written before this time.
+        partition: partition of the original message.
+        offset: offset of the original message.
+        entry: partition and offset in the dead-letter topic.
+        newest: consider only this many of the newest entries.
+    """
+
+    error: str | None = None
+    key: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    partition: int | None = None
+    offset: int | None = None
+    entry: EntryKey | None = None
+    newest: int | None = None
+
+    def matches(self, entry: DeadLetterEntry) -> bool:
+        """Return whether the entry is selected, without checking times, which `offset_range` does."""
+        letter = entry.dead_letter
+        error = f"{letter.error_type} {letter.error}".lower()
+        return (
+            (self.error is None or self.error.lower() in error)
+            and (self.key is None or letter.key == self.key.encode("utf-8", "surrogateescape"))
+            and (self.partition is None or letter.partition == self.partition)
+            and (self.offset is None or letter.offset == self.offset)
+            and (self.entry is None or self.entry == (entry.partition, entry.offset))
+        )
+
+    def offset_range(self) -> OffsetRange:
+        """Return the range of the dead-letter topic that contains the selected entries."""
+        if self.entry is None:
+            return OffsetRange(self.since, self.until, newest=self.newest)
+        partition, offset = self.entry
+        return OffsetRange(self.since, self.until, offset, offset, (partition,))

@@ -1,4 +1,4 @@
-"""Read the dead letters of a topic, filter them, and replay each at most once.
+"""Read the dead letters of a topic, filter and summarize them, and replay each at most once.
 
 A replay is one transaction: the message in its topic, and a record of the replay in the replay log. A dead
 letter is recorded as replayed if and only if it was sent. A second replay at the same time fences the first.
@@ -7,9 +7,9 @@ letter is recorded as replayed if and only if it was sent. A second replay at th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Final
 
 from confluent_kafka import KafkaException, Producer, TopicCollection
@@ -18,14 +18,16 @@ from confluent_kafka import Message as Record
 from coinstream.dlq.entry import (
     REPLAYED_FROM_HEADER,
     REPLAYS_HEADER,
-    DeadLetter,
+    DeadLetterEntry,
+    DeadLetterFilter,
+    EntryKey,
     decode_dead_letter,
 )
 from coinstream.dlq.publisher import dlq_topic, ensure_replay_log
-from coinstream.dlq.replay import EntryKey, Replays, read_replays, record_replay, with_original
+from coinstream.dlq.replay import Replays, read_replays, record_replay, with_original
 from coinstream.errors import TopicError
 from coinstream.kafka import admin_client, broker_error
-from coinstream.partition_reader import OffsetRange, PartitionReader
+from coinstream.partition_reader import PartitionReader
 from coinstream.producer.config import latency_profile, transactional_config
 from coinstream.records import offset_of
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
@@ -40,68 +42,6 @@ _PREFETCH_KBYTES: Final = 4_096
 _TIMEOUT_S: Final = 30.0
 _MAX_MESSAGE_BYTES: Final = 100_000_000
 _POSITION: Final = re.compile(r"(?P<topic>.+)\[(?P<partition>[0-9]{1,9})\]@(?P<offset>[0-9]{1,18})")
-
-
-@dataclass(frozen=True)
-class DeadLetterEntry:
-    """A dead letter with its own position in the dead-letter topic.
-
-    Attributes:
-        failed_ms: time at which it was written, in Unix milliseconds.
-        is_replayed: whether it has been replayed.
-        replays: number of earlier replays of its message, confirmed by the replay log.
-    """
-
-    dead_letter: DeadLetter
-    partition: int
-    offset: int
-    failed_ms: int
-    is_replayed: bool
-    replays: int = 0
-
-
-@dataclass(frozen=True)
-class DeadLetterFilter:
-    """Filter of dead letters. None selects all.
-
-    Attributes:
-        error: part of the error's type or text, ignoring case.
-        key: exact key.
-        since: written to the dead-letter topic at this time or later.
-        until: written before this time.
-        partition: partition of the original message.
-        offset: offset of the original message.
-        entry: partition and offset in the dead-letter topic.
-        newest: consider only this many of the newest entries.
-    """
-
-    error: str | None = None
-    key: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    partition: int | None = None
-    offset: int | None = None
-    entry: EntryKey | None = None
-    newest: int | None = None
-
-    def matches(self, entry: DeadLetterEntry) -> bool:
-        """Return whether the entry is selected, without checking times, which `offset_range` does."""
-        letter = entry.dead_letter
-        error = f"{letter.error_type} {letter.error}".lower()
-        return (
-            (self.error is None or self.error.lower() in error)
-            and (self.key is None or letter.key == self.key.encode("utf-8", "surrogateescape"))
-            and (self.partition is None or letter.partition == self.partition)
-            and (self.offset is None or letter.offset == self.offset)
-            and (self.entry is None or self.entry == (entry.partition, entry.offset))
-        )
-
-    def offset_range(self) -> OffsetRange:
-        """Return the range of the dead-letter topic that contains the selected entries."""
-        if self.entry is None:
-            return OffsetRange(self.since, self.until, newest=self.newest)
-        partition, offset = self.entry
-        return OffsetRange(self.since, self.until, offset, offset, (partition,))
 
 
 @dataclass
@@ -295,3 +235,37 @@ def _entry_key(text: str, topic: str) -> EntryKey:
     if found is None or found["topic"] != topic:
         return -1, -1
     return int(found["partition"]), int(found["offset"])
+
+
+_SHOWN: Final = 20
+
+
+@dataclass(frozen=True)
+class DeadLetterSummary:
+    """Dead letters of one topic.
+
+    Attributes:
+        entries: number of entries that were read.
+        waiting: those of them that have not been replayed.
+        reasons: number of waiting entries by the type of their error, most frequent first.
+        newest: the newest entries, newest first.
+    """
+
+    entries: int
+    waiting: int
+    reasons: Mapping[str, int]
+    newest: tuple[DeadLetterEntry, ...]
+
+
+def summarize(entries: Iterable[DeadLetterEntry], shown: int = _SHOWN) -> DeadLetterSummary:
+    """Count entries as they come; only the newest are kept in memory."""
+    count, reasons = 0, Counter[str]()
+    newest: deque[DeadLetterEntry] = deque(maxlen=shown)
+    for entry in entries:
+        count += 1
+        if not entry.is_replayed:
+            reasons[entry.dead_letter.error_type or "unknown"] += 1
+        if len(newest) < shown or entry.failed_ms >= newest[0].failed_ms:
+            newest.append(entry)
+            newest = deque(sorted(newest, key=lambda one: one.failed_ms), maxlen=shown)
+    return DeadLetterSummary(count, reasons.total(), dict(reasons.most_common()), tuple(reversed(newest)))

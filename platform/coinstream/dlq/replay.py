@@ -13,7 +13,7 @@ import msgspec
 from confluent_kafka import Message as Record
 from confluent_kafka import Producer
 
-from coinstream.dlq.entry import DeadLetter
+from coinstream.dlq.entry import DeadLetter, EntryKey
 from coinstream.dlq.publisher import REPLAY_LOG
 from coinstream.errors import DecodeError, TopicError
 from coinstream.partition_reader import OffsetRange, PartitionReader
@@ -22,8 +22,6 @@ from coinstream.settings import BrokerSettings, ConsumerSettings
 
 _BATCH: Final = 500
 _PREFETCH_KBYTES: Final = 1_024
-EntryKey = tuple[int, int]
-"""Partition and offset of a dead letter in its dead-letter topic."""
 
 
 class Replays:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from coinstream.settings import HomeSettings, LakeSettings
-from coinstream.settings.storage import private_folder
+from coinstream.settings.platform import private_folder
 
 log = logging.getLogger("coinstream.lake")
 

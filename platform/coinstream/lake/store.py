@@ -15,7 +15,7 @@ from coinstream.lake.schemas import FLAGGED, QUARANTINE, QUARANTINE_SCHEMA, TIME
 from coinstream.lake.warehouse import Warehouse
 from coinstream.messages import MESSAGE_TYPES
 from coinstream.settings import HomeSettings, LakeSettings
-from coinstream.settings.storage import private_folder
+from coinstream.settings.platform import private_folder
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog

@@ -11,7 +11,6 @@ import psutil
 
 from coinstream.errors import LocalBrokerError
 from coinstream.local_broker import jars, properties
-from coinstream.local_broker.class_archive import archive_options
 from coinstream.local_broker.jars import exclusive_lock, java_command, show_fetching
 from coinstream.local_broker.node import Node
 from coinstream.local_broker.properties import (
@@ -22,18 +21,18 @@ from coinstream.local_broker.properties import (
     server_properties,
     write_properties,
 )
-from coinstream.local_broker.readiness import wait_until_ready
-from coinstream.local_broker.state_file import (
+from coinstream.local_broker.status import (
     ProcessIdentity,
     RunningBroker,
     RunningNode,
     clear_stale,
     running_broker,
     state_file,
+    wait_until_ready,
     write_running,
 )
-from coinstream.local_broker.storage import Storage
-from coinstream.settings.storage import private_folder
+from coinstream.local_broker.storage import Storage, archive_options
+from coinstream.settings.platform import private_folder
 
 DEFAULT_PORT = 19092
 _GRACE_S = 10.0

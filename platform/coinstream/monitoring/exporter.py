@@ -22,7 +22,7 @@ from prometheus_client import start_http_server
 from coinstream.errors import CoinstreamError
 from coinstream.monitoring.metrics import METRICS, Metrics
 from coinstream.settings import HomeSettings, MetricsSettings
-from coinstream.settings.storage import private_folder
+from coinstream.settings.platform import private_folder
 
 
 class ExporterError(CoinstreamError):

@@ -37,7 +37,7 @@ from coinstream.monitoring.group_lag import GroupLag, PartitionLag, TimeLagSourc
 from coinstream.monitoring.time_lag import OldestRecord, TimeLagReader, WatermarkHistory
 from coinstream.records import PartitionKey
 from coinstream.settings import BrokerSettings, HomeSettings, LagSettings
-from coinstream.settings.storage import private_folder
+from coinstream.settings.platform import private_folder
 from coinstream.text import did_you_mean
 from coinstream.topics.catalogue import market_topics
 

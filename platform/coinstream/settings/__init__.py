@@ -12,8 +12,15 @@ from coinstream.settings.kafka import (
     ProducerSettings,
     SerializationSettings,
 )
-from coinstream.settings.monitoring import AlertSettings, LagSettings, MetricsSettings, WatchSettings
-from coinstream.settings.storage import HomeSettings, LakeSettings
+from coinstream.settings.platform import (
+    AlertSettings,
+    HomeSettings,
+    LagSettings,
+    LakeSettings,
+    MetricsSettings,
+    WatchSettings,
+    load_plugins,
+)
 
 __all__ = [
     "AlertSettings",
@@ -28,4 +35,5 @@ __all__ = [
     "ProducerSettings",
     "SerializationSettings",
     "WatchSettings",
+    "load_plugins",
 ]

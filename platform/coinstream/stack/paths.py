@@ -18,7 +18,7 @@ from coinstream.errors import PlatformError
 from coinstream.lake.first_hour import remember_first_hour
 from coinstream.local_broker.properties import free_ports, is_free
 from coinstream.settings import HomeSettings
-from coinstream.settings.storage import private_folder
+from coinstream.settings.platform import private_folder
 
 HOST: Final = "127.0.0.1"
 _ATTEMPTS: Final = 200

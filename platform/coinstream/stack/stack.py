@@ -16,9 +16,14 @@ from coinstream.errors import PlatformError
 from coinstream.local_broker import LocalBroker
 from coinstream.local_broker.properties import is_free
 from coinstream.settings import BrokerSettings, HomeSettings, LakeSettings
-from coinstream.stack.dagster_client import DagsterClient
 from coinstream.stack.paths import HOST, InstancePaths, reserve_port
-from coinstream.stack.process import EXPLORER_PORT, SupervisedProcess, explorer_command, explorer_url
+from coinstream.stack.process import (
+    EXPLORER_PORT,
+    DagsterClient,
+    SupervisedProcess,
+    explorer_command,
+    explorer_url,
+)
 
 Say = Callable[[str], None]
 
