@@ -12,7 +12,7 @@ from coinstream.expectations.validator import ExpectationValidator
 from coinstream.lake import statistics
 from coinstream.lake.candle_windows import SCHEMA
 from coinstream.lake.candles import build_candles
-from coinstream.lake.open_engine import open_engine
+from coinstream.lake.engines import open_engine
 from resources.admin import AdminResource
 from resources.client import RedpandaResource
 from resources.lake import LakeResource

@@ -15,12 +15,12 @@ from coinstream.expectations.validator import ExpectationValidator
 from coinstream.lake import statistics
 from coinstream.lake.backfill import backfill
 from coinstream.lake.charts import as_markdown, line_chart
-from coinstream.lake.compaction import compact, table_names
 from coinstream.lake.first_hour import first_hour
 from coinstream.lake.landing import TableReport
+from coinstream.lake.maintenance import compact, table_names
 from coinstream.lake.schemas import QUARANTINE_SCHEMA, VIOLATION_TABLES, TableSpec
+from coinstream.lake.statistics import summary
 from coinstream.lake.store import known_specs
-from coinstream.lake.summary import summary
 from coinstream.messages import type_for_topic
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
 from resources.admin import AdminResource

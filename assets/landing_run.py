@@ -8,8 +8,8 @@ import dagster as dg
 
 from assets.termination import run_interruptibly
 from coinstream.expectations.validator import ExpectationValidator
+from coinstream.lake.engines import open_engine
 from coinstream.lake.landing import TableReport, land
-from coinstream.lake.open_engine import open_engine
 from coinstream.lake.schemas import TableSpec
 from coinstream.lake.store import Lake
 from coinstream.settings import BrokerSettings

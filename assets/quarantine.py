@@ -11,8 +11,8 @@ from assets.failed_messages import RECENT, Row, as_evaluation, failure_check, fa
 from assets.lake import VIOLATION_COLUMNS, table_key
 from assets.topics import OWNERS
 from coinstream.expectations.validator import ExpectationValidator
+from coinstream.lake.quarantine import Violation, ViolationSummary, summarize_violations
 from coinstream.lake.quarantine_replay import QuarantineFilter, replay_quarantine
-from coinstream.lake.quarantine_summary import Violation, ViolationSummary, summarize_violations
 from coinstream.lake.schemas import FLAGGED, QUARANTINE, spec_named
 from coinstream.lake.store import Lake, known_specs
 from coinstream.text import parse_time

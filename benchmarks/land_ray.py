@@ -16,10 +16,9 @@ import psutil
 
 from benchmarks.common import compare, interleaved, machine
 from coinstream.expectations.validator import ExpectationValidator
-from coinstream.lake.data_files import append_files
-from coinstream.lake.engines import EmbeddedEngine, Engine
+from coinstream.lake.commit import append_files
+from coinstream.lake.engines import EmbeddedEngine, Engine, open_engine
 from coinstream.lake.landing import TableReport, land
-from coinstream.lake.open_engine import open_engine
 from coinstream.lake.schemas import spec_named
 from coinstream.lake.store import Lake
 from coinstream.settings import BrokerSettings, HomeSettings, LakeSettings

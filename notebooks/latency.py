@@ -15,7 +15,7 @@ def _():
     import marimo as mo
     import polars as pl
 
-    from coinstream.lake.frames import table
+    from coinstream.lake.query import table
 
     return mo, pl, table
 

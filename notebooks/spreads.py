@@ -14,7 +14,7 @@ app = marimo.App(width="medium", app_title="Spreads")
 def _():
     import marimo as mo
 
-    from coinstream.lake.frames import sql
+    from coinstream.lake.query import sql
 
     return mo, sql
 

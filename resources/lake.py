@@ -10,7 +10,10 @@ _DEFAULTS = LakeSettings()
 
 
 class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Iceberg tables. Location and credentials are read from the environment (`COINSTREAM_LAKE_*`)."""
+    """Iceberg tables. Location and credentials are read from the environment (`COINSTREAM_LAKE_*`).
+
+    Only some of the settings are configuration, because Dagster stores and shows the configuration of a run.
+    """
 
     memory_bytes: int = Field(
         default=_DEFAULTS.memory_bytes,

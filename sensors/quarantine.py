@@ -9,7 +9,7 @@ import msgspec
 
 from assets.failed_messages import RECENT, as_evaluation
 from assets.quarantine import TYPES, check_result
-from coinstream.lake.quarantine_summary import waiting_by_type
+from coinstream.lake.quarantine import waiting_by_type
 from coinstream.lake.schemas import QUARANTINE
 from coinstream.settings import WatchSettings
 from resources.lake import LakeResource

@@ -45,7 +45,7 @@ DAGSTER: Final[dict[str, set[str]]] = {
 """Dagster has no public call for old observations, ticks, the process of a run, or a middleware of its UI."""
 
 PYICEBERG: Final[dict[str, set[str]]] = {
-    "platform/coinstream/lake/data_files.py": {
+    "platform/coinstream/lake/commit.py": {
         "pyiceberg.io.pyarrow.pyarrow_to_schema",
         "pyiceberg.io.pyarrow.write_file",
         "pyiceberg.table.WriteTask",

@@ -25,10 +25,10 @@ from coinstream.expectations.rules import Rule, rules_for
 from coinstream.expectations.validation_frame import ValidationFrameBuilder
 from coinstream.expectations.validator import ExpectationValidator, SuiteValidator
 from coinstream.feeds.registry import Options, open_feed
-from coinstream.lake.batch import Batch, batches
+from coinstream.lake.prepare import batches
 from coinstream.lake.read_plan import FetchedChunk, ReadPlan
 from coinstream.lake.schemas import spec_named
-from coinstream.lake.validation import ValidationResult
+from coinstream.lake.validation import Batch, ValidationResult
 from coinstream.messages import MESSAGE_TYPES, type_of
 from coinstream.serialization import MessageSerializer
 from coinstream.settings import LakeSettings

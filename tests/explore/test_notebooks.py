@@ -27,11 +27,10 @@ from coinstream.explore.quotes import (
     staleness,
 )
 from coinstream.lake.charts import candlestick_chart, to_svg
-from coinstream.lake.frames import export, sql, table
 from coinstream.lake.landing import land
-from coinstream.lake.report import write_report
+from coinstream.lake.query import export, sql, table
 from coinstream.lake.schemas import spec_named
-from coinstream.lake.statistics import exchange_statistics
+from coinstream.lake.statistics import exchange_statistics, write_report
 from coinstream.lake.store import Lake
 from coinstream.settings import BrokerSettings
 from coinstream.stack.process import explorer_command, explorer_token

@@ -23,8 +23,8 @@ from typing import Any, Final, TypeVar
 import psutil
 import pytest
 
+from coinstream.lake.engines import open_engine
 from coinstream.lake.landing import TableReport, land
-from coinstream.lake.open_engine import open_engine
 from coinstream.lake.schemas import TableSpec, spec_named
 from coinstream.lake.store import Lake
 from coinstream.lake.validation import NoValidation
@@ -48,7 +48,7 @@ DRIVER: Final = """
 import sys
 from pathlib import Path
 from coinstream.lake.landing import land
-from coinstream.lake.open_engine import open_engine
+from coinstream.lake.engines import open_engine
 from coinstream.settings import BrokerSettings
 from tests.lake.conftest import lake_at
 from tests.lake.ray_trials import SLICE_ROWS, SPEC, no_validation

@@ -14,8 +14,8 @@ from confluent_kafka import Consumer, TopicPartition
 from coinstream.client import RedpandaClient
 from coinstream.lake import candles
 from coinstream.lake.candles import build_candles
-from coinstream.lake.compaction import compact
 from coinstream.lake.landing import land
+from coinstream.lake.maintenance import compact
 from coinstream.lake.query import query
 from coinstream.lake.schemas import spec_named
 from coinstream.lake.store import Lake

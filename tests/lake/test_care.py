@@ -16,9 +16,9 @@ from coinstream.cli import lake as cli
 from coinstream.errors import LakeError
 from coinstream.expectations.validator import ExpectationValidator
 from coinstream.lake.backfill import backfill
-from coinstream.lake.compaction import compact
 from coinstream.lake.landed_offsets import CHECKS, read_landed_offsets
 from coinstream.lake.landing import land
+from coinstream.lake.maintenance import compact
 from coinstream.lake.query import query
 from coinstream.lake.schemas import spec_named
 from coinstream.lake.store import Lake
@@ -89,9 +89,9 @@ def test_a_landing_beside_a_compaction_loses_nothing(
     lake: Lake, landed: str, broker_settings: BrokerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The landing commits after compaction has read the table and before it commits."""
-    from coinstream.lake import compaction
+    from coinstream.lake import maintenance
 
-    merge = compaction._merged
+    merge = maintenance._merged
     met: list[bool] = []
 
     def landing_meanwhile(*arguments: Any) -> Any:
@@ -101,7 +101,7 @@ def test_a_landing_beside_a_compaction_loses_nothing(
             land(lake, broker_settings, SPEC, topic=landed)
         return merge(*arguments)
 
-    monkeypatch.setattr(compaction, "_merged", landing_meanwhile)
+    monkeypatch.setattr(maintenance, "_merged", landing_meanwhile)
     done = compact(lake, "level1")
     assert done is not None
     assert done.rows == 1_250

@@ -145,9 +145,8 @@ def test_a_home_of_any_name_holds_its_tables(tmp_path: Path, folder: str) -> Non
 def test_rows_land_and_are_read_in_a_home_with_every_special_character(
     tmp_path: Path, broker_settings: BrokerSettings, topic: TopicFactory
 ) -> None:
-    from coinstream.lake.compaction import compact
+    from coinstream.lake.maintenance import compact, recover
     from coinstream.lake.query import query
-    from coinstream.lake.recovery import recover
 
     home = tmp_path / "ä b%20#?" / "home"
     lake = lake_at(home)

@@ -21,11 +21,11 @@ from pyiceberg.table import Table
 
 from coinstream.errors import BrokerError, LakeError
 from coinstream.expectations.validator import ExpectationValidator
-from coinstream.lake import commit, data_files
+from coinstream.lake import commit
 from coinstream.lake.commit import reset_landed_offsets
-from coinstream.lake.compaction import compact
 from coinstream.lake.landed_offsets import OFFSETS, read_landed_offsets
 from coinstream.lake.landing import TableReport, land
+from coinstream.lake.maintenance import compact
 from coinstream.lake.schemas import QUARANTINE_SCHEMA, spec_named
 from coinstream.lake.store import Lake
 from coinstream.local_broker import LocalBroker
@@ -364,12 +364,13 @@ def test_a_conflict_with_compaction_repeats_the_commit_and_writes_no_file_again(
         send(broker_settings.brokers, name, [level1()] * 10)
         land(lake, broker_settings, SPEC, topic=name)
     attempts: list[int] = []
+    append_files = commit.append_files
 
     def compacted_meanwhile(table: Table, files: Sequence[DataFile], properties: Mapping[str, str]) -> None:
         attempts.append(len(files))
         if len(attempts) == 1:
             compact(lake, "level1")
-        data_files.append_files(table, files, properties)
+        append_files(table, files, properties)
 
     monkeypatch.setattr(commit, "append_files", compacted_meanwhile)
     send(broker_settings.brokers, name, [level1()] * 10)

@@ -10,8 +10,8 @@ import pytest
 from pyarrow.fs import FileSelector, S3FileSystem
 
 from coinstream.errors import LakeError
-from coinstream.lake.compaction import compact
 from coinstream.lake.landing import land
+from coinstream.lake.maintenance import compact
 from coinstream.lake.query import query
 from coinstream.lake.schemas import spec_named
 from coinstream.lake.store import Lake

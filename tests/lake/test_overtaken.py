@@ -14,10 +14,10 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from coinstream.errors import LakeError
 from coinstream.expectations.validator import ExpectationValidator
-from coinstream.lake.compaction import compact
 from coinstream.lake.engines import EmbeddedEngine
 from coinstream.lake.landed_offsets import read_landed_offsets
 from coinstream.lake.landing import TableReport, land
+from coinstream.lake.maintenance import compact
 from coinstream.lake.schemas import spec_named
 from coinstream.lake.store import Lake
 from coinstream.settings import BrokerSettings

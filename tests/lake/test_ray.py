@@ -23,10 +23,10 @@ from assets.lake import HOURS, TABLES, table_key
 from coinstream.errors import CoinstreamError
 from coinstream.expectations.validator import ExpectationValidator
 from coinstream.lake.candles import build_candles
-from coinstream.lake.compaction import compact
+from coinstream.lake.engines import open_engine
 from coinstream.lake.landed_offsets import read_landed_offsets
 from coinstream.lake.landing import TableReport, land
-from coinstream.lake.open_engine import open_engine
+from coinstream.lake.maintenance import compact
 from coinstream.lake.statistics import exchange_statistics
 from coinstream.lake.store import Lake
 from coinstream.local_broker import LocalBroker

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from coinstream.cli import lake as cli
 from coinstream.errors import LakeError
 from coinstream.lake.landing import land
-from coinstream.lake.recovery import recover
+from coinstream.lake.maintenance import recover
 from coinstream.lake.schemas import FLAGGED, QUARANTINE, spec_named
 from coinstream.lake.store import Lake
 from coinstream.settings import BrokerSettings

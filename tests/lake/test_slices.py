@@ -16,14 +16,13 @@ from pydantic import SecretStr
 from coinstream.errors import LakeError
 from coinstream.expectations.validator import ExpectationValidator
 from coinstream.lake.commit import OLDEST_FILES, commit_prepared
+from coinstream.lake.engines import open_engine
 from coinstream.lake.landed_offsets import read_landed_offsets
 from coinstream.lake.landing import land
-from coinstream.lake.open_engine import open_engine
 from coinstream.lake.ray_cluster import require_shared_storage
 from coinstream.lake.ray_engine import WorkerJob, prepare_slice
 from coinstream.lake.schemas import spec_named
-from coinstream.lake.shared_table import SharedTable
-from coinstream.lake.slices import PreparedFiles, TableTarget, make_slices
+from coinstream.lake.slices import PreparedFiles, SharedTable, TableTarget, make_slices
 from coinstream.lake.store import Lake
 from coinstream.lake.topic_reader import TopicReader
 from coinstream.settings import BrokerSettings, LakeSettings

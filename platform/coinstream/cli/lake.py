@@ -91,8 +91,8 @@ def land(
 @app.command("tables", epilog="Examples:\n\ncoinstream lake tables")
 def tables(json: AsJson = False) -> None:
     """List the tables with rows, files, snapshots and the time of the newest event."""
+    from coinstream.lake.statistics import summaries
     from coinstream.lake.store import Lake
-    from coinstream.lake.summary import summaries
 
     found = summaries(Lake())
     if json:
@@ -136,7 +136,7 @@ def sql(
     from coinstream.lake.store import Lake
 
     if csv is not None or parquet is not None:
-        from coinstream.lake.frames import export
+        from coinstream.lake.query import export
 
         count = export(statement, csv=csv, parquet=parquet)
         names = ", ".join(str(path) for path in (csv, parquet) if path is not None)
@@ -160,8 +160,8 @@ def compact(
     json: AsJson = False,
 ) -> None:
     """Merge small files, expire old snapshots and delete orphan files."""
-    from coinstream.lake.compaction import compact as compact_table
-    from coinstream.lake.compaction import table_names
+    from coinstream.lake.maintenance import compact as compact_table
+    from coinstream.lake.maintenance import table_names
     from coinstream.lake.store import Lake
 
     lake = Lake()
@@ -182,7 +182,7 @@ def recover(json: AsJson = False) -> None:
 
     Landing then continues at the recorded offsets.
     """
-    from coinstream.lake.recovery import recover as recover_tables
+    from coinstream.lake.maintenance import recover as recover_tables
     from coinstream.lake.store import Lake
 
     found = recover_tables(Lake())
@@ -239,7 +239,7 @@ def report(
     json: AsJson = False,
 ) -> None:
     """Write a self-contained HTML page with charts of price, spread, latency and landing lag."""
-    from coinstream.lake.report import write_report
+    from coinstream.lake.statistics import write_report
     from coinstream.lake.store import Lake
 
     written = write_report(Lake(), Path(to), hours=hours)

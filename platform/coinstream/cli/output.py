@@ -152,6 +152,6 @@ def engine_of(lake: Lake, brokers: BrokerSettings) -> AbstractContextManager[Eng
         LakeError: as `open_engine`, on entering the block.
     """
     from coinstream.expectations.validator import ExpectationValidator
-    from coinstream.lake.open_engine import open_engine
+    from coinstream.lake.engines import open_engine
 
     return open_engine(lake.settings, brokers, ExpectationValidator)

@@ -42,7 +42,7 @@ def show_list(
     json: AsJson = False,
 ) -> None:
     """Count refused messages by reason, and print the newest of them."""
-    from coinstream.lake.quarantine_summary import summarize_violations
+    from coinstream.lake.quarantine import summarize_violations
     from coinstream.lake.schemas import QUARANTINE, spec_named
     from coinstream.lake.store import Lake
 

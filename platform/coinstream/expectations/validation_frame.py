@@ -30,8 +30,8 @@ from coinstream.expectations.columns import (
     to_floats,
 )
 from coinstream.expectations.series import KeyTexts, Series, SeriesMemory
-from coinstream.lake.batch import Batch
 from coinstream.lake.schemas import NUMBER, TableSpec
+from coinstream.lake.validation import Batch
 from coinstream.messages import PRICE_DECIMALS
 from coinstream.precision import decimals_of
 from coinstream.settings import LakeSettings

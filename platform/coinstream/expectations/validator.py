@@ -32,9 +32,8 @@ from coinstream.expectations.comparisons import (
 from coinstream.expectations.rules import Rule, rules_for
 from coinstream.expectations.series import SeriesMemory
 from coinstream.expectations.validation_frame import ValidationFrameBuilder
-from coinstream.lake.batch import Batch
 from coinstream.lake.schemas import TableSpec
-from coinstream.lake.validation import MAX_SAMPLES, CheckResult, Rows, ValidationResult
+from coinstream.lake.validation import MAX_SAMPLES, Batch, CheckResult, Rows, ValidationResult
 from coinstream.settings import LakeSettings
 
 if TYPE_CHECKING:

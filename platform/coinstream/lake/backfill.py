@@ -13,16 +13,21 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from coinstream.lake.batch import Batch, Mask
-from coinstream.lake.commit import CommitResult, retry_on_conflict
-from coinstream.lake.data_files import append
+from coinstream.lake.commit import CommitResult, append, retry_on_conflict
 from coinstream.lake.landed_offsets import CHECKS, OFFSETS, RUN, read_landed_offsets
 from coinstream.lake.landing import TableReport
 from coinstream.lake.prepare import read_batches, table_rows
 from coinstream.lake.schemas import TIME, TableSpec
 from coinstream.lake.store import Lake
 from coinstream.lake.topic_reader import TopicReader
-from coinstream.lake.validation import BatchValidator, NoValidation, ValidationResult, merge_checks
+from coinstream.lake.validation import (
+    Batch,
+    BatchValidator,
+    Mask,
+    NoValidation,
+    ValidationResult,
+    merge_checks,
+)
 from coinstream.settings import BrokerSettings
 
 if TYPE_CHECKING:

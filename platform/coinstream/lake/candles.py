@@ -19,20 +19,21 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from coinstream.lake.candle_state import CandleState, Hours
 from coinstream.lake.candle_windows import (
     HOUR,
     SCHEMA,
     SOURCES,
     CandleDay,
     CandleSource,
+    CandleState,
+    Hours,
     compute_day,
 )
 from coinstream.lake.commit import CommitResult, retry_on_conflict
 from coinstream.lake.engines import EmbeddedEngine, Engine
 from coinstream.lake.landed_offsets import LandedOffsets
 from coinstream.lake.schemas import TIME
-from coinstream.lake.shared_table import SharedTable
+from coinstream.lake.slices import SharedTable
 from coinstream.lake.store import Lake
 from coinstream.lake.validation import NoValidation
 from coinstream.messages import Ohlcv

@@ -1,10 +1,11 @@
-"""Run the preparation of slices and the work on partitions: in this process, or on workers."""
+"""Prepare slices and map over partitions: in this process, or on workers."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -15,10 +16,11 @@ from coinstream.lake.schemas import TableSpec
 from coinstream.lake.slices import PreparedFiles, make_slices
 from coinstream.lake.topic_reader import TopicReader
 from coinstream.lake.validation import BatchValidator, ValidatorFactory
-from coinstream.settings import LakeSettings
+from coinstream.settings import BrokerSettings, LakeSettings
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
+
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -110,3 +112,23 @@ class EmbeddedEngine:
 def worker_name() -> str:
     """Return the name of this process among the workers of an engine."""
     return f"{os.uname().nodename}:{os.getpid()}"
+
+
+@contextmanager
+def open_engine(
+    settings: LakeSettings, brokers: BrokerSettings, make_validator: ValidatorFactory
+) -> Iterator[Engine]:
+    """Open the engine for the block, and close what it opened.
+
+    Raises:
+        LakeError: it is not installed, or cannot be used with this catalog and warehouse.
+    """
+    if settings.engine == "embedded":
+        yield EmbeddedEngine(make_validator)
+        return
+    # Imported here: Ray is an extra, and its import takes seconds.
+    from coinstream.lake.ray_cluster import connect
+    from coinstream.lake.ray_engine import RayEngine
+
+    with connect(settings) as cluster:
+        yield RayEngine(cluster, brokers, settings, make_validator)

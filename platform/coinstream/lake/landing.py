@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from coinstream.errors import LakeError
-from coinstream.lake.commit import CommitResult, commit_prepared
-from coinstream.lake.data_files import drop_files
+from coinstream.lake.commit import CommitResult, commit_prepared, drop_files
 from coinstream.lake.engines import EmbeddedEngine, Engine, Work, worker_name
 from coinstream.lake.landed_offsets import read_landed_offsets
 from coinstream.lake.read_plan import ReadPlan, plan_up_to

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TypeVar
 
+import numpy as np
 import pyarrow as pa
 
-from coinstream.lake.batch import Batch, batches
-from coinstream.lake.data_files import write_partitions
+from coinstream.lake.commit import write_partitions
+from coinstream.lake.decoding import BlockDecoder, DecodedBlock
 from coinstream.lake.landed_offsets import LandedOffsets, TopicOffsets
 from coinstream.lake.quarantine import offender_rows
-from coinstream.lake.read_plan import ReadPlan, TopicPartition
-from coinstream.lake.schemas import INGESTED, QUARANTINE_SCHEMA, TIME, TableSpec, spec_named
+from coinstream.lake.read_plan import (
+    LATEST_MS,
+    NO_TIMESTAMP,
+    FetchedChunk,
+    ReadPlan,
+    TopicPartition,
+    offsets_after,
+)
+from coinstream.lake.schemas import INGESTED, PROVENANCE, QUARANTINE_SCHEMA, TIME, TableSpec, spec_named
 from coinstream.lake.slices import PreparedFiles, Slice
 from coinstream.lake.topic_reader import TopicReader
-from coinstream.lake.validation import BatchValidator, merge_checks
+from coinstream.lake.validation import Batch, BatchValidator, merge_checks
 from coinstream.settings import LakeSettings
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
+
 
 T = TypeVar("T")
 
@@ -139,3 +148,80 @@ def prefetch(source: Iterator[T]) -> Iterator[T]:
         while (item := pending.result()) is not None:
             pending = pool.submit(next, source, None)
             yield item
+
+
+def batches(
+    spec: TableSpec, chunks: Iterable[FetchedChunk], plan: ReadPlan, *, max_rows: int, max_bytes: int
+) -> Iterator[Batch]:
+    """Decode chunks and merge them to batches of at most `max_rows` rows or `max_bytes` of payload.
+
+    A chunk above a limit becomes one batch.
+    """
+    gathered = _Gathering(spec, dict(plan.ids))
+    for chunk in chunks:
+        if gathered.rows and (
+            gathered.rows + len(chunk) > max_rows or gathered.size + chunk.size > max_bytes
+        ):
+            yield gathered.close()
+        gathered.add(chunk)
+        if gathered.rows >= max_rows or gathered.size >= max_bytes:
+            yield gathered.close()
+    if gathered.rows:
+        yield gathered.close()
+
+
+class _Gathering:
+    def __init__(self, spec: TableSpec, ids: dict[str, str | None]) -> None:
+        self._spec = spec
+        self._ids = ids
+        self._decoder = BlockDecoder(spec)
+        self._clear()
+
+    def _clear(self) -> None:
+        self.rows = 0
+        self.size = 0
+        self._parts: list[tuple[pa.Table, DecodedBlock]] = []
+        self._reached = LandedOffsets()
+
+    def add(self, chunk: FetchedChunk) -> None:
+        decoded = self._decoder.decode(chunk.payloads, chunk.compressed, chunk.faults)
+        table = decoded.rows
+        for field, values in zip(PROVENANCE, _provenance(chunk), strict=True):
+            table = table.append_column(field, values)
+        self._parts.append((table, decoded))
+        self._reached = self._reached.advanced(offsets_after(chunk, self._ids))
+        self.rows += len(chunk)
+        self.size += chunk.size
+
+    def close(self) -> Batch:
+        tables, decoded = zip(*self._parts, strict=True)
+        batch = Batch(
+            self._spec,
+            pa.concat_tables(tables),
+            _joined([part.fault for part in decoded]),
+            _joined([part.utc_times for part in decoded]),
+            pa.chunked_array([part.payloads for part in decoded], pa.binary()),
+            self._reached,
+        )
+        self._clear()
+        return batch
+
+
+def _provenance(chunk: FetchedChunk) -> list[pa.Array]:
+    names = pa.DictionaryArray.from_arrays(chunk.topic.astype(np.int32), pa.array(chunk.topics, pa.string()))
+    return [
+        names.cast(pa.string()),
+        pa.array(chunk.partition.astype(np.int32)),
+        pa.array(chunk.offset),
+        _record_times(chunk),
+    ]
+
+
+def _record_times(chunk: FetchedChunk) -> pa.Array:
+    known = (chunk.timestamp >= NO_TIMESTAMP) & (chunk.timestamp <= LATEST_MS)
+    micros = np.where(known, chunk.timestamp, 0) * 1000
+    return pa.array(micros, pa.int64(), mask=~known).cast(TIME)
+
+
+def _joined(arrays: list[pa.ChunkedArray]) -> pa.ChunkedArray:
+    return pa.chunked_array([chunk for array in arrays for chunk in array.chunks], arrays[0].type)

@@ -1,19 +1,22 @@
-"""Store messages that fail a rule as rows, with the rules and the payload."""
+"""Store refused and flagged messages, and summarize them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from coinstream.lake.batch import Batch, Mask, rows_beyond
 from coinstream.lake.landed_offsets import LandedOffsets
-from coinstream.lake.schemas import PROVENANCE, QUARANTINE_SCHEMA, TIME
-from coinstream.lake.validation import ValidationResult
+from coinstream.lake.query import query
+from coinstream.lake.schemas import PROVENANCE, QUARANTINE, QUARANTINE_SCHEMA, TIME
+from coinstream.lake.store import Lake
+from coinstream.lake.validation import Batch, Mask, ValidationResult, rows_beyond
+from coinstream.text import printable
 
 MAX_PAYLOAD: Final = 65_536
 """Maximum bytes of a payload in the quarantine."""
@@ -60,3 +63,118 @@ def new_offenders(
         kept.append(rows.filter(pa.array(rows_beyond(rows, advanced, reached.ids))))
         advanced = advanced.advanced(reached)
     return pa.concat_tables(kept), advanced
+
+
+_REASONS: Final = 50
+_TEXT: Final = 300
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A message that broke a rule. `value` is the beginning of its bytes, as printable text."""
+
+    type: str
+    topic: str
+    partition: int
+    offset: int
+    time: str
+    reason: str
+    stored: bool
+    value: str
+
+    @property
+    def origin(self) -> str:
+        """The place of the message: topic, partition and offset."""
+        return f"{self.topic}[{self.partition}]@{self.offset}"
+
+
+@dataclass(frozen=True)
+class ViolationSummary:
+    """Messages of one table of violations, those of one type or of all.
+
+    Attributes:
+        entries: number of messages.
+        waiting: those of them that are not in the table of their type.
+        reasons: number of messages by their reason, most frequent first; waiting ones in the quarantine.
+        newest: the newest messages, newest first.
+    """
+
+    entries: int
+    waiting: int
+    reasons: Mapping[str, int]
+    newest: tuple[Violation, ...]
+
+
+def summarize_violations(
+    lake: Lake, table: str, kind: str | None = None, since: datetime | None = None, shown: int = 20
+) -> ViolationSummary:
+    """Count the messages of a table of violations by reason and return the newest of them.
+
+    Args:
+        lake: the tables.
+        table: `quarantine` or `flagged`.
+        kind: only messages of this type.
+        since: only messages that were found since.
+        shown: number of messages to return.
+
+    Raises:
+        LakeError: the table cannot be read.
+    """
+    if lake.find(table) is None:
+        return ViolationSummary(0, 0, {}, ())
+    where, parameters = _conditions(kind, since)
+    counted = query(
+        lake,
+        f"SELECT reason, stored, count(*) FROM {table} {where} GROUP BY ALL ORDER BY 3 DESC, 1",  # nosec B608
+        parameters,
+        limit=100_000,
+    ).rows
+    entries = sum(int(count) for _, _, count in counted)
+    waiting = [(str(reason), int(count)) for reason, stored, count in counted if not stored]
+    chosen = waiting if table == QUARANTINE else [(str(reason), int(count)) for reason, _, count in counted]
+    found = query(
+        lake,
+        'SELECT type, topic, partition, "offset", record_timestamp, reason, stored, value '
+        f'FROM {table} {where} ORDER BY ingested_at DESC, "offset" DESC',  # nosec B608
+        parameters,
+        limit=shown,
+    )
+    return ViolationSummary(
+        entries,
+        sum(count for _, count in waiting),
+        dict(chosen[:_REASONS]),
+        tuple(_violation(row) for row in found.rows),
+    )
+
+
+def waiting_by_type(lake: Lake, since: datetime | None = None) -> dict[str, int]:
+    """Return the number of refused messages that are not stored, by message type.
+
+    Raises:
+        LakeError: the table cannot be read.
+    """
+    if lake.find(QUARANTINE) is None:
+        return {}
+    where, parameters = _conditions(None, since)
+    both = f"{where} AND NOT stored" if where else "WHERE NOT stored"
+    found = query(lake, f"SELECT type, count(*) FROM {QUARANTINE} {both} GROUP BY type", parameters)  # nosec B608
+    return {str(kind): int(count) for kind, count in found.rows}
+
+
+def _conditions(kind: str | None, since: datetime | None) -> tuple[str, dict[str, Any]]:
+    conditions, parameters = [], dict[str, Any]()
+    if kind is not None:
+        conditions.append("type = $type")
+        parameters["type"] = kind
+    if since is not None:
+        conditions.append("ingested_at >= $since")
+        parameters["since"] = since
+    return (f"WHERE {' AND '.join(conditions)}" if conditions else ""), parameters
+
+
+def _violation(row: tuple[Any, ...]) -> Violation:
+    kind, topic, partition, offset, time, reason, stored, value = row
+    return Violation(
+        *(str(kind), str(topic), int(partition), int(offset), str(time or "")),
+        *(str(reason)[:_TEXT], bool(stored), printable(str(value or ""))[:_TEXT]),
+    )

@@ -13,16 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from coinstream.lake.backfill import commit_missing, present_rows
-from coinstream.lake.batch import Batch, batches
 from coinstream.lake.commit import CommitResult, retry_on_conflict
-from coinstream.lake.frames import sql
 from coinstream.lake.landed_offsets import OFFSETS, RUN, read_landed_offsets
-from coinstream.lake.prepare import MEMORY_SHARE
+from coinstream.lake.prepare import MEMORY_SHARE, batches
 from coinstream.lake.quarantine import MAX_PAYLOAD
+from coinstream.lake.query import sql
 from coinstream.lake.read_plan import HEADER_FAULT, FetchedChunk, ReadPlan
 from coinstream.lake.schemas import QUARANTINE, TIME, TableSpec
 from coinstream.lake.store import Lake
-from coinstream.lake.validation import BatchValidator
+from coinstream.lake.validation import Batch, BatchValidator
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table

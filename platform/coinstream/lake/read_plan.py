@@ -1,8 +1,8 @@
-"""Plan and track the reading of offsets, without a broker."""
+"""Select topics, and plan and track the reading of offsets, without a broker."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import itemgetter
@@ -18,6 +18,8 @@ from coinstream.errors import LakeError
 from coinstream.lake.landed_offsets import LandedOffsets, TopicOffsets, is_another
 from coinstream.records import is_unreadable, raw_headers
 from coinstream.serialization import is_compressed
+from coinstream.settings import LakeSettings
+from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
 
 TopicPartition = tuple[str, int]
 """Topic and partition."""
@@ -249,3 +251,44 @@ def offsets_after(chunk: FetchedChunk, ids: Mapping[str, str | None]) -> LandedO
     for at, partition in np.argwhere(reached > 0).tolist():
         nexts.setdefault(chunk.topics[at], {})[partition] = int(reached[at, partition])
     return LandedOffsets({topic: TopicOffsets(parts, ids.get(topic)) for topic, parts in nexts.items()})
+
+
+@dataclass(frozen=True)
+class TopicSelection:
+    """The topics of one table.
+
+    Attributes:
+        landed: topics that land in the table, sorted.
+        ignored: topics with the prefix of the general topic but of no known exchange.
+    """
+
+    landed: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+
+def select_topics(topic: str, existing: Iterable[str], exchanges: Iterable[str]) -> TopicSelection:
+    """Select the general topic and `{topic}-{exchange}` of each known exchange, as far as they exist.
+
+    Any other topic with the prefix, such as the target of a replay, holds copies of messages
+    that the table already has.
+    """
+    wanted = {topic, *(f"{topic}-{exchange}" for exchange in exchanges)}
+    present = {name for name in existing if not name.endswith(DEAD_LETTER_SUFFIX)}
+    landed = wanted & present
+    similar = {name for name in present if name.startswith(topic + "-")}
+    return TopicSelection(tuple(sorted(landed)), tuple(sorted(similar - landed)))
+
+
+def known_exchanges(settings: LakeSettings) -> frozenset[str]:
+    """Return the exchanges whose topics land.
+
+    These are the exchanges of feeds, of parsers and of ccxt, and those named in
+    `COINSTREAM_EXCHANGE_TOPICS` and `COINSTREAM_LAKE_EXCHANGES`.
+
+    Raises:
+        SettingsError: `feeds.yaml` cannot be read.
+    """
+    # Imported here: reading the feeds takes time that `coinstream --help` does not have.
+    from coinstream.feeds.registry import exchange_names
+
+    return exchange_names() | frozenset(settings.exchanges)

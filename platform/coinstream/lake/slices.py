@@ -1,14 +1,15 @@
-"""Cut a read plan into slices, and describe what was prepared of each."""
+"""Cut a read plan into slices, and describe what workers get and what they prepared."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 
 from coinstream.lake.landed_offsets import LandedOffsets
 from coinstream.lake.read_plan import OffsetRange, ReadPlan, TopicPartition
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import StaticTable, Table
     from pyiceberg.table.metadata import TableMetadata
+
 
 _STORE_PREFIXES = ("s3.", "gcs.", "gs.", "adls.", "hdfs.", "client.", "downcast", "py-io-impl")
 
@@ -177,3 +179,43 @@ def _cut(plan: ReadPlan, most: int) -> list[list[ReadPlan]]:
     if gathered:
         chains.append([ReadPlan(gathered, plan.ids)])
     return chains
+
+
+_KEPT: Final = 4
+_opened: Final[dict[tuple[str, int | None], ds.Dataset | pa.Table]] = {}
+
+
+@dataclass(frozen=True)
+class SharedTable:
+    """A snapshot of a table that tasks read.
+
+    Pickled, it holds no credential: workers take theirs from their environment.
+
+    Attributes:
+        table: the table.
+        settings: of the lake.
+    """
+
+    table: Table
+    settings: LakeSettings
+
+    def __reduce__(self) -> tuple[Callable[..., SharedTable], tuple[object, ...]]:
+        return _restore, (TableTarget.of(self.table), self.settings.without_secrets())
+
+    def rows(self) -> ds.Dataset | pa.Table:
+        """Return the rows; a process lists the files of a snapshot once, however many tasks read it."""
+        # Imported here: preparing a slice does without DuckDB.
+        from coinstream.lake.query import as_dataset
+
+        metadata = self.table.metadata
+        key = (metadata.location, metadata.current_snapshot_id)
+        if key not in _opened:
+            if len(_opened) >= _KEPT:
+                _opened.pop(next(iter(_opened)))
+            _opened[key] = as_dataset(self.table)
+        return _opened[key]
+
+
+def _restore(target: TableTarget, given: Mapping[str, Any]) -> SharedTable:
+    settings = LakeSettings(**given)
+    return SharedTable(target.open(settings), settings)

@@ -1,17 +1,87 @@
-"""Compute spread and latency of each exchange, and series for charts, with SQL over the tables."""
+"""Summarize the tables, compute statistics of each exchange, and write both as a page."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
-from coinstream.lake.charts import Points
+import pyarrow.compute as pc
+
+from coinstream.errors import LakeError
+from coinstream.lake.charts import Points, line_chart, to_svg
 from coinstream.lake.engines import EmbeddedEngine, Engine
+from coinstream.lake.maintenance import partition_of
 from coinstream.lake.query import query, views
-from coinstream.lake.shared_table import SharedTable
-from coinstream.lake.store import Lake
+from coinstream.lake.schemas import VIOLATION_TABLES
+from coinstream.lake.slices import SharedTable
+from coinstream.lake.store import Lake, wrap_errors
 from coinstream.lake.validation import NoValidation
+from coinstream.messages import MESSAGE_TYPES
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Summary of one table. `bytes` is the size of data files; `newest_event` is from their statistics."""
+
+    name: str
+    rows: int
+    files: int
+    bytes: int
+    snapshots: int
+    partitions: int
+    newest_event: datetime | None
+    landed_at: datetime | None
+
+
+def summaries(lake: Lake) -> list[Summary]:
+    """Return the summaries of all tables.
+
+    Raises:
+        LakeError: the catalog or the store failed.
+    """
+    found = ((name, lake.find(name)) for name in lake.names())
+    return [
+        wrap_errors(partial(summary, name, table), f"look at table {name}")
+        for name, table in found
+        if table is not None
+    ]
+
+
+def summary(name: str, table: Table) -> Summary:
+    """Return the summary of one table."""
+    files = [task.file for task in table.scan().plan_files()]
+    snapshot = table.current_snapshot()
+    return Summary(
+        name,
+        rows=sum(file.record_count for file in files),
+        files=len(files),
+        bytes=sum(file.file_size_in_bytes for file in files),
+        snapshots=len(table.snapshots()),
+        partitions=len({partition_of(file) for file in files}),
+        newest_event=_newest(name, table) if files else None,
+        landed_at=datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC) if snapshot else None,
+    )
+
+
+def _newest(name: str, table: Table) -> datetime | None:
+    from coinstream.lake.schemas import spec_named
+
+    column = "ingested_at" if name in VIOLATION_TABLES else None
+    if name in MESSAGE_TYPES:
+        column = spec_named(name).event_time
+    if column is None:
+        return None
+    bounds = table.inspect.files().column("readable_metrics").combine_chunks()
+    return pc.max(bounds.field(column).field("upper_bound")).as_py()  # type: ignore[no-any-return]
+
 
 # Only constants of this module are put into the text of a statement; what a caller gives is a parameter.
 _SPREAD: Final = "(best_ask - best_bid)::DOUBLE / ((best_ask + best_bid)::DOUBLE / 2) * 10000"
@@ -130,3 +200,74 @@ def _series(lake: Lake, value: str, name: str, hours: float) -> dict[str, Points
     for key, at, middle in found.rows:
         series.setdefault(str(key), []).append((float(at), float(middle)))
     return dict(series)
+
+
+_STYLE: Final = (
+    "body{font-family:sans-serif;margin:2em auto;max-width:800px;color:#111827}"
+    "table{border-collapse:collapse;margin:1em 0}td,th{padding:.3em .8em;border-bottom:1px solid #e5e7eb;"
+    "text-align:right}td:first-child,th:first-child{text-align:left}svg{width:100%;margin:.6em 0}"
+)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A written report."""
+
+    path: str
+    charts: int
+    tables: int
+
+
+def write_report(lake: Lake, path: Path, *, hours: float = 24.0) -> Written:
+    """Write the page.
+
+    Raises:
+        LakeError: the tables cannot be read, or the file cannot be written.
+    """
+    charts = [
+        line_chart("Middle of bid and ask", "quote currency", price_series(lake, hours)),
+        line_chart("Spread", "basis points", spread_series(lake, hours)),
+        line_chart("Exchange to receipt", "ms", latency_series(lake, hours)),
+        line_chart("Receipt to table", "s", lag_series(lake, hours)),
+    ]
+    found = summaries(lake)
+    try:
+        path.write_text(_page(lake, [to_svg(chart) for chart in charts], found, hours), encoding="utf-8")
+    except OSError as error:
+        raise LakeError(f"cannot write the report to {path}: {error.strerror}") from error
+    return Written(str(path), len(charts), len(found))
+
+
+def _page(lake: Lake, charts: Sequence[str], found: Iterable[Any], hours: float) -> str:
+    tables = _table(
+        ("table", "rows", "files", "newest event"),
+        [(one.name, f"{one.rows:,}", one.files, one.newest_event or "") for one in found],
+    )
+    exchanges = _table(
+        ("exchange", "quotes", "spread bp p50", "p99", "receipt ms p50", "p99", "landing s p50", "p99"),
+        [
+            (
+                one.exchange,
+                f"{one.quotes:,}",
+                *(f"{value:.3g}" for value in (one.spread_bp_p50, one.spread_bp_p99)),
+                *(f"{value:.0f}" for value in (one.receipt_ms_p50, one.receipt_ms_p99)),
+                *(f"{value:.1f}" for value in (one.landing_s_p50, one.landing_s_p99)),
+            )
+            for one in exchange_statistics(lake, hours)
+        ],
+    )
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>coinstream</title>'
+        f"<style>{_STYLE}</style>"
+        f"<h1>coinstream</h1><p>The newest {hours:g} hours of the tables, "
+        f"written {datetime.now(UTC):%F %T} UTC.</p>"
+        f"{''.join(charts)}<h2>Exchanges</h2>{exchanges}<h2>Tables</h2>{tables}</html>"
+    )
+
+
+def _table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in names)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return f"<table><tr>{head}</tr>{body}</table>"

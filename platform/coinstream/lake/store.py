@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from coinstream.errors import LakeError
 from coinstream.lake.schemas import FLAGGED, QUARANTINE, QUARANTINE_SCHEMA, TIME, TableSpec, spec_named
-from coinstream.lake.warehouse import Warehouse
 from coinstream.messages import MESSAGE_TYPES
 from coinstream.settings import HomeSettings, LakeSettings
 from coinstream.settings.platform import private_folder
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.schema import Schema
     from pyiceberg.table import Table
+
+    from coinstream.lake.warehouse import Warehouse
 
 T = TypeVar("T")
 
@@ -36,7 +37,7 @@ _PROPERTIES: Final = {
     "write.metadata.previous-versions-max": "20",
 }
 _CREATE_ATTEMPTS: Final = 8
-FILE_IO: Final = "coinstream.lake.file_io.FileIO"
+FILE_IO: Final = "coinstream.lake.warehouse.FileIO"
 
 
 class Lake:
@@ -100,6 +101,9 @@ class Lake:
 
     def warehouse(self) -> Warehouse:
         """Return the warehouse with the files of the tables."""
+        # Imported here: pyiceberg takes time that `coinstream --help` does not have.
+        from coinstream.lake.warehouse import Warehouse
+
         address = f"{self._warehouse_address()}/{self.settings.namespace}"
         properties = self.catalog.properties
         return wrap_errors(lambda: Warehouse(address, properties), "reach the warehouse")

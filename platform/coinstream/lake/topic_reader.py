@@ -28,9 +28,11 @@ from coinstream.lake.read_plan import (
     ReadProgress,
     RecordColumns,
     TopicPartition,
+    TopicSelection,
+    known_exchanges,
     make_read_plan,
+    select_topics,
 )
-from coinstream.lake.topic_selection import TopicSelection, known_exchanges, select_topics
 from coinstream.settings import BrokerSettings, HomeSettings, KafkaConfig, LakeSettings
 
 log = logging.getLogger("coinstream.lake")

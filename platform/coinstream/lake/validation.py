@@ -1,4 +1,4 @@
-"""Decide which rows of a batch may land, and report the result of each expectation."""
+"""Hold batches of decoded rows, decide which rows may land, and report each expectation."""
 
 from __future__ import annotations
 
@@ -9,10 +9,79 @@ from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from coinstream.lake.batch import Batch, Mask
+from coinstream.lake.landed_offsets import LandedOffsets
 from coinstream.lake.schemas import TableSpec
 from coinstream.settings import LakeSettings
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Messages of one type, one row each, in the order of their partitions.
+
+    Attributes:
+        rows: message columns, `extra`, and the origin of each row.
+        fault: error of a payload that could not be decoded, else null.
+        utc_times: whether the times are ISO-8601 in UTC.
+        payloads: original bytes, possibly compressed.
+        reached: next offsets after the batch.
+    """
+
+    spec: TableSpec
+    rows: pa.Table
+    fault: pa.ChunkedArray
+    utc_times: pa.ChunkedArray
+    payloads: pa.ChunkedArray
+    reached: LandedOffsets
+
+    @property
+    def topic_ids(self) -> dict[str, str | None]:
+        """Return the id of each topic of the batch, if the broker has topic ids."""
+        return {topic: position.topic_id for topic, position in self.reached.topics.items()}
+
+    def __len__(self) -> int:
+        return int(self.rows.num_rows)
+
+    def storable(self) -> Mask:
+        """Return a mask of rows that were decoded and have all required fields."""
+        good = pc.is_null(self.fault)
+        for column in self.spec.columns:
+            if column.required and self.rows[column.name].null_count:
+                good = pc.and_(good, pc.is_valid(self.rows[column.name]))
+        return np.asarray(good)
+
+    def where(self, mask: Mask) -> Batch:
+        """Return the batch with the chosen rows only."""
+        chosen = pa.array(mask)
+        return replace(
+            self,
+            rows=self.rows.filter(chosen),
+            fault=self.fault.filter(chosen),
+            utc_times=self.utc_times.filter(chosen),
+            payloads=self.payloads.filter(chosen),
+        )
+
+    def beyond(self, landed: LandedOffsets, ids: dict[str, str | None]) -> Mask:
+        """Return a mask of rows that are not landed yet."""
+        return rows_beyond(self.rows, landed, ids)
+
+
+def rows_beyond(rows: pa.Table, landed: LandedOffsets, ids: Mapping[str, str | None]) -> Mask:
+    """Return a mask of rows after the landed offsets of their partition."""
+    topics = rows["topic"].unique().to_pylist()
+    index = pc.index_in(rows["topic"], value_set=pa.array(topics, pa.string())).to_numpy()
+    partition = rows["partition"].to_numpy()
+    width = int(partition.max(initial=0)) + 1
+    nexts = np.array([[landed.next(t, part, ids.get(t)) for part in range(width)] for t in topics], np.int64)
+    if not topics:
+        return np.zeros(0, np.bool_)
+    fresh: Mask = rows["offset"].to_numpy() >= nexts[index, partition]
+    return fresh
+
 
 Severity = Literal["error", "warn"]
 Rows = npt.NDArray[np.int64]

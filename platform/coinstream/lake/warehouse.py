@@ -1,15 +1,33 @@
-"""List the tables and files in the warehouse, independently of the catalog."""
+"""Access the files of the tables, and list them independently of the catalog."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
 
 import pyarrow.fs as pafs
+from pyiceberg.io.pyarrow import PyArrowFileIO
+from pyiceberg.typedef import EMPTY_DICT, Properties
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+class FileIO(PyArrowFileIO):
+    """Read and write files as pyiceberg does, also below folders whose names need quoting in a URI."""
+
+    @staticmethod
+    def parse_location(location: str, properties: Properties = EMPTY_DICT) -> tuple[str, str, str]:
+        """Return scheme, host and path of an address.
+
+        pyiceberg takes the path of a `file:` URI as it stands, so that a folder `my tables`
+        (`my%20tables` in the URI) would be another folder.
+        """
+        scheme, netloc, path = PyArrowFileIO.parse_location(location, properties)
+        return scheme, netloc, unquote(path) if location.startswith("file:") else path
+
 
 _METADATA: Final = re.compile(r"(\d+)-[0-9a-f-]{36}\.metadata\.json")
 
@@ -32,8 +50,6 @@ class Warehouse:
     """
 
     def __init__(self, address: str, properties: Mapping[str, str]) -> None:
-        from coinstream.lake.file_io import FileIO
-
         self.address = address.rstrip("/")
         io = FileIO(dict(properties))
         scheme, netloc, self._path = io.parse_location(self.address)
@@ -56,8 +72,6 @@ class Warehouse:
 
     def missing(self, addresses: list[str]) -> list[str]:
         """Return the files that do not exist."""
-        from coinstream.lake.file_io import FileIO
-
         paths = [FileIO.parse_location(address)[2] for address in addresses]
         infos = self._files.get_file_info(paths)
         return [
