@@ -5,7 +5,7 @@ To add a module, list it in `MODULES` and end it with `defs = dg.Definitions(...
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeVar
 
 import dagster as dg
 
@@ -24,6 +24,7 @@ import sensors.feeds
 import sensors.health
 import sensors.lag
 import sensors.quarantine
+from assets.explorer_links import with_explorer_link
 from resources.admin import AdminResource
 from resources.alerts import AlertsResource
 from resources.client import RedpandaResource
@@ -47,19 +48,26 @@ MODULES: Final = (
     sensors.cleanup,
 )
 
+T = TypeVar("T")
 _admin = AdminResource()
 
 
 def _linked(location: dg.Definitions) -> dg.Definitions:
-    """Return the definitions with a link from each asset to its source code."""
+    """Return the definitions with links from each asset to its source code and to the explorer."""
     return dg.Definitions(
-        assets=dg.with_source_code_references(list(location.assets or [])),
+        assets=[_with_link(one) for one in dg.with_source_code_references(list(location.assets or []))],
         asset_checks=location.asset_checks,
         jobs=location.jobs,
         schedules=location.schedules,
         sensors=location.sensors,
         resources=location.resources,
     )
+
+
+def _with_link(asset: T) -> T | dg.AssetSpec | dg.AssetsDefinition:
+    if isinstance(asset, dg.AssetsDefinition):
+        return asset.map_asset_specs(with_explorer_link)
+    return with_explorer_link(asset) if isinstance(asset, dg.AssetSpec) else asset
 
 
 defs: Final = dg.Definitions.merge(

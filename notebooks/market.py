@@ -79,10 +79,11 @@ def _(BrokerSettings, CoinstreamError, HomeSettings, Lake, mo, monitoring, pl, r
 
 @app.cell
 def _(brokers, mo, topics):
+    # Links from the web UI choose page, topic and type.
+    wanted = mo.query_params()
+    _pages = ("Messages", "Quotes", "Candles", "Lag and rates", "Exchanges", "Dead letters", "Quarantine")
     page = mo.ui.tabs(
-        dict.fromkeys(
-            ("Messages", "Quotes", "Candles", "Lag and rates", "Exchanges", "Dead letters", "Quarantine"), ""
-        )
+        dict.fromkeys(_pages, ""), value=wanted["page"] if wanted.get("page") in _pages else _pages[0]
     )
     refresh = mo.ui.refresh(options=["2s", "5s", "30s"], default_interval="5s", label="refresh")
     mo.vstack(
@@ -99,12 +100,13 @@ def _(brokers, mo, topics):
             page,
         ]
     )
-    return page, refresh
+    return page, refresh, wanted
 
 
 @app.cell
-def _(brokers, mo, topic_browser, topics):
-    _default = topic_browser.fullest_topic(brokers, topics)
+def _(brokers, mo, topic_browser, topics, wanted):
+    _linked = wanted.get("topic")
+    _default = _linked if _linked in topics else topic_browser.fullest_topic(brokers, topics)
     topic = mo.ui.dropdown(topics, value=_default, label="topic", searchable=True)
     key_text = mo.ui.text(label="key contains", debounce=True)
     value_text = mo.ui.text(label="value contains", debounce=True)
@@ -291,11 +293,12 @@ def _(width, brokers, charts, grid, lake, mo, page, quotes, shown, statistics):
 
 
 @app.cell
-def _(mo, topics):
+def _(mo, topics, wanted):
     _queues = [name for name in topics if name.endswith(".dlq")]
+    _chosen = wanted.get("topic") if wanted.get("topic") in _queues else "crypto-level1.dlq"
     queue = mo.ui.dropdown(
         _queues,
-        value="crypto-level1.dlq" if "crypto-level1.dlq" in _queues else next(iter(_queues), None),
+        value=_chosen if _chosen in _queues else next(iter(_queues), None),
         label="dead-letter topic",
         searchable=True,
     )
@@ -340,8 +343,9 @@ def _(brokers, confirmed, error_text, grid, mo, monitoring, page, queue, replay,
 
 
 @app.cell
-def _(MESSAGE_TYPES, mo):
-    kind = mo.ui.dropdown(list(MESSAGE_TYPES), value="level1", label="type")
+def _(MESSAGE_TYPES, mo, wanted):
+    _chosen = wanted.get("type") if wanted.get("type") in MESSAGE_TYPES else "level1"
+    kind = mo.ui.dropdown(list(MESSAGE_TYPES), value=_chosen, label="type")
     reason_text = mo.ui.text(label="reason contains", debounce=True)
     check_again = mo.ui.run_button(label="check again (changes nothing)")
     agreed = mo.ui.checkbox(label="yes, land those that pass")

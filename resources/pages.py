@@ -1,4 +1,4 @@
-"""Serve the pages of `docs/` in the web UI, so that runbook links in alerts work offline."""
+"""Serve the pages of `docs/` in the web UI, so that runbook links work offline, and links to the explorer."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import html
 import re
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlencode, urlsplit
 
 from markdown_it import MarkdownIt
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from coinstream.settings import HomeSettings
+from coinstream.stack.process import explorer_token
+
+LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+"""Host names of this machine."""
 FOLDER: Final = Path(__file__).parents[1] / "docs"
 _HEADING: Final = re.compile(r"<(h[1-4])>(.*?)</\1>")
 _TAG: Final = re.compile(r"<[^>]+>")
@@ -53,4 +59,28 @@ async def page(request: Request) -> Response:
     return HTMLResponse(render(path.read_text(encoding="utf-8"), name))
 
 
-ROUTE: Final = Route("/docs/{name:path}", page, methods=["GET"])
+async def explorer(request: Request) -> Response:
+    """Redirect to the explorer with its token, which no asset, log or database then contains.
+
+    Only pages of this web UI may lead there: in a frame of another site, the explorer's buttons could be
+    overlaid.
+    """
+    if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        return PlainTextResponse("open the explorer from the web UI\n", status_code=403)
+    settings = HomeSettings()
+    if not settings.explorer_url:
+        return PlainTextResponse(
+            "no explorer: run `coinstream up`, or set COINSTREAM_EXPLORER_URL\n", status_code=404
+        )
+    wanted = dict(request.query_params)
+    wanted.pop("access_token", None)
+    if urlsplit(settings.explorer_url).hostname in LOOPBACK:
+        wanted["access_token"] = explorer_token(settings.home)
+    headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+    return RedirectResponse(f"{settings.explorer_url.rstrip('/')}/?{urlencode(wanted)}", 302, headers)
+
+
+ROUTES: Final = (
+    Route("/docs/{name:path}", page, methods=["GET"]),
+    Route("/explorer", explorer, methods=["GET"]),
+)

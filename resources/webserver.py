@@ -37,7 +37,6 @@ log = logging.getLogger("coinstream.webserver")
 
 SINCE: Final = "COINSTREAM_UP_SINCE"
 """Environment variable with the start of `coinstream up` in Unix seconds."""
-_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _STATEMENT_TIMEOUT_MS: Final = 15_000
 _POOL_RECYCLE_S: Final = 3_600
 _POOL_OVERFLOW: Final = 20
@@ -89,7 +88,7 @@ class SameOriginMiddleware:
 def allowed_hosts(ui_url: str, more: Iterable[str] = ()) -> tuple[str, ...]:
     """Return the host names of the web UI: loopback, the host of its URL, and additional ones."""
     configured = _hostname(ui_url)
-    return tuple(name for name in (*_LOOPBACK, configured, *more) if name)
+    return tuple(name for name in (*pages.LOOPBACK, configured, *more) if name)
 
 
 def _hostname(url: str) -> str:
@@ -103,7 +102,7 @@ def guarded_app(context: WorkspaceProcessContext, hosts: Iterable[str]) -> Starl
     """Return Dagster's web application with the middleware."""
     app = create_app_from_workspace_process_context(context)
     # Before Dagster's routes, the last of which matches every path.
-    app.router.routes.insert(0, pages.ROUTE)
+    app.router.routes[:0] = pages.ROUTES
     app.add_middleware(SameOriginMiddleware, hosts=tuple(hosts))
     return app
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -12,7 +13,10 @@ from dagster._core.workspace.load_target import EmptyWorkspaceTarget
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
+import definitions
+from assets.explorer_links import explorer_page, with_explorer_link
 from coinstream.monitoring.group_alerts import Section
+from coinstream.stack.process import explorer_token
 from resources.webserver import allowed_hosts, guarded_app
 
 MUTATION = '{"query": "mutation { reloadWorkspace { __typename } }"}'
@@ -109,3 +113,44 @@ def test_the_runbook_is_served_with_its_anchors(client: TestClient) -> None:
 def test_nothing_else_is_served(client: TestClient, name: str) -> None:
     found = client.get(f"/docs/{name}")
     assert found.status_code == 404 or "coinstream" not in found.text.partition("<body>")[2]
+
+
+def test_the_explorer_is_reached_with_its_token_from_the_own_page_only(
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COINSTREAM_HOME", str(tmp_path))
+    wanted = {"page": "Messages", "topic": "crypto-level1", "access_token": "injected"}
+
+    def opened(site: str = "same-origin") -> Any:
+        headers = {"sec-fetch-site": site, "sec-fetch-mode": "navigate"}
+        return client.get("/explorer", params=wanted, headers=headers, follow_redirects=False)
+
+    assert opened().status_code == 404, "without an explorer"
+    monkeypatch.setenv("COINSTREAM_EXPLORER_URL", "http://127.0.0.1:2718")
+    answer = opened()
+    token = explorer_token(tmp_path)
+    assert answer.headers["location"] == (
+        f"http://127.0.0.1:2718/?page=Messages&topic=crypto-level1&access_token={token}"
+    )
+    assert answer.headers["cache-control"] == "no-store"
+    assert {opened("cross-site").status_code, opened("same-site").status_code} == {403}
+    monkeypatch.setenv("COINSTREAM_EXPLORER_URL", "https://explorer.example.com")
+    assert "access_token" not in opened().headers["location"], "the token is of this machine's explorer"
+
+
+def test_every_asset_links_to_its_page_of_the_explorer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COINSTREAM_EXPLORER_URL", raising=False)
+    topic = dg.AssetSpec(dg.AssetKey(["topics", "crypto-level1.dlq"]))
+    assert with_explorer_link(topic) == topic
+    monkeypatch.setenv("COINSTREAM_EXPLORER_URL", "http://127.0.0.1:2718")
+    pages: dict[str, set[str]] = {}
+    for spec in definitions.defs.resolve_all_asset_specs():
+        link = with_explorer_link(spec).metadata["explorer"]
+        assert isinstance(link, dg.UrlMetadataValue)
+        assert str(link.url).startswith("/explorer?page=")
+        pages.setdefault(spec.key.path[0], set()).add(explorer_page(spec.key)["page"])
+    assert pages["topics"] == {"Messages", "Dead letters"}
+    assert pages["tables"] >= {"Quotes", "Candles", "Quarantine"}
+    assert (pages["exchanges"], pages["quarantine"]) == ({"Exchanges"}, {"Quarantine"})
+    notebook = (Path(definitions.__file__).parent / "notebooks" / "market.py").read_text()
+    assert all(f'"{page}"' in notebook for page in set().union(*pages.values()))

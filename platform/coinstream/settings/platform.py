@@ -28,6 +28,9 @@ class HomeSettings(PlatformSettings):
     broker_java_options: Annotated[tuple[str, ...], NoDecode] = ()
     """Additional Java options of the local broker (`-Xmx2g -XX:+UseZGC`), separated by spaces."""
 
+    explorer_url: str = ""
+    """URL of the explorer, to which assets link. `coinstream up` sets it. Empty: assets have no link."""
+
     exchange_topics: Annotated[tuple[str, ...], NoDecode] = ()
     """Exchanges with separate topics (`crypto-prices-binance`), comma-separated in the environment."""
 

@@ -41,11 +41,12 @@ def code_root() -> Path:
 
 @dataclass
 class InstancePaths:
-    """Folders of one platform on this machine, and the URL of its Data Docs."""
+    """Folders of one platform on this machine, and the URLs of its Data Docs and explorer."""
 
     root: Path
     home: Path
     docs_url: str = ""
+    explorer_url: str = ""
 
     @property
     def dagster_home(self) -> Path:
@@ -80,10 +81,10 @@ class InstancePaths:
     def environment(self) -> Mapping[str, str]:
         """Return the environment variables of the processes in addition to this process's."""
         paths = [str(self.root / "platform"), str(self.root), os.environ.get("PYTHONPATH", "")]
-        served = {"COINSTREAM_LAKE_DOCS_URL": self.docs_url} if self.docs_url else {}
+        pages = {"COINSTREAM_LAKE_DOCS_URL": self.docs_url, "COINSTREAM_EXPLORER_URL": self.explorer_url}
         return (
             os.environ
-            | served
+            | {name: url for name, url in pages.items() if url}
             | {
                 "COINSTREAM_HOME": str(self.home),
                 "DAGSTER_HOME": str(self.dagster_home),

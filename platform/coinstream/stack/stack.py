@@ -44,6 +44,7 @@ class Stack:
         self._local: LocalBroker | None = None
         self._since = time.time()
         self._docs_port: int | None = None
+        self._explorer_port = EXPLORER_PORT
 
     @contextmanager
     def running(self, web_port: int) -> Iterator[DagsterClient]:
@@ -62,6 +63,8 @@ class Stack:
             docs_port = None if LakeSettings().docs_url else reserve_port(_DOCS_PORT)
             if docs_port is not None:
                 self._paths.docs_url = f"http://{HOST}:{docs_port}"
+            self._explorer_port = reserve_port(EXPLORER_PORT)
+            self._paths.explorer_url = f"http://{HOST}:{self._explorer_port}"
             # Start Dagster together with the broker, because it takes the longest to load.
             url = f"http://{HOST}:{web_port}"
             self._start_code_server(code_port, url)
@@ -132,12 +135,10 @@ class Stack:
         self._children.append(self._child("data docs", command, self._paths.environment()))
 
     def _start_explorer(self) -> None:
-        port = reserve_port(EXPLORER_PORT)
-        command, environment = explorer_command(
-            self._paths.root, self._paths.home, HOST, port, self._paths.environment()
-        )
+        home, port = self._paths.home, self._explorer_port
+        command, environment = explorer_command(self._paths.root, home, HOST, port, self._paths.environment())
         self._children.append(self._child("explorer", command, environment))
-        self._say(f"explorer at {explorer_url(self._paths.home, HOST, port)}")
+        self._say(f"explorer at {explorer_url(home, HOST, port)}")
 
     def _start_web_server(self, web_port: int, code_port: int) -> None:
         # Runs last updated before this time belong to an earlier `up` and have no process.
