@@ -30,7 +30,7 @@ from benchmarks.frame_server import frame_server
 from benchmarks.produce import POLL_EVERY, bare_producer, wait_and_produce
 from benchmarks.venue_frames import VENUES, Venue, frames_of
 from coinstream.client import RedpandaClient
-from coinstream.feeds.exchanges.discovery import adapters
+from coinstream.feeds.exchanges import adapters
 from coinstream.feeds.live import DirectFeed
 from coinstream.feeds.runner import FeedReport, run_feed
 from coinstream.messages import LEVEL1, Message

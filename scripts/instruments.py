@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from coinstream.errors import FeedError
+from coinstream.feeds.exchanges import adapters, exchange_at
 from coinstream.feeds.exchanges.base import ExchangeAdapter
-from coinstream.feeds.exchanges.discovery import adapters, exchange_at
 from coinstream.feeds.instrument_lists import FOLDER, encode
 from coinstream.feeds.instruments import Instrument
 

@@ -20,7 +20,7 @@ from typer.cli import get_docs_for_click
 
 from coinstream import settings
 from coinstream.cli import root_app
-from coinstream.feeds.exchanges.discovery import adapters
+from coinstream.feeds.exchanges import adapters
 
 OTHERS: Final = {
     "FEEDS": (

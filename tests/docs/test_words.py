@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from coinstream.cli import GROUPS
 from coinstream.cli.feed import app as feed_app
-from coinstream.feeds.exchanges.discovery import adapters
+from coinstream.feeds.exchanges import adapters
 from scripts.reference import classes, commands_page, exchanges_page, settings_page
 from tests.docs.pages import ROOT
 from tests.docs.prose import Passage, markdown, modules, python, summaries

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from coinstream.feeds.parser import Frame, Gap, Parsed, Parser
-from coinstream.feeds.protocols import new_parser
+from coinstream.feeds.recordings import new_parser
 
 RECEIVED_NS = 1_723_161_254_087_891_268
 

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from coinstream.feeds import Feed
-from coinstream.feeds.exchanges.discovery import adapters
+from coinstream.feeds.exchanges import adapters
 from coinstream.feeds.live import DirectFeed, Timeouts
 from coinstream.feeds.simulated import SimulatedExchange
 from coinstream.messages import Level1, Message, Price

@@ -8,8 +8,8 @@ import pytest
 
 from coinstream.errors import SettingsError
 from coinstream.feeds.config import load, read
+from coinstream.feeds.exchanges import adapters
 from coinstream.feeds.exchanges.book_state import BookLimits
-from coinstream.feeds.exchanges.discovery import adapters
 from coinstream.feeds.live import CcxtFeed, CoingeckoFeed, DirectFeed
 from coinstream.feeds.live.base import Timeouts
 from coinstream.feeds.registry import default_feed, entries, open_feed

@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 
 from coinstream.feeds.feed_stats import FeedStats
 from coinstream.feeds.parser import Frame, Parsed, account_for
-from coinstream.feeds.protocols import exchange_of, known_exchanges, new_parser
-from coinstream.feeds.recordings import read
+from coinstream.feeds.recordings import exchange_of, known_exchanges, new_parser, read
 from coinstream.messages import Level1, Price
 from coinstream.serialization import MessageSerializer
 

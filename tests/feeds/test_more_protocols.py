@@ -10,7 +10,7 @@ import pytest
 
 from coinstream.feeds import Reason
 from coinstream.feeds.parser import Frame
-from coinstream.feeds.protocols import exchange_of, identify
+from coinstream.feeds.recordings import exchange_of, identify
 from coinstream.messages import Level1, Ohlcv, Price
 from tests.feeds.frames import RECEIVED_NS, core_parser, parse, span
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from coinstream.feeds import FeedStats, Reason
 from coinstream.feeds.feed_stats import Anomaly
 from coinstream.feeds.parser import Frame, account_for
-from coinstream.feeds.protocols import PARSERS
+from coinstream.feeds.recordings import PARSERS
 from coinstream.messages import Analytics, Level1, Ohlcv, Price
 from tests.feeds.frames import RECEIVED_NS, core_parser, only, parse, span
 

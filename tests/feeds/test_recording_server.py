@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from coinstream.errors import FeedError
+from coinstream.feeds.exchanges import adapters
 from coinstream.feeds.exchanges.base import ExchangeAdapter
-from coinstream.feeds.exchanges.discovery import adapters
 from coinstream.feeds.feed_stats import FeedStats
 from coinstream.feeds.instrument_lists import packaged
 from coinstream.feeds.live import DirectFeed, Timeouts

@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from coinstream.feeds.feed_stats import Anomaly, FeedStats
-from coinstream.feeds.status import StatusWriter
-from coinstream.feeds.symbol_status import symbol_rows
+from coinstream.feeds.status import StatusWriter, symbol_rows
 from coinstream.messages import Level1
 from coinstream.monitoring.metrics import METRICS
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from coinstream.feeds.exchanges.discovery import adapters
+from coinstream.feeds.exchanges import adapters
 from coinstream.feeds.feed_stats import Anomaly
 from coinstream.feeds.live import DirectFeed, Timeouts
 from coinstream.messages import Trade

@@ -13,7 +13,7 @@ import msgspec
 
 from coinstream.feeds.exchanges.base import Channel, Connection, ExchangeAdapter, register_adapter
 from coinstream.feeds.exchanges.parsing import ExchangeParser, Found, each, moment, number
-from coinstream.feeds.exchanges.replies import read_instruments
+from coinstream.feeds.exchanges.rest import read_instruments
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, Frame, Parsed, rejected

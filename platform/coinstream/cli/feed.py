@@ -27,7 +27,7 @@ from coinstream.settings import HomeSettings
 
 if TYPE_CHECKING:
     from coinstream.feeds.exchanges.base import ExchangeAdapter
-    from coinstream.feeds.symbol_status import SymbolRow
+    from coinstream.feeds.status import SymbolRow
 
 app = typer.Typer(help="Run, list and inspect feeds.", no_args_is_help=True)
 
@@ -142,7 +142,7 @@ def show_exchanges(json: AsJson = False) -> None:
 
     Other exchanges supported by ccxt can be read with `source: ccxt`.
     """
-    from coinstream.feeds.exchanges.discovery import adapters
+    from coinstream.feeds.exchanges import adapters
 
     found = [_exchange(name, adapter) for name, adapter in sorted(adapters().items())]
     if json:
@@ -162,8 +162,7 @@ def show_status(json: AsJson = False) -> None:
 
     An ended feed is shown with its last figures.
     """
-    from coinstream.feeds.status import read_all
-    from coinstream.feeds.symbol_status import rows_of
+    from coinstream.feeds.status import read_all, rows_of
 
     now, found = time.time(), read_all(_status_folder())
     if json:

@@ -14,8 +14,8 @@ from pydantic import (
     model_validator,
 )
 
+from coinstream.feeds.exchanges import adapters
 from coinstream.feeds.exchanges.book_state import BOOK_LIMITS, BookLimits
-from coinstream.feeds.exchanges.discovery import adapters
 from coinstream.feeds.live.base import Timeouts
 from coinstream.text import did_you_mean
 

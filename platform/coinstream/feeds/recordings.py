@@ -1,4 +1,4 @@
-"""Read recordings of exchange sessions in the forms of public collections.
+"""Read recordings of exchange sessions in the forms of public collections, and choose their parsers.
 
 - Line form of hftbacktest: `<receipt time, ns> <frame>`.
 - Session form of cryptofeed: `URL <-> t` opened, `URL <- t: frame` sent, `t: frame` received,
@@ -15,19 +15,32 @@ import gzip
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import IO, Final, NamedTuple, cast
 
 from coinstream.errors import FeedError
+from coinstream.feeds.exchanges import adapters, exchange_at
+from coinstream.feeds.exchanges.coingecko import CoingeckoParser
 from coinstream.feeds.exchanges.lean import MARKETS, LeanParser
 from coinstream.feeds.exchanges.parsing import ExchangeParser
 from coinstream.feeds.feed_stats import Reason
+from coinstream.feeds.instrument_lists import packaged
 from coinstream.feeds.instruments import InstrumentList
 from coinstream.feeds.parser import Frame, Parser
-from coinstream.feeds.protocols import SAMPLE, exchange_of, identify, new_parser
+from coinstream.text import did_you_mean
 
+PARSERS: Final[dict[str, Callable[[], Parser]]] = {"coingecko": CoingeckoParser, "lean": LeanParser}
+"""Parsers that belong to no exchange adapter, by exchange id; plugins add to them with `register_parser`."""
+HOSTS: Final[dict[str, str]] = {"coingecko.com": "coingecko"}
+"""Exchange of these parsers by the end of its host names; the first match counts."""
+SAMPLE: Final = 400
+"""Number of frames tried with every parser if a recording has no URLs."""
+_COINGECKO: Final = re.compile(r"/api/v3/(global|coins/|simple/)")
+"""Paths of CoinGecko's REST API, whose recordings contain no host."""
+_UNREAD: Final = frozenset({Reason.MALFORMED, Reason.BAD_VALUE, Reason.UNKNOWN, Reason.REFUSED})
 _METHODS: Final = (b"GET", b"POST")
 _LINE: Final = re.compile(rb"(\d{16,20}) (.*)", re.DOTALL)
 _RECEIVED: Final = re.compile(rb"(\d{9,11}(?:\.\d+)?): ?(.*)", re.DOTALL)
@@ -196,3 +209,84 @@ def parser_for(path: Path, exchange: str, instruments: InstrumentList | None = N
         return LeanParser(exchange) if zipfile.is_zipfile(path) else new_parser(exchange, instruments)
     except OSError as error:
         raise FeedError(f"recording {path}: {error}") from error
+
+
+class _Score(NamedTuple):
+    read: int
+    messages: int
+
+
+def register_parser(exchange: str, make: Callable[[], Parser], *hosts: str) -> None:
+    """Register a parser for recordings of an exchange, with the ends of its host names.
+
+    Raises:
+        ValueError: the exchange or a host name belongs to another parser.
+    """
+    taken = [host for host in hosts if HOSTS.get(host, exchange) != exchange]
+    if taken or PARSERS.get(exchange, make) is not make:
+        raise ValueError(f"exchange {exchange!r} or one of its hosts is registered already")
+    PARSERS[exchange] = make
+    HOSTS.update(dict.fromkeys(hosts, exchange))
+
+
+def known_exchanges() -> list[str]:
+    """Return every exchange that has a parser."""
+    return sorted({*PARSERS, *adapters()})
+
+
+def new_parser(
+    exchange: str, instruments: InstrumentList | None = None, types: frozenset[str] | None = None
+) -> Parser:
+    """Return a new parser.
+
+    Args:
+        exchange: the exchange id.
+        instruments: instruments that frames refer to; by default the packaged list.
+        types: message types to produce; None for all.
+
+    Raises:
+        FeedError: the exchange has no parser.
+    """
+    adapter = adapters().get(exchange)
+    if adapter is not None:
+        return adapter().parser(packaged(exchange) if instruments is None else instruments, types)
+    make = PARSERS.get(exchange)
+    if make is None:
+        known = known_exchanges()
+        raise FeedError(f"no parser for exchange {exchange!r}; {did_you_mean(exchange, known)}")
+    return make()
+
+
+def exchange_of(url: str) -> str | None:
+    """Return the exchange of a URL, or None if its host is unknown."""
+    scheme, _, rest = url.partition("://")
+    host = rest.partition("/")[0].partition(":")[0]
+    if scheme == "lean":
+        return host
+    if scheme == "reply":
+        return "coingecko" if _COINGECKO.search(url) else None
+    found = exchange_at(url)
+    if found is not None:
+        return found
+    return next((name for end, name in HOSTS.items() if host == end or host.endswith("." + end)), None)
+
+
+def identify(frames: Iterable[Frame]) -> list[str]:
+    """Return the exchanges whose parsers read the most frames: none, one, or several in a tie."""
+    sample = list(islice(frames, SAMPLE))
+    scores = {name: _score(name, sample) for name in known_exchanges()}
+    readers = {name: score for name, score in scores.items() if score.messages}
+    best = max((score.read for score in readers.values()), default=0)
+    return [name for name, score in readers.items() if score.read == best]
+
+
+def _score(exchange: str, sample: list[Frame]) -> _Score:
+    adapter = adapters().get(exchange)
+    if adapter is not None and any(adapter.is_foreign(frame.payload) for frame in sample):
+        return _Score(0, 0)
+    parser, read, messages = new_parser(exchange), 0, 0
+    for frame in sample:
+        parsed = parser.parse(frame)
+        messages += len(parsed.messages)
+        read += bool(parsed.messages) or not any(reason in _UNREAD for reason in parsed.rejected)
+    return _Score(read, messages)

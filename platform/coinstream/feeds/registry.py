@@ -22,7 +22,7 @@ from coinstream.feeds.feed_specs import (
     SimulatedSpec,
 )
 from coinstream.feeds.feed_stats import Feed
-from coinstream.feeds.protocols import known_exchanges
+from coinstream.feeds.recordings import known_exchanges
 from coinstream.feeds.replay import ReplayFeed
 from coinstream.routing import Shard
 from coinstream.settings import HomeSettings
@@ -203,7 +203,7 @@ def _open(name: str, spec: FeedSpec, options: Options) -> Feed:
         case SimulatedSpec():
             return _simulated(name, spec, options)
         case DirectSpec():
-            from coinstream.feeds.exchanges.discovery import adapters
+            from coinstream.feeds.exchanges import adapters
             from coinstream.feeds.live import DirectFeed
 
             adapter = adapters()[spec.exchange](spec.ws_url, spec.rest_url)

@@ -15,9 +15,9 @@ import msgspec
 
 from coinstream.errors import FeedError
 from coinstream.feeds import recordings
+from coinstream.feeds.exchanges import adapters
 from coinstream.feeds.exchanges.base import ExchangeAdapter
 from coinstream.feeds.exchanges.book_state import BOOK_LIMITS, BookLimits
-from coinstream.feeds.exchanges.discovery import adapters
 from coinstream.feeds.exchanges.parsing import ExchangeParser
 from coinstream.feeds.feed_stats import FaultyFrame, FeedStats, Reason
 from coinstream.feeds.instrument_lists import packaged

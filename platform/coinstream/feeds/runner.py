@@ -7,6 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -14,8 +15,11 @@ from coinstream.errors import FeedError
 from coinstream.feeds.feed_stats import Anomaly, FaultyFrame, Feed
 from coinstream.feeds.handover import checkpoint_of, market_of, under_lease
 from coinstream.feeds.lease import FeedLease
-from coinstream.feeds.status import FeedReport, Progress, Quantiles, RoundingStats, StatusWriter
+from coinstream.feeds.status import FeedReport, Quantiles, StatusWriter
 from coinstream.messages import Level1, Message
+from coinstream.monitoring.metrics import METRICS
+from coinstream.precision import PriceRounder
+from coinstream.serialization import MessageSerializer
 from coinstream.topics.catalogue import FEED_DEAD_LETTERS
 
 __all__ = ["DEAD_LETTER_TOPIC", "FeedReport", "MessagePublisher", "Progress", "Quantiles", "run_feed"]
@@ -25,6 +29,46 @@ DEAD_LETTER_TOPIC: Final = FEED_DEAD_LETTERS.name
 FLUSH_TIMEOUT_S: Final = 10.0
 _PROGRESS_EVERY_S: Final = 0.25
 _SAMPLES: Final = 20_000
+
+
+class RoundingStats:
+    """Counts of prices changed by rounding, also exported as metrics."""
+
+    def __init__(self, client: object) -> None:
+        serializer = getattr(client, "encoder", None)
+        self._rounder = serializer.rounder if isinstance(serializer, MessageSerializer) else PriceRounder()
+        self._before = Counter(self._rounder.rounded), Counter(self._rounder.lossy)
+        self._exported = self._before
+
+    def rounded(self) -> Counter[str]:
+        """Return the number of changed prices by `type.field`."""
+        return self._rounder.rounded - self._before[0]
+
+    def lossy(self) -> Counter[str]:
+        """Return the number of prices changed by more than one millionth, by `type.field`."""
+        return self._rounder.lossy - self._before[1]
+
+    def export(self) -> None:
+        """Add the counts since the last call to the metrics."""
+        now = Counter(self._rounder.rounded), Counter(self._rounder.lossy)
+        for is_lossy, count, before in zip((False, True), now, self._exported, strict=True):
+            for field_name, more in (count - before).items():
+                METRICS.prices_rounded.labels(field_name, str(is_lossy).lower()).inc(more)
+        self._exported = now
+
+
+@dataclass
+class Progress:
+    """Progress of a feed run."""
+
+    messages: int = 0
+    seconds: float = 0.0
+    by_type: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def rate(self) -> float:
+        """Return the messages per second since the start of the run."""
+        return self.messages / self.seconds if self.seconds else 0.0
 
 
 class MessagePublisher(Protocol):

@@ -1,4 +1,4 @@
-"""Report what a feed does: its status, the prices that rounding changed, and the final report."""
+"""Report the status of feeds and their symbols, and define the final report of a run."""
 
 from __future__ import annotations
 
@@ -6,43 +6,15 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from coinstream.feeds.feed_stats import Anomaly, FeedStats, symbols_of
 from coinstream.messages import Message
 from coinstream.monitoring.metrics import METRICS
-from coinstream.precision import PriceRounder
-from coinstream.serialization import MessageSerializer
-
-
-class RoundingStats:
-    """Counts of prices changed by rounding, also exported as metrics."""
-
-    def __init__(self, client: object) -> None:
-        serializer = getattr(client, "encoder", None)
-        self._rounder = serializer.rounder if isinstance(serializer, MessageSerializer) else PriceRounder()
-        self._before = Counter(self._rounder.rounded), Counter(self._rounder.lossy)
-        self._exported = self._before
-
-    def rounded(self) -> Counter[str]:
-        """Return the number of changed prices by `type.field`."""
-        return self._rounder.rounded - self._before[0]
-
-    def lossy(self) -> Counter[str]:
-        """Return the number of prices changed by more than one millionth, by `type.field`."""
-        return self._rounder.lossy - self._before[1]
-
-    def export(self) -> None:
-        """Add the counts since the last call to the metrics."""
-        now = Counter(self._rounder.rounded), Counter(self._rounder.lossy)
-        for is_lossy, count, before in zip((False, True), now, self._exported, strict=True):
-            for field_name, more in (count - before).items():
-                METRICS.prices_rounded.labels(field_name, str(is_lossy).lower()).inc(more)
-        self._exported = now
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,20 +74,6 @@ class FeedReport:
     exchange_to_receipt: Quantiles | None
     receipt_to_produce: Quantiles | None
     offsets: dict[str, Any]
-
-
-@dataclass
-class Progress:
-    """Progress of a feed run."""
-
-    messages: int = 0
-    seconds: float = 0.0
-    by_type: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def rate(self) -> float:
-        """Return the messages per second since the start of the run."""
-        return self.messages / self.seconds if self.seconds else 0.0
 
 
 WRITE_EVERY_S: Final = 1.0
@@ -274,3 +232,66 @@ def _replace(path: Path, data: bytes) -> None:
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     temporary.write_bytes(data)
     temporary.replace(path)
+
+
+class SymbolRow(NamedTuple):
+    """Row of `coinstream feed status` and of an exchange's asset: one symbol of one feed.
+
+    Attributes:
+        running: whether the feed updates its status.
+        connected: whether the connection that carries the symbol is open.
+        messages: messages published since the start of the feed.
+        rate: messages per second.
+        last_message: Unix seconds of the newest message; None before the first.
+        stale_s: seconds since the newest message; None before the first.
+        reconnects: times the connection was opened again.
+        gaps: gaps in the symbol's streams.
+        recovered: gaps that were filled.
+        unrecovered: gaps that could not be filled.
+    """
+
+    feed: str
+    exchange: str
+    symbol: str
+    running: bool
+    connected: bool
+    messages: int
+    rate: float
+    last_message: float | None
+    stale_s: float | None
+    reconnects: int
+    gaps: int
+    recovered: int
+    unrecovered: int
+
+
+def symbol_rows(folder: Path, exchange: str | None = None, now: float | None = None) -> list[SymbolRow]:
+    """Return one row for each symbol of each feed that ran on this machine.
+
+    Args:
+        folder: folder of status files.
+        exchange: only feeds of this exchange.
+        now: Unix seconds that ages are counted to; by default the present.
+    """
+    now = time.time() if now is None else now
+    return [
+        row
+        for status in read_all(folder)
+        if exchange is None or status.exchange == exchange
+        for row in rows_of(status, now)
+    ]
+
+
+def rows_of(status: FeedStatus, now: float) -> list[SymbolRow]:
+    """Return one row for each symbol of a feed, with ages counted to `now` in Unix seconds."""
+    running = status.is_running(now)
+    return [
+        SymbolRow(
+            *(status.feed, status.exchange, name, running),
+            *(symbol.connected and running, symbol.messages, symbol.rate),
+            symbol.last_message or None,
+            round(max(now - symbol.last_message, 0.0), 1) if symbol.last_message else None,
+            *(symbol.reconnects, symbol.gaps, symbol.recovered, symbol.unrecovered),
+        )
+        for name, symbol in status.symbols.items()
+    ]

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coinstream.feeds import Reason
-from coinstream.feeds.exchanges.discovery import adapters
+from coinstream.feeds.exchanges import adapters
 from coinstream.feeds.feed_stats import FeedStats
 from coinstream.feeds.instrument_lists import packaged
 from coinstream.feeds.parser import Frame, Gap, Parser, account_for
-from coinstream.feeds.protocols import exchange_of, new_parser
+from coinstream.feeds.recordings import exchange_of, new_parser
 from coinstream.messages import DerivativeTicker, Level1, Message, Ohlcv, Price
 from tests.feeds.exchanges.recorded import play, shared
 from tests.feeds.frames import RECEIVED_NS, only, parse, span

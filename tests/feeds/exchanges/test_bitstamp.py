@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from coinstream.feeds.exchanges.base import adapter_for, host_matches
+from coinstream.feeds.exchanges import adapters, host_matches
 from coinstream.feeds.exchanges.bitstamp import BitstampAdapter
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import InstrumentList, spot
@@ -118,5 +118,5 @@ def test_the_subscription_is_the_recorded_one() -> None:
     assert len(requests) == 12
     recorded = [msgspec.json.decode(payload) for payload in session.sent]
     assert all(request in recorded for request in requests)
-    assert adapter_for("bitstamp") is BitstampAdapter
+    assert adapters()["bitstamp"] is BitstampAdapter
     assert host_matches(session.urls[0], BitstampAdapter.hosts[0])

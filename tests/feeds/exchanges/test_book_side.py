@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coinstream.feeds.exchanges.book_side import BookSide
+from coinstream.feeds.exchanges.order_book import BookSide
 
 PRICES = st.one_of(st.integers(1, 20).map(float), st.floats(min_value=1e-9, max_value=1e9))
 CHANGES = st.lists(st.tuples(PRICES, st.one_of(st.none(), st.text(max_size=2))), max_size=40)

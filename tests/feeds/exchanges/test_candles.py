@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from coinstream.feeds.exchanges.candles import closing_time
+from coinstream.feeds.exchanges.values import closing_time
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ import msgspec
 import pytest
 
 from coinstream.errors import FeedError
+from coinstream.feeds.exchanges import exchange_at
 from coinstream.feeds.exchanges.coinbase import (
     CoinbaseAdapter,
     CoinbaseExchangeAdapter,
     CoinbaseInternationalAdapter,
 )
-from coinstream.feeds.exchanges.discovery import exchange_at
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import InstrumentList
 from coinstream.feeds.live import DirectFeed

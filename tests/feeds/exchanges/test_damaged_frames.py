@@ -13,11 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from coinstream.feeds.exchanges.compression import inflated
-from coinstream.feeds.exchanges.discovery import adapters
+from coinstream.feeds.exchanges import adapters
+from coinstream.feeds.exchanges.values import inflated
 from coinstream.feeds.parser import Frame, Parser
-from coinstream.feeds.protocols import new_parser
-from coinstream.feeds.recordings import read
+from coinstream.feeds.recordings import new_parser, read
 from coinstream.messages import Message
 from tests.feeds.exchanges.recorded import EXCERPTS
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coinstream.errors import FeedError
-from coinstream.feeds.exchanges.discovery import adapters
+from coinstream.feeds.exchanges import adapters
 from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.parser import Frame
 from coinstream.feeds.recordings import read

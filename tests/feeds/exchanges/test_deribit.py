@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from coinstream.feeds.exchanges.deribit import DeribitAdapter
-from coinstream.feeds.exchanges.trade_recovery import fetch_missing
+from coinstream.feeds.exchanges.rest import fetch_missing
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import InstrumentList
 from coinstream.feeds.parser import Frame, Gap, Parser

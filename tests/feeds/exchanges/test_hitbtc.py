@@ -12,8 +12,7 @@ from coinstream.feeds.exchanges.hitbtc import BequantAdapter, FmfwAdapter, Hitbt
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import InstrumentList, spot
 from coinstream.feeds.parser import Gap, Parser
-from coinstream.feeds.protocols import exchange_of
-from coinstream.feeds.recordings import read
+from coinstream.feeds.recordings import exchange_of, read
 from coinstream.messages import Level1, Ohlcv, Price, Trade
 from tests.feeds.exchanges.recorded import (
     EXCERPTS,

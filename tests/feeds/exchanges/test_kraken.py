@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from coinstream.feeds import Reason
-from coinstream.feeds.exchanges.discovery import adapters
+from coinstream.feeds.exchanges import adapters
 from coinstream.feeds.instrument_lists import packaged
-from coinstream.feeds.protocols import exchange_of, new_parser
+from coinstream.feeds.recordings import exchange_of, new_parser
 from coinstream.messages import Book, DerivativeTicker, Level1, Liquidation, Price, Trade
 from tests.feeds.exchanges.recorded import play, shared
 from tests.feeds.frames import RECEIVED_NS, parse, span

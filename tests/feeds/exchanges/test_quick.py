@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from coinstream.feeds.feed_stats import FeedStats
 from coinstream.feeds.parser import parse_each
-from coinstream.feeds.protocols import new_parser
+from coinstream.feeds.recordings import new_parser
 
 RECEIVED_NS = 1_723_161_254_087_891_268
 MS = 1_723_161_254_000

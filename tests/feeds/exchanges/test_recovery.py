@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from coinstream.errors import FeedError
+from coinstream.feeds.exchanges import adapters
 from coinstream.feeds.exchanges.base import ExchangeAdapter
-from coinstream.feeds.exchanges.discovery import adapters
 from coinstream.feeds.instrument_lists import packaged
 
 MS = 1_700_000_000_123

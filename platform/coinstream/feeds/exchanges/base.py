@@ -8,9 +8,10 @@ adapter.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal, NamedTuple
+from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
@@ -222,6 +223,8 @@ class ExchangeAdapter(ABC):
         return None
 
 
+RENEW: Final = ("unsubscribe", "subscribe")
+"""Operations that make an exchange send the snapshot of a channel again."""
 ADAPTERS: Final[dict[str, type[ExchangeAdapter]]] = {}
 """Adapters by exchange id. Add one with `register_adapter`."""
 
@@ -239,45 +242,37 @@ def register_adapter(adapter: type[ExchangeAdapter]) -> type[ExchangeAdapter]:
     return adapter
 
 
-def adapter_for(exchange: str) -> type[ExchangeAdapter]:
-    """Return the adapter of an exchange.
-
-    Raises:
-        FeedError: the exchange has no adapter; the message lists the known ones.
-    """
-    found = ADAPTERS.get(exchange)
-    if found is None:
-        raise FeedError(f"no adapter for exchange {exchange!r}; known: {', '.join(sorted(ADAPTERS))}")
-    return found
-
-
 def batches(items: Sequence[Instrument], size: int) -> Iterator[Sequence[Instrument]]:
     """Yield the instruments in batches of at most `size`."""
     for begin in range(0, len(items), size):
         yield items[begin : begin + size]
 
 
-def host_matches(url: str, end: str) -> bool:
-    """Return whether a URL matches an entry of `hosts`."""
-    rest = url.partition("://")[2]
-    authority, _, path = rest.partition("/")
-    host = authority.partition(":")[0]
-    wanted_host, _, wanted_path = end.partition("/")
-    if host != wanted_host and not host.endswith("." + wanted_host):
-        return False
-    return path.startswith(wanted_path)
+def redirected(url: str, replacement: str | None) -> str:
+    """Return a URL with the scheme, host and port of `replacement`, if given."""
+    if not replacement:
+        return url
+    target = urlsplit(replacement)
+    return urlunsplit(urlsplit(url)._replace(scheme=target.scheme, netloc=target.netloc))
 
 
-__all__ = [
-    "ADAPTERS",
-    "Channel",
-    "Connection",
-    "ExchangeAdapter",
-    "Heartbeat",
-    "Limits",
-    "TradesRequest",
-    "adapter_for",
-    "batches",
-    "host_matches",
-    "register_adapter",
-]
+def plan(
+    url: str,
+    instruments: Sequence[Instrument],
+    limits: Limits,
+    requests: Callable[[Sequence[Instrument]], list[bytes]],
+) -> list[Connection]:
+    """Return the connections to one URL for these instruments.
+
+    Args:
+        url: URL of the websocket.
+        limits: maximum instruments per connection and per request.
+        requests: builds the subscription frames of instruments.
+    """
+    found = []
+    for chunk in batches(instruments, limits.symbols_per_connection):
+        frames = [frame for batch in batches(chunk, limits.symbols_per_request) for frame in requests(batch)]
+        if frames:
+            symbols = tuple(instrument.symbol for instrument in chunk)
+            found.append(Connection(url, tuple(frames), symbols))
+    return found

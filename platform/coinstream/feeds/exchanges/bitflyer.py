@@ -26,6 +26,8 @@ from coinstream.feeds.exchanges.base import (
     ExchangeAdapter,
     Limits,
     TradesRequest,
+    plan,
+    redirected,
     register_adapter,
 )
 from coinstream.feeds.exchanges.parsing import (
@@ -39,8 +41,7 @@ from coinstream.feeds.exchanges.parsing import (
     optional,
     parsed,
 )
-from coinstream.feeds.exchanges.replies import read_instruments
-from coinstream.feeds.exchanges.subscriptions import plan, redirected
+from coinstream.feeds.exchanges.rest import read_instruments
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, STATUS, Frame, Gap, Parsed, rejected

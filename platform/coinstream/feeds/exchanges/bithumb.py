@@ -25,11 +25,12 @@ from coinstream.feeds.exchanges.base import (
     ExchangeAdapter,
     Heartbeat,
     Limits,
+    plan,
+    redirected,
     register_adapter,
 )
 from coinstream.feeds.exchanges.parsing import Found, each, levels, moment, number, optional, parsed, signed
-from coinstream.feeds.exchanges.replies import path_after, read_instruments
-from coinstream.feeds.exchanges.subscriptions import plan, redirected
+from coinstream.feeds.exchanges.rest import path_after, read_instruments
 from coinstream.feeds.exchanges.upbit import UpbitParser
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, spot

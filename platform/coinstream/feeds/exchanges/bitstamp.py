@@ -25,11 +25,12 @@ from coinstream.feeds.exchanges.base import (
     Heartbeat,
     Limits,
     TradesRequest,
+    plan,
+    redirected,
     register_adapter,
 )
 from coinstream.feeds.exchanges.parsing import ExchangeParser, Found, levels, moment, number, parsed
-from coinstream.feeds.exchanges.replies import fetch_frame, path_after, read_instruments
-from coinstream.feeds.exchanges.subscriptions import plan, redirected
+from coinstream.feeds.exchanges.rest import fetch_frame, path_after, read_instruments
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, DEPTH, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected

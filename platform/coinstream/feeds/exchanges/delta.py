@@ -25,6 +25,8 @@ from coinstream.feeds.exchanges.base import (
     ExchangeAdapter,
     Heartbeat,
     Limits,
+    plan,
+    redirected,
     register_adapter,
 )
 from coinstream.feeds.exchanges.parsing import (
@@ -40,8 +42,7 @@ from coinstream.feeds.exchanges.parsing import (
     percent,
     signed,
 )
-from coinstream.feeds.exchanges.replies import read_instruments
-from coinstream.feeds.exchanges.subscriptions import plan, redirected
+from coinstream.feeds.exchanges.rest import read_instruments
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, rejected

@@ -22,7 +22,15 @@ from typing import Any, ClassVar, Final, Literal
 import httpx
 import msgspec
 
-from coinstream.feeds.exchanges.base import Channel, Connection, ExchangeAdapter, Limits, register_adapter
+from coinstream.feeds.exchanges.base import (
+    Channel,
+    Connection,
+    ExchangeAdapter,
+    Limits,
+    plan,
+    redirected,
+    register_adapter,
+)
 from coinstream.feeds.exchanges.order_book import Levels
 from coinstream.feeds.exchanges.parsing import (
     ExchangeParser,
@@ -35,8 +43,7 @@ from coinstream.feeds.exchanges.parsing import (
     optional,
     signed,
 )
-from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
-from coinstream.feeds.exchanges.subscriptions import plan, redirected
+from coinstream.feeds.exchanges.rest import read_instruments, server_time_ms
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative
 from coinstream.feeds.parser import ACKNOWLEDGED, STATUS, Frame, Gap, Parsed, rejected

@@ -22,7 +22,16 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from coinstream.feeds.exchanges.base import Channel, Connection, ExchangeAdapter, Limits, register_adapter
+from coinstream.feeds.exchanges.base import (
+    RENEW,
+    Channel,
+    Connection,
+    ExchangeAdapter,
+    Limits,
+    plan,
+    redirected,
+    register_adapter,
+)
 from coinstream.feeds.exchanges.parsing import (
     ExchangeParser,
     Found,
@@ -35,8 +44,7 @@ from coinstream.feeds.exchanges.parsing import (
     parsed,
     percent,
 )
-from coinstream.feeds.exchanges.replies import read_instruments
-from coinstream.feeds.exchanges.subscriptions import RENEW, plan, redirected
+from coinstream.feeds.exchanges.rest import read_instruments
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, STATUS, Frame, Parsed, rejected
@@ -80,9 +88,7 @@ class HitbtcParser(ExchangeParser):
         channel = value["ch"]
         begins = "update" not in value
         entries = value.get("snapshot") or value.get("update") or value.get("data") or {}
-        if not entries:
-            return STATUS
-        if channel.startswith("price/"):
+        if not entries or channel.startswith("price/"):
             return STATUS
         if channel.startswith("orderbook/top"):
             return each(entries.items(), lambda entry: self._top(channel, entry[0], entry[1], received))
@@ -102,16 +108,8 @@ class HitbtcParser(ExchangeParser):
 
     def _top(self, channel: str, name: str, row: Any, received: datetime) -> Found:
         at, bid, ask, bid_size, ask_size, *_ = (row.get(key) for key in _TICKER_COLUMNS)
-        yield self.state.quote(
-            self.instrument(name),
-            optional(bid),
-            optional(ask),
-            optional(bid_size),
-            optional(ask_size),
-            moment(at),
-            received,
-            channel,
-        )
+        quote = optional(bid), optional(ask), optional(bid_size), optional(ask_size)
+        yield self.state.quote(self.instrument(name), *quote, moment(at), received, channel)
 
     def _ticker_v3(self, name: str, row: Any, received: datetime) -> Found:
         if "b" in row:

@@ -23,11 +23,18 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import msgspec
 
-from coinstream.feeds.exchanges.base import Channel, Connection, ExchangeAdapter, Limits, register_adapter
+from coinstream.feeds.exchanges.base import (
+    Channel,
+    Connection,
+    ExchangeAdapter,
+    Limits,
+    plan,
+    redirected,
+    register_adapter,
+)
 from coinstream.feeds.exchanges.order_book import MAX_PENDING
 from coinstream.feeds.exchanges.parsing import ExchangeParser, Found, moment, number, parsed
-from coinstream.feeds.exchanges.replies import fetch_frame, read_instruments
-from coinstream.feeds.exchanges.subscriptions import plan, redirected
+from coinstream.feeds.exchanges.rest import fetch_frame, read_instruments
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected

@@ -24,6 +24,7 @@ from coinstream.feeds.exchanges.base import (
     Connection,
     ExchangeAdapter,
     Limits,
+    plan,
     register_adapter,
 )
 from coinstream.feeds.exchanges.parsing import (
@@ -37,7 +38,6 @@ from coinstream.feeds.exchanges.parsing import (
     parsed,
     signed,
 )
-from coinstream.feeds.exchanges.subscriptions import plan
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative
 from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, rejected

@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from coinstream.feeds.exchanges.book_state import BookState
-from coinstream.feeds.exchanges.candles import closing_time
 from coinstream.feeds.exchanges.trade_state import Side, TradeState
+from coinstream.feeds.exchanges.values import closing_time
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument
 from coinstream.messages import DerivativeTicker, Liquidation, Ohlcv

@@ -1,12 +1,74 @@
-"""Maintain an order book from snapshots and changes."""
+"""Maintain an order book from snapshots and changes, and the text of its levels for checksums."""
 
 from __future__ import annotations
 
+import zlib
+from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from coinstream.feeds.exchanges.book_side import BookSide
+T = TypeVar("T")
+
+
+class BookSide(Generic[T]):
+    """Bids or asks of one book: a value per price, and the prices in order.
+
+    The best price is read in constant time. Inserting a price shifts the better prices.
+
+    Args:
+        descending: True for bids, whose best price is the highest.
+    """
+
+    __slots__ = ("_levels", "_ranks", "_sign")
+
+    def __init__(self, *, descending: bool) -> None:
+        self._sign = 1.0 if descending else -1.0
+        self._levels: dict[float, T] = {}
+        # Prices of bids, negative prices of asks: the best is last, where changes are most frequent.
+        self._ranks: list[float] = []
+
+    def __len__(self) -> int:
+        """Count the levels."""
+        return len(self._levels)
+
+    def replace(self, levels: Mapping[float, T]) -> None:
+        """Replace all levels."""
+        self._levels = dict(levels)
+        self._ranks = sorted(levels) if self._sign > 0 else sorted([-price for price in levels])
+
+    def update(self, levels: Iterable[tuple[float, T]], empty: T) -> None:
+        """Set levels; a level with the value `empty` is removed."""
+        known, ranks, sign = self._levels, self._ranks, self._sign
+        for price, value in levels:
+            if value != empty:
+                if price not in known:
+                    insort(ranks, price * sign)
+                known[price] = value
+            elif price in known:
+                del known[price]
+                del ranks[bisect_left(ranks, price * sign)]
+
+    def cut(self, depth: int) -> None:
+        """Remove the worst levels so that at most `depth` stay."""
+        worst = self._ranks[: max(len(self._ranks) - depth, 0)]
+        for rank in worst:
+            del self._levels[rank * self._sign]
+        del self._ranks[: len(worst)]
+
+    def top(self, otherwise: T) -> tuple[float, T]:
+        """Return the best level, or 0 and `otherwise` if the side is empty."""
+        if not self._ranks:
+            return 0.0, otherwise
+        price = self._ranks[-1] * self._sign
+        return price, self._levels[price]
+
+    def best(self, count: int) -> list[tuple[float, T]]:
+        """Return at most `count` levels, best first."""
+        prices = [rank * self._sign for rank in reversed(self._ranks[-count:])] if count > 0 else []
+        return [(price, self._levels[price]) for price in prices]
+
 
 MAX_PENDING: Final = 2_000
 """Maximum changes of a book kept until its snapshot arrives; the oldest are dropped first."""
@@ -116,3 +178,45 @@ class OrderBook:
     def _trim(self, depth: int) -> None:
         self._bids.cut(depth)
         self._asks.cut(depth)
+
+
+_NONE: Final = ("", "")
+
+
+class TextBook:
+    """The text of prices and sizes of one book, which checksums are computed over.
+
+    Args:
+        depth: maximum levels per side; None for all.
+    """
+
+    def __init__(self, depth: int | None = None) -> None:
+        self.depth = depth
+        self._bids = BookSide[tuple[str, str]](descending=True)
+        self._asks = BookSide[tuple[str, str]](descending=False)
+
+    def clear(self) -> None:
+        """Drop all levels."""
+        self._bids.replace({})
+        self._asks.replace({})
+
+    def apply(self, bids: Iterable[Any], asks: Iterable[Any]) -> None:
+        """Set levels such as `["price", "size", ...]`; a size of zero removes one."""
+        for rows, side in ((bids, self._bids), (asks, self._asks)):
+            texts = [(str(row[0]), str(row[1])) for row in rows]
+            side.update([(float(text[0]), text if float(text[1]) else _NONE) for text in texts], _NONE)
+            if self.depth is not None:
+                side.cut(self.depth)
+
+    def best(self, depth: int) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        """Return the text of the best `depth` bids and asks, best first."""
+        return [text for _, text in self._bids.best(depth)], [text for _, text in self._asks.best(depth)]
+
+    def crc32(self, depth: int = 25) -> int:
+        """Return the signed CRC-32 of the best levels, as OKX and Bitget compute it.
+
+        The text is `bid:size:ask:size:...`, bids and asks in turn, of the best `depth` levels each.
+        """
+        parts = [text for pair in zip_longest(*self.best(depth)) for level in pair if level for text in level]
+        found = zlib.crc32(":".join(parts).encode())
+        return found - (1 << 32) if found >= 1 << 31 else found

@@ -22,12 +22,15 @@ import httpx
 import msgspec
 
 from coinstream.feeds.exchanges.base import (
+    RENEW,
     Channel,
     Connection,
     ExchangeAdapter,
     Heartbeat,
     Limits,
     TradesRequest,
+    plan,
+    redirected,
     register_adapter,
 )
 from coinstream.feeds.exchanges.parsing import (
@@ -41,8 +44,7 @@ from coinstream.feeds.exchanges.parsing import (
     optional,
     signed,
 )
-from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
-from coinstream.feeds.exchanges.subscriptions import RENEW, plan, redirected
+from coinstream.feeds.exchanges.rest import read_instruments, server_time_ms
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected

@@ -1,10 +1,11 @@
-"""Convert the various forms of numbers, times and levels in frames."""
+"""Decompress frames, and convert the various forms of numbers, times and levels in them."""
 
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -121,3 +122,58 @@ def _iso(text: str) -> datetime:
 def percent(now: float | None, before: float | None) -> float | None:
     """Return the change in per cent since `before`, or None if a value is missing or zero."""
     return (now - before) / before * 100 if now and before else None
+
+
+LARGEST: Final = 16 * 1024 * 1024
+"""Maximum bytes of a decompressed frame."""
+_GZIP: Final = b"\x1f\x8b"
+_TEXT: Final = frozenset(b'{["p \t\r\n')
+"""First bytes of JSON, `ping` and `pong`."""
+
+
+def inflated(payload: bytes) -> bytes:
+    """Decompress a frame that may be gzip or raw deflate; return plain text unchanged.
+
+    Raises:
+        msgspec.DecodeError: the frame is cut off, damaged, or larger than `LARGEST`.
+    """
+    if payload[:2] == _GZIP:
+        return _decompress(payload, 31)
+    if not payload or payload[0] in _TEXT:
+        return payload
+    return _decompress(payload, -15)
+
+
+def _decompress(payload: bytes, window: int) -> bytes:
+    stream = zlib.decompressobj(window)
+    try:
+        text = stream.decompress(payload, LARGEST)
+    except zlib.error as error:
+        raise msgspec.DecodeError(f"neither text nor an intact compressed frame: {error}") from error
+    if not stream.eof:
+        more = "is larger than 16 MiB" if stream.unconsumed_tail else "is cut off"
+        raise msgspec.DecodeError(f"compressed frame {more}")
+    return text
+
+
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def closing_time(opened: datetime, timeframe: str) -> datetime:
+    """Return the close time of a candle; `1M` is a calendar month.
+
+    Args:
+        timeframe: a count and a unit: `s`, `m`, `h`, `d`, `w`, or `M` for months.
+
+    Raises:
+        ValueError: the timeframe is not of this form.
+    """
+    count, unit = timeframe[:-1], timeframe[-1:]
+    if not count.isdigit() or int(count) < 1:
+        raise ValueError(f"{timeframe!r} is not a timeframe such as 1m, 1h, 1d, 1w or 1M")
+    if unit == "M":
+        months = opened.month - 1 + int(count)
+        return opened.replace(year=opened.year + months // 12, month=months % 12 + 1)
+    if unit not in _SECONDS:
+        raise ValueError(f"{timeframe!r} is not a timeframe such as 1m, 1h, 1d, 1w or 1M")
+    return opened + timedelta(seconds=int(count) * _SECONDS[unit])

@@ -12,7 +12,7 @@ import httpx
 
 from coinstream.feeds.exchanges.base import ExchangeAdapter
 from coinstream.feeds.exchanges.parsing import ExchangeParser
-from coinstream.feeds.exchanges.trade_recovery import fetch_missing
+from coinstream.feeds.exchanges.rest import fetch_missing
 from coinstream.feeds.feed_stats import FeedStats
 from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.live.base import Inbox

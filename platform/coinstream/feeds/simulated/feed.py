@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from coinstream.feeds.exchanges.discovery import adapters
+from coinstream.feeds.exchanges import adapters
 from coinstream.feeds.feed_stats import Feed
 from coinstream.feeds.live.base import Timeouts
 from coinstream.feeds.live.direct import DirectFeed

@@ -26,7 +26,7 @@ from websockets.exceptions import ConnectionClosed
 
 from coinstream.errors import FeedError
 from coinstream.feeds import recordings
-from coinstream.feeds.exchanges.discovery import adapters
+from coinstream.feeds.exchanges import adapters
 from coinstream.feeds.exchanges.parsing import ExchangeParser
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instrument_lists import packaged

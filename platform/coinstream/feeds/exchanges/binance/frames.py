@@ -1,13 +1,16 @@
-"""Define Binance's frames as msgspec structs with the exchange's field names."""
+"""Define Binance's frames as msgspec structs with the exchange's field names, and read unlisted names."""
 
 # ruff: noqa: N815, E741
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 
+from coinstream.feeds.instrument_lists import split_uniquely
+from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
 from coinstream.feeds.parser import Finite, Number
 
 
@@ -179,3 +182,42 @@ def symbol_of(url: str | None, stream: str) -> str:
     if url is not None:
         return url.partition("symbol=")[2].partition("&")[0]
     return stream.partition("@")[0]
+
+
+_OPTION_PARTS: Final = 4
+
+
+def unlisted(name: str, instruments: InstrumentList, settle: str) -> Instrument | None:
+    """Return an option or a dated future by its name, or a joined name with one possible split.
+
+    Args:
+        name: name in frames.
+        instruments: instrument list of the segment.
+        settle: how the segment settles; empty for spot.
+    """
+    parts = name.upper().split("-")
+    if len(parts) == _OPTION_PARTS and parts[3] in ("C", "P"):
+        expiry = datetime.strptime(parts[1], "%y%m%d").replace(tzinfo=UTC)
+        option = "C" if parts[3] == "C" else "P"
+        return derivative(name, parts[0], "USDT", "USDT", expiry=expiry, strike=parts[2], option=option)  # type: ignore[arg-type]
+    pair, _, date = name.upper().partition("_")
+    if date.isdigit() and settle:
+        return _dated(name, pair, date, instruments)
+    if not pair.isalnum() or date or settle == "base":
+        return None
+    split = split_uniquely(pair, instruments)
+    if split is None:
+        return None
+    return derivative(name, *split, split[1]) if settle else spot(name, *split)
+
+
+def _dated(name: str, pair: str, date: str, instruments: InstrumentList) -> Instrument | None:
+    like = instruments.get(pair) or instruments.get(f"{pair}_PERP")
+    if like is None:
+        return None
+    return derivative(
+        *(name, like.base, like.quote, like.settle),
+        expiry=datetime.strptime(date, "%y%m%d").replace(tzinfo=UTC),
+        contract_size=like.contract_size,
+        inverse=like.inverse,
+    )

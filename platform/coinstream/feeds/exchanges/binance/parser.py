@@ -9,7 +9,6 @@ from typing import Final
 import msgspec
 
 from coinstream.feeds.exchanges.binance import frames
-from coinstream.feeds.exchanges.binance.instruments import unlisted
 from coinstream.feeds.exchanges.parsing import collected, guarded, joined, percent
 from coinstream.feeds.exchanges.quick import Quick, QuickParser, QuickTimes
 from coinstream.feeds.feed_stats import Reason
@@ -99,7 +98,7 @@ class BinanceParser(QuickParser):
 
     def unlisted(self, name: str) -> Instrument | None:
         """See `ExchangeParser.unlisted`."""
-        return unlisted(name, self.instruments, self._settle)
+        return frames.unlisted(name, self.instruments, self._settle)
 
     def _array(self, body: Body, frame: Frame) -> Parsed:
         """Read the entries of an all-market stream (`!miniTicker@arr`) one by one."""

@@ -29,12 +29,13 @@ from coinstream.feeds.exchanges.base import (
     ExchangeAdapter,
     Limits,
     TradesRequest,
+    plan,
+    redirected,
     register_adapter,
 )
 from coinstream.feeds.exchanges.bitfinex.names import read_pairs
 from coinstream.feeds.exchanges.bitfinex.parser import BitfinexParser
-from coinstream.feeds.exchanges.replies import read_instruments
-from coinstream.feeds.exchanges.subscriptions import plan, redirected
+from coinstream.feeds.exchanges.rest import read_instruments
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.parser import Gap
 

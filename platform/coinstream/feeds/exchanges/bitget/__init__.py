@@ -13,18 +13,19 @@ import httpx
 import msgspec
 
 from coinstream.feeds.exchanges.base import (
+    RENEW,
     Channel,
     Connection,
     ExchangeAdapter,
     Heartbeat,
     Limits,
     TradesRequest,
+    plan,
+    redirected,
     register_adapter,
 )
-from coinstream.feeds.exchanges.bitget import instruments as names
-from coinstream.feeds.exchanges.bitget.parser import BitgetParser
-from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
-from coinstream.feeds.exchanges.subscriptions import RENEW, plan, redirected
+from coinstream.feeds.exchanges.bitget.parser import BitgetParser, read_instrument
+from coinstream.feeds.exchanges.rest import read_instruments, server_time_ms
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.parser import Gap, Parser
 
@@ -71,7 +72,7 @@ class BitgetAdapter(ExchangeAdapter):
         """Return the instruments of a list of spot markets or futures."""
 
         def read(value: Any) -> Iterator[Instrument]:
-            return (names.read(url, entry) for entry in value["data"])
+            return (read_instrument(url, entry) for entry in value["data"])
 
         return read_instruments(self.exchange, url, body, read)
 

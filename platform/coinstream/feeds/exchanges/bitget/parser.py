@@ -5,19 +5,21 @@ Source: "Bitget API" (https://www.bitget.com/api-doc/spot/websocket/public/Ticke
 of the order book was read on 2026-11-26), checked against a session of 2022-04-07:
 
 - `books` sends a snapshot and then changes, with the CRC-32 of the best 25 levels, or 0 instead of it.
-  `books1`, `books5` and `books15` are always whole. v3 adds `seq` and `pseq`, the number of the frame before.
+  `books1`, `books5` and `books15` are always complete. v3 adds `seq`, and `pseq` of the previous frame.
 - Trades come newest first, without ids in v1; the first frame repeats the latest trades.
-- Sizes and volumes are base currency, of futures too.
+- Sizes and volumes are in base currency, also of futures.
 - The first ticker of v1 for spot has rounded prices and no sizes.
+- Spot and futures share names such as `BTCUSDT`: the id of an instrument is the market and the name, such as
+  `spot.BTCUSDT` or `mix.BTCUSDT`.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+import re
+from datetime import UTC, datetime
 from typing import Any, Final
 
-from coinstream.feeds.exchanges.bitget import instruments as names
-from coinstream.feeds.exchanges.checksum import TextBook
+from coinstream.feeds.exchanges.order_book import TextBook
 from coinstream.feeds.exchanges.parsing import (
     ExchangeParser,
     Found,
@@ -32,8 +34,69 @@ from coinstream.feeds.exchanges.parsing import (
     signed,
 )
 from coinstream.feeds.feed_stats import Reason
-from coinstream.feeds.instruments import Instrument
-from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
+from coinstream.feeds.instrument_lists import split_by_quotes
+from coinstream.feeds.instruments import Instrument, derivative, spot
+from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Gap, Parsed, from_ms, rejected
+
+_QUOTES: Final = ("USDT", "USDC", "BTC", "ETH", "EUR", "BRL", "BGB")
+"""Quote currencies of spot."""
+_ENDINGS: Final = (("USDT", "USDT"), ("PERP", "USDC"), ("USD", "USD"))
+"""Ends of the names of futures, with the quote currency that each stands for."""
+_DELIVERY: Final = re.compile(r"(\w+?)_(?:[A-Z]MCBL_)?(\d{6})")
+
+
+def read_instrument(url: str, entry: Any) -> Instrument:
+    """Return the instrument of an entry of the v1, v2 or v3 list of spot or futures."""
+    symbol, base, quote = entry["symbol"], entry["baseCoin"], entry["quoteCoin"]
+    if "/spot/" in url or entry.get("category") == "SPOT":
+        name = entry.get("symbolName") or symbol.removesuffix("_SPBL")
+        active = entry.get("status", "online") == "online"
+        return spot(f"spot.{name}", base, quote, active=active)
+    name, _, detail = symbol.partition("_")
+    day = detail.partition("_")[2]
+    due = entry.get("deliveryTime")
+    expiry = from_ms(float(due)) if due else _day(day) if day else None
+    quote = "USDC" if name.endswith("PERP") else quote
+    settle = base if quote == "USD" else quote
+    return derivative(f"mix.{name}_{day}" if day else f"mix.{name}", base, quote, settle, expiry=expiry)
+
+
+def instrument_named(market: str, name: str) -> Instrument | None:
+    """Return the instrument of a name that is not listed, where the name leaves no doubt.
+
+    A line of futures has one quote currency, which ends the name. Spot has the quote currencies of
+    `_QUOTES`, of which none ends in another one.
+    """
+    if market == "spot":
+        parts = split_by_quotes(name, _QUOTES)
+        return spot(f"spot.{name}", *parts) if parts else None
+    found = _DELIVERY.fullmatch(name)
+    contract, expiry = (found[1], _day(found[2])) if found else (name, None)
+    for ending, quote in _ENDINGS:
+        base = contract.removesuffix(ending)
+        if base and base != contract:
+            settle = base if quote == "USD" else quote
+            return derivative(f"mix.{name}", base, quote, settle, expiry=expiry)
+    return None
+
+
+def market_of(kind: str) -> str:
+    """Return `spot` or `mix` for an `instType`.
+
+    Raises:
+        ValueError: the exchange documents no such type.
+    """
+    lower = kind.lower()
+    if lower in ("sp", "spot"):
+        return "spot"
+    if lower == "mc" or lower.endswith("-futures"):
+        return "mix"
+    raise ValueError(f"{kind!r} is not an instrument type")
+
+
+def _day(text: str) -> datetime:
+    return datetime.strptime(text, "%y%m%d").replace(tzinfo=UTC)
+
 
 _UNITS: Final = {"m": "m", "H": "h", "h": "h", "D": "d", "d": "d", "W": "w", "w": "w", "M": "M"}
 _CONTROL: Final = frozenset({"subscribe", "unsubscribe", "login"})
@@ -68,7 +131,7 @@ class BitgetParser(ExchangeParser):
             return STATUS if known else rejected(Reason.UNKNOWN, "neither event nor data")
         argument, rows = value["arg"], value["data"]
         channel = argument.get("channel") or argument["topic"]
-        market, whole = names.market_of(argument["instType"]), value.get("action") != "update"
+        market, whole = market_of(argument["instType"]), value.get("action") != "update"
         if channel == "liquidation":
             return each(rows, lambda row: self._liquidation(market, row, received))
         instrument = self.named(market, argument.get("instId") or argument["symbol"])
@@ -96,7 +159,7 @@ class BitgetParser(ExchangeParser):
         """
         found = self.instruments.get(f"{market}.{name}")
         if found is None:
-            found = names.unlisted(market, name)
+            found = instrument_named(market, name)
             if found is None:
                 raise UnknownSymbolError(f"{name!r} is not in the {market} instruments of {self.exchange}")
             self.instruments.add([found])

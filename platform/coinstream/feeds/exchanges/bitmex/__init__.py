@@ -13,18 +13,19 @@ import httpx
 import msgspec
 
 from coinstream.feeds.exchanges.base import (
+    RENEW,
     Channel,
     Connection,
     ExchangeAdapter,
     Heartbeat,
     Limits,
     TradesRequest,
+    plan,
+    redirected,
     register_adapter,
 )
-from coinstream.feeds.exchanges.bitmex import instruments as names
-from coinstream.feeds.exchanges.bitmex.parser import BitmexParser
-from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
-from coinstream.feeds.exchanges.subscriptions import RENEW, plan, redirected
+from coinstream.feeds.exchanges.bitmex.parser import BitmexParser, read_instrument
+from coinstream.feeds.exchanges.rest import read_instruments, server_time_ms
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.parser import Gap, Parser
 
@@ -67,7 +68,7 @@ class BitmexAdapter(ExchangeAdapter):
         """Return the instruments of `/api/v1/instrument/active`."""
 
         def read(value: Any) -> Iterator[Instrument]:
-            found = (names.read(entry) for entry in value)
+            found = (read_instrument(entry) for entry in value)
             return (instrument for instrument in found if instrument is not None)
 
         return read_instruments(self.exchange, url, body, read)

@@ -2,20 +2,22 @@
 
 Source: "BitMEX API: WebSocket" (https://www.bitmex.com/app/wsAPI):
 
-- A table sends `partial` first, then `insert`, `update` and `delete`. An update carries the key and what
-  changed.
+- A table sends `partial` first, then `insert`, `update` (the key and what changed) and `delete`.
 - Levels of `orderBookL2` are identified by `id`; until 2022 an update and a delete had no price.
 - The time of a bin (`tradeBin1m`) is its end. `homeNotional` is base currency.
 - `instrument` has mark price, funding rate and open interest (in contracts), also of indices, whose names
   begin with a dot.
+- Inverse contracts are worth a dollar or euro, linear ones a fraction of the base currency, and quanto ones a
+  fixed number of satoshi per point of their price.
 """
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+import calendar
+import re
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from coinstream.feeds.exchanges.bitmex import instruments as names
 from coinstream.feeds.exchanges.parsing import (
     ExchangeParser,
     Found,
@@ -27,8 +29,58 @@ from coinstream.feeds.exchanges.parsing import (
     signed,
 )
 from coinstream.feeds.feed_stats import Reason
-from coinstream.feeds.instruments import Instrument
+from coinstream.feeds.instruments import Instrument, derivative, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
+
+_SPOT: Final = frozenset({"IFXXXP"})
+_PERPETUAL: Final = frozenset({"FFWCSX", "FFWCSF"})
+_FUTURE: Final = frozenset({"FFCCSX", "FFICSX", "FFSCSX"})
+_SETTLED: Final = {"XBt": "BTC", "USDt": "USDT", "BMEx": "BMEX", "Gwei": "ETH"}
+_MONTHS: Final = "FGHJKMNQUVXZ"
+_DATED: Final = re.compile(r"([A-Z]{2,6}?)(EUR)?([FGHJKMNQUVXZ])(\d{2})")
+
+
+def read_instrument(entry: Any) -> Instrument | None:
+    """Return the instrument of an entry; None for indices, options and other kinds."""
+    kind, name = entry["typ"], entry["symbol"]
+    base, quote = entry["underlying"], entry["quoteCurrency"]
+    active = entry.get("state", "Open") == "Open"
+    per_base = entry.get("underlyingToPositionMultiplier")
+    size = 1 / per_base if per_base else 1.0
+    if kind in _SPOT:
+        found = spot(name, base, quote, active=active)
+        return Instrument(found.id, found.symbol, found.base, found.quote, contract_size=size, active=active)
+    if kind not in _PERPETUAL and kind not in _FUTURE:
+        return None
+    if entry.get("isQuanto") and not per_base:
+        size = abs(entry["multiplier"]) / (entry.get("quoteToSettleMultiplier") or abs(entry["multiplier"]))
+    settle = entry.get("settlCurrency") or "XBt"
+    return derivative(
+        name,
+        *(base, quote, _SETTLED.get(settle, settle)),
+        expiry=moment(entry["expiry"]) if kind in _FUTURE and entry.get("expiry") else None,
+        contract_size=1.0 if entry.get("isInverse") else size,
+        inverse=bool(entry.get("isInverse")),
+        active=active,
+    )
+
+
+def instrument_named(name: str) -> Instrument | None:
+    """Return the future of a name with a month code, or None if the name is ambiguous.
+
+    Futures of Bitcoin are worth a dollar or euro; those of other currencies are quoted in Bitcoin and worth
+    one unit.
+    """
+    found = _DATED.fullmatch(name)
+    if found is None or found[1].endswith("USD"):
+        return None
+    year, month = 2000 + int(found[4]), _MONTHS.index(found[3]) + 1
+    day = max(week[calendar.FRIDAY] for week in calendar.monthcalendar(year, month))
+    expiry = datetime(year, month, day, 12, tzinfo=UTC)
+    inverse = found[1] == "XBT"
+    quote = (found[2] or "USD") if inverse else "XBT"
+    return derivative(name, found[1], quote, "BTC", expiry=expiry, inverse=inverse)
+
 
 _QUIET: Final = frozenset({"funding", "insurance", "settlement", "announcement", "connected"})
 _UNREAD: Final = frozenset({"chat", "publicNotifications"})
@@ -59,7 +111,7 @@ class BitmexParser(ExchangeParser):
 
     def unlisted(self, name: str) -> Instrument | None:
         """Return the future that a name describes."""
-        return names.unlisted(name)
+        return instrument_named(name)
 
     def on_json(self, value: Any, frame: Frame, received: datetime) -> Parsed:
         """Route a frame by its table."""
@@ -191,7 +243,7 @@ class BitmexParser(ExchangeParser):
             yield Reason.OTHER_INSTRUMENT
             return
         if "typ" in row:
-            found = names.read(row)
+            found = read_instrument(row)
             if found is None:
                 yield Reason.OTHER_INSTRUMENT
                 return

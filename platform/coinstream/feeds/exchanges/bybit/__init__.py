@@ -21,12 +21,13 @@ from coinstream.feeds.exchanges.base import (
     Heartbeat,
     Limits,
     TradesRequest,
+    plan,
+    redirected,
     register_adapter,
 )
 from coinstream.feeds.exchanges.bybit import instruments as names
 from coinstream.feeds.exchanges.bybit.v2 import BybitParser
-from coinstream.feeds.exchanges.replies import server_time_ms
-from coinstream.feeds.exchanges.subscriptions import plan, redirected
+from coinstream.feeds.exchanges.rest import server_time_ms
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.parser import Gap, Parser
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
-from coinstream.feeds.exchanges.joined_names import split_by_quotes
+from coinstream.feeds.instrument_lists import split_by_quotes
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
 from coinstream.feeds.parser import from_ms
 

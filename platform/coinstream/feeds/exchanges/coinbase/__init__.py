@@ -19,13 +19,14 @@ from coinstream.feeds.exchanges.base import (
     ExchangeAdapter,
     Limits,
     TradesRequest,
+    plan,
+    redirected,
     register_adapter,
 )
-from coinstream.feeds.exchanges.coinbase import instruments as names
 from coinstream.feeds.exchanges.coinbase.advanced import CoinbaseParser
+from coinstream.feeds.exchanges.coinbase.exchange import read_instrument
 from coinstream.feeds.exchanges.coinbase.international import CoinbaseInternationalParser
-from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
-from coinstream.feeds.exchanges.subscriptions import plan, redirected
+from coinstream.feeds.exchanges.rest import read_instruments, server_time_ms
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.parser import Gap, Parser
 
@@ -69,7 +70,7 @@ class CoinbaseAdapter(ExchangeAdapter):
 
         def read(value: Any) -> Iterator[Instrument]:
             entries = value["products"] if isinstance(value, dict) else value
-            found = (names.read(entry) for entry in entries)
+            found = (read_instrument(entry) for entry in entries)
             return (instrument for instrument in found if instrument is not None)
 
         return read_instruments(self.exchange, url, body, read)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from coinstream.feeds.exchanges.coinbase import instruments as names
+from coinstream.feeds.exchanges.coinbase.exchange import instrument_named
 from coinstream.feeds.exchanges.parsing import (
     ExchangeParser,
     Found,
@@ -39,7 +39,7 @@ class CoinbaseInternationalParser(ExchangeParser):
 
     def unlisted(self, name: str) -> Instrument | None:
         """Return the product that a name describes."""
-        return names.unlisted(name)
+        return instrument_named(name)
 
     def on_json(self, value: Any, frame: Frame, received: datetime) -> Parsed:
         """Route a frame by its channel."""

@@ -19,12 +19,12 @@ from coinstream.feeds.exchanges.base import (
     Heartbeat,
     Limits,
     TradesRequest,
+    plan,
+    redirected,
     register_adapter,
 )
-from coinstream.feeds.exchanges.deribit import instruments as names
-from coinstream.feeds.exchanges.deribit.parser import DeribitParser
-from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
-from coinstream.feeds.exchanges.subscriptions import plan, redirected
+from coinstream.feeds.exchanges.deribit.parser import DeribitParser, read_instrument
+from coinstream.feeds.exchanges.rest import read_instruments, server_time_ms
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.parser import Frame, Gap, Parser
 
@@ -67,7 +67,7 @@ class DeribitAdapter(ExchangeAdapter):
         """Return the instruments of `public/get_instruments`."""
 
         def read(value: Any) -> Iterator[Instrument]:
-            found = (names.read(entry) for entry in value["result"])
+            found = (read_instrument(entry) for entry in value["result"])
             return (instrument for instrument in found if instrument is not None)
 
         return read_instruments(self.exchange, url, body, read)

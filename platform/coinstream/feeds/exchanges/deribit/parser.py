@@ -12,10 +12,10 @@ Source: "Deribit API v2" (https://docs.deribit.com/, "Subscriptions"):
 
 from __future__ import annotations
 
-from datetime import datetime
+import re
+from datetime import UTC, datetime
 from typing import Any, Final
 
-from coinstream.feeds.exchanges.deribit import instruments as names
 from coinstream.feeds.exchanges.parsing import (
     ExchangeParser,
     Found,
@@ -28,8 +28,57 @@ from coinstream.feeds.exchanges.parsing import (
     signed,
 )
 from coinstream.feeds.feed_stats import Reason
-from coinstream.feeds.instruments import Instrument
+from coinstream.feeds.instruments import Instrument, derivative, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, rejected
+
+_NAME: Final = re.compile(
+    r"(?P<base>[A-Z0-9]+)(_(?P<quote>[A-Z0-9]+))?"
+    r"(-(?P<due>PERPETUAL|\d{1,2}[A-Z]{3}\d{2})(-(?P<strike>\d+(d\d+)?)-(?P<side>[CP]))?)?"
+)
+
+
+def instrument_named(name: str, *, active: bool = True) -> Instrument | None:
+    """Return the instrument of a name; None for combos, indices and names of another form.
+
+    Amounts of inverse contracts are dollars; those of options, linear contracts and spot are base currency.
+    Options that are not settled in USDC are priced in their base currency. `1d02` is a strike of 1.02.
+    """
+    found = _NAME.fullmatch(name)
+    if found is None or not (found["quote"] or found["due"]):
+        return None
+    base, quote = found["base"], found["quote"] or "USD"
+    if found["due"] is None:
+        return spot(name, base, quote, active=active)
+    settle = found["quote"] or base
+    try:
+        expiry = None if found["due"] == "PERPETUAL" else _day(found["due"])
+    except ValueError:
+        return None
+    if found["strike"] is None:
+        inverse = found["quote"] is None
+        return derivative(name, base, quote, settle, expiry=expiry, inverse=inverse, active=active)
+    if expiry is None:
+        return None
+    return derivative(
+        *(name, base, quote, settle),
+        expiry=expiry,
+        strike=found["strike"].replace("d", "."),
+        option="C" if found["side"] == "C" else "P",
+        price_currency="" if found["quote"] else base,
+        active=active,
+    )
+
+
+def read_instrument(entry: Any) -> Instrument | None:
+    """Return the instrument of an entry of `public/get_instruments`; None for combos."""
+    if entry["kind"].endswith("_combo"):
+        return None
+    return instrument_named(entry["instrument_name"], active=entry.get("is_active", True))
+
+
+def _day(text: str) -> datetime:
+    return datetime.strptime(text.title(), "%d%b%y").replace(hour=8, tzinfo=UTC)
+
 
 _UNREAD: Final = ("deribit_", "perpetual", "estimated", "markprice", "platform", "instrument", "block", "rfq")
 _MINUTES: Final = {"1D": "1d"}
@@ -49,7 +98,7 @@ class DeribitParser(ExchangeParser):
 
     def unlisted(self, name: str) -> Instrument | None:
         """Return the instrument that a name describes."""
-        return names.named(name)
+        return instrument_named(name)
 
     def on_json(self, value: Any, frame: Frame, received: datetime) -> Parsed:
         """Route a frame by its channel."""
@@ -83,7 +132,7 @@ class DeribitParser(ExchangeParser):
 
     def _is_read(self, name: str) -> bool:
         """Return whether a name is that of a market; combos have negative prices and no symbol."""
-        return self.instruments.get(name) is not None or names.named(name) is not None
+        return self.instruments.get(name) is not None or instrument_named(name) is not None
 
     def _ticker(self, kind: str, data: Any, received: datetime) -> Found:
         name, at = data["instrument_name"], moment(data["timestamp"])

@@ -26,11 +26,12 @@ from coinstream.feeds.exchanges.base import (
     Connection,
     ExchangeAdapter,
     Limits,
+    plan,
+    redirected,
     register_adapter,
 )
 from coinstream.feeds.exchanges.gemini.parser import GeminiParser
-from coinstream.feeds.exchanges.replies import read_instruments
-from coinstream.feeds.exchanges.subscriptions import plan, redirected
+from coinstream.feeds.exchanges.rest import read_instruments
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
 
 WS: Final = "wss://api.gemini.com"

@@ -17,7 +17,7 @@ from coinstream.feeds.exchanges.parsing import (
     parsed,
     signed,
 )
-from coinstream.feeds.exchanges.replies import path_after
+from coinstream.feeds.exchanges.rest import path_after
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected

@@ -19,13 +19,14 @@ from coinstream.feeds.exchanges.base import (
     ExchangeAdapter,
     Limits,
     TradesRequest,
+    plan,
+    redirected,
     register_adapter,
 )
-from coinstream.feeds.exchanges.compression import inflated
 from coinstream.feeds.exchanges.htx import instruments as names
 from coinstream.feeds.exchanges.htx.parser import HtxParser
-from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
-from coinstream.feeds.exchanges.subscriptions import plan, redirected
+from coinstream.feeds.exchanges.rest import read_instruments, server_time_ms
+from coinstream.feeds.exchanges.values import inflated
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.parser import Frame, Gap, Parser
 

@@ -11,7 +11,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from coinstream.feeds.exchanges.joined_names import split_by_quotes
+from coinstream.feeds.instrument_lists import split_by_quotes
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
 
 _QUOTES: Final = ("USDT", "HUSD", "BTC", "ETH", "HT", "TRX", "USDC", "USDD")

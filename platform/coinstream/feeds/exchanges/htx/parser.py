@@ -17,7 +17,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from coinstream.feeds.exchanges.compression import inflated
 from coinstream.feeds.exchanges.htx import instruments as names
 from coinstream.feeds.exchanges.parsing import (
     ExchangeParser,
@@ -33,6 +32,7 @@ from coinstream.feeds.exchanges.parsing import (
     percent,
     signed,
 )
+from coinstream.feeds.exchanges.values import inflated
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, rejected

@@ -10,7 +10,130 @@ Source: "Spot WebSocket v1", "Spot WebSocket v2" and "Book checksum" (https://do
 - v2 trade ids grow by one per symbol. A ticker of v1 has no time.
 """
 
-from coinstream.feeds.exchanges.kraken.adapter import KrakenAdapter
-from coinstream.feeds.exchanges.kraken.parser import KrakenParser
+from __future__ import annotations
 
-__all__ = ["KrakenAdapter", "KrakenParser"]
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import httpx
+import msgspec
+
+from coinstream.errors import FeedError
+from coinstream.feeds.exchanges.base import (
+    Channel,
+    Connection,
+    ExchangeAdapter,
+    Heartbeat,
+    Limits,
+    TradesRequest,
+    plan,
+    register_adapter,
+)
+from coinstream.feeds.exchanges.kraken.parser import KrakenParser
+from coinstream.feeds.instruments import Instrument, InstrumentList, spot
+from coinstream.feeds.parser import Gap
+
+WS: Final = "wss://ws.kraken.com"
+REST: Final = "https://api.kraken.com"
+BOOK_DEPTH: Final = 25
+_FIAT: Final = frozenset({"ZUSD", "ZEUR", "ZGBP", "ZCAD", "ZJPY", "ZAUD"})
+
+
+@register_adapter
+class KrakenAdapter(ExchangeAdapter):
+    """Kraken spot."""
+
+    exchange = "kraken"
+    hosts = ("kraken.com",)
+    channels = (
+        Channel("ticker", ("level1", "price"), "recording"),
+        Channel("trade", ("trade", "price"), "recording"),
+        Channel("book", ("level1", "book"), "recording"),
+        Channel("spread", ("level1",), "documentation"),
+        Channel("ohlc", ("ohlcv",), "documentation"),
+    )
+    limits = Limits(symbols_per_connection=200, symbols_per_request=50, requests_per_second=4.0)
+    heartbeat = Heartbeat(b'{"method":"ping"}', 30.0)
+    instruments_urls = (f"{REST}/0/public/AssetPairs",)
+
+    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> KrakenParser:
+        """See `ExchangeAdapter.parser`."""
+        return KrakenParser(self.exchange, instruments, types)
+
+    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
+        """Return connections to v2, which names markets by their unified symbols."""
+        channels: list[dict[str, Any]] = []
+        if types & {"level1", "price"}:
+            channels.append({"channel": "ticker", "event_trigger": "bbo"})
+        if "trade" in types:
+            channels.append({"channel": "trade", "snapshot": False})
+        if "book" in types:
+            channels.append({"channel": "book", "depth": BOOK_DEPTH})
+        if "ohlcv" in types:
+            channels.append({"channel": "ohlc", "interval": 1})
+        return plan(
+            f"{self.ws or WS}/v2",
+            instruments,
+            self.limits,
+            lambda batch: [_request("subscribe", channel, batch) for channel in channels],
+        )
+
+    def resync(self, instrument: Instrument) -> tuple[bytes, ...]:
+        """Return the requests that make the exchange resend the book of a symbol."""
+        channel = {"channel": "book", "depth": BOOK_DEPTH}
+        return _request("unsubscribe", channel, [instrument]), _request("subscribe", channel, [instrument])
+
+    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+        """Return the markets of `AssetPairs`, under each of their three names."""
+        try:
+            result = msgspec.json.decode(body)["result"]
+            return [market for key, pair in result.items() for market in _markets(key, pair)]
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise FeedError(f"{self.exchange}: cannot read the instruments at {url}: {error}") from error
+
+    def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
+        """See `ExchangeAdapter.trades_request`."""
+        url = f"{self.rest or REST}/0/public/Trades"
+        params = {"pair": instrument.symbol.replace("/", ""), "count": "1000"}
+        if gap.since is not None:
+            params["since"] = str(int(gap.since.timestamp() * 1_000_000_000) - 1)
+        return TradesRequest(url, params)
+
+    def trade_frames(self, instrument: Instrument, reply: Any, gap: Gap) -> Iterable[Any]:
+        """See `ExchangeAdapter.trade_frames`."""
+        (rows,) = (rows for name, rows in reply["result"].items() if name != "last")
+        trades = [
+            {
+                **{"symbol": instrument.symbol, "price": float(row[0]), "qty": float(row[1])},
+                **{"side": "buy" if row[3] == "b" else "sell", "trade_id": row[6]},
+                "timestamp": datetime.fromtimestamp(row[2], UTC),
+            }
+            for row in rows
+        ]
+        return ({"channel": "trade", "type": "update", "data": [trade]} for trade in trades)
+
+    async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
+        """Ask for the server time, which is in whole seconds: take the middle of the second."""
+        reply = (await http.get(f"{self.rest or REST}/0/public/Time")).raise_for_status()
+        told = float(msgspec.json.decode(reply.content)["result"]["unixtime"])
+        return told * 1000 + (500 if told.is_integer() else 0)
+
+
+def _request(method: str, channel: dict[str, Any], batch: Sequence[Instrument]) -> bytes:
+    symbols = [instrument.symbol for instrument in batch]
+    return msgspec.json.encode({"method": method, "params": {**channel, "symbol": symbols}})
+
+
+def _markets(key: str, pair: dict[str, Any]) -> list[Instrument]:
+    active = pair.get("status", "online") == "online"
+    base, slash, quote = str(pair.get("wsname") or "").partition("/")
+    if not slash:
+        base, quote = _plain(pair["base"]), _plain(pair["quote"])
+    names = dict.fromkeys([key, pair["altname"], f"{base}/{quote}"])
+    return [spot(name, base, quote, active=active) for name in names]
+
+
+def _plain(asset: str) -> str:
+    """Return the common name of an asset: old ones have a leading X, currencies of states a Z."""
+    return asset[1:] if asset in _FIAT or (len(asset) == 4 and asset[0] == "X") else asset

@@ -1,13 +1,20 @@
-"""Define Kraken's frames as msgspec structs with the exchange's field names."""
+"""Define Kraken's frames as msgspec structs with the exchange's field names, and the checksum of a book."""
 
 from __future__ import annotations
 
+import zlib
 from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
+from coinstream.feeds.exchanges.order_book import TextBook
 from coinstream.feeds.parser import Finite, Number
+
+TextLevel = tuple[str, str]
+"""Price and size as the exchange writes them."""
+_CHECKED: Final = 10
+"""Levels per side that the checksum covers."""
 
 
 class ChannelHead(msgspec.Struct, gc=False):
@@ -197,3 +204,10 @@ def timeframe_of(minutes: int) -> str:
     if minutes in _TIMEFRAMES:
         return _TIMEFRAMES[minutes]
     return f"{minutes // 60}h" if minutes % 60 == 0 else f"{minutes}m"
+
+
+def book_checksum(book: TextBook) -> int:
+    """Return the CRC-32 of the best ten asks and bids, without points and leading zeros."""
+    bids, asks = book.best(_CHECKED)
+    digits = [text.replace(".", "").lstrip("0") for level in (*asks, *bids) for text in level]
+    return zlib.crc32("".join(digits).encode())

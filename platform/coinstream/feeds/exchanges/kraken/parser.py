@@ -9,7 +9,8 @@ from typing import Final
 import msgspec
 
 from coinstream.feeds.exchanges.kraken import frames
-from coinstream.feeds.exchanges.kraken.checked_book import CheckedBook, TextLevel
+from coinstream.feeds.exchanges.kraken.frames import TextLevel, book_checksum
+from coinstream.feeds.exchanges.order_book import TextBook
 from coinstream.feeds.exchanges.parsing import Found, collected, guarded, joined, number, percent
 from coinstream.feeds.exchanges.quick import Quick, QuickParser
 from coinstream.feeds.feed_stats import Reason
@@ -47,7 +48,7 @@ class KrakenParser(QuickParser):
         # A quote is reason enough for a ticker: its price counts as unwanted only where quotes are, too.
         self._wants_prices = self.state.wants("price") or not self.state.wants("level1")
         self._tickers: dict[str, frames.Ticker2] = {}
-        self._checked: dict[str, CheckedBook] = {}
+        self._checked: dict[str, TextBook] = {}
         self._depths: dict[str, int] = {}
 
     def renew(self) -> None:
@@ -256,8 +257,8 @@ class KrakenParser(QuickParser):
         key = f"{channel} {instrument.symbol}"
         book = self.state.order_book(channel, instrument, depth)
         if whole:
-            self._checked[key] = CheckedBook(depth)
-            self._checked[key].replace(bids, asks)
+            self._checked[key] = TextBook(depth)
+            self._checked[key].apply(bids, asks)
             yield from self.state.book_snapshot(channel, instrument, levels, more, at, received, depth=depth)
             return
         checked = self._checked.get(key)
@@ -265,7 +266,7 @@ class KrakenParser(QuickParser):
             checked.apply(bids, asks)
         # The change is applied before it is verified: the checksum is that of the book after it.
         found = list(self.state.book_change(channel, instrument, levels, more, at, received))
-        if checksum is None or checked is None or not book.is_synced or checked.crc32() == checksum:
+        if checksum is None or checked is None or not book.is_synced or book_checksum(checked) == checksum:
             yield from found
             return
         book.unsync()

@@ -22,12 +22,13 @@ from coinstream.feeds.exchanges.base import (
     Heartbeat,
     Limits,
     TradesRequest,
+    plan,
+    redirected,
     register_adapter,
 )
-from coinstream.feeds.exchanges.kucoin import instruments as names
 from coinstream.feeds.exchanges.kucoin.futures import KucoinParser
-from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
-from coinstream.feeds.exchanges.subscriptions import plan, redirected
+from coinstream.feeds.exchanges.kucoin.spot import read_instrument
+from coinstream.feeds.exchanges.rest import read_instruments, server_time_ms
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.parser import Gap, Parser
 
@@ -90,7 +91,7 @@ class KucoinAdapter(ExchangeAdapter):
         """Return the instruments of a list of pairs or contracts."""
 
         def read(value: Any) -> Iterator[Instrument]:
-            return (names.read(entry) for entry in value["data"])
+            return (read_instrument(entry) for entry in value["data"])
 
         return read_instruments(self.exchange, url, body, read)
 

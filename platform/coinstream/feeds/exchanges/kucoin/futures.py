@@ -12,8 +12,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from coinstream.feeds.exchanges.kucoin import instruments as names
-from coinstream.feeds.exchanges.kucoin.spot import KucoinSpotParser, side_of
+from coinstream.feeds.exchanges.kucoin.spot import KucoinSpotParser, read_instrument, side_of
 from coinstream.feeds.exchanges.parsing import Found, moment, number, optional, parsed, signed
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument
@@ -29,7 +28,7 @@ class KucoinParser(KucoinSpotParser):
         """Return the result of a frame of a topic."""
         data, channel = value["data"], topic.rpartition("/")[2]
         if topic == "/contract/details":
-            self.instruments.add([names.read(data)])
+            self.instruments.add([read_instrument(data)])
             return parsed(self._details(data, received))
         if topic == "/contract/instrument":
             return parsed(self._instrument(value.get("subject"), self.instrument(name), data, received))

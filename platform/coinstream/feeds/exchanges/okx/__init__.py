@@ -15,18 +15,20 @@ import msgspec
 
 from coinstream.errors import FeedError
 from coinstream.feeds.exchanges.base import (
+    RENEW,
     Channel,
     Connection,
     ExchangeAdapter,
     Heartbeat,
     Limits,
     TradesRequest,
+    plan,
+    redirected,
     register_adapter,
 )
 from coinstream.feeds.exchanges.okx import instruments as names
 from coinstream.feeds.exchanges.okx.v3 import OkxParser
-from coinstream.feeds.exchanges.replies import server_time_ms
-from coinstream.feeds.exchanges.subscriptions import RENEW, plan, redirected
+from coinstream.feeds.exchanges.rest import server_time_ms
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.parser import Gap, Parser
 

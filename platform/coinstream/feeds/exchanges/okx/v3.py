@@ -13,7 +13,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from coinstream.feeds.exchanges.compression import inflated
 from coinstream.feeds.exchanges.okx.v5 import OkxV5Parser, side_of
 from coinstream.feeds.exchanges.parsing import (
     Found,
@@ -25,6 +24,7 @@ from coinstream.feeds.exchanges.parsing import (
     percent,
     signed,
 )
+from coinstream.feeds.exchanges.values import inflated
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.parser import ACKNOWLEDGED, Frame, Parsed, rejected

@@ -19,8 +19,8 @@ from typing import Any, Final
 
 import msgspec
 
-from coinstream.feeds.exchanges.checksum import TextBook
 from coinstream.feeds.exchanges.okx import instruments as names
+from coinstream.feeds.exchanges.order_book import TextBook
 from coinstream.feeds.exchanges.parsing import (
     Found,
     ascending,

@@ -28,11 +28,12 @@ from coinstream.feeds.exchanges.base import (
     ExchangeAdapter,
     Heartbeat,
     Limits,
+    plan,
+    redirected,
     register_adapter,
 )
 from coinstream.feeds.exchanges.phemex.parser import PhemexParser
-from coinstream.feeds.exchanges.replies import read_instruments, server_time_ms
-from coinstream.feeds.exchanges.subscriptions import plan, redirected
+from coinstream.feeds.exchanges.rest import read_instruments, server_time_ms
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
 
 WS: Final = "wss://ws.phemex.com"
