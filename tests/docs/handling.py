@@ -1,9 +1,17 @@
-"""Define how documented commands are run; by default each must succeed."""
+"""Define how documented commands are run, and check those that a test cannot run."""
 
 from __future__ import annotations
 
+import io
 import re
+import shlex
+from contextlib import redirect_stderr, redirect_stdout
 from typing import Final
+
+import pytest
+
+from coinstream.cli import main
+from tests.docs.pages import ROOT
 
 ELSEWHERE: Final[dict[str, str]] = {
     r"git clone ": "there is no repository to clone from in a test",
@@ -29,7 +37,15 @@ ELSEWHERE: Final[dict[str, str]] = {
 }
 """Not run, and why. They are still looked at: options must exist, and so must targets and files."""
 
+FOLLOWED: Final = (
+    r"git clone ",
+    r"(\S+=\S+ )*make (up|-C)\b",
+    r"dagster definitions validate",
+)
+"""Of these, what a walkthrough runs, with a `git` and a `make` that install nothing."""
+
 LASTING: Final = (
+    r"(\S+=\S+ )*make up\b",
     r"python examples/webhook.py",
     r"coinstream simulate(?!.*--duration)",
     r"coinstream top(?!ics)(?!.*--once)",
@@ -62,6 +78,7 @@ PLACES: Final[dict[str, str]] = {
     r"(?<=127\.0\.0\.1:)8765\b|(?<=--port )8765\b": "{simulated}",
     r"^(coinstream simulate)\b": r"\1 --port {simulated}",
     r"\b8080\b": "{webhook}",
+    r"(?<=127\.0\.0\.1:)3000\b": "{web}",
     r"^(coinstream lake docs)\b": r"\1 --port {docs}",
     r"^(coinstream explore)\b": r"\1 --no-browser --port 0",
     r"\b9108\b": "{metrics}",
@@ -70,17 +87,22 @@ PLACES: Final[dict[str, str]] = {
 
 
 def why_elsewhere(command: str) -> str | None:
-    """Why this one is not run; None: it is."""
+    """Return why this command is not run; None if it is."""
     return next((reason for pattern, reason in ELSEWHERE.items() if re.match(pattern, command)), None)
 
 
+def why_not_followed(command: str) -> str | None:
+    """Return why a walkthrough does not run this command; None if it does."""
+    return None if any(re.match(pattern, command) for pattern in FOLLOWED) else why_elsewhere(command)
+
+
 def is_lasting(command: str) -> bool:
-    """Whether it runs until Ctrl-C."""
+    """Return whether the command runs until Ctrl-C."""
     return any(re.match(pattern, command) for pattern in LASTING)
 
 
 def allowed_exits(command: str) -> set[int]:
-    """Exit codes that are well."""
+    """Return the exit codes that are no failure."""
     return next((codes for pattern, codes in EXITS.items() if re.match(pattern, command)), {0})
 
 
@@ -89,3 +111,31 @@ def in_place(command: str, places: dict[str, str]) -> str:
     for pattern, text in PLACES.items():
         command = re.sub(pattern, text, command)
     return re.sub(r"\{(\w+)\}", lambda found: places.get(found[1], found[0]), command)
+
+
+def call(*words: str) -> tuple[int, str]:
+    """Run the command line in this process; return its exit code and its output."""
+    said = io.StringIO()
+    with redirect_stdout(said), redirect_stderr(said), pytest.raises(SystemExit) as done:
+        main(list(words))
+    code = done.value.code or 0
+    return code if isinstance(code, int) else 1, said.getvalue()
+
+
+def look_at(command: str) -> str | None:
+    """Return what is wrong with a command that is not run: its options, its target, its files."""
+    words = [word for word in shlex.split(command) if not re.match(r"[A-Z_]+=", word)]
+    if words[0] == "make":
+        targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        return None if words[1] in targets else f"the Makefile has no {words[1]}"
+    if words[0] == "coinstream" and words[1] != "bench":
+        return parse(words[1:])
+    files = [word for word in words if re.match(r"(deploy|docs|examples|tests|scripts)/", word)]
+    gone = [word for word in files if not (ROOT / word).exists()]
+    return f"{gone} are not there" if gone else None
+
+
+def parse(words: list[str]) -> str | None:
+    """Return what is wrong with the words; with --help after them they are only parsed."""
+    code, said = call(*words, "--help")
+    return None if code == 0 else said

@@ -10,7 +10,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
 _FENCE: Final = re.compile(r"^( *)```(\w*)(?: title=\"(.+)\")?\s*$")
-_SHELLS: Final = ("bash", "sh", "console")
+SHELLS: Final = ("bash", "sh", "console")
 _PROGRAMS: Final = (
     "make|coinstream|python|pytest|pip|git|export|source|cd|curl"
     "|docker|helm|kubectl|promtool|rpk|dagster|apt-get"
@@ -38,22 +38,27 @@ def pages() -> list[Page]:
     return [_page(path) for path in [*paths, *sorted(guides)]]
 
 
+def is_followed(name: str) -> bool:
+    """Return whether a page is followed step by step, with its outputs compared."""
+    return name.startswith(("docs/tutorial", "docs/how-to/"))
+
+
 def _page(path: Path) -> Page:
     page = Page(str(path.relative_to(ROOT)))
     outside: list[str] = []
-    for language, title, lines in _blocks(path.read_text().splitlines(), outside):
+    for language, title, lines in blocks(path.read_text().splitlines(), outside):
         if title is not None:
             page.files[title] = "\n".join(lines) + "\n"
         elif language == "python":
             page.snippets.append("\n".join(lines))
-        elif language in (*_SHELLS, ""):
-            page.commands += _commands(lines, every=language in _SHELLS)
-    page.commands += _commands([line[4:] for line in outside if line.startswith("    ")], every=False)
+        elif language in (*SHELLS, ""):
+            page.commands += commands(lines, every=language in SHELLS)
+    page.commands += commands([line[4:] for line in outside if line.startswith("    ")], every=False)
     return page
 
 
-def _blocks(lines: list[str], outside: list[str]) -> Iterator[tuple[str, str | None, list[str]]]:
-    """Fenced blocks; what stands outside of them is added to `outside`."""
+def blocks(lines: list[str], outside: list[str]) -> Iterator[tuple[str, str | None, list[str]]]:
+    """Yield language, title and lines of each fenced block; add the lines outside to `outside`."""
     rest = iter(lines)
     for line in rest:
         found = _FENCE.match(line)
@@ -69,7 +74,8 @@ def _blocks(lines: list[str], outside: list[str]) -> Iterator[tuple[str, str | N
         yield language, title, body
 
 
-def _commands(lines: list[str], *, every: bool) -> Iterator[str]:
+def commands(lines: list[str], *, every: bool) -> Iterator[str]:
+    """Yield the commands of a block, without comments."""
     whole = "\n".join(lines).replace("\\\n", " ")
     for line in whole.splitlines():
         text = _REMARK.sub("", line.strip().removeprefix("$ "))

@@ -1,8 +1,7 @@
-"""Run every documented command against a real broker."""
+"""Run the commands and snippets of the pages on a real broker; test_walkthroughs.py follows the how-tos."""
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import shlex
@@ -10,27 +9,21 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import AdminClient, NewTopic
 
-from coinstream.cli import main
-from coinstream.client import RedpandaClient
-from coinstream.dlq.entry import DeadLetter, dead_letter_headers
 from coinstream.feeds.registry import sample_path
-from coinstream.local_broker import LocalBroker
 from coinstream.local_broker.properties import free_ports
-from coinstream.settings import BrokerSettings
 from scripts.reference import known_variables
-from tests.docs.handling import FOREIGN, allowed_exits, in_place, is_lasting, why_elsewhere
-from tests.docs.pages import ROOT, Page, pages
+from tests.docs.handling import FOREIGN, allowed_exits, call, in_place, is_lasting, look_at, why_elsewhere
+from tests.docs.pages import ROOT, Page, is_followed, pages
 from tests.support import wait_until
 
 ALL = {page.name: page for page in pages()}
 # The first of them waits for the broker and for everything that is put into it.
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.xdist_group("docs")]
 _SHELL = re.compile(r"[|&;<>$`]|^\w+=")
 _ASKS = "topics delete"
 _ANSWER = b"y\n"
@@ -57,50 +50,13 @@ NOT_RUN = {
 
 
 @pytest.fixture(scope="module")
-def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Yield a broker of the pages' own: they delete, replay and land topics by the names that people use."""
-    with LocalBroker(tmp_path_factory.mktemp("docs-broker"), nodes=1, port=0) as local:
-        yield local.bootstrap
-
-
-@pytest.fixture(scope="module")
-def environment(bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Yield a platform with something in it: topics, quotes, tables, a group, a dead letter."""
+def environment(platform: dict[str, str]) -> Iterator[dict[str, str]]:
+    """Yield the variables of the shared platform, which commands in this process use too."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REDPANDA_BROKERS", bootstrap)
-        patch.setenv("COINSTREAM_HOME", str(tmp_path_factory.mktemp("docs-home")))
-        patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+        for name, value in platform.items():
+            patch.setenv(name, value)
         patch.setenv("COLUMNS", "200")
-        for words in ("topics apply", "feed run binance --speed max --limit 5000 --json", "lake land --json"):
-            assert call(*words.split())[0] == 0
-        admin = AdminClient({"bootstrap.servers": bootstrap})
-        for made in admin.create_topics(
-            [
-                NewTopic(name, 4, replication_factor=1)
-                for name in ("crypto-level1-again", "crypto-old", "spreads", "audit")
-            ]
-        ).values():
-            made.result(30)
-        bury(bootstrap)
         yield dict(os.environ)
-
-
-def bury(bootstrap: str) -> None:
-    letter = DeadLetter(
-        *("crypto-level1", 3, 1200, 1_700_000_000_000, b"binance-BTC/USDT", b"{}", []),
-        *("ValueError", "ValueError: no such account", 9, "strategy", "2026-11-02T10:00:00.000Z"),
-    )
-    with RedpandaClient(BrokerSettings(brokers=bootstrap)) as client:
-        client.send("crypto-level1.dlq", letter.key, letter.value, dead_letter_headers(letter)).result(30)
-
-
-def call(*words: str) -> tuple[int, str]:
-    """Run the command line in this process, which spares its start; its exit code, and what it said."""
-    said = io.StringIO()
-    with redirect_stdout(said), redirect_stderr(said), pytest.raises(SystemExit) as done:
-        main(list(words))
-    code = done.value.code or 0
-    return code if isinstance(code, int) else 1, said.getvalue()
 
 
 class Reader:
@@ -199,27 +155,10 @@ class Reader:
         return f"{process.args!r} ended with {code} at Ctrl-C: {told}"
 
 
-def look_at(command: str) -> str | None:
-    """Return what is wrong with a command that is not run: its options, its target, its files."""
-    words = [word for word in shlex.split(command) if not re.match(r"[A-Z_]+=", word)]
-    if words[0] == "make":
-        targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-        return None if words[1] in targets else f"the Makefile has no {words[1]}"
-    if words[0] == "coinstream" and words[1] != "bench":
-        return parse(words[1:])
-    files = [word for word in words if re.match(r"(deploy|docs|examples|tests|scripts)/", word)]
-    gone = [word for word in files if not (ROOT / word).exists()]
-    return f"{gone} are not there" if gone else None
-
-
-def parse(words: list[str]) -> str | None:
-    """Whether the command line takes these words: with --help behind them they are only parsed."""
-    code, said = call(*words, "--help")
-    return None if code == 0 else said
-
-
 @pytest.mark.system
-@pytest.mark.parametrize("name", [name for name, page in ALL.items() if page.commands])
+@pytest.mark.parametrize(
+    "name", [name for name, page in ALL.items() if page.commands and not is_followed(name)]
+)
 def test_the_commands_of_a_page_work(name: str, environment: dict[str, str], tmp_path: Path) -> None:
     reader, failed = Reader(ALL[name], tmp_path, environment), {}
     with pytest.MonkeyPatch.context() as patch:
