@@ -29,10 +29,10 @@ from benchmarks.common import (
     measure,
     quotes,
 )
+from coinstream.backoff import produce_when_room
 from coinstream.client import RedpandaClient
 from coinstream.messages import LEVEL1, Level1
 from coinstream.producer.config import Profile, producer_config, profile_chooser
-from coinstream.producer.produce_loop import produce_when_room
 from coinstream.routing import MessageRouter, record_time_ms
 from coinstream.serialization import MessageSerializer
 from coinstream.settings import BrokerSettings, ProducerSettings

@@ -17,14 +17,12 @@ from coinstream.errors import ProduceError
 from coinstream.messages import Message, from_wire
 from coinstream.monitoring.exporter import serving_metrics
 from coinstream.producer.batcher import Batcher, BatchLimits, limits_for
-from coinstream.producer.delivery import RecordMetadata
+from coinstream.producer.delivery import DeliveryTracker, RecordMetadata
 from coinstream.producer.delivery_kinds import SingleDelivery
-from coinstream.producer.delivery_tracker import DeliveryTracker
 from coinstream.producer.pool import ProducerPool
 from coinstream.producer.pooled_producer import PooledProducer
 from coinstream.producer.publisher import Publisher
-from coinstream.producer.record_times import RecordTimes
-from coinstream.producer.topic_cache import TopicCache
+from coinstream.producer.topic_cache import RecordTimes, TopicCache
 from coinstream.producer.transaction import Transaction, Transactions
 from coinstream.records import AnyHeaders, encode_headers
 from coinstream.routing import message_key, record_time_ms

@@ -193,9 +193,12 @@ class _Admin(AdminClient):
         super().__init__(own)
 
     def __del__(self) -> None:
-        # librdkafka aborts the process when a client is destroyed in one of its threads. Responses to admin
-        # requests arrive in such a thread, where Python's garbage collector may free an exception's frames
-        # with a client in them. Python gives this name to threads that it did not start.
+        """Keep a client that is released in a thread of librdkafka, until the next call of `admin_client`.
+
+        librdkafka aborts the process when a client is destroyed in one of its threads. Responses to admin
+        requests arrive in such a thread, where Python's garbage collector may free an exception's frames
+        with a client in them. Python gives the name `Dummy-` to threads that it did not start.
+        """
         if threading.current_thread().name.startswith("Dummy-"):
             _stranded.append(self)
 

@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coinstream.producer.delivery import RecordMetadata
-from coinstream.producer.delivery_tracker import DeliveryTracker
+from coinstream.producer.delivery import DeliveryTracker, RecordMetadata
 from coinstream.producer.pool import ProducerPool
 from coinstream.settings import BrokerSettings, ProducerSettings
 from tests.support import wait_until

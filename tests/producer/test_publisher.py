@@ -17,9 +17,9 @@ from coinstream.errors import BufferFullError, MessageError, UnroutableError
 from coinstream.local_broker import LocalBroker
 from coinstream.messages import Message
 from coinstream.monitoring.metrics import Metrics
-from coinstream.producer.delivery_tracker import DeliveryTracker
+from coinstream.producer.delivery import DeliveryTracker
 from coinstream.producer.publisher import Publisher
-from coinstream.producer.record_times import UNBOUNDED_MS, RecordTimes, TimeBounds
+from coinstream.producer.topic_cache import UNBOUNDED_MS, RecordTimes, TimeBounds
 from coinstream.routing import MessageRouter, record_time_ms
 from coinstream.serialization import MessageSerializer
 from coinstream.settings import BrokerSettings, ProducerSettings

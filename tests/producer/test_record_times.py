@@ -17,7 +17,7 @@ from coinstream.client import RedpandaClient
 from coinstream.errors import MessageTooLargeError
 from coinstream.messages import Level1
 from coinstream.monitoring.metrics import Metrics
-from coinstream.producer.record_times import DEFAULT_BOUNDS, UNBOUNDED_MS, RecordTimes, TimeBounds
+from coinstream.producer.topic_cache import DEFAULT_BOUNDS, UNBOUNDED_MS, RecordTimes, TimeBounds
 from coinstream.routing import record_time_ms
 from coinstream.serialization import MessageDeserializer
 from coinstream.settings import BrokerSettings, ProducerSettings

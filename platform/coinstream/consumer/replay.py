@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from confluent_kafka import KafkaError, Producer
 from confluent_kafka import Message as Record
 
+from coinstream.backoff import produce_when_room
 from coinstream.consumer.consumed_message import BatchDecoder, ConsumedMessage
 from coinstream.dlq.entry import REPLAYED_FROM_HEADER
 from coinstream.errors import ConsumeError, DecodeError, ProduceError, TopicError
 from coinstream.kafka import produce_error
 from coinstream.partition_reader import OffsetRange, PartitionReader
 from coinstream.producer.config import producer_config, throughput_profile
-from coinstream.producer.produce_loop import produce_when_room
 from coinstream.records import Headers, headers_of, key_of, offset_of, value_of
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
 

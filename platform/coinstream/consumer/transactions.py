@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka import Message as Record
 
+from coinstream.backoff import produce_when_room
 from coinstream.consumer.consumed_message import BatchDecoder, ConsumedMessage, UndecodableRecord
 from coinstream.consumer.options import RetrySchedule, member_config
 from coinstream.consumer.start_offsets import OffsetGap, StartOffsets
@@ -25,7 +26,6 @@ from coinstream.dlq.publisher import dlq_topic, ensure_dlq_topic
 from coinstream.kafka import broker_error, is_fatal
 from coinstream.messages import Message
 from coinstream.producer.config import latency_profile, transactional_config
-from coinstream.producer.produce_loop import produce_when_room
 from coinstream.records import Headers, PartitionKey, offset_of, partition_of
 from coinstream.serialization import MessageSerializer
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings

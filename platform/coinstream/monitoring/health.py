@@ -10,6 +10,7 @@ from typing import Final
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import ClusterMetadata
 
+from coinstream.backoff import produce_when_room
 from coinstream.errors import BrokerError, CoinstreamError
 from coinstream.kafka import base_config, broker_error, checked
 from coinstream.monitoring.broker_admin import Overview, read_overview
@@ -266,8 +267,13 @@ class ProducerProbe:
     def _send(self) -> float:
         report = _Report()
         started = time.perf_counter()
+        value = f"{time.time():.3f}".encode()
         try:
-            self._producer.produce(HEALTH_TOPIC, f"{time.time():.3f}".encode(), on_delivery=report)
+            produce_when_room(
+                lambda: self._producer.produce(HEALTH_TOPIC, value, on_delivery=report),
+                self._producer.poll,
+                self._timeout_s,
+            )
         except (BufferError, KafkaException) as error:
             raise BrokerError(f"cannot send to {HEALTH_TOPIC}: {error}") from None
         while not report.done.is_set():

@@ -1,4 +1,4 @@
-"""Record failed messages, so that they can be sent again in order.
+"""Track deliveries, and record failed messages so that they can be sent again in order.
 
 librdkafka keeps each payload until it is acknowledged and returns it with an error otherwise, so the platform
 keeps no copies. Each message has a delivery callback with the order and record time of its messages;
@@ -7,6 +7,8 @@ keeps no copies. Each message has a delivery callback with the order and record 
 
 from __future__ import annotations
 
+import itertools
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -17,8 +19,10 @@ from typing import Final, NamedTuple
 from confluent_kafka import KafkaError
 from confluent_kafka import Message as KafkaMessage
 
-from coinstream.errors import FatalProducerError, ProduceError
+from coinstream.errors import CoinstreamError, FatalProducerError, ProduceError
 from coinstream.kafka import produce_error
+from coinstream.monitoring.metrics import METRICS, Metrics
+from coinstream.producer.delivery_counter import DeliveryCounter
 
 _CURABLE: Final = {
     KafkaError._INCONSISTENT,
@@ -176,6 +180,57 @@ class Delivery:
     def fail(self, error: ProduceError, report: Callable[[ProduceError], None]) -> None:
         """Report a message that will not be sent again."""
         report(error)
+
+
+class DeliveryTracker:
+    """Number, count and report the deliveries of all producers of a client. Thread-safe.
+
+    Attributes:
+        sequence: numbers the deliveries in the order of sending.
+        counter: counts acknowledged messages.
+    """
+
+    def __init__(self, metrics: Metrics = METRICS) -> None:
+        self.sequence = itertools.count()
+        self.metrics = metrics
+        self.counter = DeliveryCounter(metrics)
+        self._lock = threading.Lock()
+        self._first: CoinstreamError | None = None
+        self._more = 0
+
+    def give_up(self, failure: Failure) -> None:
+        """Report a message that will not be sent again."""
+        error = failure.as_error()
+        self.count_error(error)
+        failure.delivery.fail(error, self.keep)
+
+    def count_error(self, error: ProduceError) -> None:
+        """Count an error in the metrics."""
+        self.metrics.producer_errors.labels(error.topic, error.error_type).inc()
+
+    def keep(self, error: CoinstreamError) -> None:
+        """Keep the first error until the next call raises it."""
+        with self._lock:
+            if self._first is None:
+                self._first = error
+            else:
+                self._more += 1
+
+    def raise_first(self) -> None:
+        """Raise the kept error, once.
+
+        Raises:
+            ProduceError, AuthenticationError: an earlier message was not acknowledged.
+        """
+        if self._first is None:
+            return
+        with self._lock:
+            error, more = self._first, self._more
+            self._first, self._more = None, 0
+        if error is not None:
+            if more:
+                error.add_note(f"{more} more message(s) failed after this one")
+            raise error
 
 
 def as_bytes(key: str | bytes | None) -> bytes | None:

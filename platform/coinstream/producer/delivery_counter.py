@@ -6,7 +6,7 @@ delivery callback without a call. All messages of a chunk share one callback, wh
 CPython's reference counting runs `Unsettled.__del__` when the last message of the chunk is settled, and the
 chunk is then counted.
 
-This is the only module that relies on `__del__`. Only librdkafka may keep references to the callback, except
+No other code counts or frees anything in `__del__`; the one in `kafka.py` only delays freeing a client. Only librdkafka may keep references to the callback, except
 that a failed message keeps one until it is sent again or given up. A callback must never be part of a
 reference cycle.
 """

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from coinstream.errors import AuthenticationError
 from coinstream.kafka import broker_error, checked, refusal
-from coinstream.producer.delivery_tracker import DeliveryTracker
+from coinstream.producer.delivery import DeliveryTracker
 from coinstream.settings import KafkaConfig
 
 log = logging.getLogger("coinstream.producer")

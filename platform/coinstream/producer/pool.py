@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from typing import Final
 
 import mmh3
+import msgspec
 
+from coinstream.monitoring.metrics import Metrics
 from coinstream.producer.config import Profile, pooled_config, profile_chooser
-from coinstream.producer.delivery import DeliveryReports
-from coinstream.producer.delivery_tracker import DeliveryTracker
+from coinstream.producer.delivery import DeliveryReports, DeliveryTracker
 from coinstream.producer.pooled_producer import PooledProducer
-from coinstream.producer.record_times import RecordTimes
-from coinstream.producer.statistics import BatchSizes
+from coinstream.producer.topic_cache import RecordTimes
 from coinstream.settings import BrokerSettings, ProducerSettings
 
 BUSY_S: Final = 0.004
@@ -153,3 +153,49 @@ class ProducerPool:
     def _pauses(self) -> Iterator[float]:
         while not self._stopping.is_set():
             yield BUSY_S if len(self) else IDLE_S
+
+
+class _Window(msgspec.Struct):
+    """Number of batches since the last report, and quantiles of their sizes."""
+
+    cnt: int = 0
+    p50: int = 0
+    p75: int = 0
+    p90: int = 0
+    p95: int = 0
+    p99: int = 0
+    max: int = 0
+
+
+class _Topic(msgspec.Struct):
+    batchcnt: _Window = msgspec.field(default_factory=_Window)
+
+
+class _Report(msgspec.Struct):
+    topics: dict[str, _Topic] = msgspec.field(default_factory=dict)
+
+
+_SHARES: Final = (("p50", 0.50), ("p75", 0.25), ("p90", 0.15), ("p95", 0.05), ("p99", 0.04), ("max", 0.01))
+"""Share of the batches counted at each quantile: those between the next lower quantile and itself."""
+
+_read: Final = msgspec.json.Decoder(_Report).decode
+
+
+class BatchSizes:
+    """Statistics callback of librdkafka that counts batch sizes without work per message."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def __call__(self, report: str) -> None:
+        """Count the batches of one window, each at the next quantile at or above its size."""
+        for topic, found in _read(report).topics.items():
+            window, left = found.batchcnt, found.batchcnt.cnt
+            counts = [(getattr(window, name), round(window.cnt * share)) for name, share in _SHARES]
+            for size, count in reversed(counts):
+                count = min(count, left)
+                left -= count
+                if count:
+                    self._metrics.batch_size.observe(size, topic, count=count)
+            if left:
+                self._metrics.batch_size.observe(window.p50, topic, count=left)

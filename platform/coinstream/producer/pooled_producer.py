@@ -10,15 +10,13 @@ from typing import Final
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Message as KafkaMessage
 
-from coinstream.backoff import Backoff
+from coinstream.backoff import Backoff, produce_when_room
 from coinstream.errors import BufferFullError, FatalProducerError, ProduceError
 from coinstream.kafka import error_name, produce_error
-from coinstream.producer.delivery import Delivery, DeliveryReports, Failure
+from coinstream.producer.delivery import Delivery, DeliveryReports, DeliveryTracker, Failure
 from coinstream.producer.delivery_kinds import RepeatedDelivery
-from coinstream.producer.delivery_tracker import DeliveryTracker
 from coinstream.producer.idempotent_producer import IdempotentProducer, is_fatal
-from coinstream.producer.produce_loop import produce_when_room
-from coinstream.producer.record_times import RecordTimes
+from coinstream.producer.topic_cache import RecordTimes
 from coinstream.settings import KafkaConfig
 
 log = logging.getLogger("coinstream.producer")

@@ -10,13 +10,12 @@ from typing import Final, NamedTuple
 from confluent_kafka import KafkaException
 
 from coinstream.messages import Message, type_of
+from coinstream.producer.delivery import DeliveryTracker
 from coinstream.producer.delivery_counter import CountedPartition, Destination, Partition
 from coinstream.producer.delivery_kinds import ChunkDelivery
-from coinstream.producer.delivery_tracker import DeliveryTracker
 from coinstream.producer.pool import ProducerPool
 from coinstream.producer.pooled_producer import PooledProducer
-from coinstream.producer.record_times import RecordTimes
-from coinstream.producer.topic_cache import TopicCache
+from coinstream.producer.topic_cache import RecordTimes, TopicCache
 from coinstream.records import Headers
 from coinstream.routing import MAX_CACHED_ROUTES, message_key, partition_of, record_time_ms
 from coinstream.serialization import (

@@ -15,14 +15,13 @@ from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from coinstream.backoff import produce_when_room
 from coinstream.errors import BufferFullError, CoinstreamError, TransactionError
 from coinstream.kafka import broker_error, checked, error_name, produce_error
 from coinstream.messages import Message
 from coinstream.producer.config import latency_profile, transactional_config
 from coinstream.producer.delivery_counter import DeliveryCounter, Partition
-from coinstream.producer.produce_loop import produce_when_room
-from coinstream.producer.record_times import RecordTimes
-from coinstream.producer.topic_cache import TopicCache
+from coinstream.producer.topic_cache import RecordTimes, TopicCache
 from coinstream.records import Headers
 from coinstream.routing import message_key, partition_of, record_time_ms
 from coinstream.serialization import MessageSerializer
