@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from coinstream.feeds.live.deferred_signals import DeferredSignals
+from coinstream.feeds.live.base import DeferredSignals
 
 
 class Interruption(BaseException):

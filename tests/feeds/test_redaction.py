@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coinstream.feeds.live.redaction import redacted
+from coinstream.feeds.live.base import redacted
 
 
 @pytest.mark.parametrize(

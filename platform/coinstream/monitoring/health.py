@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -268,12 +269,9 @@ class ProducerProbe:
         report = _Report()
         started = time.perf_counter()
         value = f"{time.time():.3f}".encode()
+        send = partial(self._producer.produce, HEALTH_TOPIC, value, on_delivery=report)
         try:
-            produce_when_room(
-                lambda: self._producer.produce(HEALTH_TOPIC, value, on_delivery=report),
-                self._producer.poll,
-                self._timeout_s,
-            )
+            produce_when_room(send, self._producer.poll, self._timeout_s)
         except (BufferError, KafkaException) as error:
             raise BrokerError(f"cannot send to {HEALTH_TOPIC}: {error}") from None
         while not report.done.is_set():

@@ -1,19 +1,25 @@
-"""Provide the base of live feeds: the event loop, run by the consumer of the messages, and timeouts."""
+"""Provide the base of live feeds: the event loop, run by the consumer of the messages, and timeouts.
+
+Signal handlers run between the steps of the event loop instead of inside them.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import signal
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Final
+from types import FrameType
+from typing import Any, Final, TypeVar
 
 from coinstream.backoff import Backoff
 from coinstream.errors import FeedError
 from coinstream.feeds.feed_stats import FeedStats
-from coinstream.feeds.live.deferred_signals import DeferredSignals
 from coinstream.messages import Message
 
 log = logging.getLogger(__name__)
@@ -23,6 +29,15 @@ ROOM: Final = 1_000
 BATCH: Final = 1_000
 _PATIENCE_S: Final = 0.25
 _CLOSE_S: Final = 5.0
+_SECRET: Final = re.compile(
+    r"(?i)((?:signature|sign|api[-_]?key|access[-_]?key|secret|passphrase|password|token)[\"']?\s*[=:]\s*[\"']?)"
+    r"[^&\s\"',}]+"
+)
+
+T = TypeVar("T")
+
+Handler = Callable[[int, FrameType | None], Any]
+Arrival = tuple[Handler, int, FrameType | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +111,46 @@ class Inbox:
     def woken(self) -> None:
         """Check for room again after the consumer has taken the dead letters."""
         self._free.set()
+
+
+class DeferredSignals:
+    """Defers signal handlers while an event loop runs in the main thread.
+
+    A handler that raises, such as that of Ctrl-C or of a Dagster run, raises in whatever code the main
+    thread executes. Python prints and discards the exception if that code is a finalizer, and asyncio or a
+    C extension discards it if the code is a callback. The deferred signals are those that have Python
+    handlers when the object is created.
+    """
+
+    def __init__(self) -> None:
+        self._numbers = [number for number in signal.valid_signals() if callable(signal.getsignal(number))]
+
+    def run(self, loop: asyncio.AbstractEventLoop, step: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine on the loop, then the handlers of the signals that arrived meanwhile.
+
+        In other threads than the main one, in which Python runs no signal handlers, only run the coroutine.
+
+        Raises:
+            BaseException: raised by the coroutine or by a signal handler.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return loop.run_until_complete(step())
+        arrived: list[Arrival] = []
+        try:
+            with ExitStack() as restoring:
+                for number in self._numbers:
+                    _defer(number, arrived, restoring)
+                return loop.run_until_complete(step())
+        finally:
+            for handler, caught, frame in arrived:
+                handler(caught, frame)
+
+
+def _defer(number: int, arrived: list[Arrival], restoring: ExitStack) -> None:
+    handler = signal.getsignal(number)
+    if callable(handler):
+        restoring.callback(signal.signal, number, handler)
+        signal.signal(number, lambda caught, frame: arrived.append((handler, caught, frame)))
 
 
 class LiveFeed(ABC):
@@ -207,3 +262,8 @@ async def together(*works: asyncio.Task[None]) -> None:
         for task in works:
             task.cancel()
         await asyncio.gather(*works, return_exceptions=True)
+
+
+def redacted(error: object, limit: int = 300) -> str:
+    """Return the text of an error without the values of keys, signatures and tokens."""
+    return _SECRET.sub(r"\1***", str(error) or type(error).__name__)[:limit]

@@ -15,10 +15,9 @@ from coinstream.feeds.exchanges.book_state import BOOK_LIMITS, BookLimits
 from coinstream.feeds.exchanges.parsing import collected
 from coinstream.feeds.feed_stats import Anomaly, Reason
 from coinstream.feeds.live import ccxt_client
-from coinstream.feeds.live.base import Inbox, LiveFeed, Timeouts, together
+from coinstream.feeds.live.base import Inbox, LiveFeed, Timeouts, redacted, together
 from coinstream.feeds.live.ccxt_messages import UnifiedParser
 from coinstream.feeds.live.ccxt_streams import CcxtStreams
-from coinstream.feeds.live.redaction import redacted
 from coinstream.feeds.parser import Frame, Gap, account_for
 from coinstream.messages import Message
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from coinstream.feeds.feed_stats import Anomaly, FeedStats, Reason
-from coinstream.feeds.live.base import Inbox, Timeouts
+from coinstream.feeds.live.base import Inbox, Timeouts, redacted
 from coinstream.feeds.live.ccxt_client import UpdateStream, stream_context
 from coinstream.feeds.live.ccxt_messages import UnifiedParser, is_tickers, tickers_in, top_of
-from coinstream.feeds.live.redaction import redacted
 from coinstream.feeds.parser import Gap
 from coinstream.messages import Message
 

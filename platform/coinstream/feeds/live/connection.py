@@ -13,11 +13,8 @@ from coinstream.feeds.exchanges.base import Connection, ExchangeAdapter
 from coinstream.feeds.exchanges.parsing import ExchangeParser
 from coinstream.feeds.feed_stats import Anomaly
 from coinstream.feeds.instruments import Instrument
-from coinstream.feeds.live.base import together
-from coinstream.feeds.live.link import REST_ERRORS, Link
-from coinstream.feeds.live.recovery import TradeRecovery
-from coinstream.feeds.live.redaction import redacted
-from coinstream.feeds.live.silence import CHECK_S, SilenceWatch
+from coinstream.feeds.live.base import redacted, together
+from coinstream.feeds.live.recovery import CHECK_S, REST_ERRORS, Link, SilenceWatch, TradeRecovery
 from coinstream.feeds.live.sockets import Socket, SocketError, open_socket
 from coinstream.feeds.parser import Frame, Gap, Parser, account_for, parse_each
 
@@ -233,9 +230,7 @@ class FeedConnection:
 def _recovery(link: Link, parser: Parser, instruments: dict[str, Instrument]) -> TradeRecovery | None:
     if not isinstance(parser, ExchangeParser):
         return None
-    return TradeRecovery(
-        *(link.name, link.adapter, parser, instruments, link.types, link.http, link.inbox, link.stats)
-    )
+    return TradeRecovery(link, parser, instruments)
 
 
 def _retry_after_s(text: str | None) -> float:

@@ -18,7 +18,7 @@ from coinstream.feeds.feed_stats import Anomaly
 from coinstream.feeds.instrument_lists import packaged
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.live.base import Inbox, LiveFeed, Timeouts, together
-from coinstream.feeds.live.link import REST_ERRORS, Link
+from coinstream.feeds.live.recovery import REST_ERRORS, Link
 from coinstream.feeds.parser import Parser
 from coinstream.text import did_you_mean
 
