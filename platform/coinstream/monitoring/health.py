@@ -266,10 +266,8 @@ class ProducerProbe:
         self._is_warm = True
 
     def _send(self) -> float:
-        report = _Report()
-        started = time.perf_counter()
-        value = f"{time.time():.3f}".encode()
-        send = partial(self._producer.produce, HEALTH_TOPIC, value, on_delivery=report)
+        report, started = _Report(), time.perf_counter()
+        send = partial(self._producer.produce, HEALTH_TOPIC, b"%.3f" % time.time(), on_delivery=report)
         try:
             produce_when_room(send, self._producer.poll, self._timeout_s)
         except (BufferError, KafkaException) as error:
