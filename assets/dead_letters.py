@@ -9,8 +9,8 @@ from pydantic import Field
 
 from assets.failed_messages import RECENT, Row, as_evaluation, failure_check, failure_tables
 from assets.topics import SPECS, topic_key
+from coinstream.dlq import MAX_REPLAYS, DeadLetterQueue, DeadLetterSummary, summarize
 from coinstream.dlq.entry import DeadLetterEntry, DeadLetterFilter
-from coinstream.dlq.queue import MAX_REPLAYS, DeadLetterQueue, DeadLetterSummary, summarize
 from coinstream.errors import TopicError
 from coinstream.settings import BrokerSettings
 from coinstream.text import format_timestamp, parse_time, readable

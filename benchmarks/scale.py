@@ -36,7 +36,7 @@ from benchmarks.scale_consume import (
 from benchmarks.scale_feeds import MARKETS, feeding
 from coinstream.client import RedpandaClient
 from coinstream.messages import LEVEL1, Level1
-from coinstream.monitoring.broker_admin import topic_sizes
+from coinstream.monitoring.broker_requests import topic_sizes
 from coinstream.producer.config import profile_chooser
 from coinstream.settings import BrokerSettings
 

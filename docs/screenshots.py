@@ -21,11 +21,11 @@ from typing import Final
 from confluent_kafka import Consumer, Producer
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
-from coinstream.brokers import require_broker
 from coinstream.dlq.entry import DeadLetter, dead_letter_headers
 from coinstream.expectations.docs import DataDocs
 from coinstream.lake.statistics import write_report
 from coinstream.lake.store import Lake
+from coinstream.local_broker import require_broker
 from coinstream.settings import BrokerSettings, HomeSettings
 from coinstream.stack.process import DagsterClient, explorer_url
 

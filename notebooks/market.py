@@ -15,11 +15,11 @@ def _():
     import marimo as mo
     import polars as pl
 
-    from coinstream.brokers import require_broker
     from coinstream.errors import CoinstreamError
     from coinstream.explore import monitoring, quotes, topic_browser
     from coinstream.lake import charts, statistics
     from coinstream.lake.store import Lake
+    from coinstream.local_broker import require_broker
     from coinstream.messages import MESSAGE_TYPES
     from coinstream.settings import BrokerSettings, HomeSettings
     from coinstream.text import parse_time

@@ -4,8 +4,8 @@ import dagster as dg
 from confluent_kafka.admin import AdminClient
 from pydantic import Field
 
-from coinstream.brokers import require_broker
 from coinstream.kafka import admin_client
+from coinstream.local_broker import require_broker
 from coinstream.settings import BrokerSettings, HomeSettings
 from coinstream.topics.apply import Provisioner
 

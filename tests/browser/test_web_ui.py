@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import Producer
 from playwright.sync_api import Page, expect
 
-from coinstream.brokers import require_broker
+from coinstream.local_broker import require_broker
 from coinstream.settings import BrokerSettings, HomeSettings
 from coinstream.stack.process import DagsterClient
 from tests.browser.conftest import WAIT_MS

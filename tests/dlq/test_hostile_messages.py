@@ -15,8 +15,8 @@ from coinstream.consumer import ConsumedMessage, GroupOptions
 from coinstream.consumer.replay import copy, replay
 from coinstream.consumer.tail_reader import newest_records
 from coinstream.consumer.transactions import Output, TransactionalProcessor
+from coinstream.dlq import DeadLetterQueue
 from coinstream.dlq.entry import SAMPLE_BYTES
-from coinstream.dlq.queue import DeadLetterQueue
 from coinstream.errors import DecodeError
 from coinstream.serialization import MAX_DECOMPRESSED, MAX_FRAMES, decompress
 from coinstream.settings import BrokerSettings, ConsumerSettings

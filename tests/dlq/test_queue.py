@@ -10,8 +10,8 @@ import pytest
 from coinstream.cli import main
 from coinstream.client import RedpandaClient
 from coinstream.consumer import ConsumedMessage, GroupOptions
+from coinstream.dlq import DeadLetterQueue
 from coinstream.dlq.entry import DeadLetterFilter
-from coinstream.dlq.queue import DeadLetterQueue
 from coinstream.settings import BrokerSettings
 from tests.conftest import TopicFactory
 from tests.consumer.common import Memory, fill

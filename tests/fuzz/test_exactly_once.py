@@ -12,7 +12,7 @@ import pytest
 from coinstream.client import RedpandaClient
 from coinstream.consumer import ConsumedMessage, GroupOptions
 from coinstream.consumer.tail_reader import count_messages
-from coinstream.dlq.queue import DeadLetterQueue
+from coinstream.dlq import DeadLetterQueue
 from coinstream.feeds import ReplayFeed, run_feed
 from coinstream.feeds.registry import sample_path
 from coinstream.feeds.runner import DEAD_LETTER_TOPIC

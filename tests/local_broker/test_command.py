@@ -13,9 +13,8 @@ import psutil
 import pytest
 from confluent_kafka import Producer
 
-from coinstream.brokers import broker_home, open_broker, require_broker
 from coinstream.errors import BrokerError, LocalBrokerError
-from coinstream.local_broker import LocalBroker
+from coinstream.local_broker import LocalBroker, broker_home, open_broker, require_broker
 from coinstream.local_broker.daemon import stop_detached
 from coinstream.local_broker.status import READY_TOPIC
 from coinstream.settings import BrokerSettings, HomeSettings

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coinstream.local_broker import LocalBroker
-from coinstream.monitoring.broker_admin import Overview, parse_overview
+from coinstream.monitoring.broker_requests import Overview, parse_overview
 from coinstream.monitoring.group_lag import GroupLag, PartitionLag, Status, TimeLagSource, worst_status
 from coinstream.monitoring.health import (
     check_brokers,

@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from coinstream.local_broker import LocalBroker
-from coinstream.monitoring.broker_admin import topic_sizes
+from coinstream.monitoring.broker_requests import topic_sizes
 from coinstream.monitoring.metrics import Metrics
 from coinstream.monitoring.monitor import Monitor
 from coinstream.settings import BrokerSettings

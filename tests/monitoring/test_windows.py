@@ -7,8 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coinstream.monitoring.cluster import Watermarks
-from coinstream.monitoring.evaluation import EvaluationRules, GroupWindows, Observation, PartitionStatus
-from coinstream.monitoring.time_lag import WatermarkHistory
+from coinstream.monitoring.evaluation import (
+    EvaluationRules,
+    GroupWindows,
+    Observation,
+    PartitionStatus,
+    WatermarkHistory,
+)
 
 P0, P1 = ("t", 0), ("a/b.c-d", 11)
 RULES = EvaluationRules(window=4, silence_s=30)

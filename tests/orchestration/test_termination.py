@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from coinstream.brokers import require_broker
+from coinstream.local_broker import require_broker
 from coinstream.settings import BrokerSettings, HomeSettings
 from coinstream.stack.process import DagsterClient
 from tests.orchestration.test_assets import counted

@@ -8,7 +8,7 @@ import pytest
 
 from coinstream.cli import main
 from coinstream.consumer.tail_reader import TailReader, newest_records
-from coinstream.dlq.queue import DeadLetterQueue
+from coinstream.dlq import DeadLetterQueue
 from coinstream.errors import AuthenticationError, BrokerError
 from coinstream.partition_reader import PartitionReader
 from coinstream.settings import BrokerSettings, ConsumerSettings

@@ -43,11 +43,13 @@ GROUPS: Final[dict[str, str]] = {
 """Every command with its one-line help."""
 
 _SHARED_MODULES: Final[dict[str, tuple[str, str]]] = {
+    "broker": ("local", "broker_app"),
     "explore": ("up", "explore_app"),
     "health": ("monitoring", "health_app"),
     "lag": ("groups", "lag_app"),
     "metrics": ("monitoring", "metrics_app"),
     "replay": ("sink", "replay_app"),
+    "simulate": ("local", "simulate_app"),
     "top": ("monitoring", "top_app"),
 }
 """Module and name of the `typer.Typer` of a command; otherwise it is `app` in the module of its name."""

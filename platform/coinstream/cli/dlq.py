@@ -12,13 +12,13 @@ from rich.table import Table
 
 from coinstream.cli.output import AsJson, broker, cell, console, print_json, topic_names
 from coinstream.cli.rendering import progress
-from coinstream.dlq.entry import DeadLetterEntry, DeadLetterFilter
-from coinstream.dlq.publisher import topics_with_dead_letters
-from coinstream.dlq.queue import (
+from coinstream.dlq import (
     MAX_REPLAYS,
     DeadLetterQueue,
     DeadLetterReplay,
 )
+from coinstream.dlq.entry import DeadLetterEntry, DeadLetterFilter
+from coinstream.dlq.publisher import topics_with_dead_letters
 from coinstream.errors import CoinstreamError
 from coinstream.text import format_timestamp, parse_time, printable, readable
 

@@ -100,7 +100,7 @@ def cell(content: object) -> Text:
 @contextmanager
 def broker() -> Iterator[BrokerSettings]:
     """Yield the configured broker, or else the local one, started for the duration of the command."""
-    from coinstream.brokers import open_broker
+    from coinstream.local_broker import open_broker
 
     with open_broker(BrokerSettings(), HomeSettings()) as settings:
         yield settings

@@ -12,9 +12,9 @@ from rich.console import RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-from coinstream.brokers import require_broker
 from coinstream.cli.output import console, print_json, progress_console
 from coinstream.errors import CoinstreamError
+from coinstream.local_broker import require_broker
 from coinstream.monitoring.evaluation import PartitionStatus
 from coinstream.monitoring.group_lag import GroupStatus, Status
 from coinstream.settings import BrokerSettings, HomeSettings

@@ -11,8 +11,8 @@ from typing import Any, Final
 import polars as pl
 
 from coinstream.consumer.tail_reader import end_offsets
+from coinstream.dlq import DeadLetterQueue
 from coinstream.dlq.entry import DeadLetterFilter
-from coinstream.dlq.queue import DeadLetterQueue
 from coinstream.kafka import admin_client
 from coinstream.lake.quarantine_replay import QuarantineFilter, replay_quarantine
 from coinstream.lake.query import query

@@ -16,12 +16,15 @@ five minutes without a poll.
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import pairwise
 from typing import Any, Final
 
+from coinstream.monitoring.cluster import Watermarks
 from coinstream.records import PartitionKey
 
 
@@ -238,3 +241,49 @@ def _trend(polls: Sequence[tuple[float, int]]) -> float | None:
     (first_at, first_lag), (last_at, last_lag) = polls[0], polls[-1]
     elapsed = last_at - first_at
     return (last_lag - first_lag) / elapsed if elapsed > 0 else None
+
+
+_LOG_ENDS_KEPT: Final = 60
+
+
+class WatermarkHistory:
+    """Last log end offsets of each partition with their times. Not thread-safe."""
+
+    def __init__(self, kept: int = _LOG_ENDS_KEPT) -> None:
+        self._kept = kept
+        self._ends: dict[PartitionKey, deque[tuple[int, float]]] = {}
+
+    def observe(self, now: float, marks: Mapping[PartitionKey, Watermarks]) -> None:
+        """Add observed log ends. An unchanged log end updates the time of its last observation."""
+        for place, mark in marks.items():
+            ends = self._ends.setdefault(place, deque(maxlen=self._kept))
+            if ends and ends[-1][0] > mark.high:
+                ends.clear()  # Truncated, or a new topic of the old name.
+            if len(ends) > 1 and ends[-1][0] == ends[-2][0] == mark.high:
+                ends.pop()
+            ends.append((mark.high, now))
+
+    def passed(self, place: PartitionKey, offset: int) -> float | None:
+        """Return the time at which an offset was appended, interpolated between two observed log ends.
+
+        Returns:
+            Unix seconds, or None if the offset is before the first observation.
+        """
+        ends = self._ends.get(place, deque())
+        # The last observation before the offset was appended.
+        before = bisect_right(ends, offset, key=lambda end: end[0]) - 1
+        if before < 0:
+            return None
+        low, low_at = ends[before]
+        if before + 1 == len(ends):
+            return low_at
+        high, high_at = ends[before + 1]
+        return low_at + (high_at - low_at) * (offset + 1 - low) / (high - low)
+
+    def rate(self, place: PartitionKey) -> float | None:
+        """Return the records per second between the last two observations; None before the second."""
+        ends = self._ends.get(place, deque())
+        if len(ends) < 2:
+            return None
+        (low, low_at), (high, high_at) = ends[-2], ends[-1]
+        return (high - low) / (high_at - low_at) if high_at > low_at else None

@@ -14,7 +14,7 @@ from confluent_kafka.admin import ClusterMetadata
 from coinstream.backoff import produce_when_room
 from coinstream.errors import BrokerError, CoinstreamError
 from coinstream.kafka import base_config, broker_error, checked
-from coinstream.monitoring.broker_admin import Overview, read_overview
+from coinstream.monitoring.broker_requests import Overview, read_overview
 from coinstream.monitoring.cluster import ClusterReader
 from coinstream.monitoring.group_lag import GroupLag, GroupStatus, Status, evaluate_group, worst_status
 from coinstream.monitoring.lag import LagMonitor

@@ -25,6 +25,7 @@ from typing import Any, Final
 import msgspec
 from confluent_kafka.admin import ClusterMetadata
 
+from coinstream.monitoring.broker_requests import OldestRecord, TimeLagReader
 from coinstream.monitoring.cluster import (
     ClusterReader,
     CommittedReader,
@@ -32,9 +33,14 @@ from coinstream.monitoring.cluster import (
     GroupState,
     Watermarks,
 )
-from coinstream.monitoring.evaluation import Evaluation, EvaluationRules, GroupWindows, Observation
+from coinstream.monitoring.evaluation import (
+    Evaluation,
+    EvaluationRules,
+    GroupWindows,
+    Observation,
+    WatermarkHistory,
+)
 from coinstream.monitoring.group_lag import GroupLag, PartitionLag, TimeLagSource, start_of
-from coinstream.monitoring.time_lag import OldestRecord, TimeLagReader, WatermarkHistory
 from coinstream.records import PartitionKey
 from coinstream.settings import BrokerSettings, HomeSettings, LagSettings
 from coinstream.settings.platform import private_folder

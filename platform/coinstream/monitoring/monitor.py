@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from coinstream.errors import CoinstreamError
-from coinstream.monitoring.broker_admin import topic_sizes
+from coinstream.monitoring.broker_requests import topic_sizes
 from coinstream.monitoring.group_lag import GroupLag, Status, evaluate_group, worst_status
 from coinstream.monitoring.health import (
     ClusterHealth,

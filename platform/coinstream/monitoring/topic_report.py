@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from confluent_kafka.admin import ClusterMetadata
 
 from coinstream.monitoring.cluster import ClusterReader, Watermarks
+from coinstream.monitoring.evaluation import WatermarkHistory
 from coinstream.monitoring.group_lag import (
     GroupEvaluation,
     GroupLag,
@@ -18,7 +19,6 @@ from coinstream.monitoring.group_lag import (
     worst_evaluation,
 )
 from coinstream.monitoring.lag import LagMonitor, lag_history
-from coinstream.monitoring.time_lag import WatermarkHistory
 from coinstream.settings import BrokerSettings, LagSettings
 from coinstream.topics.apply import Provisioner
 

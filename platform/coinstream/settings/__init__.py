@@ -4,11 +4,11 @@ Each class has a prefix: `REDPANDA_PRODUCER_LINGER_MS=20` sets `ProducerSettings
 `_ms`, `_s` and `_bytes` are in milliseconds, seconds and bytes.
 """
 
-from coinstream.settings.base import PlatformSettings
 from coinstream.settings.kafka import (
     BrokerSettings,
     ConsumerSettings,
     KafkaConfig,
+    PlatformSettings,
     ProducerSettings,
     SerializationSettings,
 )

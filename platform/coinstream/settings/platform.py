@@ -12,8 +12,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from coinstream.errors import PluginError
-from coinstream.settings.base import PlatformSettings, split_commas
-from coinstream.settings.kafka import SerializationSettings
+from coinstream.settings.kafka import PlatformSettings, SerializationSettings, split_commas
 
 
 class HomeSettings(PlatformSettings):

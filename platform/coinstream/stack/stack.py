@@ -11,9 +11,8 @@ from typing import Final
 
 import psutil
 
-from coinstream.brokers import broker_home, find_broker
 from coinstream.errors import PlatformError
-from coinstream.local_broker import LocalBroker
+from coinstream.local_broker import LocalBroker, broker_home, find_broker
 from coinstream.local_broker.properties import is_free
 from coinstream.settings import BrokerSettings, HomeSettings, LakeSettings
 from coinstream.stack.paths import HOST, InstancePaths, reserve_port

@@ -1,19 +1,29 @@
-"""Request log directory sizes and Redpanda's Admin API, which librdkafka does not support.
+"""Request sizes of log directories, Redpanda's health, and timestamps of the oldest unhandled records.
 
-Only DescribeLogDirs uses kafka-python. Releases of the Admin API differ in their fields; missing or
-unexpected fields become None.
+Only DescribeLogDirs uses kafka-python, because librdkafka does not support it. Releases of Redpanda's Admin
+API differ in their fields; missing or unexpected fields become None.
+
+The first record at or after the committed offset is read for all lagging partitions together, without joining
+a group and within a time budget. This also detects partitions without an unhandled message, because
+transaction markers and aborted transactions occupy offsets. `PartitionReader` does not fit: it reads all
+records of a range of one topic, and waits for them.
 """
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import httpx
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from coinstream.errors import BrokerError
+from coinstream.kafka import base_config
+from coinstream.records import PartitionKey
 from coinstream.settings import BrokerSettings
 
 
@@ -163,3 +173,102 @@ def _verify(brokers: BrokerSettings) -> Any:
     if brokers.ssl_ca_location is None:
         return True
     return ssl.create_default_context(cafile=str(brokers.ssl_ca_location))
+
+
+_MIB: Final = 1_048_576
+_READ_AT_ONCE: Final = 48 * _MIB
+_BATCH: Final = 2_000
+_WAIT_S: Final = 0.01
+_CACHED: Final = 100_000
+
+
+@dataclass(frozen=True)
+class OldestRecord:
+    """First message at or after an offset. `timestamp_ms` is None if there is no message before `end`."""
+
+    timestamp_ms: int | None
+    end: int
+    """Offset of the message, or without a timestamp the end of the unreadable offsets."""
+
+
+class TimeLagReader:
+    """Reader of record timestamps with a cache by offset. Thread-safe."""
+
+    def __init__(self, brokers: BrokerSettings, budget_s: float = 1.0) -> None:
+        self._brokers = brokers
+        self._budget_s = budget_s
+        self._lock = threading.Lock()
+        self._known: dict[tuple[PartitionKey, int], OldestRecord] = {}
+
+    def oldest(self, offsets: Mapping[PartitionKey, int]) -> dict[PartitionKey, OldestRecord]:
+        """Return the first message at or after each offset, without those not read in time."""
+        with self._lock:
+            found = {
+                place: self._known[place, offset]
+                for place, offset in offsets.items()
+                if (place, offset) in self._known
+            }
+            missing = {place: offset for place, offset in offsets.items() if place not in found}
+            if missing:
+                read = self._read(missing)
+                found |= read
+                self._remember(missing, read)
+        return found
+
+    def _remember(
+        self, offsets: Mapping[PartitionKey, int], read: Mapping[PartitionKey, OldestRecord]
+    ) -> None:
+        if len(self._known) + len(read) > _CACHED:
+            self._known.clear()
+        # The end of the log is not cached, because a message may follow at any time.
+        self._known |= {
+            (place, offsets[place]): oldest
+            for place, oldest in read.items()
+            if oldest.timestamp_ms is not None
+        }
+
+    def _read(self, offsets: Mapping[PartitionKey, int]) -> dict[PartitionKey, OldestRecord]:
+        deadline = time.monotonic() + self._budget_s
+        consumer = Consumer(self._config(len(offsets)))
+        found: dict[PartitionKey, OldestRecord] = {}
+        try:
+            consumer.assign(
+                [TopicPartition(topic, number, offset) for (topic, number), offset in offsets.items()]
+            )
+            while len(found) < len(offsets) and time.monotonic() < deadline:
+                for message in consumer.consume(_BATCH, _WAIT_S):
+                    _note(message, found)
+        except KafkaException:
+            # Errors are tolerated: the lag in messages comes from the watermarks.
+            return found
+        finally:
+            consumer.close()
+        return found
+
+    def _config(self, partitions: int) -> dict[str, object]:
+        return {
+            **base_config(self._brokers, "coinstream-lag"),
+            "group.id": "coinstream-lag-reader",  # Required by the client, but never joined.
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "enable.partition.eof": True,
+            "allow.auto.create.topics": False,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "earliest",
+            "fetch.message.max.bytes": max(min(_READ_AT_ONCE // partitions, _MIB), 16_384),
+            "fetch.max.bytes": _READ_AT_ONCE,
+            "queued.min.messages": 1,
+            "fetch.wait.max.ms": 10,
+            "socket.timeout.ms": self._brokers.request_timeout_ms,
+        }
+
+
+def _note(message: Message, found: dict[PartitionKey, OldestRecord]) -> None:
+    topic, number, offset = message.topic(), message.partition(), message.offset()
+    if topic is None or number is None or offset is None or (topic, number) in found:
+        return
+    error = message.error()
+    if error is None:
+        found[topic, number] = OldestRecord(message.timestamp()[1], offset)
+    elif error.code() == KafkaError._PARTITION_EOF:
+        found[topic, number] = OldestRecord(None, offset)
