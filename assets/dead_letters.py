@@ -2,32 +2,30 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import dagster as dg
 from pydantic import Field
 
-from assets.failed_messages import RECENT, Row, as_evaluation, failure_check, failure_tables
-from assets.topics import SPECS, topic_key
-from coinstream.dlq import MAX_REPLAYS, DeadLetterQueue, DeadLetterSummary, summarize
-from coinstream.dlq.entry import DeadLetterEntry, DeadLetterFilter
-from coinstream.errors import TopicError
+from assets.dead_letter_figures import figures, read_summary
+from assets.failed_messages import RECENT, as_evaluation, failure_check
+from assets.topics import MOST_READ, SPECS, topic_key
+from coinstream.dlq import MAX_REPLAYS, DeadLetterQueue
+from coinstream.dlq.entry import DeadLetterFilter
 from coinstream.settings import BrokerSettings
-from coinstream.text import format_timestamp, parse_time, readable
+from coinstream.text import parse_time
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
 from resources.admin import AdminResource
 
 QUEUES: Final = sorted(name for name in SPECS if name.endswith(DEAD_LETTER_SUFFIX))
 CHECK: Final = "new_dead_letters"
-_READ: Final = 5_000
-_TEXT: Final = 300
 
 
 class InspectConfig(dg.Config):
     """Selection of dead letters to show."""
 
     topic: str = Field(default="", description="Original topic, without `.dlq`. Empty: every topic.")
-    newest: int = Field(default=_READ, gt=0, description="Maximum number of newest entries to read.")
+    newest: int = Field(default=MOST_READ, gt=0, description="Maximum number of newest entries to read.")
 
 
 class ReplayConfig(dg.Config):
@@ -43,38 +41,6 @@ class ReplayConfig(dg.Config):
     max_replays: int = Field(
         default=MAX_REPLAYS, ge=0, description="Skip messages that failed again after this many replays."
     )
-
-
-def figures(summary: DeadLetterSummary) -> dict[str, Any]:
-    """Return the metadata of a summary: counts, reasons and newest entries."""
-    return {
-        "dead_letters": summary.entries,
-        "not_replayed": summary.waiting,
-        **failure_tables(summary.reasons, "entries", map(_row, summary.newest)),
-    }
-
-
-def _row(entry: DeadLetterEntry) -> Row:
-    letter = entry.dead_letter
-    return {
-        "failed_at": format_timestamp(entry.failed_ms) or "",
-        "from": letter.origin,
-        "key": readable(letter.key)[:_TEXT],
-        "error": f"{letter.error_type}: {letter.error}"[:_TEXT],
-        "value": readable((letter.value or b"")[:_TEXT]),
-        "attempts": letter.attempts,
-        "group": letter.group,
-        "replayed": entry.is_replayed,
-        "entry": f"{entry.partition}:{entry.offset}",
-    }
-
-
-def read_summary(brokers: BrokerSettings, topic: str, wanted: DeadLetterFilter) -> DeadLetterSummary | None:
-    """Return the summary of a topic's selected dead letters, or None without a dead-letter topic."""
-    try:
-        return summarize(DeadLetterQueue(brokers, topic).read(wanted))
-    except TopicError:
-        return None
 
 
 @dg.multi_asset_check(

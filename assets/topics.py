@@ -1,12 +1,14 @@
 """Define the topics as assets: materializing one applies its spec."""
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import dagster as dg
 
+from assets.dead_letter_figures import figures, read_summary
 from assets.metadata import columns, messages_table, plan_table, settings_table
 from coinstream.consumer.tail_reader import count_messages, newest_records
+from coinstream.dlq.entry import DeadLetterFilter
 from coinstream.messages import OHLCV, MessageType, type_for_topic
 from coinstream.settings import BrokerSettings, HomeSettings
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX, HEALTH_TOPIC, TopicSpec, catalogue
@@ -21,6 +23,8 @@ STREAM: Final = dg.DataVersion("stream")
 """Constant data version of streams, so that new messages do not mark downstream assets as out of sync."""
 NEWEST: Final = 10
 """Number of messages shown on the page of a topic."""
+MOST_READ: Final = 5_000
+"""Number of newest dead letters that are counted by error."""
 SPECS: Final = {spec.name: spec for spec in catalogue(HomeSettings().exchange_topics)}
 
 
@@ -107,10 +111,18 @@ def topics(context: dg.AssetExecutionContext, admin: AdminResource) -> Iterator[
         if topic.spec is not None:
             yield dg.MaterializeResult(
                 asset_key=topic_key(topic.name),
-                metadata=_metadata(topic, actual[topic.name], messages[topic.name])
-                | newest_messages(admin.settings(), topic.name, messages[topic.name]),
+                metadata=_newest(admin.settings(), topic.name, messages[topic.name])
+                | _metadata(topic, actual[topic.name], messages[topic.name]),
                 data_version=STREAM,
             )
+
+
+def _newest(brokers: BrokerSettings, topic: str, messages: int) -> dict[str, Any]:
+    """Return the newest messages of a topic; those of a dead-letter topic with their errors."""
+    if not topic.endswith(DEAD_LETTER_SUFFIX):
+        return newest_messages(brokers, topic, messages)
+    summary = read_summary(brokers, topic, DeadLetterFilter(newest=MOST_READ)) if messages else None
+    return figures(summary) if summary is not None else {}
 
 
 def newest_messages(brokers: BrokerSettings, topic: str, messages: int) -> dict[str, dg.MetadataValue]:
@@ -126,7 +138,7 @@ def _metadata(topic: TopicPlan, actual: ActualTopic, messages: int) -> dict[str,
         "dagster/row_count": dg.MetadataValue.int(messages),
         "partitions": dg.MetadataValue.int(actual.partitions),
         "replication_factor": dg.MetadataValue.int(actual.replication_factor),
-        "plan": plan_table(topic),
+        "plan": plan_table(topic) if topic.differences else dg.MetadataValue.md("no change"),
         "settings": settings_table({name: actual.config[name] for name in sorted(actual.overridden)}),
         "warnings": dg.MetadataValue.md("\n".join(f"- {text}" for text in topic.warnings) or "none"),
     }

@@ -1,100 +1,150 @@
-"""Take the pictures of docs/images again: explorer, Dagster, Data Docs and the report.
+"""Take the pictures of docs/images: lineage, assets, runs, alerts, the explorer, Data Docs and the report.
 
-Usage, with a home of its own, because it writes faulty records and stops a consumer:
+One command starts a platform in an empty home, brings it into the state that the pictures show, takes them
+and stops it (about ten minutes on two quiet cores):
 
-    COINSTREAM_HOME=/tmp/pictures coinstream up        (and in another terminal)
-    COINSTREAM_HOME=/tmp/pictures python docs/screenshots.py http://127.0.0.1:3000
+    python docs/screenshots.py
 
-Names after the address choose pictures, for example `explorer topic lag`; all are taken by default.
+`--url http://127.0.0.1:3000` uses a running `coinstream up` of the same COINSTREAM_HOME instead. Names choose
+pictures, for example `explorer topic lag`; all are taken by default.
 """
 
+import argparse
 import json
+import os
 import shutil
+import signal
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Final, Literal
+from urllib.parse import quote
 
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Producer
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
-from coinstream.dlq.entry import DeadLetter, dead_letter_headers
+from coinstream.client import RedpandaClient
+from coinstream.consumer.consumed_message import ConsumedMessage
+from coinstream.consumer.options import GroupOptions
 from coinstream.expectations.docs import DataDocs
 from coinstream.lake.statistics import write_report
 from coinstream.lake.store import Lake
 from coinstream.local_broker import require_broker
+from coinstream.messages import Level1
 from coinstream.settings import BrokerSettings, HomeSettings
-from coinstream.stack.process import DagsterClient, explorer_url
+from coinstream.stack.process import DagsterClient
 
-IMAGES: Final = Path(__file__).parent / "images"
+ROOT: Final = Path(__file__).resolve().parents[1]
+IMAGES: Final = ROOT / "docs" / "images"
 CHROMIUM: Final = shutil.which("chromium") or shutil.which("google-chrome")
-GROUPS: Final = ("feeds", "candles")
 GROUP: Final = "quotes-to-db"
+WIDE: Final[ViewportSize] = {"width": 1400, "height": 860}
+TALL: Final[ViewportSize] = {"width": 1400, "height": 1100}
+START_S: Final = 600.0
+WAIT_S: Final = 900.0
+LINEAGE_MS: Final = 10_000
+SETTLE_MS: Final = 3_000
+"""Time that a page draws after its data has come."""
+LINEAGE: Final = " or ".join(
+    f'key:"{key}"'
+    for key in (
+        *("exchanges/binance", "feeds/market_data", "topics/crypto-level1", "topics/crypto-trades"),
+        *("topics/crypto-level1.dlq", "tables/level1", "tables/trade", "quarantine/level1"),
+        *("candles", "topics/crypto-ohlcv", "tables/ohlcv"),
+    )
+)
 _RUNS: Final = "{ runsOrError(limit: 50) { ... on Runs { results { tags { key value } } } } }"
-SIZE: Final[ViewportSize] = {"width": 1400, "height": 860}
-EXPLORER_PORT: Final = 2718
+Scheme = Literal["light", "dark"]
+SCHEMES: Final[tuple[Scheme, ...]] = ("light", "dark")
 Picture = Callable[[Page, DagsterClient], None]
-Headers = Iterable[tuple[str, str | bytes | None]]
-SETTLE_MS: Final = 5_000
-"""What the page draws after its data has come."""
-LINEAGE_MS: Final = 20_000
 
 
-def main(url: str, names: list[str]) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Bring the platform into the state that the pictures show, and take the chosen ones."""
-    web = DagsterClient(url, lambda: None)
-    bootstrap = require_broker(BrokerSettings(), HomeSettings()).brokers
-    prepare(web, bootstrap)
-    with sync_playwright() as playwright:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("names", nargs="*", help=f"pictures: explorer {' '.join(PICTURES)}")
+    parser.add_argument("--url", help="web UI of a running `coinstream up`, which is left running")
+    parser.add_argument("--ready", action="store_true", help="with --url: the state was prepared before")
+    chosen = parser.parse_args(arguments)
+    with running_platform(chosen.url) as url, sync_playwright() as playwright:
+        web = DagsterClient(url, lambda: None)
+        if not chosen.ready:
+            prepare(web)
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--force-device-scale-factor=1"]
         )
-        page = browser.new_page(base_url=url, viewport=SIZE)
-        page.set_default_timeout(180_000)
         for name, picture in PICTURES.items():
-            if not names or name in names:
-                print(name, flush=True)
+            if not chosen.names or name in chosen.names:
+                print(f"{datetime.now():%H:%M:%S} {name}", flush=True)
+                page = open_page(browser, url, "light")
                 picture(page, web)
-        if not names or "explorer" in names:
-            explorer(browser)
+                page.close()
+        for scheme in SCHEMES:
+            if not chosen.names or "explorer" in chosen.names:
+                print(f"{datetime.now():%H:%M:%S} explorer {scheme}", flush=True)
+                explorer(browser, url, scheme)
         browser.close()
-    web.close()
+        web.close()
 
 
-def prepare(web: DagsterClient, bootstrap: str) -> None:
-    """Publish quotes, stop a consumer, and add a crossed quote, a record that is no JSON and dead letters."""
-    publish(web, 5.0)
-    stop_a_consumer(bootstrap)
-    publish(web, 20.0)
-    for value in (crossed(), b"{not json"):
-        send(bootstrap, "crypto-level1", value)
-    for error in ("ValueError", "DecodeError"):
-        letter = DeadLetter(
-            *("crypto-level1", 3, 1200, int(time.time() * 1000), b"binance-BTC/USDT", b'{"bestBid":"x"}', []),
-            *(error, f"{error}: no such account", 8, GROUP, ""),
+@contextmanager
+def running_platform(url: str | None) -> Iterator[str]:
+    """Yield the URL of the web UI of a running platform, or of one in an empty home."""
+    if url is not None:
+        yield url
+        return
+    with TemporaryDirectory(prefix="coinstream-pictures-") as home:
+        os.environ |= {"COINSTREAM_HOME": home, "COINSTREAM_BROKER_PORT": "0"}
+        paths = os.pathsep.join((str(ROOT / "platform"), str(ROOT)))
+        command = [sys.executable, "-m", "coinstream", "up", "--port", "0", "--no-feed"]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": paths}
         )
-        send(bootstrap, "crypto-level1.dlq", b'{"bestBid":"x"}', dead_letter_headers(letter))
-    land(web)
-    web.wait_run(web.launch("build_candles", config={}, tags={}), 300)
-    for job in ("inspect_dead_letters", "inspect_quarantine", "check_topics"):
-        web.wait_run(web.launch(job, config={}, tags={}), 300)
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                print(line, end="", flush=True)
+                if line.startswith("Ready: "):
+                    yield line.split()[1]
+                    return
+            raise RuntimeError(f"`coinstream up` ended with exit code {process.wait()}")
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
 
 
-def publish(web: DagsterClient, speed: float) -> str:
-    """Run the recorded feed; the run's id."""
-    config = {"ops": {"feeds__market_data": {"config": {"duration_s": 5.0, "speed": speed}}}}
-    run_id = web.launch("run_feed", config=config, tags={"dagster/partition": "binance"})
-    web.wait_run(run_id, 300)
-    return run_id
-
-
-def land(web: DagsterClient) -> None:
-    """Bring what was published into the tables."""
+def prepare(web: DagsterClient) -> None:
+    """Publish a recording without end, add two faulty records, and stop a consumer that rejected one."""
+    publish(web, duration_s=20.0)
+    config = {"ops": {"feeds__market_data": {"config": {"duration_s": 7_200.0, "loop": True}}}}
+    web.launch("run_feed", config=config, tags={"dagster/partition": "binance"})
+    brokers = require_broker(BrokerSettings(), HomeSettings())
+    for value in (crossed(), b"{not json"):
+        producer = Producer({"bootstrap.servers": brokers.brokers})  # the client refuses such records
+        producer.produce("crypto-level1", value, b"binance-BTC/USDT")
+        producer.flush(30)
+    consume_until_rejected(brokers, rejections=2)
     hour = f"{datetime.now(UTC):%Y-%m-%d-%H:00}"
-    web.wait_run(web.launch("land_topics", config={}, tags={"dagster/partition": hour}), 300)
+    jobs: tuple[tuple[str, dict[str, str]], ...] = (
+        ("land_topics", {"dagster/partition": hour}),
+        ("build_candles", {}),
+        ("check_topics", {}),
+    )
+    for job, tags in (*jobs, ("inspect_dead_letters", {}), ("inspect_quarantine", {})):
+        web.wait_run(web.launch(job, config={}, tags=tags), WAIT_S)
+
+
+def publish(web: DagsterClient, duration_s: float) -> str:
+    """Publish the simulated feed for some seconds; return the run's id."""
+    config = {"ops": {"feeds__market_data": {"config": {"duration_s": duration_s}}}}
+    run_id: str = web.launch("run_feed", config=config, tags={"dagster/partition": "simulated"})
+    web.wait_run(run_id, WAIT_S)
+    return run_id
 
 
 def crossed() -> bytes:
@@ -106,33 +156,40 @@ def crossed() -> bytes:
     ).encode()
 
 
-def send(bootstrap: str, topic: str, value: bytes, headers: Headers = ()) -> None:
-    """Produce without the platform's client, which refuses such records."""
-    producer = Producer({"bootstrap.servers": bootstrap})
-    producer.produce(topic, value, b"binance-BTC/USDT", headers=[*headers])
-    producer.flush(30)
+def consume_until_rejected(brokers: BrokerSettings, rejections: int) -> None:
+    """Consume quotes until so many became dead letters, then stop, so that a lag grows and is alerted."""
+
+    def store(message: ConsumedMessage) -> None:
+        found = message.message
+        if isinstance(found, Level1) and found.best_bid > found.best_ask:
+            raise ValueError(f"bid {found.best_bid} is above ask {found.best_ask}")
+
+    options = GroupOptions(offset_reset="earliest", retries=2)
+    with (
+        RedpandaClient(brokers) as client,
+        client.create_consumer_group(GROUP, ["crypto-level1"], store, options) as group,
+    ):
+        wait_for(lambda: group.report().dead_letters >= rejections, f"{rejections} dead letters")
 
 
-def stop_a_consumer(bootstrap: str) -> None:
-    """Stop a group after some messages, so that a lag is measured and an alert is raised."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": GROUP, "auto.offset.reset": "earliest"})
-    consumer.subscribe(["crypto-level1"])
-    deadline = time.monotonic() + 60
-    while not consumer.consume(100, 1.0) and time.monotonic() < deadline:
-        pass
-    consumer.commit(asynchronous=False)
-    consumer.close()
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    """Poll the condition every two seconds.
+
+    Raises:
+        TimeoutError: it is not met in time.
+    """
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} did not come within {WAIT_S:g} s")
+        time.sleep(2)
 
 
-def take(path: str, name: str, text: str) -> Picture:
-    """Return what takes a picture of a page once it shows the text."""
-
-    def picture(page: Page, web: DagsterClient) -> None:
-        page.goto(path)
-        page.get_by_text(text).first.wait_for()
-        shoot(page, name)
-
-    return picture
+def open_page(browser: Browser, url: str, scheme: Scheme, size: ViewportSize = WIDE) -> Page:
+    """Open an empty page with a colour scheme."""
+    page = browser.new_page(base_url=url, viewport=size, color_scheme=scheme)
+    page.set_default_timeout(180_000)
+    return page
 
 
 def shoot(page: Page, name: str) -> None:
@@ -141,16 +198,32 @@ def shoot(page: Page, name: str) -> None:
     page.screenshot(path=IMAGES / f"{name}.png")
 
 
+def of_page(path: str, name: str, text: str, size: ViewportSize = WIDE) -> Picture:
+    """Return what takes a picture of a page once it shows the text."""
+
+    def picture(page: Page, web: DagsterClient) -> None:
+        page.set_viewport_size(size)
+        page.goto(path)
+        page.get_by_text(text).filter(visible=True).first.wait_for()
+        shoot(page, name)
+
+    return picture
+
+
 def lineage(page: Page, web: DagsterClient) -> None:
-    """Show the graph with the exchanges folded: there are many."""
-    expanded = "%2C".join(f"global%40global%3A{group}" for group in GROUPS)
-    page.goto(f"/asset-groups?expanded={expanded}")
-    page.get_by_text("market_data", exact=True).first.wait_for()
-    page.get_by_text("Hide navigation").click()
-    # The states of the assets come after the graph.
-    page.wait_for_timeout(LINEAGE_MS)
-    shoot(page, "lineage")
-    page.evaluate("localStorage.clear()")
+    """Show the path of quotes and trades, light and dark."""
+    browser = page.context.browser
+    assert browser is not None
+    for scheme in SCHEMES:
+        opened = open_page(browser, web.url, scheme, {"width": 2400, "height": 760})
+        opened.goto(f"/asset-groups?asset-selection={quote(LINEAGE)}")
+        opened.get_by_text("market_data", exact=True).filter(visible=True).first.wait_for()
+        opened.get_by_text("Hide navigation").click()
+        opened.get_by_text("Loading").first.wait_for(state="detached")
+        # The states of the assets come after the graph.
+        opened.wait_for_timeout(LINEAGE_MS)
+        shoot(opened, "lineage" if scheme == "light" else "lineage-dark")
+        opened.close()
 
 
 def checks(page: Page, web: DagsterClient) -> None:
@@ -171,21 +244,12 @@ def report(page: Page, web: DagsterClient) -> None:
 
 def alert(page: Page, web: DagsterClient) -> None:
     """Show the tick that alerted, with its text."""
-    wait_for(lambda: any(GROUP in run for run in landing_runs(web)), f"an alert on the group {GROUP}")
+    wait_for(lambda: GROUP in landing_runs(web), f"an alert on the group {GROUP}")
     page.goto("/locations/coinstream/sensors/lag_sensor?status=SUCCESS")
     page.get_by_text("1 run requested").first.wait_for()
     page.locator("tr").filter(has_text="1 run requested").get_by_text("View logs").first.click()
     page.get_by_text(GROUP).first.wait_for()
     shoot(page, "alert")
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    """Look every two seconds, for five minutes at most."""
-    deadline = time.monotonic() + 300
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{what} did not come within five minutes")
-        time.sleep(2)
 
 
 def landing_runs(web: DagsterClient) -> list[str]:
@@ -196,7 +260,8 @@ def landing_runs(web: DagsterClient) -> list[str]:
 
 def lag(page: Page, web: DagsterClient) -> None:
     """Show the plots of a topic, among them the lag of its slowest group."""
-    plot = page.get_by_text("lag_messages", exact=True).first
+    page.set_viewport_size(TALL)
+    plot = page.get_by_text("lag_messages", exact=True).filter(visible=True).first
 
     def is_plotted() -> bool:
         page.goto("/assets/topics/crypto-level1")
@@ -219,38 +284,34 @@ def run(page: Page, web: DagsterClient) -> None:
 
 def data_docs(page: Page, web: DagsterClient) -> None:
     """Show the newest Data Docs of the quotes."""
-    docs = DataDocs(Lake().settings)
-    newest = docs.page("level1", "newest")
+    newest = DataDocs(Lake().settings).page("level1", "newest")
     assert newest is not None
     page.goto(newest.resolve().as_uri())
     shoot(page, "data-docs")
 
 
-def explorer(browser: Browser) -> None:
-    """Show each page of the explorer, light and dark."""
-    for scheme in ("light", "dark"):
-        page = browser.new_page(viewport=SIZE, color_scheme=scheme)
-        page.set_default_timeout(180_000)
-        page.goto(explorer_url(HomeSettings().home, "127.0.0.1", EXPLORER_PORT))
-        for tab, name, seen in TABS:
-            page.get_by_role("tab", name=tab, exact=True).click()
-            page.locator(seen).first.wait_for()
-            page.locator("[data-status=running]").first.wait_for(state="detached")
-            shoot(page, f"explorer-{name}-{scheme}")
+def explorer(browser: Browser, url: str, scheme: Scheme) -> None:
+    """Show each page of the explorer, reached by the link of an asset."""
+    for tab, name, seen in TABS:
+        page = open_page(browser, url, scheme, TALL)
+        page.goto(f"/explorer?page={quote(tab)}")
+        page.locator(seen).first.wait_for()
+        page.locator("[data-status=running]").first.wait_for(state="detached")
+        shoot(page, f"explorer-{name}-{scheme}")
         page.close()
 
 
 PICTURES: Final[dict[str, Picture]] = {
     "lineage": lineage,
-    "feed": take("/assets/exchanges/binance", "feed", "messages_per_second"),
+    "feed": of_page("/assets/exchanges/binance", "feed", "messages_per_second"),
     "run": run,
-    "topic": take("/assets/topics/crypto-level1", "topic", "bestBid"),
-    "dead-letters": take("/assets/topics/crypto-level1.dlq", "dead-letters", "no such account"),
-    "quarantine": take("/assets/quarantine/level1", "quarantine", "bid_at_most_ask"),
-    "replay": take("/locations/coinstream/jobs/replay_quarantine/playground", "replay", "dry_run"),
-    "jobs": take("/jobs", "jobs", "replay_quarantine"),
-    "automation": take("/automation", "automation", "feed_schedule"),
-    "sensor": take("/locations/coinstream/sensors/lag_sensor", "sensor", "Frequency"),
+    "topic": of_page("/assets/topics/crypto-level1", "topic", "bestBid"),
+    "dead-letters": of_page("/assets/topics/crypto-level1.dlq", "dead-letters", "is above ask"),
+    "quarantine": of_page("/assets/quarantine/level1", "quarantine", "bid_at_most_ask"),
+    "replay": of_page("/locations/coinstream/jobs/replay_quarantine/playground", "replay", "dry_run"),
+    "jobs": of_page("/jobs", "jobs", "replay_quarantine"),
+    "automation": of_page("/automation", "automation", "feed_schedule"),
+    "sensor": of_page("/locations/coinstream/sensors/lag_sensor", "sensor", "Frequency"),
     "checks": checks,
     "report": report,
     "data-docs": data_docs,
@@ -263,9 +324,9 @@ TABS: Final = (
     ("Candles", "candles", 'text="candle"'),
     ("Lag and rates", "lag", "text=Sampled while"),
     ("Exchanges", "exchanges", "text=stale_s"),
-    ("Dead letters", "dead-letters", "text=newest dead letters"),
+    ("Dead letters", "dead-letters", "text=is above ask"),
     ("Quarantine", "quarantine", "text=newest refused messages"),
 )
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:3000", sys.argv[2:])
+    main(sys.argv[1:])
