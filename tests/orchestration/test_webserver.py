@@ -96,7 +96,7 @@ def test_subscriptions_are_checked_too(client: TestClient) -> None:
 
 def test_up_and_compose_start_the_checked_server() -> None:
     root = Path(__file__).parents[2]
-    assert "resources.webserver" in (root / "platform/coinstream/stack/stack.py").read_text()
+    assert "resources.webserver" in (root / "platform/coinstream/stack/__init__.py").read_text()
     assert "resources.webserver" in (root / "deploy/compose.yaml").read_text()
 
 

@@ -17,9 +17,9 @@ import typer
 from coinstream.cli.output import console, progress_console
 from coinstream.feeds.registry import DEFAULT, LIVE
 from coinstream.settings import HomeSettings
+from coinstream.stack import Stack
 from coinstream.stack.paths import code_root, instance_paths, reserve_port
 from coinstream.stack.process import DagsterClient, DagsterClientError, explorer_command, explorer_url
-from coinstream.stack.stack import Stack
 
 app = typer.Typer()
 explore_app = typer.Typer()
