@@ -33,7 +33,7 @@ from coinstream.kafka import CONSUME_BATCH
 from coinstream.lake.landing import land
 from coinstream.lake.schemas import spec_named
 from coinstream.lake.store import Lake
-from coinstream.lake.topic_reader import reader_config
+from coinstream.lake.topic_reader import topic_reader_config
 from coinstream.messages import Level1
 from coinstream.serialization import MessageSerializer
 from coinstream.settings import BrokerSettings, HomeSettings, LakeSettings
@@ -155,7 +155,7 @@ def ours(brokers: BrokerSettings, settings: LakeSettings, topic: str, messages: 
 def raw(brokers: BrokerSettings, settings: LakeSettings, topic: str, messages: int, folder: Path) -> float:
     """Consume the topic to Parquet files with a minimal loop; return rows per second."""
     # The same sizes of fetching and taking; no ends to watch.
-    consumer = Consumer({**reader_config(brokers, settings), "enable.partition.eof": False})
+    consumer = Consumer({**topic_reader_config(brokers, settings), "enable.partition.eof": False})
     started = time.perf_counter()
     parts = consumer.list_topics(topic).topics[topic].partitions
     consumer.assign([TopicPartition(topic, part, 0) for part in parts])

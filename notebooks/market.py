@@ -48,7 +48,7 @@ def _():
 def _(BrokerSettings, CoinstreamError, HomeSettings, Lake, mo, monitoring, pl, require_broker, topic_browser):
     try:
         brokers = require_broker(BrokerSettings(), HomeSettings())
-        topics = topic_browser.topic_names(brokers)
+        topics = topic_browser.existing_topics(brokers)
     except CoinstreamError as _error:
         mo.stop(True, mo.callout(mo.md(f"**No broker.** {_error}"), kind="danger"))
     lake = Lake()

@@ -23,8 +23,8 @@ _AT_FIRST_S: Final = 600.0
 """Period covered by the first tick, in seconds."""
 
 
-class Outcome(NamedTuple):
-    """Outcome of a run or tick. The next success with the same `subject` is its recovery."""
+class Completion(NamedTuple):
+    """Completion of a run or tick. The next success with the same `subject` is its recovery."""
 
     subject: str
     bad: bool
@@ -71,7 +71,7 @@ def failure_alert_sensor(context: dg.SensorEvaluationContext, alerts: AlertsReso
     )
 
 
-def _runs(instance: dg.DagsterInstance, since: float) -> Iterator[Outcome]:
+def _runs(instance: dg.DagsterInstance, since: float) -> Iterator[Completion]:
     ended = dg.RunsFilter(
         statuses=[dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS],
         updated_after=datetime.fromtimestamp(since, UTC),
@@ -84,7 +84,7 @@ def _runs(instance: dg.DagsterInstance, since: float) -> Iterator[Outcome]:
         subject = subject_of(run)
         bad = run.status is dg.DagsterRunStatus.FAILURE
         detail = _why(instance, run.run_id) if bad else "it succeeded"
-        yield Outcome(subject, bad, at, detail, f"runs/{run.run_id}", Section.RUN)
+        yield Completion(subject, bad, at, detail, f"runs/{run.run_id}", Section.RUN)
 
 
 def subject_of(run: dg.DagsterRun) -> str:
@@ -122,7 +122,7 @@ def _why(instance: dg.DagsterInstance, run_id: str) -> str:
     return "no step failed: the run was stopped externally, or could not start"
 
 
-def _ticks(instance: dg.DagsterInstance, since: float) -> Iterator[Outcome]:
+def _ticks(instance: dg.DagsterInstance, since: float) -> Iterator[Completion]:
     for instigator in instance.all_instigator_state():
         for tick in instance.get_ticks(
             instigator.instigator_origin_id,
@@ -134,7 +134,7 @@ def _ticks(instance: dg.DagsterInstance, since: float) -> Iterator[Outcome]:
             if tick.timestamp > since:
                 bad = tick.status is TickStatus.FAILURE
                 detail = str(tick.error.message).strip()[:500] if tick.error is not None else "it ticks again"
-                yield Outcome(
+                yield Completion(
                     _name(instigator), bad, tick.timestamp, detail, "automation", Section.AUTOMATION
                 )
 
@@ -143,7 +143,7 @@ def _name(instigator: InstigatorState) -> str:
     return f"{instigator.instigator_type.value.lower()} {instigator.instigator_name}"
 
 
-def _alert(outcome: Outcome, change: Change, since: float, alerts: AlertsResource) -> Alert:
+def _alert(outcome: Completion, change: Change, since: float, alerts: AlertsResource) -> Alert:
     where = (alerts.page(outcome.page), outcome.section.address)
     if change is Change.RAISED:
         return Alert(Kind.FAILURE, f"{outcome.subject} failed", since, outcome.detail, where)

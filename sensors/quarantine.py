@@ -19,7 +19,7 @@ AGAIN_S: Final = 900.0
 """Interval of recounts without a new snapshot, because messages pass the age of a day, in seconds."""
 
 
-class Seen(msgspec.Struct):
+class QuarantineCursor(msgspec.Struct):
     """Cursor with the quarantine's snapshot, the time of its count, and the reported counts."""
 
     snapshot: int | None = None
@@ -38,7 +38,9 @@ class Seen(msgspec.Struct):
 def quarantine_sensor(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.SensorResult:
     """Count refused messages when the quarantine has changed, and report the types whose count changed."""
     opened = lake.open()
-    seen = msgspec.json.decode(context.cursor, type=Seen) if context.cursor else Seen()
+    seen = (
+        msgspec.json.decode(context.cursor, type=QuarantineCursor) if context.cursor else QuarantineCursor()
+    )
     table = opened.find(QUARANTINE)
     current = table.current_snapshot() if table is not None else None
     snapshot = current.snapshot_id if current is not None else None
@@ -54,7 +56,7 @@ def quarantine_sensor(context: dg.SensorEvaluationContext, lake: LakeResource) -
     return dg.SensorResult(
         asset_events=[as_evaluation(check_result(opened, kind)) for kind in changed],
         skip_reason=told or "the counts of refused messages have not changed",
-        cursor=msgspec.json.encode(Seen(snapshot, now, counts)).decode(),
+        cursor=msgspec.json.encode(QuarantineCursor(snapshot, now, counts)).decode(),
     )
 
 

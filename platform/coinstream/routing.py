@@ -118,7 +118,7 @@ class MessageRouter:
             return found
         _, exchange, symbol = route_key
         topic, own = self._topic(type_of(message).topic, exchange)
-        route = Route(topic, key_of(exchange, symbol, own_topic=own))
+        route = Route(topic, key_for(exchange, symbol, own_topic=own))
         if len(cache) < MAX_CACHED_ROUTES:
             cache[route_key] = route
         return route
@@ -139,7 +139,7 @@ class MessageRouter:
         return (own, True) if own in self._existing else (general, False)
 
 
-def key_of(exchange: str, symbol: str | None, *, own_topic: bool) -> bytes:
+def key_for(exchange: str, symbol: str | None, *, own_topic: bool) -> bytes:
     """Return the record key.
 
     Returns:
@@ -158,7 +158,7 @@ def message_key(message: Message, topic: str) -> bytes:
         UnroutableError: the message type is not registered.
     """
     own = topic == f"{type_of(message).topic}-{message.exchange_id}"
-    return key_of(message.exchange_id, getattr(message, "symbol", None), own_topic=own)
+    return key_for(message.exchange_id, getattr(message, "symbol", None), own_topic=own)
 
 
 def record_time_ms(message: Message) -> int:
@@ -187,7 +187,7 @@ def murmur2(key: bytes) -> int:
 
 
 @lru_cache(maxsize=MAX_CACHED_ROUTES)
-def partition_of(key: bytes, partitions: int) -> int:
+def partition_of_key(key: bytes, partitions: int) -> int:
     """Return the partition that Java, librdkafka's `murmur2_random` and kafkajs choose for a key.
 
     librdkafka partitions produced messages itself. Use this function to find the partition of a key.

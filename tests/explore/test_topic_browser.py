@@ -9,7 +9,13 @@ import pytest
 from confluent_kafka import Producer
 
 from coinstream.errors import TopicError
-from coinstream.explore.topic_browser import RecordFilter, browse, fullest_topic, market_topics, topic_names
+from coinstream.explore.topic_browser import (
+    RecordFilter,
+    browse,
+    existing_topics,
+    fullest_topic,
+    topics_of_type,
+)
 from coinstream.messages import LEVEL1
 from coinstream.settings import BrokerSettings
 from tests.conftest import TopicFactory
@@ -85,10 +91,10 @@ def test_from_a_time_the_oldest_come_first_up_to_the_limit(
 
 
 def test_topics_are_listed_and_told_apart_by_type(quotes: str, broker_settings: BrokerSettings) -> None:
-    names = topic_names(broker_settings)
+    names = existing_topics(broker_settings)
     assert quotes in names
-    assert quotes in market_topics([*names, quotes + ".dlq"], LEVEL1)
-    assert quotes + ".dlq" not in market_topics([quotes + ".dlq"], LEVEL1)
+    assert quotes in topics_of_type([*names, quotes + ".dlq"], LEVEL1)
+    assert quotes + ".dlq" not in topics_of_type([quotes + ".dlq"], LEVEL1)
     assert fullest_topic(broker_settings, [quotes]) == quotes
     assert fullest_topic(broker_settings, []) is None
 

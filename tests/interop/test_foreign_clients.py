@@ -17,7 +17,7 @@ from coinstream.client import RedpandaClient
 from coinstream.errors import LocalBrokerError
 from coinstream.local_broker.jars import LockedJar, classpath, java_command, java_environment, read_lock
 from coinstream.messages import Level1, Message, Price
-from coinstream.routing import message_key, partition_of
+from coinstream.routing import message_key, partition_of_key
 from coinstream.serialization import MessageDeserializer, MessageSerializer
 from coinstream.settings import BrokerSettings
 from tests.conftest import TopicFactory
@@ -38,7 +38,7 @@ LONG = Price("kraken", "X" * 2000, 0.00000001, AT)
 def expected(topic: str) -> dict[bytes, int]:
     """Return the partition of each key."""
     keys = [message_key(message, topic) for message in QUOTES]
-    return {key: partition_of(key, PARTITIONS) for key in keys}
+    return {key: partition_of_key(key, PARTITIONS) for key in keys}
 
 
 def run(command: list[str], given: bytes = b"", **options: Any) -> str:
@@ -136,7 +136,7 @@ def test_kafkajs_agrees_on_the_empty_key(
     sent = [{"key": "", "value": "", "headers": {}}] * 5
     command = [NODE, "write.js", broker_settings.brokers, name]
     told = json.loads(run(command, json.dumps(sent).encode(), cwd=kafkajs))
-    assert told == [partition_of(b"", PARTITIONS)] * 5
+    assert told == [partition_of_key(b"", PARTITIONS)] * 5
 
 
 def test_the_java_client_writes_what_we_read(

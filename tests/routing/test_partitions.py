@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from coinstream.errors import UnroutableError
 from coinstream.messages import Analytics, Level1, Message
-from coinstream.routing import MessageRouter, message_key, murmur2, partition_of
+from coinstream.routing import MessageRouter, message_key, murmur2, partition_of_key
 from coinstream.settings import BrokerSettings
 from tests.conftest import TopicFactory
 from tests.producer.records import quote, read
@@ -42,7 +42,7 @@ def test_librdkafka_agrees(broker_settings: BrokerSettings, topic: TopicFactory,
     assert producer.flush(30) == 0
     records = read(broker_settings.brokers, name, len(KEYS))
     found = {bytes(record.key() or b""): record.partition() for record in records}
-    assert found == {key: partition_of(key, partitions) for key in KEYS}
+    assert found == {key: partition_of_key(key, partitions) for key in KEYS}
 
 
 def test_the_hash_is_that_of_the_java_client() -> None:
@@ -53,7 +53,7 @@ def test_the_hash_is_that_of_the_java_client() -> None:
 
 @given(st.binary(max_size=64), st.integers(min_value=1, max_value=1000))
 def test_every_key_has_a_partition(key: bytes, partitions: int) -> None:
-    assert 0 <= partition_of(key, partitions) < partitions
+    assert 0 <= partition_of_key(key, partitions) < partitions
 
 
 def test_the_exchange_topic_is_used_as_soon_as_it_is_known() -> None:

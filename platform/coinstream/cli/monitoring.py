@@ -126,18 +126,18 @@ def top(
             if shown.cluster.brokers:
                 time.sleep(_RATE_NEEDS_S)
                 shown = observer.look()
-            print_json(shown) if json else console.print(render(shown, every=every))
+            print_json(shown) if json else console.print(render_snapshot(shown, every=every))
             if not shown.cluster.brokers:
                 raise typer.Exit(1)
         elif json:
             stream(observer.look, interval)
         else:
-            watch(lambda: render(observer.look(), every=every), interval)
+            watch(lambda: render_snapshot(observer.look(), every=every), interval)
     finally:
         observer.close()
 
 
-def render(shown: Snapshot, *, every: bool) -> RenderableType:
+def render_snapshot(shown: Snapshot, *, every: bool) -> RenderableType:
     """Return the rendered view."""
     at = datetime.fromtimestamp(shown.at).astimezone().strftime("%H:%M:%S")
     head = Text.from_markup(f"[bold]coinstream[/]  {at}  {styled(shown.status)}")

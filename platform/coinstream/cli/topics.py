@@ -12,7 +12,7 @@ from rich.table import Table
 from coinstream.cli.output import AsJson, broker, console, print_json, progress_console, topic_names
 from coinstream.cli.rendering import duration, progress
 from coinstream.errors import TopicError
-from coinstream.monitoring.topic_report import TopicDescription, describe
+from coinstream.monitoring.topic_report import TopicDescription, describe_topic
 from coinstream.settings import HomeSettings
 from coinstream.text import printable
 from coinstream.topics.apply import Provisioner
@@ -140,7 +140,7 @@ def describe_topic(
 ) -> None:
     """Show a topic's partitions with leader, replicas and offsets, its settings and its consumer groups."""
     with broker() as settings:
-        found = describe(settings, name)
+        found = describe_topic(settings, name)
     print_json(found) if json else _render_description(found)
 
 

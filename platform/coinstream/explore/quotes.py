@@ -12,7 +12,7 @@ import polars as pl
 
 from coinstream.consumer.tail_reader import newest_records
 from coinstream.errors import DecodeError
-from coinstream.explore.topic_browser import market_topics, topic_names
+from coinstream.explore.topic_browser import existing_topics, topics_of_type
 from coinstream.lake.query import query
 from coinstream.lake.statistics import ExchangeStatistics
 from coinstream.lake.store import Lake
@@ -46,7 +46,7 @@ def sample_quotes(brokers: BrokerSettings) -> pl.DataFrame:
     """
     quotes = [
         msgspec.structs.asdict(message)
-        for topic in market_topics(topic_names(brokers), LEVEL1)
+        for topic in topics_of_type(existing_topics(brokers), LEVEL1)
         for message in _quotes_of(brokers, topic)
     ]
     if not quotes:

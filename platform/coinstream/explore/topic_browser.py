@@ -70,7 +70,7 @@ class Page:
     complete: bool
 
 
-def topic_names(brokers: BrokerSettings) -> list[str]:
+def existing_topics(brokers: BrokerSettings) -> list[str]:
     """Return the names of the topics of the cluster, without Kafka's own.
 
     Raises:
@@ -80,7 +80,7 @@ def topic_names(brokers: BrokerSettings) -> list[str]:
     return sorted(name for name in found.topics if not name.startswith("__"))
 
 
-def market_topics(names: Iterable[str], kind: MessageType) -> list[str]:
+def topics_of_type(names: Iterable[str], kind: MessageType) -> list[str]:
     """Return the topics among `names` that carry messages of one type: the general one and the exchanges'."""
     return [name for name in names if type_for_topic(name) is kind and not name.endswith(DEAD_LETTER_SUFFIX)]
 
@@ -91,7 +91,7 @@ def fullest_topic(brokers: BrokerSettings, names: Sequence[str]) -> str | None:
     Raises:
         BrokerError: the cluster does not answer.
     """
-    candidates = market_topics(names, LEVEL1) or list(names)
+    candidates = topics_of_type(names, LEVEL1) or list(names)
     if not candidates:
         return None
     known = admin_client(brokers).list_topics(timeout=brokers.request_timeout_ms / 1000).topics

@@ -96,7 +96,7 @@ def table_names() -> list[str]:
     return [*(spec.name for spec in known_specs()), *VIOLATION_TABLES, CANDLES]
 
 
-def partition_of(file: DataFile) -> tuple[Any, ...]:
+def partition_of_file(file: DataFile) -> tuple[Any, ...]:
     """Return the partition key of a file."""
     return (file.spec_id, *(file.partition[at] for at in range(len(file.partition))))
 
@@ -133,7 +133,7 @@ def _bins(files: Iterable[DataFile], settings: LakeSettings) -> Iterator[list[Da
     partitions: dict[Any, list[DataFile]] = {}
     for file in files:
         if file.file_size_in_bytes < settings.compact_below_bytes:
-            partitions.setdefault(partition_of(file), []).append(file)
+            partitions.setdefault(partition_of_file(file), []).append(file)
     for small in partitions.values():
         chosen: list[DataFile] = []
         size = rows = 0

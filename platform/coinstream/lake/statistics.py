@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from coinstream.errors import LakeError
 from coinstream.lake.charts import Points, line_chart, to_svg
 from coinstream.lake.engines import EmbeddedEngine, Engine
-from coinstream.lake.maintenance import partition_of
+from coinstream.lake.maintenance import partition_of_file
 from coinstream.lake.query import query, views
 from coinstream.lake.schemas import VIOLATION_TABLES
 from coinstream.lake.slices import SharedTable
@@ -65,7 +65,7 @@ def summary(name: str, table: Table) -> Summary:
         files=len(files),
         bytes=sum(file.file_size_in_bytes for file in files),
         snapshots=len(table.snapshots()),
-        partitions=len({partition_of(file) for file in files}),
+        partitions=len({partition_of_file(file) for file in files}),
         newest_event=_newest(name, table) if files else None,
         landed_at=datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC) if snapshot else None,
     )

@@ -49,7 +49,7 @@ class ExpiredOffsetsError(BrokerError):
     """Retention deleted messages between planning and reading."""
 
 
-def reader_config(brokers: BrokerSettings, settings: LakeSettings) -> KafkaConfig:
+def topic_reader_config(brokers: BrokerSettings, settings: LakeSettings) -> KafkaConfig:
     """Return the configuration of a landing's consumer, with a prefetch limit from the memory setting."""
     queue = settings.memory_bytes // 32
     return {
@@ -77,7 +77,7 @@ class TopicReader:
         self._settings = settings
         self._chunk = min(_CHUNK, settings.batch_rows)
         self._admin = admin_client(brokers)
-        self._consumer = Consumer(reader_config(brokers, settings))
+        self._consumer = Consumer(topic_reader_config(brokers, settings))
 
     def __enter__(self) -> Self:
         return self

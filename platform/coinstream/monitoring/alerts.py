@@ -204,7 +204,7 @@ class AlertChannels:
         return len(self._channels)
 
 
-def describe(alerts: Sequence[Alert]) -> str:
+def alerts_as_text(alerts: Sequence[Alert]) -> str:
     """Return the titles of alerts for a log line."""
     return "; ".join(alert.title for alert in alerts)
 

@@ -208,7 +208,7 @@ class TopicDescription:
     groups: tuple[GroupOnTopic, ...]
 
 
-def describe(brokers: BrokerSettings, name: str) -> TopicDescription:
+def describe_topic(brokers: BrokerSettings, name: str) -> TopicDescription:
     """Describe a topic.
 
     Raises:

@@ -65,7 +65,7 @@ class IdempotentProducer:
             (self._producer.flush if at_once else self._producer.poll)(timeout_s)
         except KafkaException as failed:
             # For a fatal error librdkafka raises what the error callback would be given.
-            if not is_fatal(failed.args[0]):
+            if not is_fatal_to_producer(failed.args[0]):
                 raise
             self._on_error(self._generation, failed.args[0])
 
@@ -123,7 +123,7 @@ class IdempotentProducer:
         return on_error
 
     def _on_error(self, generation: int, error: KafkaError) -> None:
-        if is_fatal(error):
+        if is_fatal_to_producer(error):
             # A late error of a producer that was replaced already must not cost its successor.
             self.is_fatal = self.is_fatal or generation == self._generation
         if (reason := refusal(error)) is not None:
@@ -132,6 +132,6 @@ class IdempotentProducer:
         log.info("%s: %s", self.name, error.str())
 
 
-def is_fatal(error: KafkaError) -> bool:
+def is_fatal_to_producer(error: KafkaError) -> bool:
     """Return whether an error means that its producer can send no more messages."""
     return bool(error.fatal()) or error.code() in (KafkaError._FATAL, KafkaError._STATE)

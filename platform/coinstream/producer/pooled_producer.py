@@ -15,7 +15,7 @@ from coinstream.errors import BufferFullError, FatalProducerError, ProduceError
 from coinstream.kafka import error_name, produce_error
 from coinstream.producer.delivery import Delivery, DeliveryReports, DeliveryTracker, Failure
 from coinstream.producer.delivery_kinds import RepeatedDelivery
-from coinstream.producer.idempotent_producer import IdempotentProducer, is_fatal
+from coinstream.producer.idempotent_producer import IdempotentProducer, is_fatal_to_producer
 from coinstream.producer.topic_cache import RecordTimes
 from coinstream.settings import KafkaConfig
 
@@ -110,7 +110,7 @@ class PooledProducer(IdempotentProducer):
             raise self._counted(self._buffer_full(topic, key)) from None
         except KafkaException as failed:
             error: KafkaError = failed.args[0]
-            if not is_fatal(error):
+            if not is_fatal_to_producer(error):
                 raise self._counted(produce_error(error, topic, key)) from None
             if produce is self.produce:
                 self.is_fatal = True

@@ -17,7 +17,7 @@ from coinstream.producer.pool import ProducerPool
 from coinstream.producer.pooled_producer import PooledProducer
 from coinstream.producer.topic_cache import RecordTimes, TopicCache
 from coinstream.records import Headers
-from coinstream.routing import MAX_CACHED_ROUTES, message_key, partition_of, record_time_ms
+from coinstream.routing import MAX_CACHED_ROUTES, message_key, partition_of_key, record_time_ms
 from coinstream.serialization import (
     COMPRESS_ABOVE,
     UNWRITABLE,
@@ -196,7 +196,7 @@ class Publisher:
             topic, key = self._topics.router.route(message)
         else:
             key = message_key(message, topic)
-        partition = partition_of(key, self._topics.require(topic, key))
+        partition = partition_of_key(key, self._topics.require(topic, key))
         counted = self._partitions.get((topic, partition))
         if counted is None:
             counted = self._partitions.setdefault((topic, partition), CountedPartition(topic, partition))

@@ -23,7 +23,7 @@ from coinstream.producer.config import latency_profile, transactional_config
 from coinstream.producer.delivery_counter import DeliveryCounter, Partition
 from coinstream.producer.topic_cache import RecordTimes, TopicCache
 from coinstream.records import Headers
-from coinstream.routing import message_key, partition_of, record_time_ms
+from coinstream.routing import message_key, partition_of_key, record_time_ms
 from coinstream.serialization import MessageSerializer
 from coinstream.settings import BrokerSettings, ProducerSettings
 
@@ -84,7 +84,7 @@ class Transaction:
             TopicError: the topic does not exist.
             ProduceError: the record is too large, or the buffer stayed full.
         """
-        partition = partition_of(key, self._topics.require(topic, key))
+        partition = partition_of_key(key, self._topics.require(topic, key))
         produce: Callable[..., None] = self._producer.produce
         try:
             produce_when_room(
