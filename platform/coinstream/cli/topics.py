@@ -134,7 +134,7 @@ def create_topic(
 
 
 @app.command("describe", epilog="Examples:\n\ncoinstream topics describe crypto-level1 --json")
-def describe_topic(
+def describe(
     name: Annotated[str, typer.Argument(help="Name of the topic.", autocompletion=topic_names)],
     json: AsJson = False,
 ) -> None:
