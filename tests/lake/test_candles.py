@@ -9,9 +9,11 @@ from typing import Any
 
 import polars as pl
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from coinstream.client import RedpandaClient
+from coinstream.kafka import admin_client
 from coinstream.lake import candles
 from coinstream.lake.candles import build_candles
 from coinstream.lake.landing import land
@@ -23,9 +25,10 @@ from coinstream.messages import Ohlcv
 from coinstream.serialization import MessageDeserializer
 from coinstream.settings import BrokerSettings
 from coinstream.topics.apply import Provisioner
-from coinstream.topics.catalogue import catalogue
+from coinstream.topics.catalogue import OHLCV, catalogue
 from tests.conftest import TopicFactory
 from tests.lake.support import START, iso, level1, price, send, trade
+from tests.support import typed, wait_until
 
 QUOTES, PRICES = spec_named("level1"), spec_named("price")
 
@@ -67,12 +70,15 @@ def produced(bootstrap: str, since: dict[int, int]) -> list[Ohlcv]:
     """Return the candles in crypto-ohlcv from the given offsets on."""
     reader = Consumer({"bootstrap.servers": bootstrap, "group.id": "t", "enable.partition.eof": True})
     reader.assign([TopicPartition("crypto-ohlcv", part, at) for part, at in since.items()])
-    decoder, found, ended = MessageDeserializer(), [], 0
-    while ended < len(since):
+    decoder, found, left = MessageDeserializer(), [], set(since)
+    while left:
         message = reader.poll(10)
         assert message is not None
-        if message.error():
-            ended += 1
+        error = message.error()
+        if error is not None:
+            # Errors of a connection that is retried are no end of a partition.
+            if error.code() == KafkaError._PARTITION_EOF:
+                left.discard(typed(message.partition(), int))
             continue
         candle = decoder.decode(message.value(), None, "crypto-ohlcv").message
         assert isinstance(candle, Ohlcv)
@@ -90,8 +96,21 @@ def ends(bootstrap: str) -> dict[int, int]:
 
 
 def provision(brokers: BrokerSettings) -> None:
+    # The candles of these tests are older than the retention of their topic: the broker would delete them
+    # when it looks for expired segments, every five minutes.
+    specs = [
+        spec.model_copy(update={"retention_ms": -1}) if spec.name == OHLCV.name else spec
+        for spec in catalogue()
+    ]
     provisioner = Provisioner(brokers)
-    provisioner.apply(provisioner.plan(catalogue()))
+    provisioner.apply(provisioner.plan(specs))
+    admin = admin_client(brokers)
+    wait_until(lambda: leaders(admin, OHLCV.name) == OHLCV.partitions, what=f"{OHLCV.name} has its leaders")
+
+
+def leaders(admin: AdminClient, topic: str) -> int:
+    partitions = admin.list_topics(topic, timeout=10).topics[topic].partitions.values()
+    return sum(part.leader >= 0 for part in partitions)
 
 
 def test_candles_equal_an_independent_computation_also_with_late_messages(

@@ -15,7 +15,7 @@ from coinstream.settings import BrokerSettings
 from coinstream.topics.apply import Provisioner
 from coinstream.topics.catalogue import PRICES, TopicSpec
 from coinstream.topics.plan import PlanAction
-from tests.support import unique
+from tests.support import unique, wait_until
 
 
 @pytest.fixture
@@ -142,3 +142,15 @@ def set_by_hand(brokers: BrokerSettings, topic: str, values: dict[str, str]) -> 
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
     admin = admin_client(brokers)
     admin.incremental_alter_configs([resource])[resource].result(10)
+    # A node reports a change only after it has applied what the controller accepted.
+    described = ConfigResource(ResourceType.TOPIC, topic)
+    wait_until(
+        lambda: (
+            values.items()
+            <= {
+                key: entry.value
+                for key, entry in admin.describe_configs([described])[described].result(10).items()
+            }.items()
+        ),
+        what=f"{topic} has {values}",
+    )

@@ -72,7 +72,7 @@ class Provisioner:
         return plan(fitted, actual, silent_keys=silent, unmanaged=unmanaged)
 
     def apply(self, wanted: Plan, on_done: Callable[[TopicPlan], None] = lambda _: None) -> None:
-        """Create and change topics according to the plan, then wait until the cluster lists them.
+        """Create and change topics according to the plan, then wait until the cluster reports the result.
 
         The operation is idempotent: a topic that already exists is not an error.
 
@@ -81,6 +81,7 @@ class Provisioner:
         """
         failures: list[str] = []
         changed: dict[str, int] = {}
+        settings: dict[str, dict[str, str | None]] = {}
         for topic in wanted.topics:
             try:
                 self._apply_one(topic)
@@ -93,8 +94,11 @@ class Provisioner:
             else:
                 if topic.spec is not None and topic.action in (PlanAction.CREATE, PlanAction.CHANGE):
                     changed[topic.name] = topic.spec.partitions
+                if topic.spec is not None and topic.action is not PlanAction.CREATE:
+                    settings[topic.name] = _changed_settings(topic)
                 on_done(topic)
         self._await_visible(changed)
+        self._await_settings({name: wanted for name, wanted in settings.items() if wanted})
         if failures:
             raise TopicError("the broker refused: " + "; ".join(failures))
 
@@ -147,14 +151,14 @@ class Provisioner:
         if topic.action is PlanAction.CREATE:
             self._create(topic.spec)
             return
-        settings = [change for change in topic.changes if change.setting != "partitions"]
+        settings = _changed_settings(topic)
         if len(settings) < len(topic.changes):
             growth = NewPartitions(topic.name, topic.spec.partitions)
             self._admin.create_partitions([growth])[topic.name].result(self._timeout)
         if settings:
             entries = [
-                ConfigEntry(change.setting, change.wanted, incremental_operation=AlterConfigOpType.SET)
-                for change in settings
+                ConfigEntry(setting, value, incremental_operation=AlterConfigOpType.SET)
+                for setting, value in settings.items()
             ]
             resource = ConfigResource(ResourceType.TOPIC, topic.name, incremental_configs=entries)
             self._admin.incremental_alter_configs([resource])[resource].result(self._timeout)
@@ -181,6 +185,23 @@ class Provisioner:
             if time.monotonic() > deadline:
                 raise TopicError(f"applied, but the cluster does not list it after {wait_s:g} s: {missing}")
             time.sleep(_LOOK_AGAIN_S)
+
+    def _await_settings(self, wanted: Mapping[str, Mapping[str, str | None]]) -> None:
+        """Wait until the cluster reports changed settings: a node applies them after it has accepted them."""
+        deadline = time.monotonic() + self._timeout
+        left = dict(wanted)
+        while left:
+            shown = {topic.name: topic.config for topic in self._describe(self._metadata(), list(left))}
+            left = {
+                name: settings
+                for name, settings in left.items()
+                if any(shown.get(name, {}).get(key) != value for key, value in settings.items())
+            }
+            if left and time.monotonic() > deadline:
+                log.warning("the cluster accepted changes that it does not report: %s", left)
+                return
+            if left:
+                time.sleep(_LOOK_AGAIN_S)
 
     def _metadata(self) -> ClusterMetadata:
         return translate_errors(
@@ -227,6 +248,10 @@ class Provisioner:
             name.startswith(_REDPANDA_ONLY) for topic in topics for name in topic.config
         )
         return REDPANDA_SILENT_KEYS | IGNORED_BY_REDPANDA if redpanda else frozenset()
+
+
+def _changed_settings(topic: TopicPlan) -> dict[str, str | None]:
+    return {change.setting: change.wanted for change in topic.changes if change.setting != "partitions"}
 
 
 def _not_shown(metadata: ClusterMetadata, partitions: Mapping[str, int]) -> list[str]:
