@@ -60,11 +60,20 @@ def test_exchanges_are_listed_with_their_evidence() -> None:
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("no/such/file.gz", "no such file"), ("missing.gz", "no such file"), (str(ROOT / "docs"), "a folder")],
+    [
+        ("no/such/file.gz", "no such file"),
+        ("missing.gz", "no such file"),
+        (str(ROOT / "docs"), "cannot detect the exchange"),
+    ],
 )
 def test_a_recording_that_is_not_there_is_told(name: str, said: str) -> None:
     with pytest.raises(FeedError, match=said):
         open_feed(name)
+
+
+def test_a_folder_without_a_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FeedError, match="the folder contains no file"):
+        open_feed(str(tmp_path))
 
 
 def test_a_key_that_is_not_set_is_an_error_at_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -13,6 +12,8 @@ from urllib.parse import urlsplit
 import msgspec
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+
+from coinstream.feeds.simulated.rest_server import RestServer
 
 
 class TradeServer:
@@ -42,7 +43,7 @@ class TradeServer:
         self._ready, self._loop = threading.Event(), asyncio.new_event_loop()
         self._stop: asyncio.Event | None = None
         self._port = 0
-        self._rest = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._rest = RestServer(self._reply)
 
     @property
     def ws_url(self) -> str:
@@ -52,11 +53,11 @@ class TradeServer:
     @property
     def rest_url(self) -> str:
         """Address of the REST endpoints."""
-        return f"http://127.0.0.1:{self._rest.server_address[1]}"
+        return self._rest.url
 
     def __enter__(self) -> Self:
         """Start both servers."""
-        threading.Thread(target=self._rest.serve_forever, daemon=True).start()
+        self._rest.__enter__()
         self._thread = threading.Thread(
             target=lambda: self._loop.run_until_complete(self._serve()), daemon=True
         )
@@ -69,8 +70,7 @@ class TradeServer:
     ) -> None:
         """Stop both servers."""
         assert self._stop is not None
-        self._rest.shutdown()
-        self._rest.server_close()
+        self._rest.__exit__(kind, error, trace)
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(10)
         self._loop.close()
@@ -97,32 +97,11 @@ class TradeServer:
         except ConnectionClosed:
             return
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            """Answers with the replies that were given."""
-
-            def do_GET(self) -> None:
-                """Answer a request."""
-                path = urlsplit(self.path).path
-                server.asked.append(path)
-                found = server._replies.get(path)
-                self._answer(msgspec.json.encode(found or {}), 404 if found is None else 200)
-
-            def do_POST(self) -> None:
-                """Answer KuCoin's request for a token."""
-                servers = [{"endpoint": server.ws_url}]
-                data = {"token": "0", "instanceServers": servers}
-                self._answer(msgspec.json.encode({"code": "200000", "data": data}))
-
-            def _answer(self, body: bytes, status: int = 200) -> None:
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name)
-                """Write nothing."""
-
-        return Handler
+    def _reply(self, target: str) -> bytes | None:
+        path = urlsplit(target).path
+        self.asked.append(path)
+        if path.endswith("/bullet-public"):
+            data = {"token": "0", "instanceServers": [{"endpoint": self.ws_url}]}
+            return msgspec.json.encode({"code": "200000", "data": data})
+        found = self._replies.get(path)
+        return None if found is None else msgspec.json.encode(found)

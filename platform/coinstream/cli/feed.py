@@ -70,7 +70,11 @@ def show_feeds(json: AsJson = False) -> None:
 @app.command("run", epilog=_EXAMPLES)
 def run(
     feed: Annotated[
-        str, typer.Argument(help="Name of a feed, or path of a recording.", autocompletion=feed_names)
+        str,
+        typer.Argument(
+            help="Name of a feed, or path of a recording or of a folder of recordings.",
+            autocompletion=feed_names,
+        ),
     ] = DEFAULT,
     duration: Annotated[float | None, typer.Option(help="Stop after this many seconds.", min=0)] = None,
     limit: Annotated[int | None, typer.Option(help="Stop after this many messages.", min=1)] = None,
@@ -196,6 +200,7 @@ def _why_nothing(report: FeedReport) -> str:
     reason = next(iter(report.rejected), "unknown kind of frame")
     return (
         f"feed {report.feed}: none of {report.frames:,} frames could be read as {report.exchange}; {reason}"
+        + "".join(f"; {note}" for note in report.notes)
     )
 
 
@@ -255,3 +260,5 @@ def _render(report: FeedReport) -> None:
     if report.dead_letters:
         table.add_row("[red]dead letters[/]", f"{report.dead_letters:,}")
     console.print(table)
+    for note in report.notes:
+        console.print(f"[yellow]note[/] {note}")

@@ -179,7 +179,7 @@ def simulate(
     from coinstream.feeds.simulated.exchange import DEFAULT_SYMBOLS
 
     (faults := Faults()).update(dict(map(_pair, fault or ())))
-    if recording and Path(recording).is_file():
+    if recording and Path(recording).exists():
         _serve_recording(Path(recording), exchange, port, faults, seed, duration, json=json)
         return
     source = _recorded(recording, symbol) if recording else None

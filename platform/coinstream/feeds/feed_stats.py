@@ -122,6 +122,7 @@ class FeedStats:
         trouble: the last reason that a live feed had no data; None while it has.
         clock_ahead_ms: how far the exchange's clock runs ahead of this machine's; None: not measured.
         symbols: connection and gaps of each symbol of a live feed.
+        notes: advice for the user about the result.
     """
 
     frames: int = 0
@@ -134,6 +135,7 @@ class FeedStats:
     clock_ahead_ms: float | None = None
     trouble: str | None = None
     symbols: defaultdict[str, SymbolEvents] = field(default_factory=lambda: defaultdict(SymbolEvents))
+    notes: list[str] = field(default_factory=list)
 
     @property
     def is_balanced(self) -> bool:

@@ -16,7 +16,6 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import IO, Final, NamedTuple, cast
@@ -24,7 +23,7 @@ from typing import IO, Final, NamedTuple, cast
 from coinstream.errors import FeedError
 from coinstream.feeds.exchanges import adapters, exchange_at
 from coinstream.feeds.exchanges.coingecko import CoingeckoParser
-from coinstream.feeds.exchanges.lean import MARKETS, LeanParser
+from coinstream.feeds.exchanges.lean import LeanParser, market_of, midnight_ns
 from coinstream.feeds.exchanges.parsing import ExchangeParser
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instrument_lists import packaged
@@ -83,6 +82,22 @@ def read(path: Path) -> Iterator[Line]:
                     yield line
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise FeedError(f"recording {path}: cannot read past line {number}: {error}") from error
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the recordings of one session: a file, or the files of a folder in the order of their names.
+
+    Raises:
+        FeedError: there is no such file, or the folder contains none.
+    """
+    if not path.is_dir():
+        if not path.is_file():
+            raise FeedError(f"recording {path}: no such file")
+        return [path]
+    found = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+    if not found:
+        raise FeedError(f"recording {path}: the folder contains no file")
+    return found
 
 
 def exchange_in(path: Path) -> str:
@@ -163,10 +178,10 @@ def _archive(path: Path) -> Iterator[Line]:
     market = market_of(path)
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
-            midnight_ns = _midnight_ns(name)
+            day_ns = midnight_ns(name)
             with archive.open(name) as member:
                 for row in filter(None, map(bytes.strip, member)):
-                    yield _bar(row, midnight_ns, f"lean://{market}/{name}")
+                    yield _bar(row, day_ns, f"lean://{market}/{name}")
 
 
 def _bar(row: bytes, midnight_ns: int | None, url: str) -> Line:
@@ -175,22 +190,6 @@ def _bar(row: bytes, midnight_ns: int | None, url: str) -> Line:
     if midnight_ns is None or not since_midnight.isdigit():
         return Line(Frame(midnight_ns or 0, row, url), Reason.MALFORMED)
     return Line(Frame(midnight_ns + (int(since_midnight) + 60_000) * 1_000_000, row, url))
-
-
-def _midnight_ns(name: str) -> int | None:
-    try:
-        day = datetime.strptime(name[:8], "%Y%m%d").replace(tzinfo=UTC)
-    except ValueError:
-        return None
-    return int(day.timestamp()) * 1_000_000_000
-
-
-def market_of(path: Path) -> str:
-    """Return the exchange of a LEAN archive by its folders (`crypto/gdax/minute/btcusd/`), else `lean`."""
-    folders = path.resolve().parts
-    if len(folders) >= 4 and folders[-3] == "minute":
-        return MARKETS.get(folders[-4], folders[-4])
-    return "lean"
 
 
 def tell_address(parser: Parser, url: str | None) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from coinstream.errors import FeedError, TopicError
+from coinstream.feeds import recordings
 from coinstream.feeds.config import FeedsConfig, load, part_of
 from coinstream.feeds.feed_specs import (
     CcxtSpec,
@@ -132,6 +133,8 @@ def shards_of(name: str) -> tuple[str, ...]:
 def open_feed(name: str, options: Options | None = None) -> Feed:
     """Open the feed of a name, or a replay of the recording at a path.
 
+    A folder contains the recordings of one session, for example of a websocket and of REST replies.
+
     Raises:
         FeedError: neither exists, the recording cannot be read, or the shard has no symbols.
         SettingsError: as `entries`.
@@ -144,10 +147,7 @@ def open_feed(name: str, options: Options | None = None) -> Feed:
     if name in config.parts:
         raise FeedError(f"feed {name} has shards; use one of {', '.join(config.parts[name])}")
     path = Path(name)
-    if not path.is_file() and (path.suffix or path.parent != Path()):
-        what = "is a folder, not a recording" if path.is_dir() else "no such file"
-        raise FeedError(f"recording {name}: {what}")
-    if not path.is_file():
+    if not path.exists() and not path.suffix and path.parent == Path():
         raise FeedError(
             f"no feed and no recording {name!r}; {did_you_mean(name, known)} "
             "`coinstream feed list` shows the feeds"
@@ -155,8 +155,9 @@ def open_feed(name: str, options: Options | None = None) -> Feed:
     if options.shard is not None:
         raise FeedError(f"{name}: a recording has no list of symbols to distribute to shards")
     return ReplayFeed(
-        path,
+        *recordings.files_of(path),
         speed=options.speed,
+        name=path.name.partition(".")[0],
         exchange=options.exchange,
         loop=options.loop,
         rebase=options.rebase,

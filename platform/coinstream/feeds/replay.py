@@ -55,6 +55,8 @@ BATCH: Final = 500
 _PATIENCE_S: Final = 0.25
 _SAME_SESSION_NS: Final = 3_600_000_000_000
 _WORTH_WAITING_NS: Final = 1_000_000
+_NAMED: Final = 3
+"""Maximum symbols in a note."""
 
 
 class ReplayFeed:
@@ -72,7 +74,7 @@ class ReplayFeed:
         books: limits of `Book` messages; the interval is that of the recorded receipt times.
 
     Raises:
-        FeedError: a recording cannot be read, or its exchange cannot be detected.
+        FeedError: a recording cannot be read, its exchange cannot be detected, or two differ in it.
     """
 
     def __init__(
@@ -85,7 +87,7 @@ class ReplayFeed:
         rebase: bool = True,
         books: BookLimits = BOOK_LIMITS,
     ) -> None:
-        self.exchange = exchange or recordings.exchange_in(paths[0])
+        self.exchange = exchange or _common_exchange(paths)
         self.name = name or paths[0].name.partition(".")[0]
         self.stats = FeedStats()
         self._paths = paths
@@ -119,6 +121,7 @@ class ReplayFeed:
                 break
             if line.reason is Reason.OPENED and path in opened:
                 # A new connection starts without the state of the previous one.
+                self._note_unsynced(parser)
                 parser, address = self._parser(path, instruments), None
             if line.reason is Reason.OPENED or path not in opened:
                 opened[path] = line.frame.url if line.reason is Reason.OPENED else None
@@ -129,7 +132,23 @@ class ReplayFeed:
             if len(batch) >= BATCH or self.stats.faults:
                 yield batch
                 batch = []
+        if not stop.is_set():
+            self._note_unsynced(parser)
         yield batch
+
+    def _note_unsynced(self, parser: Parser) -> None:
+        """Note the books whose changes were read without a snapshot."""
+        symbols = parser.state.unsynced() if isinstance(parser, ExchangeParser) else []
+        if not symbols or not self.stats.rejected[Reason.BOOK_UNSYNCED]:
+            return
+        more = f" and {len(symbols) - _NAMED} more" if len(symbols) > _NAMED else ""
+        note = (
+            f"no snapshot of the books of {', '.join(symbols[:_NAMED])}{more} is in the recording. "
+            "If the exchange sends snapshots over REST, put the recording of its REST replies into one "
+            "folder with this one, and replay the folder."
+        )
+        if note not in self.stats.notes:
+            self.stats.notes.append(note)
 
     def _parser(self, path: Path, instruments: InstrumentList) -> Parser:
         parser = recordings.parser_for(path, self.exchange, instruments)
@@ -185,6 +204,19 @@ class _Due(NamedTuple):
     at_ns: int
     path: Path
     line: Line
+
+
+def _common_exchange(paths: Sequence[Path]) -> str:
+    """Return the exchange of all recordings.
+
+    Raises:
+        FeedError: an exchange cannot be detected, or two recordings differ in it.
+    """
+    found = {recordings.exchange_in(path): path for path in reversed(paths)}
+    if len(found) > 1:
+        named = ", ".join(f"{path.name} is of {exchange}" for exchange, path in sorted(found.items()))
+        raise FeedError(f"recordings of one session come from one exchange: {named}")
+    return next(iter(found))
 
 
 def _first_ns(path: Path) -> int:

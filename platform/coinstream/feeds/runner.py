@@ -264,6 +264,7 @@ class _Run:
             offsets={
                 f"{topic}[{part}]": done for (topic, part), done in sorted(self._client.delivered.items())
             },
+            notes=tuple(stats.notes),
         )
 
     def _flags(self) -> dict[str, int]:

@@ -54,6 +54,7 @@ class FeedReport:
         exchange_to_receipt: receipt time minus exchange time; negative if the exchange's clock is ahead.
         receipt_to_produce: time from receipt until the client accepted the message.
         offsets: acknowledged offsets by `topic[partition]`.
+        notes: advice about the result, for example on books without a snapshot.
     """
 
     feed: str
@@ -74,6 +75,7 @@ class FeedReport:
     exchange_to_receipt: Quantiles | None
     receipt_to_produce: Quantiles | None
     offsets: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 WRITE_EVERY_S: Final = 1.0

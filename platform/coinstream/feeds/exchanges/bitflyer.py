@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final
 
 import msgspec
 
@@ -39,6 +39,7 @@ from coinstream.feeds.exchanges.parsing import (
     moment,
     number,
     optional,
+    optional_side,
     parsed,
 )
 from coinstream.feeds.exchanges.rest import read_instruments
@@ -49,7 +50,6 @@ from coinstream.feeds.parser import ACKNOWLEDGED, STATUS, Frame, Gap, Parsed, re
 WS: Final = "wss://ws.lightstream.bitflyer.com/json-rpc"
 REST: Final = "https://api.bitflyer.com"
 _KINDS: Final = ("board_snapshot", "board", "ticker", "executions")
-_SIDES: Final[dict[str, Literal["buy", "sell"]]] = {"BUY": "buy", "SELL": "sell"}
 _FUTURE: Final = re.compile(r"([A-Z]{3})([A-Z]{3})(\d{2}[A-Z]{3}\d{4})")
 
 
@@ -89,7 +89,7 @@ class BitflyerParser(ExchangeParser):
             number(row["size"]),
             moment(row["exec_date"]),
             received,
-            side=_SIDES.get(row["side"]),
+            side=optional_side(row["side"]),
             trade_id=str(row["id"]),
         )
 

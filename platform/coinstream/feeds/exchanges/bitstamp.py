@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import httpx
 import msgspec
@@ -38,7 +38,7 @@ from coinstream.feeds.parser import ACKNOWLEDGED, DEPTH, HEARTBEAT, STATUS, Fram
 WS: Final = "wss://ws.bitstamp.net"
 REST: Final = "https://www.bitstamp.net"
 _ORDERS: Final = frozenset({"order_created", "order_changed", "order_deleted"})
-_SIDES: Final = {0: "buy", 1: "sell"}
+_SIDES: Final[dict[int, Literal["buy", "sell"]]] = {0: "buy", 1: "sell"}
 _MICROSECONDS: Final = 1_000_000
 
 
@@ -85,7 +85,7 @@ class BitstampParser(ExchangeParser):
             number(data.get("amount_str") or data["amount"]),
             moment(data.get("microtimestamp") or data["timestamp"]),
             received,
-            side=_SIDES.get(int(data["type"])),  # type: ignore[arg-type]
+            side=_SIDES[int(data["type"])],
             trade_id=str(data["id"]),
         )
 

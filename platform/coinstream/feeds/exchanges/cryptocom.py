@@ -37,6 +37,7 @@ from coinstream.feeds.exchanges.parsing import (
     moment,
     number,
     optional,
+    side_of,
     signed,
 )
 from coinstream.feeds.exchanges.rest import read_instruments
@@ -110,7 +111,7 @@ class CryptocomParser(ExchangeParser):
             number(row["q"]),
             moment(row["t"]),
             received,
-            side="buy" if row["s"] == "BUY" else "sell",
+            side=side_of(row["s"]),
             trade_id=str(row["d"]),
         )
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final
 
 import httpx
 import msgspec
@@ -41,6 +41,7 @@ from coinstream.feeds.exchanges.parsing import (
     moment,
     number,
     optional,
+    side_of,
     signed,
 )
 from coinstream.feeds.exchanges.rest import read_instruments, server_time_ms
@@ -51,7 +52,6 @@ from coinstream.feeds.parser import ACKNOWLEDGED, STATUS, Frame, Gap, Parsed, re
 WS: Final = "wss://indexer.dydx.trade/v4/ws"
 REST: Final = "https://indexer.dydx.trade"
 _QUOTE: Final = "USDC"
-_SIDES: Final[dict[str, Literal["buy", "sell"]]] = {"BUY": "buy", "SELL": "sell"}
 _LIQUIDATIONS: Final = frozenset({"LIQUIDATED", "DELEVERAGED"})
 _PERIODS: Final = {
     **{"1MIN": "1m", "5MINS": "5m", "15MINS": "15m", "30MINS": "30m", "1HOUR": "1h", "4HOURS": "4h"},
@@ -118,7 +118,7 @@ class DydxParser(ExchangeParser):
 
     def _trade(self, instrument: Instrument, row: Any, received: datetime) -> Found:
         price, size = number(row["price"]), number(row["size"])
-        at, side = moment(row["createdAt"]), _SIDES[row["side"]]
+        at, side = moment(row["createdAt"]), side_of(row["side"])
         identity = str(row["id"])
         told = list(self.state.trade(instrument, price, size, at, received, side=side, trade_id=identity))
         yield from told

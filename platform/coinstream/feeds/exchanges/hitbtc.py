@@ -41,6 +41,7 @@ from coinstream.feeds.exchanges.parsing import (
     moment,
     number,
     optional,
+    optional_side,
     parsed,
     percent,
 )
@@ -133,7 +134,7 @@ class HitbtcParser(ExchangeParser):
             number(row["q"]),
             moment(row["t"]),
             received,
-            side=row["s"] if row["s"] in ("buy", "sell") else None,
+            side=optional_side(row["s"]),
             trade_id=str(row["i"]),
             unique_id=row["i"] != row["t"],
         )
@@ -176,7 +177,7 @@ class HitbtcParser(ExchangeParser):
             number(row["quantity"]),
             moment(row["timestamp"]),
             received,
-            side=row.get("side") if row.get("side") in ("buy", "sell") else None,
+            side=optional_side(row.get("side")),
             trade_id=str(row["id"]),
         )
 

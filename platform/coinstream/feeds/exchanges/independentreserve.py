@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from itertools import chain
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -33,7 +33,7 @@ from coinstream.feeds.exchanges.base import (
     register_adapter,
 )
 from coinstream.feeds.exchanges.order_book import MAX_PENDING
-from coinstream.feeds.exchanges.parsing import ExchangeParser, Found, moment, number, parsed
+from coinstream.feeds.exchanges.parsing import ExchangeParser, Found, moment, number, optional_side, parsed
 from coinstream.feeds.exchanges.rest import fetch_frame, read_instruments
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, spot
@@ -43,7 +43,6 @@ WS: Final = "wss://websockets.independentreserve.com"
 REST: Final = "https://api.independentreserve.com/Public"
 QUOTES: Final = ("aud", "usd", "nzd", "sgd")
 """Quote currencies of the exchange; each base currency is traded against all of them."""
-_SIDES: Final[dict[str, Literal["buy", "sell"]]] = {"Buy": "buy", "Sell": "sell"}
 _ORDERS: Final = frozenset({"NewOrder", "OrderChanged", "OrderCanceled"})
 _CHANNEL: Final = "orderbook"
 
@@ -158,7 +157,7 @@ class IndependentReserveParser(ExchangeParser):
             number(data["Volume"]),
             moment(told if has_zone else value["Time"]),
             received,
-            side=_SIDES.get(data.get("Side", "")),
+            side=optional_side(data.get("Side")),
             trade_id=str(data["TradeGuid"]),
         )
 

@@ -8,7 +8,8 @@ the ask with its last size; empty fields mean that the side had no quote. Crypto
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -21,7 +22,7 @@ from coinstream.feeds.parser import ONE_SIDED, Frame, Number, Parsed, from_ns, r
 from coinstream.messages import Level1, Ohlcv
 
 MINUTE: Final = timedelta(minutes=1)
-MARKETS: Final = {"gdax": "coinbase"}
+_MARKETS: Final = {"gdax": "coinbase"}
 """Exchange names of LEAN that differ from ours."""
 
 _TRADE_FIELDS: Final = 6
@@ -73,3 +74,20 @@ class LeanParser(ExchangeParser):
 
 def _numbers(fields: Sequence[str]) -> list[float]:
     return msgspec.convert(fields, list[Number], strict=False)
+
+
+def midnight_ns(name: str) -> int | None:
+    """Return the begin of the day of a file such as `20180404_btcusd_minute_trade.csv`, or None."""
+    try:
+        day = datetime.strptime(name[:8], "%Y%m%d").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return int(day.timestamp()) * 1_000_000_000
+
+
+def market_of(path: Path) -> str:
+    """Return the exchange of a LEAN archive by its folders (`crypto/gdax/minute/btcusd/`), else `lean`."""
+    folders = path.resolve().parts
+    if len(folders) >= 4 and folders[-3] == "minute":
+        return _MARKETS.get(folders[-4], folders[-4])
+    return "lean"

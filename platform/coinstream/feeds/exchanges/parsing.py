@@ -14,7 +14,16 @@ from typing import Any, Final
 import msgspec
 
 from coinstream.feeds.exchanges.market_state import MarketState
-from coinstream.feeds.exchanges.values import levels, moment, number, optional, percent, signed
+from coinstream.feeds.exchanges.values import (
+    levels,
+    moment,
+    number,
+    optional,
+    optional_side,
+    percent,
+    side_of,
+    signed,
+)
 from coinstream.feeds.feed_stats import FeedStats, Reason
 from coinstream.feeds.instrument_lists import split_uniquely
 from coinstream.feeds.instruments import Instrument, InstrumentList, spot
@@ -234,7 +243,9 @@ __all__ = [
     "moment",
     "number",
     "optional",
+    "optional_side",
     "parsed",
     "percent",
+    "side_of",
     "signed",
 ]

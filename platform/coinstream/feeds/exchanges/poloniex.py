@@ -42,6 +42,7 @@ from coinstream.feeds.exchanges.parsing import (
     moment,
     number,
     optional,
+    side_of,
     signed,
 )
 from coinstream.feeds.exchanges.rest import read_instruments, server_time_ms
@@ -111,7 +112,7 @@ class PoloniexParser(ExchangeParser):
             number(row["quantity"]),
             moment(row["createTime"]),
             received,
-            side=row["takerSide"] if row["takerSide"] in ("buy", "sell") else None,
+            side=side_of(row["takerSide"]),
             trade_id=str(row["id"]),
         )
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal
 
 import msgspec
 
@@ -46,7 +46,7 @@ _LONG: Final = {
     **{"catv": "candle_acc_trade_volume", "atv24h": "acc_trade_volume_24h"},
 }
 """Field names that the format `SIMPLE` abbreviates."""
-_SIDES: Final = {"ASK": "sell", "BID": "buy"}
+_SIDES: Final[dict[str, Literal["buy", "sell"]]] = {"ASK": "sell", "BID": "buy"}
 
 
 class UpbitParser(ExchangeParser):
@@ -90,7 +90,7 @@ class UpbitParser(ExchangeParser):
             number(row["trade_volume"]),
             moment(row["trade_timestamp"]),
             received,
-            side=_SIDES.get(row["ask_bid"]),  # type: ignore[arg-type]
+            side=_SIDES[row["ask_bid"]],
             trade_id=str(row["sequential_id"]),
         )
 

@@ -6,7 +6,7 @@ import math
 import zlib
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -58,6 +58,29 @@ def signed(value: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return found if math.isfinite(found) else None
+
+
+def side_of(value: Any) -> Literal["buy", "sell"]:
+    """Return the side of a text such as `buy`, `Buy` or `BUY`.
+
+    Raises:
+        ValueError: the value is not a side.
+    """
+    match value.lower() if isinstance(value, str) else value:
+        case "buy":
+            return "buy"
+        case "sell":
+            return "sell"
+    raise ValueError(f"{value!r} is not a side")
+
+
+def optional_side(value: Any) -> Literal["buy", "sell"] | None:
+    """Return the side of a text, or None for empty text and null.
+
+    Raises:
+        ValueError: see `side_of`.
+    """
+    return None if value in ("", None) else side_of(value)
 
 
 def levels(rows: Iterable[Any]) -> list[tuple[float, float]]:

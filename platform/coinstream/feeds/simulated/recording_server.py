@@ -7,13 +7,13 @@ frames. REST requests are answered with recorded replies.
 from __future__ import annotations
 
 import asyncio
+import heapq
 import random
 import re
 import threading
 import time
 from collections.abc import Iterator
 from functools import cached_property
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +32,7 @@ from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instrument_lists import packaged
 from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.parser import Frame
+from coinstream.feeds.simulated.rest_server import RecordedReplies, RestServer
 from coinstream.feeds.simulated.venue import Faults
 
 _START_TIMEOUT_S: Final = 10.0
@@ -44,7 +45,7 @@ class RecordingServer:
     """Server that sends the frames of a recording on the first connection that subscribes.
 
     Args:
-        path: path of the recorded session.
+        path: recorded session: a file, or a folder with the recordings of its websockets and REST replies.
         exchange: exchange of the session; by default detected from the recording.
         rate: frames per second; None sends as fast as the client reads.
         host: address to listen on.
@@ -74,7 +75,7 @@ class RecordingServer:
         faults: Faults | None = None,
         seed: int = 1,
     ) -> None:
-        self.exchange = exchange or recordings.exchange_in(path)
+        self.exchange = exchange or recordings.exchange_in(recordings.files_of(path)[0])
         adapter = adapters().get(self.exchange)
         if adapter is None:
             raise FeedError(f"recording {path}: exchange {self.exchange} has no adapter to replay it with")
@@ -86,7 +87,7 @@ class RecordingServer:
         self.subscriptions: list[bytes] = []
         self.refused: list[str] = []
         self.finished = threading.Event()
-        self._replies: dict[str, bytes] = {}
+        self._replies = RecordedReplies()
         self._instruments = packaged(self.exchange)
         self._recorded_words: set[str] = set()
         self._opened = ""
@@ -99,7 +100,7 @@ class RecordingServer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._thread = threading.Thread(target=self._run, name="recording-server", daemon=True)
-        self._rest = ThreadingHTTPServer((host, 0), self._handler())
+        self._rest = RestServer(self._reply_to, host)
 
     @property
     def ws_url(self) -> str:
@@ -109,7 +110,7 @@ class RecordingServer:
     @property
     def rest_url(self) -> str:
         """Return the base URL of the REST replies."""
-        return f"http://{self._host}:{self._rest.server_address[1]}"
+        return self._rest.url
 
     @cached_property
     def symbols(self) -> list[str]:
@@ -132,7 +133,7 @@ class RecordingServer:
         Raises:
             FeedError: the port is taken.
         """
-        threading.Thread(target=self._rest.serve_forever, name="recording-rest", daemon=True).start()
+        self._rest.__enter__()
         self._thread.start()
         self._ready.wait(_START_TIMEOUT_S)
         if self._error is not None:
@@ -142,8 +143,7 @@ class RecordingServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._rest.shutdown()
-        self._rest.server_close()
+        self._rest.__exit__(kind, error, trace)
         if self._loop is not None and self._stop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(_START_TIMEOUT_S)
@@ -152,14 +152,15 @@ class RecordingServer:
 
     def _load(self, path: Path) -> None:
         adapter = adapters()[self.exchange]()
-        for line in recordings.read(path):
+        lines = (recordings.read(file) for file in recordings.files_of(path))
+        for line in heapq.merge(*lines, key=lambda line: line.frame.received_ns):
             url, payload = line.frame.url, line.frame.payload
             if line.reason is Reason.OPENED and url is not None:
                 self._opened = self._opened or url
             if line.reason in (Reason.SENT, Reason.OPENED):
                 self._recorded_words |= _words(f"{url} {payload.decode(errors='replace')}")
             elif line.reason is None and url is not None:
-                self._replies[urlsplit(url).path] = payload
+                self._replies.add(url, payload)
                 if adapter.lists_instruments(url):
                     self._instruments.add(adapter.parse_instruments(url, payload))
             elif line.reason is None:
@@ -248,31 +249,10 @@ class RecordingServer:
 
     # REST
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            """Handler that answers with recorded replies."""
-
-            def do_GET(self) -> None:
-                """Answer a REST request."""
-                path = urlsplit(self.path).path
-                found = server._replies.get(path)
-                if found is None and path.endswith("/bullet-public"):
-                    found = server._token()
-                self.send_response(200 if found is not None else 404)
-                body = found or b"{}"
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            do_POST = do_GET  # noqa: N815 (the base class's name)
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name)
-                """Suppress the request log."""
-
-        return Handler
+    def _reply_to(self, target: str) -> bytes | None:
+        """Return the body for a path with query, or None."""
+        found = self._replies.find(target)
+        return self._token() if found is None and urlsplit(target).path.endswith("/bullet-public") else found
 
     def _token(self) -> bytes:
         """Return KuCoin's reply that precedes a connection: a URL and a token."""

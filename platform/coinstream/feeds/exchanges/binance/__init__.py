@@ -121,8 +121,10 @@ class _Adapter(ExchangeAdapter):
 
     def trade_frames(self, instrument: Instrument, reply: Any, gap: Gap) -> Iterable[Any]:
         """See `ExchangeAdapter.trade_frames`."""
-        missing = (row for row in reply if gap.first <= row["a"] <= gap.last)
-        return ({"e": "aggTrade", "E": row["T"], "s": instrument.id, **row} for row in missing)
+        for row in reply:
+            whole = {key: int(row[key]) for key in ("a", "f", "l", "T")}
+            if gap.first <= whole["a"] <= gap.last:
+                yield {"e": "aggTrade", "E": whole["T"], "s": instrument.id, **row, **whole}
 
     async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
         """Ask for the server time."""

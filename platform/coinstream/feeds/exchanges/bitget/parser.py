@@ -31,6 +31,7 @@ from coinstream.feeds.exchanges.parsing import (
     number,
     optional,
     percent,
+    side_of,
     signed,
 )
 from coinstream.feeds.feed_stats import Reason
@@ -252,7 +253,7 @@ class BitgetParser(ExchangeParser):
                 number(row["size"]),
                 at,
                 received,
-                side=_side(row["side"]),
+                side=side_of(row["side"]),
                 trade_id=row["id"],
             )
 
@@ -267,7 +268,7 @@ class BitgetParser(ExchangeParser):
         yield self.state.candle(instrument, timeframe, moment(row[0]), prices, number(row[5]), received)
 
     def _liquidation(self, market: str, row: Any, received: datetime) -> Found:
-        instrument, side = self.named(market, row["symbol"]), _side(row["side"])
+        instrument, side = self.named(market, row["symbol"]), side_of(row["side"])
         price, size, at = number(row["price"]), number(row["amount"]), moment(row["ts"])
         yield self.state.liquidation(instrument, price, size, side, at, received)
 
@@ -283,13 +284,6 @@ def _trade(row: Any) -> dict[str, Any]:
 
 def _first(row: Any, *keys: str) -> Any:
     return next((row[key] for key in keys if row.get(key) not in (None, "")), None)
-
-
-def _side(text: str) -> Any:
-    lower = text.lower()
-    if lower not in ("buy", "sell"):
-        raise ValueError(f"{text!r} is not a side")
-    return lower
 
 
 def _signed32(value: int) -> int:

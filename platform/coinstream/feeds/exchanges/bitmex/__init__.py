@@ -80,9 +80,9 @@ class BitmexAdapter(ExchangeAdapter):
 
     def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
         """See `ExchangeAdapter.trades_request`."""
-        params = {"symbol": instrument.id, "count": "1000"}
-        if gap.since is not None:
-            params["startTime"] = gap.since.isoformat()
+        if gap.since is None:
+            return None
+        params = {"symbol": instrument.id, "count": "1000", "startTime": gap.since.isoformat()}
         url = redirected("https://www.bitmex.com/api/v1/trade", self.rest)
         return TradesRequest(url, params)
 

@@ -26,6 +26,7 @@ from coinstream.feeds.exchanges.parsing import (
     moment,
     number,
     optional,
+    side_of,
     signed,
 )
 from coinstream.feeds.feed_stats import Reason
@@ -287,14 +288,3 @@ class BitmexParser(ExchangeParser):
             received,
             row.get("orderID"),
         )
-
-
-def side_of(text: str) -> Any:
-    """Return `buy` or `sell` for `Buy` and `Sell`.
-
-    Raises:
-        ValueError: the text is neither.
-    """
-    if text not in ("Buy", "Sell"):
-        raise ValueError(f"{text!r} is not a side")
-    return text.lower()

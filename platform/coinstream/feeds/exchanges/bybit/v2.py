@@ -18,8 +18,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from coinstream.feeds.exchanges.bybit import instruments as names
-from coinstream.feeds.exchanges.bybit.v5 import BybitV5Parser, side_of, timeframe
-from coinstream.feeds.exchanges.parsing import Found, each, levels, moment, number, parsed, signed
+from coinstream.feeds.exchanges.bybit.v5 import BybitV5Parser, timeframe
+from coinstream.feeds.exchanges.parsing import Found, each, levels, moment, number, parsed, side_of, signed
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.parser import ACKNOWLEDGED, Frame, Parsed, rejected

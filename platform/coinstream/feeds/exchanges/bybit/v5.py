@@ -28,6 +28,7 @@ from coinstream.feeds.exchanges.parsing import (
     number,
     optional,
     parsed,
+    side_of,
     signed,
 )
 from coinstream.feeds.feed_stats import Reason
@@ -235,17 +236,6 @@ class BybitV5Parser(ExchangeParser):
             moment(row.get("T") or row.get("updatedTime") or row["time"]),
             received,
         )
-
-
-def side_of(text: str) -> Any:
-    """Return `buy` or `sell` for `Buy` and `Sell`.
-
-    Raises:
-        ValueError: the text is neither.
-    """
-    if text not in ("Buy", "Sell"):
-        raise ValueError(f"{text!r} is not a side")
-    return text.lower()
 
 
 def timeframe(interval: str) -> str:

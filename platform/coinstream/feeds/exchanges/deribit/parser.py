@@ -25,6 +25,7 @@ from coinstream.feeds.exchanges.parsing import (
     number,
     optional,
     parsed,
+    side_of,
     signed,
 )
 from coinstream.feeds.feed_stats import Reason
@@ -229,14 +230,3 @@ def _is_grouped(rest: str) -> bool:
 def _levels(rows: Any) -> list[tuple[float, float]]:
     """Return levels `["new", price, amount]`, `["delete", price, 0]`, or, grouped, `[price, amount]`."""
     return [(number(row[-2]), 0.0 if row[0] == "delete" else number(row[-1])) for row in rows]
-
-
-def side_of(text: str) -> Any:
-    """Return `buy` or `sell`.
-
-    Raises:
-        ValueError: the text is neither.
-    """
-    if text not in ("buy", "sell"):
-        raise ValueError(f"{text!r} is not a side")
-    return text

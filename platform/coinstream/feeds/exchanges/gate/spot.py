@@ -27,6 +27,7 @@ from coinstream.feeds.exchanges.parsing import (
     number,
     optional,
     parsed,
+    side_of,
     signed,
 )
 from coinstream.feeds.exchanges.quick import Quick, QuickParser, QuickTimes
@@ -269,14 +270,3 @@ def pairs(rows: Any) -> list[tuple[float, float]]:
         (number(row["p"]), number(row["s"])) if isinstance(row, dict) else (number(row[0]), number(row[1]))
         for row in rows
     ]
-
-
-def side_of(text: str) -> Any:
-    """Return `buy` or `sell`.
-
-    Raises:
-        ValueError: the text is neither.
-    """
-    if text not in ("buy", "sell"):
-        raise ValueError(f"{text!r} is not a side")
-    return text

@@ -30,6 +30,7 @@ from coinstream.feeds.exchanges.parsing import (
     optional,
     parsed,
     percent,
+    side_of,
     signed,
 )
 from coinstream.feeds.exchanges.values import inflated
@@ -204,14 +205,3 @@ class HtxParser(ExchangeParser):
 def _order(row: Any) -> float:
     identity = row.get("tradeId") or row.get("id") or 0
     return float(identity)
-
-
-def side_of(text: str) -> Any:
-    """Return `buy` or `sell`.
-
-    Raises:
-        ValueError: the text is neither.
-    """
-    if text not in ("buy", "sell"):
-        raise ValueError(f"{text!r} is not a side")
-    return text

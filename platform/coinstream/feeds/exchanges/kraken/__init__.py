@@ -38,6 +38,7 @@ WS: Final = "wss://ws.kraken.com"
 REST: Final = "https://api.kraken.com"
 BOOK_DEPTH: Final = 25
 _FIAT: Final = frozenset({"ZUSD", "ZEUR", "ZGBP", "ZCAD", "ZJPY", "ZAUD"})
+_SIDES: Final = {"b": "buy", "s": "sell"}
 
 
 @register_adapter
@@ -95,7 +96,9 @@ class KrakenAdapter(ExchangeAdapter):
     def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
         """See `ExchangeAdapter.trades_request`."""
         url = f"{self.rest or REST}/0/public/Trades"
-        params = {"pair": instrument.symbol.replace("/", ""), "count": "1000"}
+        # REST has neither the names of the websocket nor the suffix of dark pools.
+        pair = instrument.id.removesuffix(".d").replace("/", "")
+        params = {"pair": pair, "count": "1000"}
         if gap.since is not None:
             params["since"] = str(int(gap.since.timestamp() * 1_000_000_000) - 1)
         return TradesRequest(url, params)
@@ -106,7 +109,7 @@ class KrakenAdapter(ExchangeAdapter):
         trades = [
             {
                 **{"symbol": instrument.symbol, "price": float(row[0]), "qty": float(row[1])},
-                **{"side": "buy" if row[3] == "b" else "sell", "trade_id": row[6]},
+                **{"side": _SIDES[row[3]], "trade_id": row[6]},
                 "timestamp": datetime.fromtimestamp(row[2], UTC),
             }
             for row in rows

@@ -12,8 +12,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from coinstream.feeds.exchanges.kucoin.spot import KucoinSpotParser, read_instrument, side_of
-from coinstream.feeds.exchanges.parsing import Found, moment, number, optional, parsed, signed
+from coinstream.feeds.exchanges.kucoin.spot import KucoinSpotParser, read_instrument
+from coinstream.feeds.exchanges.parsing import Found, moment, number, optional, parsed, side_of, signed
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.parser import Parsed, rejected

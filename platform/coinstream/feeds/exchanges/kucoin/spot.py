@@ -21,6 +21,7 @@ from coinstream.feeds.exchanges.parsing import (
     number,
     optional,
     parsed,
+    side_of,
     signed,
 )
 from coinstream.feeds.feed_stats import Reason
@@ -200,14 +201,3 @@ class KucoinSpotParser(ExchangeParser):
             received,
             sequence=int(data["sequence"]),
         )
-
-
-def side_of(text: str) -> Any:
-    """Return `buy` or `sell`.
-
-    Raises:
-        ValueError: the text is neither.
-    """
-    if text not in ("buy", "sell"):
-        raise ValueError(f"{text!r} is not a side")
-    return text

@@ -13,7 +13,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from coinstream.feeds.exchanges.okx.v5 import OkxV5Parser, side_of
+from coinstream.feeds.exchanges.okx.v5 import OkxV5Parser
 from coinstream.feeds.exchanges.parsing import (
     Found,
     each,
@@ -22,6 +22,7 @@ from coinstream.feeds.exchanges.parsing import (
     number,
     optional,
     percent,
+    side_of,
     signed,
 )
 from coinstream.feeds.exchanges.values import inflated

@@ -30,6 +30,7 @@ from coinstream.feeds.exchanges.parsing import (
     number,
     optional,
     percent,
+    side_of,
     signed,
 )
 from coinstream.feeds.exchanges.quick import Quick, QuickParser, QuickTimes
@@ -285,14 +286,3 @@ class OkxV5Parser(QuickParser):
             moment(row["ts"]),
             received,
         )
-
-
-def side_of(text: str) -> Any:
-    """Return `buy` or `sell`.
-
-    Raises:
-        ValueError: the text is neither.
-    """
-    if text not in ("buy", "sell"):
-        raise ValueError(f"{text!r} is not a side")
-    return text

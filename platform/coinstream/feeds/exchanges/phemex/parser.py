@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from coinstream.feeds.exchanges.parsing import (
     ExchangeParser,
@@ -16,13 +16,13 @@ from coinstream.feeds.exchanges.parsing import (
     optional,
     parsed,
     percent,
+    side_of,
     signed,
 )
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, rejected
 
-_SIDES: Final[dict[str, Literal["buy", "sell"]]] = {"Buy": "buy", "Sell": "sell"}
 _STABLE: Final = ("USDT", "USDC")
 _RATIO: Final = 100_000_000
 _PERIODS: Final = {
@@ -139,7 +139,7 @@ class PhemexParser(ExchangeParser):
             number(size) / scale.size,
             moment(at),
             received,
-            side=_SIDES.get(side),
+            side=side_of(side),
         )
 
     def _candles(
