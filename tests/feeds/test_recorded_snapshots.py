@@ -70,8 +70,8 @@ def test_a_folder_gives_the_books_of_its_rest_replies(folder: Path) -> None:
     books = [message for message in drain(feed) if isinstance(message, Book)]
     assert {book.symbol for book in books} == {"ETH/AUD", "ETH/USD"}
     first = {book.symbol: book for book in reversed(books)}
-    assert first["ETH/AUD"].bids[-1] == (2000, 1.5)
-    assert first["ETH/USD"].asks[-1] == (7000, 2.5)
+    assert first["ETH/AUD"].bids[-1:] == [(2000, 1.5)]
+    assert first["ETH/USD"].asks[-1:] == [(7000, 2.5)]
     assert feed.stats.is_balanced
     assert not feed.stats.faults
     assert "DOT/AUD" in "".join(feed.stats.notes)
@@ -91,8 +91,8 @@ def test_the_live_path_gets_its_snapshots_from_the_replay_server(folder: Path) -
                 "a book of each market",
             )
     last = {one.symbol: one for one in running.messages if isinstance(one, Book)}
-    assert last["ETH/AUD"].bids[-1] == (2000, 1.5)
-    assert last["ETH/USD"].bids[-1] == (1500, 1.5)
+    assert last["ETH/AUD"].bids[-1:] == [(2000, 1.5)]
+    assert last["ETH/USD"].bids[-1:] == [(1500, 1.5)]
     assert feed.stats.is_balanced
     assert feed.stats.rejected[Reason.UNKNOWN] == 0
 
