@@ -115,8 +115,12 @@ def steady_quotes(count: int) -> list[Level1]:
 
 
 def fill(brokers: BrokerSettings, topic: str, messages: int) -> None:
-    """Put quotes into the topic, of markets whose tick is small against the price, a millisecond apart."""
+    """Put quotes of the past into the topic, of markets whose tick is small against the price.
+
+    Quotes with times ahead of the clock would be flagged.
+    """
     prepared = steady_quotes(PREPARED)
+    rounds = messages // len(prepared) + 1
     encoder = MessageSerializer()
     # Idempotent, so that no retry puts quotes out of order, which would be offenders.
     producer = Producer(
@@ -129,7 +133,7 @@ def fill(brokers: BrokerSettings, topic: str, messages: int) -> None:
         }
     )
     for number, quote in zip(range(messages), itertools.cycle(prepared), strict=False):
-        later = timedelta(milliseconds=PREPARED * (number // len(prepared)))
+        later = timedelta(milliseconds=PREPARED * (number // len(prepared) - rounds))
         moved = msgspec.structs.replace(
             quote, timestamp=quote.timestamp + later, last_updated=quote.last_updated + later
         )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import lz4.frame
@@ -13,9 +16,11 @@ from hypothesis import strategies as st
 
 from coinstream.lake import decoding, plain_payloads
 from coinstream.lake.decoding import BlockDecoder, DecodedBlock
-from coinstream.lake.plain_payloads import common_times, is_plain
-from coinstream.lake.schemas import TIME, spec_named
+from coinstream.lake.plain_payloads import PlainDecoder, common_times, is_plain
+from coinstream.lake.schemas import NUMBER, TIME, FieldColumn, spec_named
 from coinstream.lake.strict_decoder import StrictDecoder
+from coinstream.messages import Level1
+from coinstream.serialization import MessageSerializer
 from tests.lake.support import book, level1
 
 SPEC = spec_named("level1")
@@ -182,6 +187,92 @@ def test_a_block_is_plain_only_where_every_message_is(payload: dict[str, Any]) -
     assert decoder._plain_block(pa.array([*good, odd], pa.binary())) is None
     twice = odd.replace(b'"symbol"', b'"symbol":"A/B","symbol"')
     assert decoder._plain_block(pa.array([*good, twice], pa.binary())) is None
+
+
+WIRE = [
+    *(
+        "0",
+        "-1",
+        "1.50000000",
+        "00.5",
+        "01",
+        "1.",
+        ".5",
+        "+1",
+        "1e5",
+        "1.2.3",
+        "1 ",
+        " 1",
+        "0x1",
+        "NaN",
+        "/1",
+    ),
+    *("9" * 20, "9" * 21, "0." + "1" * 18, "0." + "1" * 19, "1,2", "[1]", "true", '"1"', "null", "{}", ""),
+]
+
+
+@st.composite
+def of_one_form(draw: st.DrawFn) -> list[bytes]:
+    """Return payloads of the serializer's form, some of them changed in one value or in one byte."""
+    number = st.decimals(0, 10**11, places=draw(st.integers(0, 9))).map(lambda n: f"{n:f}")
+    text = st.text(st.characters(codec="ascii", exclude_characters='"\\', min_codepoint=32), max_size=12)
+    values = []
+    for _ in range(draw(st.integers(1, 8))):
+        bid, ask, size = draw(number), draw(number), draw(number)
+        values.append(
+            f'{{"exchangeId":"{draw(text)}","symbol":"{draw(text)}","bestBid":{bid},"bestAsk":{ask},'
+            f'"bidSize":{size},"askSize":{size},"timestamp":"2026-01-05T10:00:00.123Z",'
+            '"lastUpdated":"2026-01-05T10:00:01.000Z"}'.encode()
+        )
+    if draw(st.booleans()):
+        at = draw(st.integers(0, len(values) - 1))
+        place = draw(st.integers(0, len(values[at]) - 1))
+        odd = draw(
+            st.sampled_from([b'"', b"\\", b",", b"}", b"{", b":", b" ", b"0", b"x", b"\n", b"\xe9", b""])
+        )
+        values[at] = values[at][:place] + odd + values[at][place + draw(st.integers(0, 2)) :]
+    if draw(st.booleans()):
+        at = draw(st.integers(0, len(values) - 1))
+        name, odd_number = draw(st.sampled_from([b"bestBid", b"askSize"])), draw(st.sampled_from(WIRE))
+        values[at] = re.sub(rb'(?<="%s":)[^,]*' % name, odd_number.encode(), values[at], count=1)
+    return values
+
+
+@settings(max_examples=500, deadline=None)
+@given(of_one_form())
+def test_payloads_of_one_form_are_read_as_one_by_one(values: list[bytes]) -> None:
+    expected = [by_the_letter(value) for value in values]
+    assert rows_of(BlockDecoder(SPEC).decode(pa.array(values, pa.binary()))) == expected
+    sliced = pa.array([GOOD, *values, GOOD], pa.binary())[1:-1]
+    assert rows_of(BlockDecoder(SPEC).decode(sliced)) == expected
+
+
+def test_what_the_serializer_writes_is_of_one_form() -> None:
+    quotes = [
+        msgspec.convert({**level1(number), "bestBid": price}, Level1)
+        for number, price in enumerate((0.1, 61000, 1e-8))
+    ]
+    payloads = [MessageSerializer().encode(quote)[0] for quote in quotes]
+    columns = PlainDecoder(SPEC).decode(pa.array(payloads, pa.binary()))
+    assert columns is not None
+    assert columns["best_bid"].to_pylist() == [Decimal("0.1"), Decimal(61000), Decimal("0.00000001")]
+    assert list(columns) == [column.name for column in SPEC.columns]
+
+
+def test_fields_with_short_names_are_compared_too() -> None:
+    trade = {"id": "5", "p": 1}
+    spec = replace(SPEC, columns=tuple(_column(name) for name in ("id", "p")))
+    payload = msgspec.json.encode(trade)
+    decoder = PlainDecoder(spec)
+    columns = decoder.decode(pa.array([payload] * 3, pa.binary()))
+    assert columns is not None
+    assert columns["id"].to_pylist() == ["5"] * 3
+    assert decoder.decode(pa.array([payload, payload.replace(b"id", b"ix")], pa.binary())) is None
+    assert decoder.decode(pa.array([payload, payload.replace(b'"p"', b'"q"')], pa.binary())) is None
+
+
+def _column(name: str) -> FieldColumn:
+    return FieldColumn(name, name, NUMBER if name == "p" else pa.string(), required=True, is_price=False)
 
 
 def test_times_of_the_common_form_are_read_at_once() -> None:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from coinstream.errors import DecodeError
-from coinstream.lake.plain_payloads import common_times, count_quotes, is_plain
+from coinstream.lake.plain_payloads import PlainDecoder, common_times, count_quotes, is_plain
 from coinstream.lake.schemas import EXTRA, LEVELS, NUMBER, SCALE, TIME, FieldColumn, TableSpec
 from coinstream.lake.strict_decoder import StrictDecoder
 from coinstream.serialization import decompress
@@ -60,6 +60,7 @@ class BlockDecoder:
     def __init__(self, spec: TableSpec) -> None:
         self._spec = spec
         self._strict = StrictDecoder(spec)
+        self._plain = PlainDecoder(spec)
         # Times are read as texts: Arrow would take local times for UTC.
         types = {c.name: pa.string() if c.type == TIME else c.type for c in spec.columns}
         wire = pa.schema([pa.field(c.wire, types[c.name]) for c in spec.columns])
@@ -83,13 +84,13 @@ class BlockDecoder:
         return self._typed(pa.concat_tables(parts) if parts else self._raw.empty_table(), payloads)
 
     def _plain_block(self, values: pa.Array) -> pa.Table | None:
-        """Return a block of payloads that Arrow reads right as it is; None where that is not certain."""
-        if (
-            values.null_count
-            or not len(values)
-            or not is_plain(values)
-            or not pc.all(_framed(values)).as_py()
-        ):
+        """Return a block of payloads of one form, or that Arrow reads exactly; None where not certain."""
+        if values.null_count or not len(values):
+            return None
+        columns = self._plain.decode(values)
+        if columns is not None:
+            return self._of_one_form(columns, len(values))
+        if not is_plain(values) or not pc.all(_framed(values)).as_py():
             return None
         try:
             table = self._read(values)
@@ -100,6 +101,11 @@ class BlockDecoder:
         quoted = [*self._spec.columns, *(column for column in self._spec.columns if self._is_text(column))]
         read = sum(len(values) - table[column.name].null_count for column in quoted)
         return table if count_quotes(values) == 2 * read else None
+
+    def _of_one_form(self, columns: Mapping[str, pa.Array], count: int) -> pa.Table:
+        return pa.Table.from_arrays(
+            [columns.get(field.name, pa.nulls(count, field.type)) for field in self._raw], schema=self._raw
+        )
 
     def _is_text(self, column: FieldColumn) -> bool:
         return bool(self._raw.field(column.name).type == pa.string())

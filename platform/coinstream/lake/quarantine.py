@@ -29,6 +29,8 @@ def offender_rows(
 ) -> pa.Table:
     """Return the selected messages of a batch with the columns of the quarantine."""
     at = np.flatnonzero(offenders)
+    if not len(at):
+        return QUARANTINE_SCHEMA.empty_table()
     rules: dict[int, list[str]] = {row: [] for row in at.tolist()}
     for check in validation.checks:
         for row in check.rows.tolist():
