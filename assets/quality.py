@@ -12,6 +12,7 @@ from typing import Any, Final
 import dagster as dg
 import msgspec
 
+from assets.failed_messages import as_evaluation
 from assets.lake import docs_link, table_key
 from coinstream.expectations.docs import DataDocs
 from coinstream.expectations.rules import ROW_COUNT, Rule, rules_for
@@ -79,15 +80,15 @@ class LandingChecks:
 def landing_checks(lake: Lake, spec: TableSpec, run_id: str | None = None) -> LandingChecks | None:
     """Return the results of a landing by id, or else of the newest one; None before the first landing."""
     table = lake.find(spec.name)
-    told = [
+    recorded = [
         (str(snapshot.summary[RUN]), str(snapshot.summary[CHECKS]), snapshot.snapshot_id)
         for snapshot in (table.snapshots() if table else ())
         if snapshot.summary and snapshot.summary[CHECKS]
     ]
-    if not told:
+    if not recorded:
         return None
-    run = run_id if run_id in {run for run, _, _ in told} else told[-1][0]
-    mine = [(text, snapshot) for found, text, snapshot in told if found == run]
+    run = run_id if run_id in {run for run, _, _ in recorded} else recorded[-1][0]
+    mine = [(text, snapshot) for found, text, snapshot in recorded if found == run]
     counts: dict[str, tuple[int, int]] = {}
     for text, _ in mine:
         for name, (checked, failed) in msgspec.json.decode(text, type=dict[str, tuple[int, int]]).items():
@@ -115,29 +116,18 @@ def _finding(
     passed = failed == 0 and not (rule.name == ROW_COUNT and counts and checked == 0)
     metadata: dict[str, Any] = {
         "checked": checked,
-        "offenders": failed,
+        "failed": failed,
         "refuses_rows": rule.refuses_rows,
         **link,
     }
     if failed:
-        metadata["newest_offenders"] = offenders(lake, spec, rule)
+        metadata["newest_failed"] = failed_messages(lake, spec, rule)
     text = f"{failed:,} of {checked:,} messages fail." if failed else f"{checked:,} messages pass."
     return _Finding(passed, text if checked else "There is no landing yet.", metadata)
 
 
 def _result(spec: TableSpec, rule: Rule, found: _Finding) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
-        asset_key=table_key(spec.name),
-        check_name=rule.name,
-        passed=found.passed,
-        severity=_SEVERITY[rule.severity],
-        description=found.description,
-        metadata=found.metadata,
-    )
-
-
-def _evaluation(spec: TableSpec, rule: Rule, found: _Finding) -> dg.AssetCheckEvaluation:
-    return dg.AssetCheckEvaluation(
         asset_key=table_key(spec.name),
         check_name=rule.name,
         passed=found.passed,
@@ -168,16 +158,15 @@ def landing_checks_sensor(context: dg.SensorEvaluationContext, lake: LakeResourc
             continue  # its own checks report it
         link = docs_link(DataDocs(opened.settings), spec, newest.run)
         events += [
-            _evaluation(spec, rule, _finding(opened, spec, rule, newest.counts, link))
+            as_evaluation(_result(spec, rule, _finding(opened, spec, rule, newest.counts, link)))
             for rule in rules_for(spec.name)
         ]
-    told = (
-        f"{len(events):,} check(s) of landings outside of Dagster reported" if events else "no such landing"
-    )
-    return dg.SensorResult(asset_events=events, skip_reason=told, cursor=msgspec.json.encode(seen).decode())
+    summary = f"{len(events):,} check(s) of command-line landings" if events else "no such landing"
+    cursor = msgspec.json.encode(seen).decode()
+    return dg.SensorResult(asset_events=events, skip_reason=summary, cursor=cursor)
 
 
-def offenders(lake: Lake, spec: TableSpec, rule: Rule) -> dg.MetadataValue:
+def failed_messages(lake: Lake, spec: TableSpec, rule: Rule) -> dg.MetadataValue:
     """Return the newest messages that failed a rule as a table."""
     kept = [name for name in VIOLATION_TABLES if lake.find(name) is not None]
     found = query(

@@ -48,7 +48,7 @@ TALL: Final[ViewportSize] = {"width": 1400, "height": 1100}
 START_S: Final = 600.0
 WAIT_S: Final = 900.0
 LINEAGE_MS: Final = 10_000
-SETTLE_MS: Final = 3_000
+SETTLE_MS: Final = 6_000
 """Time that a page draws after its data has come."""
 LINEAGE: Final = " or ".join(
     f'key:"{key}"'
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--ready", action="store_true", help="with --url: the state was prepared before")
     chosen = parser.parse_args(arguments)
     with running_platform(chosen.url) as url, sync_playwright() as playwright:
-        web = DagsterClient(url, lambda: None)
+        web = DagsterClient(url, lambda: None, timeout_s=WAIT_S)
         if not chosen.ready:
             prepare(web)
         browser = playwright.chromium.launch(
@@ -121,7 +121,7 @@ def running_platform(url: str | None) -> Iterator[str]:
 def prepare(web: DagsterClient) -> None:
     """Publish a recording without end, add two faulty records, and stop a consumer that rejected one."""
     publish(web, duration_s=20.0)
-    config = {"ops": {"feeds__market_data": {"config": {"duration_s": 7_200.0, "loop": True}}}}
+    config = {"ops": {"feeds__market_data": {"config": {"duration_s": 7_200.0, "loop": True, "speed": 0.7}}}}
     web.launch("run_feed", config=config, tags={"dagster/partition": "binance"})
     brokers = require_broker(BrokerSettings(), HomeSettings())
     for value in (crossed(), b"{not json"):
@@ -149,8 +149,8 @@ def publish(web: DagsterClient, duration_s: float) -> str:
 
 def crossed() -> bytes:
     """Return a quote whose bid is above its ask."""
-    at = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.000Z}"
-    sizes = {"bestBid": 61_020.5, "bestAsk": 61_002.1, "bidSize": 0.4, "askSize": 1.2}
+    at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    sizes = {"bestBid": 61_828.5, "bestAsk": 61_802.1, "bidSize": 0.4, "askSize": 1.2}
     return json.dumps(
         {"exchangeId": "binance", "symbol": "BTC/USDT", **sizes, "timestamp": at, "lastUpdated": at}
     ).encode()
@@ -291,14 +291,14 @@ def data_docs(page: Page, web: DagsterClient) -> None:
 
 
 def explorer(browser: Browser, url: str, scheme: Scheme) -> None:
-    """Show each page of the explorer, reached by the link of an asset."""
+    """Show each page of the explorer, which is opened by the link of an asset."""
+    page = open_page(browser, url, scheme, TALL)
+    page.goto(f"/explorer?page={quote(TABS[0][0])}")
     for tab, name, seen in TABS:
-        page = open_page(browser, url, scheme, TALL)
-        page.goto(f"/explorer?page={quote(tab)}")
-        page.locator(seen).first.wait_for()
-        page.locator("[data-status=running]").first.wait_for(state="detached")
+        page.get_by_role("tab", name=tab, exact=True).click()
+        page.locator(seen).filter(visible=True).first.wait_for()
         shoot(page, f"explorer-{name}-{scheme}")
-        page.close()
+    page.close()
 
 
 PICTURES: Final[dict[str, Picture]] = {
@@ -322,10 +322,11 @@ TABS: Final = (
     ("Messages", "messages", "text=newest first"),
     ("Quotes", "quotes", "text=spread_bp"),
     ("Candles", "candles", 'text="candle"'),
-    ("Lag and rates", "lag", "text=Sampled while"),
     ("Exchanges", "exchanges", "text=stale_s"),
     ("Dead letters", "dead-letters", "text=is above ask"),
     ("Quarantine", "quarantine", "text=newest refused messages"),
+    # The last, so that its charts have a past.
+    ("Lag and rates", "lag", "text=Sampled while"),
 )
 
 if __name__ == "__main__":

@@ -74,7 +74,14 @@ def _(BrokerSettings, CoinstreamError, HomeSettings, Lake, mo, monitoring, pl, r
             **options,
         )
 
-    return brokers, grid, history, lake, shown, topics
+    def with_origin(frame):
+        """Replace topic, partition and offset by `message`; the reason of a dead letter is in its error."""
+        place = pl.format("{}[{}]@{}", "topic", "partition", "offset").alias("message")
+        kept = [name for name in frame.columns if name not in {"topic", "partition", "offset"}]
+        kept = [name for name in kept if not (name == "reason" and "error" in kept)]
+        return frame.select(kept[0], place, *kept[1:])
+
+    return brokers, grid, history, lake, shown, topics, with_origin
 
 
 @app.cell
@@ -161,7 +168,7 @@ def _(
                     found.records,
                     page_size=20,
                     wrapped_columns=["value"],
-                    column_widths={"partition": 80, "offset": 90, "time": 180, "key": 170, "value": 700},
+                    column_widths={"partition": 80, "offset": 90, "time": 180, "key": 170, "value": 520},
                 ),
             ]
         )
@@ -190,7 +197,7 @@ def _(width, brokers, charts, grid, mo, page, quotes, refresh, shown):
         return mo.vstack(
             [
                 grid(quotes.latest_of(sample), page_size=15),
-                charts.over_time(drawn, "middle", "market", "Middle of bid and ask", "price", width=width),
+                charts.over_time(drawn, "middle", "market", "Mid price", "price", width=width),
                 charts.over_time(drawn, "spread_bp", "market", "Spread", "basis points", width=width),
             ]
         )
@@ -252,7 +259,11 @@ def _(charts, grid, history, mo, page, pl, sampled, shown, width):
         newest = lag.filter(lag["time"] == lag["time"].max()) if lag.height else lag
         return mo.vstack(
             [
-                grid(newest.with_columns(pl.col("seconds").round(1))),
+                grid(
+                    newest.with_columns(pl.col("seconds").round(1)),
+                    wrapped_columns=["reason"],
+                    column_widths={"messages": 90, "seconds": 90, "status": 80, "reason": 420},
+                ),
                 mo.md(
                     "Sampled while the explorer is open; Prometheus and Grafana keep the past (`deploy/`)."
                 ),
@@ -277,7 +288,7 @@ def _(width, brokers, charts, grid, lake, mo, page, quotes, shown, statistics):
         compared = quotes.rounded(found).join(stale, on="exchange", how="left")
         return mo.vstack(
             [
-                grid(compared),
+                grid(compared, column_widths=dict.fromkeys(compared.columns, 110)),
                 mo.md(
                     "Spread in basis points; `receipt`: exchange to receipt; `landing`: receipt to table; "
                     "`stale_s`: seconds since the newest quote in the topics."
@@ -314,7 +325,7 @@ def _(confirmed, mo):
 
 
 @app.cell
-def _(brokers, confirmed, error_text, grid, mo, monitoring, page, queue, replay, shown):
+def _(brokers, confirmed, error_text, grid, mo, monitoring, page, queue, replay, shown, with_origin):
     mo.stop(page.value != "Dead letters")
 
     def _draw():
@@ -332,7 +343,15 @@ def _(brokers, confirmed, error_text, grid, mo, monitoring, page, queue, replay,
                 *done,
                 grid(reasons),
                 mo.md(f"{entries.height:,} newest dead letters"),
-                grid(entries, page_size=20, wrapped_columns=["error", "value"]),
+                grid(
+                    with_origin(entries),
+                    page_size=20,
+                    wrapped_columns=["error", "value"],
+                    column_widths={
+                        **{"failed_at": 180, "message": 170, "key": 140, "error": 230},
+                        **{"attempts": 80, "replayed": 80, "value": 240},
+                    },
+                ),
             ]
         )
 
@@ -359,7 +378,20 @@ def _(agreed, mo):
 
 
 @app.cell
-def _(agreed, check_again, grid, kind, lake, land_again, mo, monitoring, page, reason_text, shown):
+def _(
+    agreed,
+    check_again,
+    grid,
+    kind,
+    lake,
+    land_again,
+    mo,
+    monitoring,
+    page,
+    reason_text,
+    shown,
+    with_origin,
+):
     mo.stop(page.value != "Quarantine")
 
     def _replayed():
@@ -378,13 +410,16 @@ def _(agreed, check_again, grid, kind, lake, land_again, mo, monitoring, page, r
         return mo.vstack(
             [
                 *done,
-                grid(reasons),
+                grid(reasons, wrapped_columns=["reason"], column_widths={"reason": 520}),
                 mo.md(f"{rows.height:,} newest refused messages"),
                 grid(
-                    rows,
+                    with_origin(rows),
                     page_size=20,
                     wrapped_columns=["reason", "value"],
-                    column_widths={"reason": 260, "value": 420},
+                    column_widths={
+                        **{"ingested_at": 180, "type": 70, "message": 170, "reason": 240},
+                        **{"stored": 70, "value": 360},
+                    },
                 ),
             ]
         )

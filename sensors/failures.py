@@ -83,21 +83,21 @@ def _runs(instance: dg.DagsterInstance, since: float) -> Iterator[Completion]:
             continue
         subject = subject_of(run)
         bad = run.status is dg.DagsterRunStatus.FAILURE
-        detail = _why(instance, run.run_id) if bad else "it succeeded"
+        detail = _error_of(instance, run.run_id) if bad else "it succeeded"
         yield Completion(subject, bad, at, detail, f"runs/{run.run_id}", Section.RUN)
 
 
 def subject_of(run: dg.DagsterRun) -> str:
     """Return the job of a run, or its manually selected assets, with its partition."""
-    what = f"run of {run.job_name}"
+    subject = f"run of {run.job_name}"
     if run.job_name.startswith(_IMPLICIT_JOB):
         assets = sorted(key.to_user_string() for key in run.asset_selection or ())
         checks = sorted(
             f"{key.asset_key.to_user_string()}: {key.name}" for key in run.asset_check_selection or ()
         )
-        what = f"run of {_listed('asset', assets)}" if assets else f"run of {_listed('check', checks)}"
+        subject = f"run of {_listed('asset', assets)}" if assets else f"run of {_listed('check', checks)}"
     partition = run.tags.get("dagster/partition")
-    return f"{what} ({partition})" if partition else what
+    return f"{subject} ({partition})" if partition else subject
 
 
 def _listed(kind: str, names: list[str]) -> str:
@@ -108,7 +108,7 @@ def _listed(kind: str, names: list[str]) -> str:
     return f"{kind}{plural} {', '.join(names[:_NAMED])}{more}"
 
 
-def _why(instance: dg.DagsterInstance, run_id: str) -> str:
+def _error_of(instance: dg.DagsterInstance, run_id: str) -> str:
     kinds = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
     for record in instance.get_records_for_run(run_id, of_type=kinds).records:
         event = record.event_log_entry.dagster_event

@@ -48,16 +48,16 @@ def feed_supervisor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """Check the runs of each feed and request missing ones."""
     now = time.time()
     notes: dict[str, Any] = json.loads(context.cursor) if context.cursor else {}
-    requests, said = [], []
+    requests, summaries = [], []
     for feed in enabled_feeds():
         known = notes.setdefault(feed, {"failures": [0, 0.0], "until": now})
-        alive, failures = _look(context.instance, feed, known)
+        alive, failures = _runs_and_failures(context.instance, feed, known)
         if needs_run(alive, failures, now, TIMING):
             requests.append(_request(feed, now))
-        said.append(_about(feed, alive, failures, now))
+        summaries.append(_summary(feed, alive, failures, now))
     cursor = json.dumps({feed: notes[feed] for feed in enabled_feeds()})
     return dg.SensorResult(
-        run_requests=requests, skip_reason=None if requests else "; ".join(said), cursor=cursor
+        run_requests=requests, skip_reason=None if requests else "; ".join(summaries), cursor=cursor
     )
 
 
@@ -76,14 +76,16 @@ def enabled_feeds() -> tuple[str, ...]:
     return tuple(dict.fromkeys(wanted))
 
 
-def _about(feed: str, alive: list[FeedRun], failures: Failures, now: float) -> str:
+def _summary(feed: str, alive: list[FeedRun], failures: Failures, now: float) -> str:
     if not failures.count:
         return f"{feed}: {len(alive)} run(s)"
     waiting = max(failures.at + failures.wait(TIMING) - now, 0.0)
     return f"{feed}: {len(alive)} run(s), {failures.count} crash(es) in a row, next start in {waiting:.0f} s"
 
 
-def _look(instance: dg.DagsterInstance, feed: str, known: dict[str, Any]) -> tuple[list[FeedRun], Failures]:
+def _runs_and_failures(
+    instance: dg.DagsterInstance, feed: str, known: dict[str, Any]
+) -> tuple[list[FeedRun], Failures]:
     """Return the feed's active runs and its consecutive crashes, which are stored in `known`."""
     records = instance.get_run_records(
         dg.RunsFilter(tags={SUPERVISED: feed}, statuses=[*_ALIVE, *_ENDED]), limit=20

@@ -41,8 +41,8 @@ def health_sensor(
         if change is not Change.NONE:
             state.announce(_alert(subject, change, alarm.since or now, detail, alerts))
     state.deliver(alerts, context.log)
-    said = "; ".join(f"{subject} {status}: {detail}" for subject, (status, detail) in healths.items())
-    return dg.SensorResult(skip_reason=said, cursor=state.dump(now))
+    summary = "; ".join(f"{subject} {status}: {detail}" for subject, (status, detail) in healths.items())
+    return dg.SensorResult(skip_reason=summary, cursor=state.dump(now))
 
 
 def _probe(admin: AdminResource) -> Healths:

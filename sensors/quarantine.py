@@ -15,7 +15,7 @@ from coinstream.settings import WatchSettings
 from resources.lake import LakeResource
 
 WATCH: Final = WatchSettings()
-AGAIN_S: Final = 900.0
+RECOUNT_S: Final = 900.0
 """Interval of recounts without a new snapshot, because messages pass the age of a day, in seconds."""
 
 
@@ -45,17 +45,17 @@ def quarantine_sensor(context: dg.SensorEvaluationContext, lake: LakeResource) -
     current = table.current_snapshot() if table is not None else None
     snapshot = current.snapshot_id if current is not None else None
     now = time.time()
-    if context.cursor and snapshot == seen.snapshot and (snapshot is None or now - seen.at < AGAIN_S):
+    if context.cursor and snapshot == seen.snapshot and (snapshot is None or now - seen.at < RECOUNT_S):
         return dg.SensorResult(skip_reason="the quarantine has not changed", cursor=context.cursor)
     counts = waiting_by_type(opened, datetime.fromtimestamp(now, UTC) - RECENT)
     # The first tick reports every type, so that no check shows as never evaluated.
     changed = [
         kind for kind in TYPES if not context.cursor or counts.get(kind, 0) != seen.counts.get(kind, 0)
     ]
-    told = "; ".join(f"{kind}: {counts.get(kind, 0):,} refused in 24 hours" for kind in changed)
+    changes = "; ".join(f"{kind}: {counts.get(kind, 0):,} refused in 24 hours" for kind in changed)
     return dg.SensorResult(
         asset_events=[as_evaluation(check_result(opened, kind)) for kind in changed],
-        skip_reason=told or "the counts of refused messages have not changed",
+        skip_reason=changes or "the counts of refused messages have not changed",
         cursor=msgspec.json.encode(QuarantineCursor(snapshot, now, counts)).decode(),
     )
 

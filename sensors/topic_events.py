@@ -18,7 +18,7 @@ from coinstream.monitoring.topic_report import TopicReport
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
 from sensors.topic_notes import signature
 
-_AGAIN_S: Final = 3_600.0
+_REPEAT_S: Final = 3_600.0
 """Interval at which an unchanged evaluation is repeated, in seconds."""
 
 _QUIET: Final = 15
@@ -41,8 +41,8 @@ def topic_events(
         if topic.endswith(DEAD_LETTER_SUFFIX) and (arrived := _dead_letters(known, report, now)) is not None:
             due.append(arrived)
             continue
-        wait = every_s if _is_news(topic, report, known) else every_s * _QUIET
-        if now - known["at"] >= wait or (now - known["at"] >= every_s and _turned(known, report)):
+        wait = every_s if _is_due_early(topic, report, known) else every_s * _QUIET
+        if now - known["at"] >= wait or (now - known["at"] >= every_s and _has_changed(known, report)):
             known |= {"at": now, "shown": _signature(report)}
             due.append(_next(known["checks"], report, now))
     for gone in notes.keys() - reports.keys():
@@ -77,12 +77,12 @@ def _signature(report: TopicReport) -> int:
     return signature(report.records, report.lag_messages, str(report.group_status), str(report.status))
 
 
-def _is_news(topic: str, report: TopicReport, known: dict[str, Any]) -> bool:
+def _is_due_early(topic: str, report: TopicReport, known: dict[str, Any]) -> bool:
     # Topics with lag are plotted also while nothing changes, so that a stopped group shows as a flat line.
     return not is_supporting(topic) and (report.lag_messages > 0 or known["shown"] != _signature(report))
 
 
-def _turned(known: dict[str, Any], report: TopicReport) -> bool:
+def _has_changed(known: dict[str, Any], report: TopicReport) -> bool:
     """Return whether the result of a check has changed; changes are reported at once."""
     return any(
         known["checks"].get(name, (0.0, None))[1] != passed for name, (passed, _) in results(report).items()
@@ -92,8 +92,8 @@ def _turned(known: dict[str, Any], report: TopicReport) -> bool:
 def _next(checks: dict[str, Any], report: TopicReport, now: float) -> Event:
     found = results(report)
     for name, (passed, text) in found.items():
-        said_at, said = checks.get(name, (0.0, None))
-        if said != passed or now - said_at >= _AGAIN_S:
+        reported_at, reported = checks.get(name, (0.0, None))
+        if reported != passed or now - reported_at >= _REPEAT_S:
             checks[name] = (now, passed)
             return dg.AssetCheckEvaluation(
                 asset_key=topic_key(report.topic),

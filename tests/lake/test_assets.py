@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from assets.lake import HOURS, TABLES, landing_schedule
-from assets.quality import SHOWN, landing_checks_sensor, offenders
+from assets.quality import SHOWN, failed_messages, landing_checks_sensor
 from coinstream.expectations.rules import rules_for
 from coinstream.expectations.validator import ExpectationValidator
 from coinstream.lake.landing import land
@@ -86,10 +86,10 @@ def test_a_run_lands_checks_and_shows_the_offenders(brokers: BrokerSettings) -> 
     crossed = found["bid_at_most_ask"]
     assert (crossed.passed, crossed.severity) == (False, dg.AssetCheckSeverity.ERROR)
     assert crossed.metadata["checked"].value == 50
-    assert crossed.metadata["offenders"].value == 1
+    assert crossed.metadata["failed"].value == 1
     assert crossed.metadata["refuses_rows"].value is True
     assert crossed.metadata["data_docs"].value == str(page)
-    [shown] = typed(crossed.metadata["newest_offenders"], dg.TableMetadataValue).records
+    [shown] = typed(crossed.metadata["newest_failed"], dg.TableMetadataValue).records
     assert "70000.5" in str(shown.data["message"])
     assert found["price_precision"].passed
     assert found["sizes_positive"].metadata["checked"].value == 50
@@ -136,7 +136,7 @@ def test_offenders_whose_bytes_are_no_text_are_shown_too(
     send(broker_settings.brokers, name, [b"\xff" * 500, level1()])
     land(lake, broker_settings, SPEC, ExpectationValidator(SPEC), topic=name)
     [readable] = [rule for rule in rules_for("level1") if rule.name == "readable"]
-    [shown] = typed(offenders(lake, SPEC, readable), dg.TableMetadataValue).records
+    [shown] = typed(failed_messages(lake, SPEC, readable), dg.TableMetadataValue).records
     assert "not UTF-8" in str(shown.data["reason"])
     assert len(str(shown.data["message"])) == SHOWN
 

@@ -20,7 +20,9 @@ from coinstream.messages import LEVEL1, Level1
 from coinstream.serialization import MessageDeserializer
 from coinstream.settings import BrokerSettings
 
-_SAMPLE: Final = 4_000
+_SAMPLE: Final = 12_000
+_POINTS: Final = 500
+"""Points of a chart, at most about twice as many."""
 _SAMPLE_SCHEMA: Final[dict[str, Any]] = {
     "exchange": pl.String,
     "symbol": pl.String,
@@ -107,10 +109,11 @@ def most_quoted(quotes: pl.DataFrame, markets: int = 6, seconds: float = 120.0) 
     Args:
         quotes: see `sample_quotes`. Crossed quotes, whose bid is above the ask, are left out.
         markets: number of markets.
-        seconds: how far to look back from the newest quote.
+        seconds: how far to look back from the newest quote, at most to the oldest sampled quote of the
+            busiest market. Before that, the sample contains slow markets only.
 
     Returns:
-        The columns of the sample and `market`.
+        The columns of the sample and `market`; of many quotes, every n-th.
     """
     recent = quotes.filter(
         pl.col("bid") <= pl.col("ask"),
@@ -118,7 +121,12 @@ def most_quoted(quotes: pl.DataFrame, markets: int = 6, seconds: float = 120.0) 
     )
     named = recent.with_columns(pl.concat_str("exchange", "symbol", separator=" ").alias("market"))
     chosen = named.group_by("market").len().sort("len", "market", descending=[True, False])["market"]
-    return named.filter(pl.col("market").is_in(chosen.head(markets).to_list()))
+    start = named.filter(pl.col("market") == chosen.head(1)).select(pl.col("received").min())
+    shown = named.filter(
+        pl.col("market").is_in(chosen.head(markets).to_list()), pl.col("received") >= start.to_series()
+    )
+    count = pl.len().over("market")
+    return shown.filter(pl.int_range(pl.len()).over("market") % (count // _POINTS + 1) == 0)
 
 
 def staleness(quotes: pl.DataFrame, now: datetime | None = None) -> pl.DataFrame:

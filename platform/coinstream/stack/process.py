@@ -180,12 +180,13 @@ class DagsterClient:
     Args:
         url: URL of the server.
         check: called while waiting; raises to stop waiting.
+        timeout_s: timeout of a request, in seconds.
     """
 
-    def __init__(self, url: str, check: Callable[[], None]) -> None:
+    def __init__(self, url: str, check: Callable[[], None], timeout_s: float = 30) -> None:
         self.url = url
         self._check = check
-        self._http = httpx.Client(base_url=url, timeout=30, trust_env=False)
+        self._http = httpx.Client(base_url=url, timeout=timeout_s, trust_env=False)
 
     def wait_ready(self, timeout_s: float) -> None:
         """Wait until the code location is loaded.
