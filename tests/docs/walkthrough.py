@@ -28,11 +28,9 @@ from tests.support import wait_until
 _START_S: Final = 400.0
 _READY: Final = {"make": "Ready: "}
 """Text of a lasting command's output that precedes the next step; any output for the others."""
-_ENTER: Final = """\
+_SHELL: Final = """\
 . "$DOCS_STATE/variables"
 cd "$(cat "$DOCS_STATE/folder")"
-"""
-_LEAVE: Final = """\
 trap 'code=$?; export -p > "$DOCS_STATE/variables"; pwd > "$DOCS_STATE/folder"; exit $code' EXIT
 """
 _MAKE: Final = """\
@@ -94,7 +92,10 @@ class _Running:
 
 
 class Walkthrough:
-    """A reader's terminals: one for commands, and one for each command that runs until Ctrl-C."""
+    """A reader's terminals: one for commands, and one for each command that runs until Ctrl-C.
+
+    The exports of a terminal are not seen in the others; all are in the same folder.
+    """
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self._folder = folder
@@ -157,7 +158,7 @@ class Walkthrough:
         if is_lasting(command):
             return self._start(command), ""
         done = subprocess.run(
-            ["bash", "-c", _ENTER + _LEAVE + in_place(command, self._places)],
+            ["bash", "-c", _SHELL + in_place(command, self._places)],
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -177,7 +178,8 @@ class Walkthrough:
         output = self._folder / f"{name}-{len(list(self._folder.glob('*.txt')))}.txt"
         with output.open("wb") as stream:
             process = subprocess.Popen(
-                ["bash", "-c", _ENTER + "exec env " + in_place(command, self._places)],
+                ["bash", "-c", "exec env " + in_place(command, self._places)],
+                cwd=self.here,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
