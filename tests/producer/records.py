@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
 from coinstream.messages import Level1
@@ -48,10 +48,11 @@ def _drain(consumer: Consumer, partitions: int, count: int, deadline: float) -> 
         if time.monotonic() > deadline:
             raise AssertionError(f"only {len(records)} of {count} records could be read")
         for found in consumer.consume(10_000, 0.1):
-            if found.error():
-                at_end.add(found.partition())
-            else:
+            error = found.error()
+            if error is None:
                 records.append(found)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                at_end.add(found.partition())
     return records
 
 
