@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import lz4.frame
 import msgspec
 import pytest
 from confluent_kafka import Producer
@@ -17,6 +18,7 @@ from coinstream.explore.topic_browser import (
     topics_of_type,
 )
 from coinstream.messages import LEVEL1
+from coinstream.serialization import COMPRESSED_HEADER
 from coinstream.settings import BrokerSettings
 from tests.conftest import TopicFactory
 from tests.lake.support import START, level1
@@ -49,8 +51,17 @@ def test_the_newest_records_come_first_and_decoded(quotes: str, broker_settings:
     assert page.records.height == page.scanned == 21
     messages = page.records.filter(page.records["error"].is_null())
     assert messages["time"].is_sorted(descending=True)
-    newest = msgspec.json.decode(messages["value"][0])
-    assert (newest["symbol"], newest["bestBid"]) == ("ETH/USDT", 119.0)
+    newest = level1(19, symbol="ETH/USDT", bestBid=119.0, bestAsk=200.0)
+    assert messages["value"][0] == msgspec.json.encode(newest).decode(), "the text on the wire"
+
+
+def test_a_compressed_message_is_shown_as_text(topic: TopicFactory, broker_settings: BrokerSettings) -> None:
+    name, text = topic("crypto-level1-compressed"), msgspec.json.encode(level1())
+    producer = Producer({"bootstrap.servers": broker_settings.brokers})
+    producer.produce(name, lz4.frame.compress(text), headers=[(COMPRESSED_HEADER, b"true")])
+    assert producer.flush(30) == 0
+    (row,) = browse(broker_settings, name).records.to_dicts()
+    assert (row["value"], row["error"]) == (text.decode(), None)
 
 
 def test_a_record_that_is_no_message_shows_its_bytes_and_the_reason(

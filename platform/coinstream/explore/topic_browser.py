@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import msgspec
 import polars as pl
 
 from coinstream.consumer.tail_reader import count_messages, newest_records
@@ -16,7 +15,7 @@ from coinstream.kafka import admin_client
 from coinstream.messages import LEVEL1, MessageType, type_for_topic
 from coinstream.partition_reader import OffsetRange, PartitionReader
 from coinstream.records import key_of, offset_of, readable_headers, value_of
-from coinstream.serialization import MessageDeserializer
+from coinstream.serialization import MessageDeserializer, decompress, is_compressed
 from coinstream.settings import BrokerSettings, ConsumerSettings
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
 
@@ -197,11 +196,12 @@ def _decoded(
     if value is None:
         return None, None
     try:
-        message, unknown = decoder.decode(value, headers, topic)
+        decoder.decode(value, headers, topic)
+        payload = decompress(value) if is_compressed(headers) else value
     except DecodeError as error:
         return value[:_RAW_BYTES].decode(errors="backslashreplace"), str(error)
-    fields = msgspec.to_builtins(message)
-    return msgspec.json.encode({**fields, **unknown}, enc_hook=str).decode(), None
+    # The text on the wire: an encoded message would differ in its times, digits and unset fields.
+    return payload.decode(), None
 
 
 def _time(stamp: int) -> datetime | None:
