@@ -79,7 +79,7 @@ class BithumbParser(UpbitParser):
             number(row["contQty"]),
             datetime.fromisoformat(row["contDtm"]).replace(tzinfo=KOREA).astimezone(UTC),
             received,
-            side=_SIDES[row["buySellGb"]],
+            side=_SIDES.get(row["buySellGb"]),
         )
 
     def _old_ticker(self, row: Any, received: datetime) -> Found:

@@ -85,7 +85,7 @@ class BitstampParser(ExchangeParser):
             number(data.get("amount_str") or data["amount"]),
             moment(data.get("microtimestamp") or data["timestamp"]),
             received,
-            side=_SIDES[int(data["type"])],
+            side=_SIDES.get(int(data["type"])),
             trade_id=str(data["id"]),
         )
 

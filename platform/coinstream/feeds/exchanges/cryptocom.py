@@ -37,7 +37,7 @@ from coinstream.feeds.exchanges.parsing import (
     moment,
     number,
     optional,
-    side_of,
+    optional_side,
     signed,
 )
 from coinstream.feeds.exchanges.rest import read_instruments
@@ -111,7 +111,7 @@ class CryptocomParser(ExchangeParser):
             number(row["q"]),
             moment(row["t"]),
             received,
-            side=side_of(row["s"]),
+            side=optional_side(row["s"]),
             trade_id=str(row["d"]),
         )
 

@@ -96,7 +96,7 @@ class HyperliquidParser(ExchangeParser):
             number(row["sz"]),
             moment(row["time"]),
             received,
-            side=_SIDES[row["side"]],
+            side=_SIDES.get(row["side"]),
             trade_id=str(row["tid"]),
         )
 

@@ -42,7 +42,7 @@ from coinstream.feeds.exchanges.parsing import (
     moment,
     number,
     optional,
-    side_of,
+    optional_side,
     signed,
 )
 from coinstream.feeds.exchanges.rest import read_instruments, server_time_ms
@@ -112,7 +112,7 @@ class PoloniexParser(ExchangeParser):
             number(row["quantity"]),
             moment(row["createTime"]),
             received,
-            side=side_of(row["takerSide"]),
+            side=optional_side(row["takerSide"]),
             trade_id=str(row["id"]),
         )
 

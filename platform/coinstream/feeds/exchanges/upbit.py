@@ -90,7 +90,7 @@ class UpbitParser(ExchangeParser):
             number(row["trade_volume"]),
             moment(row["trade_timestamp"]),
             received,
-            side=_SIDES[row["ask_bid"]],
+            side=_SIDES.get(row["ask_bid"]),
             trade_id=str(row["sequential_id"]),
         )
 

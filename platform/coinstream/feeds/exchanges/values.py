@@ -75,12 +75,11 @@ def side_of(value: Any) -> Literal["buy", "sell"]:
 
 
 def optional_side(value: Any) -> Literal["buy", "sell"] | None:
-    """Return the side of a text, or None for empty text and null.
-
-    Raises:
-        ValueError: see `side_of`.
-    """
-    return None if value in ("", None) else side_of(value)
+    """Return the side of a text such as `buy`, `Buy` or `BUY`; None if the value is not a side."""
+    try:
+        return side_of(value)
+    except ValueError:
+        return None
 
 
 def levels(rows: Iterable[Any]) -> list[tuple[float, float]]:

@@ -278,7 +278,13 @@ def _trade(row: Any) -> dict[str, Any]:
     if isinstance(row, list):
         return {"ts": row[0], "price": row[1], "size": row[2], "side": row[3], "id": None}
     if "T" in row:
-        return {"ts": row["T"], "price": row["p"], "size": row["v"], "side": row["S"], "id": row.get("i")}
+        return {
+            "ts": row["T"],
+            "price": row["p"] if "p" in row else row["P"],
+            "size": row["v"],
+            "side": row["S"],
+            "id": row.get("i"),
+        }
     return {**row, "id": row.get("tradeId")}
 
 

@@ -14,9 +14,9 @@ from coinstream.feeds.exchanges.parsing import (
     moment,
     number,
     optional,
+    optional_side,
     parsed,
     percent,
-    side_of,
     signed,
 )
 from coinstream.feeds.feed_stats import Reason
@@ -139,7 +139,7 @@ class PhemexParser(ExchangeParser):
             number(size) / scale.size,
             moment(at),
             received,
-            side=side_of(side),
+            side=optional_side(side),
         )
 
     def _candles(
