@@ -5,17 +5,26 @@ The examples are those of the REST documentation that ccxt 4.5.64 cites for each
 
 from __future__ import annotations
 
+import asyncio
+import random
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+import httpx
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from coinstream.errors import FeedError
 from coinstream.feeds.exchanges import adapters
+from coinstream.feeds.exchanges.rest import fetch_missing
 from coinstream.feeds.instrument_lists import packaged
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
 from coinstream.feeds.parser import Frame, Gap
-from coinstream.messages import Trade
+from coinstream.messages import Message, Trade
+from tests.feeds.exchanges.test_damaged_replies import mutated
 
 SINCE = datetime(2021, 1, 1, tzinfo=UTC)
 ANY = Gap("", 0, 10**19, "trades", SINCE, datetime(2026, 1, 1, tzinfo=UTC))
@@ -348,3 +357,23 @@ def test_kraken_is_asked_by_the_name_of_its_instrument_list() -> None:
     request = adapters()["kraken"]().trades_request(instrument, ANY)
     assert request is not None
     assert request.params["pair"] == "XXBTZUSD"
+
+
+@pytest.mark.parametrize("case", REPLIES, ids=lambda case: f"{case.exchange}-{case.instrument.kind}")
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(start=st.integers(0, 2**32))
+def test_a_damaged_reply_gives_trades_or_an_error_of_the_feed(case: Documented, start: int) -> None:
+    body = msgspec.json.encode(mutated(case.reply, random.Random(start)))
+    adapter = adapters()[case.exchange]()
+    request = adapter.trades_request(case.instrument, ANY)
+    assert request is not None
+
+    async def fetch() -> list[Message]:
+        transport = httpx.MockTransport(lambda _: httpx.Response(200, content=body))
+        async with httpx.AsyncClient(transport=transport) as http:
+            return await fetch_missing(adapter, http, request, case.instrument, ANY)
+
+    with suppress(FeedError):
+        trades = [message for message in asyncio.run(fetch()) if isinstance(message, Trade)]
+        assert all(trade.symbol == case.instrument.symbol for trade in trades)
+        assert all(trade.trade_price > 0 and trade.size > 0 for trade in trades)

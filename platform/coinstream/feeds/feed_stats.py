@@ -33,6 +33,7 @@ class Reason(StrEnum):
     NOT_DOLLARS = "price not in dollars"
     NO_PRICE = "price empty or zero"
     NO_SIZES = "quote without sizes"
+    NO_TRADE_SIZE = "trade without a size in base currency"
     LENDING = "lending rate, no price"
     ONE_SIDED = "quote with an empty side"
     EMPTY = "frame without entries"

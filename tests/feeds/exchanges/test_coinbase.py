@@ -17,7 +17,7 @@ from coinstream.feeds.exchanges.coinbase import (
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import InstrumentList
 from coinstream.feeds.live import DirectFeed
-from coinstream.feeds.parser import Parser
+from coinstream.feeds.parser import Gap, Parser
 from coinstream.messages import Book, DerivativeTicker, Level1, Ohlcv, Price, Trade
 from tests.feeds.exchanges.sessions import excerpt, instruments_of, replayed, shared
 from tests.feeds.frames import only, parse, span
@@ -93,6 +93,30 @@ class TestAdvanced:
         frame = self.frame("market_trades", {"type": "snapshot", "trades": rows})
         trades = [item for item in parse(parser(), frame).messages if isinstance(item, Trade)]
         assert [(trade.trade_id, trade.side) for trade in trades] == [("8", "sell"), ("9", "sell")]
+
+    def test_ids_of_real_trades_grow_by_one(self) -> None:
+        # Frames of 2025-12-31, see https://github.com/ccxt/ccxt/issues/27606.
+        told: tuple[tuple[tuple[str, str, str], ...], ...] = (
+            (("929248657", "88355.59", "SELL"),),
+            (("929248658", "88355.59", "SELL"),),
+            (("929248659", "88355.58", "BUY"),),
+            (("929248663", "88355.58", "BUY"), ("929248662", "88355.59", "SELL")),
+        )
+        found, trades, gaps = parser(), list[Trade](), list[Gap]()
+        for number, rows in enumerate(told, 1851):
+            entries = [
+                {"product_id": "BTC-USD", "trade_id": name, "price": price, "size": "0.001", "side": side}
+                | {"time": "2025-12-31T06:00:12.44524Z"}
+                for name, price, side in rows
+            ]
+            frame = self.frame("market_trades", {"type": "update", "trades": entries}, number=number)
+            parsed = parse(found, frame)
+            trades += [item for item in parsed.messages if isinstance(item, Trade)]
+            gaps += parsed.gaps
+        assert [trade.trade_id for trade in trades] == [f"9292486{n}" for n in (57, 58, 59, 62, 63)]
+        # The lower price is the best bid: its maker buys, so the taker sells.
+        assert [trade.side for trade in trades] == ["buy", "buy", "sell", "buy", "sell"]
+        assert [(gap.first, gap.last) for gap in gaps] == [(929248660, 929248661)]
 
     def test_candles_last_five_minutes(self) -> None:
         row = {"start": "1688998200", "high": "1867.72", "low": "1865.63", "open": "1867.38"}

@@ -17,8 +17,10 @@ from coinstream.feeds.exchanges import adapters
 from coinstream.feeds.exchanges.values import inflated
 from coinstream.feeds.parser import Frame, Parser
 from coinstream.feeds.recordings import new_parser, read
+from coinstream.feeds.registry import sample_path
 from coinstream.messages import Message
 from tests.feeds.exchanges.recorded import EXCERPTS
+from tests.feeds.test_documented_frames import FRAMES
 
 RECEIVED_NS = 1_700_000_000_000_000_000
 KEPT = 40
@@ -43,9 +45,10 @@ DEEP: tuple[bytes, ...] = (b"[" * 100_000, b'{"a":' * 20_000, b'{"data":' + b"["
 
 @cache
 def corpus(exchange: str) -> list[Any]:
-    """Return decoded frames of the exchange's excerpts, one for each beginning."""
-    found: dict[str, Any] = {}
-    for path in sorted(EXCERPTS.glob(f"{exchange}*.gz")):
+    """Return decoded frames of the exchange's documentation and excerpts, one for each beginning."""
+    found: dict[str, Any] = {str(case.frame)[:60]: case.frame for case in FRAMES if case.exchange == exchange}
+    samples = sorted(sample_path("").glob(f"{exchange}-*.gz"))
+    for path in [*samples, *sorted(EXCERPTS.glob(f"{exchange}*.gz"))]:
         if "instruments" in path.name:
             continue
         for line in read(path):

@@ -1,11 +1,11 @@
-"""AscendEX: websocket of spot markets (Pro v1) and perpetual contracts (Pro v2).
+"""Connect to AscendEX: websocket of spot markets (Pro v1) and perpetual contracts (Pro v2).
 
 Source: "AscendEX Pro API", <https://ascendex.github.io/ascendex-pro-api>, and "Futures Pro (v2) APIs",
 <https://ascendex.github.io/ascendex-futures-pro-api-v2>, as of 2026-01; checked against a session of
 2021-04-17.
 
-- `depth` are changes whose `seqnum` grows by one per symbol; the client requests `depth-snapshot`, or the
-  book over REST. A snapshot of a quiet market may have the time 0.
+- `depth` sends changes whose `seqnum` increases by one per symbol. The client requests `depth-snapshot`, or
+  the book over REST. A snapshot of a quiet market may have the time 0.
 - `bm` is true if the buyer was the maker. `seqnum` of a trade is unique.
 - The exchange sends `ping` every 15 s and expects `pong`. Sizes are in base currency, also of contracts.
 """
@@ -58,7 +58,7 @@ _PING: Final = b'"ping"'
 
 
 class AscendexParser(ExchangeParser):
-    """Frames of AscendEX: books, best levels, trades, candles, contract figures."""
+    """Parser of AscendEX's frames: books, best levels, trades, candles, contract figures."""
 
     def on_json(self, value: Any, frame: Frame, received: datetime) -> Parsed:
         """See `ExchangeParser.on_json`."""
@@ -156,7 +156,7 @@ def _time(row: Any, received: datetime) -> datetime:
 
 @register_adapter
 class AscendexAdapter(ExchangeAdapter):
-    """AscendEX, spot markets and perpetual contracts."""
+    """Adapter of AscendEX: spot markets and perpetual contracts."""
 
     exchange = "ascendex"
     hosts: ClassVar[tuple[str, ...]] = ("ascendex.com", "bitmax.io")
@@ -209,7 +209,7 @@ class AscendexAdapter(ExchangeAdapter):
         return [{"m": "trades", "symbol": instrument.id, "data": rows}]
 
     async def snapshot(self, http: httpx.AsyncClient, instrument: Instrument) -> Frame | None:
-        """Fetch the whole book of a spot market, or of a contract."""
+        """Request the book of a spot market or contract."""
         version = "v1" if instrument.kind == "spot" else "v2/futures"
         url = redirected(f"{REST}/api/pro/{version}/depth", self.rest)
         return await fetch_frame(http, f"{url}?symbol={quoted(instrument.id, safe='')}")

@@ -1,13 +1,13 @@
-"""bitFlyer Lightning: realtime API over JSON-RPC; spot markets, Lightning FX and dated futures.
+"""Connect to bitFlyer Lightning: realtime API over JSON-RPC; spot markets, Lightning FX and dated futures.
 
 Source: "bitFlyer Lightning API", <https://lightning.bitflyer.com/docs>, sections "Realtime API" and "Market
 List", as of 2026-05; checked against a session of 2021-12-12.
 
-- `lightning_board_snapshot_*` is a whole book, `lightning_board_*` changes to it. Neither has a number or a
-  time, so the receipt time stands for it. Market orders show up as levels of price 0.
-- Times have seven fractional digits, with or without `Z`. `side` of an execution is that of the taker, empty
-  in an auction.
-- `FX_BTC_JPY` is a perpetual contract, `BTCJPY24DEC2021` a future; both count in base currency.
+- `lightning_board_snapshot_*` sends the complete book, `lightning_board_*` its changes. They have neither a
+  number nor a time, so the receipt time is used. Market orders are levels with the price 0.
+- Times have seven fractional digits, with or without `Z`. `side` of an execution is the side of the taker,
+  empty in an auction.
+- `FX_BTC_JPY` is a perpetual contract, `BTCJPY24DEC2021` a future; sizes of both are in base currency.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _FUTURE: Final = re.compile(r"([A-Z]{3})([A-Z]{3})(\d{2}[A-Z]{3}\d{4})")
 
 
 class BitflyerParser(ExchangeParser):
-    """Frames of bitFlyer: books, tickers, executions."""
+    """Parser of bitFlyer's frames: books, tickers, executions."""
 
     def on_json(self, value: Any, frame: Frame, received: datetime) -> Parsed:
         """See `ExchangeParser.on_json`."""
@@ -109,7 +109,7 @@ class BitflyerParser(ExchangeParser):
 
 @register_adapter
 class BitflyerAdapter(ExchangeAdapter):
-    """bitFlyer, spot markets, Lightning FX and futures."""
+    """Adapter of bitFlyer: spot markets, Lightning FX and futures."""
 
     exchange = "bitflyer"
     hosts: ClassVar[tuple[str, ...]] = ("bitflyer.com", "bitflyer.jp")
@@ -153,7 +153,7 @@ class BitflyerAdapter(ExchangeAdapter):
 
 
 def read_name(name: str) -> Instrument | None:
-    """Return the market that a product code names, or None where it has another form."""
+    """Return the market of a product code, or None if the code has another form."""
     if found := _FUTURE.fullmatch(name):
         try:
             expiry = datetime.strptime(found[3], "%d%b%Y").replace(tzinfo=UTC)

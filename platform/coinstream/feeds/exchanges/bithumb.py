@@ -1,13 +1,13 @@
-"""Bithumb: the websocket of API 2.1, which speaks Upbit's protocol, and the older `pubwss`; spot markets.
+"""Connect to Bithumb: websocket of API 2.1, which has Upbit's protocol, and the older `pubwss`; spot markets.
 
 Source: "Bithumb API 2.1", <https://apidocs.bithumb.com/reference> (websocket: ticker, trade, orderbook), and
 "Public WebSocket", <https://apidocs.bithumb.com/v1.2.0>, as of 2026-05; the older one was checked against a
 session of 2021-06-01.
 
-- API 2.1 names markets quote first (`KRW-BTC`), the older one base first (`BTC_KRW`).
-- Times of the older protocol's trades are in Korea's time (UTC+9) without saying so; trades have no id.
+- Names of markets begin with the quote currency in API 2.1 (`KRW-BTC`) and with the base before (`BTC_KRW`).
+- Times of trades of the older protocol are in Korea's time (UTC+9) without a zone; trades have no id.
   `buySellGb` is the side of the taker: 1 sells, 2 buys.
-- `orderbookdepth` are changes to the book that REST gives; `orderbooksnapshot` is a whole book of 30 levels.
+- `orderbookdepth` changes the book of REST; `orderbooksnapshot` sends the complete book of 30 levels.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _SIDES: Final[dict[str, Literal["buy", "sell"]]] = {"1": "sell", "2": "buy"}
 
 
 class BithumbParser(UpbitParser):
-    """Frames of Bithumb: trades, books, tickers, candles."""
+    """Parser of Bithumb's frames: trades, books, tickers, candles."""
 
     def on_json(self, value: Any, frame: Frame, received: datetime) -> Parsed:
         """See `ExchangeParser.on_json`."""
@@ -136,7 +136,7 @@ class BithumbParser(UpbitParser):
 
 @register_adapter
 class BithumbAdapter(ExchangeAdapter):
-    """Bithumb, spot markets."""
+    """Adapter of Bithumb: spot markets."""
 
     exchange = "bithumb"
     hosts: ClassVar[tuple[str, ...]] = ("bithumb.com",)

@@ -1,12 +1,13 @@
-"""Bitstamp: websocket API v2 and REST order books, spot and perpetual markets.
+"""Connect to Bitstamp: websocket API v2 and REST order books, spot and perpetual markets.
 
 Source: "WebSocket API v2" and "Public data functions", <https://www.bitstamp.net/websocket/v2/> and
 <https://www.bitstamp.net/api/>, as of 2026-06; checked against a session of 2022-01-05.
 
-- `order_book_*` and `detail_order_book_*` hold the best 100 levels each time. `diff_order_book_*` are changes
-  to the book that REST gives, ordered by `microtimestamp`; they carry no sequence number without holes.
-- `live_trades_*`: `type` 0 is a taker that buys, 1 one that sells.
-- The exchange may ask for a new connection (`bts:request_reconnect`) and then closes this one.
+- Each frame of `order_book_*` and `detail_order_book_*` contains the best 100 levels.
+- `diff_order_book_*` changes the book of REST. Changes are ordered by `microtimestamp` and have no numbers.
+- The `type` of `live_trades_*` is 0 if the taker buys and 1 if it sells.
+- No channel has candles; REST lists them (`ohlc`). Candles built from trades are available instead.
+- The exchange may request a new connection (`bts:request_reconnect`) and then closes this one.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""Crypto.com: websocket of Exchange API v1, and the older Spot v2; spot markets and derivatives.
+"""Connect to Crypto.com: websocket of Exchange API v1 and the older Spot v2; spot and derivatives.
 
 Source: "Crypto.com Exchange API v1", <https://exchange-docs.crypto.com/exchange/v1/rest-ws/index.html>, and
 "Spot API v2.1", <https://exchange-docs.crypto.com/>, as of 2026-06; frames of 2022-05-30 to 2022-11-01.
 
-- Trades of a frame come newest first. Numbers are text in v1; `c` of its ticker is a ratio, in v2 an amount.
-- `book` is a whole book of a depth; `book.update` are changes, in v1 with `u` and the `pu` before it.
+- Trades are sent newest first; `s` is the side of the taker, in either case. Numbers are text in v1. `c` of a
+  ticker is a ratio in v1 and an amount in v2.
+- `book` sends the complete book; `book.update` sends changes, in v1 with `u` and `pu`, the previous `u`.
 - The exchange sends `public/heartbeat` every 30 s and closes the connection without an answer within 5 s.
 - A connection carries at most 400 subscriptions; sizes are in base currency.
 """
@@ -54,7 +55,7 @@ _PERIODS: Final = {"7D": "1w", "14D": "2w", "1D": "1d", "D1": "1d", "1M": "1M"}
 
 
 class CryptocomParser(ExchangeParser):
-    """Frames of Crypto.com: books, tickers, trades, candles, contract figures."""
+    """Parser of Crypto.com's frames: books, tickers, trades, candles, contract figures."""
 
     def on_json(self, value: Any, frame: Frame, received: datetime) -> Parsed:
         """See `ExchangeParser.on_json`."""
@@ -171,7 +172,7 @@ class CryptocomParser(ExchangeParser):
 
 @register_adapter
 class CryptocomAdapter(ExchangeAdapter):
-    """Crypto.com, spot markets, perpetual contracts and futures."""
+    """Adapter of Crypto.com: spot markets, perpetual contracts and futures."""
 
     exchange = "cryptocom"
     hosts: ClassVar[tuple[str, ...]] = ("crypto.com",)

@@ -1,11 +1,12 @@
-"""Delta Exchange: websocket of futures, options and spot markets.
+"""Connect to Delta Exchange: websocket of futures, options and spot markets.
 
 Source: "Delta Exchange API", <https://docs.delta.exchange/> (Websocket Feed, Products), as of 2026-05;
 checked against a session of 2021-11-29, and frames of 2019 to 2023.
 
 - Sizes are numbers of contracts. A contract is worth `contract_value` of its base currency, an inverse one
   of its quote currency. Times are in microseconds.
-- `l2_orderbook` is a whole book of a fixed depth. `l2_updates` begin with a snapshot and are numbered by one.
+- `l2_orderbook` sends the complete book of a fixed depth. `l2_updates` sends a snapshot, then changes with
+  consecutive numbers.
 - Trades have no id; `buyer_role` is the role of the buyer. Rates are in per cent.
 - Mark prices and candles of indices have names with a prefix (`MARK:BTCUSDT`).
 """
@@ -55,7 +56,7 @@ _OPTIONS: Final = {"call_options": "C", "put_options": "P"}
 
 
 class DeltaParser(ExchangeParser):
-    """Frames of Delta Exchange: books, trades, tickers, candles, contract figures."""
+    """Parser of Delta's frames: books, trades, tickers, candles, contract figures."""
 
     def on_json(self, value: Any, frame: Frame, received: datetime) -> Parsed:
         """See `ExchangeParser.on_json`."""
@@ -194,7 +195,7 @@ def _fraction(rate: Any) -> float | None:
 
 @register_adapter
 class DeltaAdapter(ExchangeAdapter):
-    """Delta Exchange, futures, options and spot markets."""
+    """Adapter of Delta Exchange: futures, options and spot markets."""
 
     exchange = "delta"
     hosts: ClassVar[tuple[str, ...]] = ("delta.exchange",)
@@ -267,7 +268,7 @@ def _instrument(row: Any) -> Instrument:
     )
     if kind in ("perpetual_futures", "futures", *_OPTIONS):
         return found
-    # Spreads, rates and combinations: what they quote is no price of their base currency.
+    # Spreads, rates and combinations do not quote a price of their base currency.
     symbol = f"{found.base}/{found.quote}:{found.settle}-{name}"
     return msgspec.structs.replace(found, symbol=symbol, kind="other", price_currency=kind.upper())
 

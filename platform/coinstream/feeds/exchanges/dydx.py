@@ -1,15 +1,14 @@
-"""dYdX v4: websocket of the indexer, perpetual contracts.
+"""Connect to dYdX v4: websocket of the indexer, perpetual contracts.
 
 Source: "Indexer WebSockets", <https://docs.dydx.xyz/indexer-client/websockets>, and "How to uncross the
 orderbook", <https://docs.dydx.xyz>, as of 2026-06; frames of 2024-08-23.
 
 - `BTC-USD` is the contract quoted and settled in USDC; sizes are in base currency.
-- `subscribed` holds the state of a channel, `channel_data` a change, `channel_batch_data` several.
-- `message_id` counts the frames of a connection: after a hole its books are out of date.
-- Changes of a book may cross it for a while. The level that was set last counts; older ones that it crosses
-  are dropped.
-- Trades come newest first. `type` is `LIQUIDATED` or `DELEVERAGED` where the taker was liquidated.
-- The oracle price stands for the mark price and the index. `nextFundingRate` is the rate of one hour.
+- `subscribed` contains the state of a channel, `channel_data` a change, `channel_batch_data` several.
+- `message_id` counts the frames of a connection; after a gap its books are out of date.
+- Changes may cross a book. The newest level is valid; older levels that it crosses are removed.
+- Trades are sent newest first. `type` is `LIQUIDATED` or `DELEVERAGED` if the taker was liquidated.
+- The oracle price is used as mark price and index price. `nextFundingRate` is the rate of one hour.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ _ALL: Final = 100_000
 
 
 class DydxParser(ExchangeParser):
-    """Frames of the indexer: trades, books, candles, markets."""
+    """Parser of the indexer's frames: trades, books, candles, markets."""
 
     def __init__(
         self, exchange: str, instruments: InstrumentList, types: frozenset[str] | None = None
@@ -175,7 +174,7 @@ def _may_cross(top: tuple[float, float, float, float], bids: Levels, asks: Level
 
 @register_adapter
 class DydxAdapter(ExchangeAdapter):
-    """dYdX v4, perpetual contracts."""
+    """Adapter of dYdX v4: perpetual contracts."""
 
     exchange = "dydx"
     hosts: ClassVar[tuple[str, ...]] = ("dydx.trade", "dydx.exchange")

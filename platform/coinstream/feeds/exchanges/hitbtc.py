@@ -1,13 +1,13 @@
-"""HitBTC, and FMFW and Bequant on the same platform: websocket v3 and v2.
+"""Connect to HitBTC, and to FMFW and Bequant on the same platform: websocket v3 and v2.
 
 Source: "HitBTC API v3" and "v2", <https://api.hitbtc.com> and <https://api.hitbtc.com/v2>, and the same
 documents of <https://api.fmfw.io> and <https://api.bequant.io>, as of 2024-11; checked against sessions of
 2021-07-03 (Bequant, v2), 2021-07-15 (HitBTC, v2) and 2021-10-09 (FMFW, v3).
 
-- A book is a snapshot and updates whose sequence (`s`, v2: `sequence`) grows by one per symbol.
-  `orderbook/D5` and the like are whole books of a fixed depth, `orderbook/top` only the best levels.
+- A book starts with a snapshot; the `s` of its updates (v2: `sequence`) increases by one per symbol.
+  `orderbook/D5` sends complete books of a fixed depth, `orderbook/top` only the best levels.
 - v3 sends entries by symbol, several in a frame of a `batch` channel. v2's ticker has no sizes.
-- `side` is that of the taker. FMFW's trade ids repeat the time, so two trades may share one.
+- `side` is the side of the taker. FMFW's trade ids repeat the time, so two trades may have the same id.
 - The three exchanges can only be distinguished by their URLs. Bequant has second markets with `_BQX` in their
   name: if another market has the same currencies, their symbol ends in `_BQX` too.
 - Currencies are named as the instrument list names them. v2 writes `USD` for Tether and `USDB` for dollars.
@@ -60,7 +60,7 @@ _TICKER_COLUMNS: Final = ("t", "b", "a", "B", "A", "c", "o", "v")
 
 
 class HitbtcParser(ExchangeParser):
-    """Frames of the platform: books, tickers, trades, candles."""
+    """Parser of the platform's frames: books, tickers, trades, candles."""
 
     def on_json(self, value: Any, frame: Frame, received: datetime) -> Parsed:
         """See `ExchangeParser.on_json`."""
@@ -211,7 +211,7 @@ def _oldest_first(rows: Any) -> Sequence[Any]:
 
 @register_adapter
 class HitbtcAdapter(ExchangeAdapter):
-    """HitBTC, spot markets and perpetual contracts."""
+    """Adapter of HitBTC: spot markets and perpetual contracts."""
 
     exchange = "hitbtc"
     hosts: ClassVar[tuple[str, ...]] = ("hitbtc.com",)
@@ -253,7 +253,7 @@ class HitbtcAdapter(ExchangeAdapter):
 
 @register_adapter
 class FmfwAdapter(HitbtcAdapter):
-    """FMFW (formerly Bitcoin.com Exchange)."""
+    """Adapter of FMFW (formerly Bitcoin.com Exchange)."""
 
     exchange = "fmfw"
     hosts = ("fmfw.io",)
@@ -263,7 +263,7 @@ class FmfwAdapter(HitbtcAdapter):
 
 @register_adapter
 class BequantAdapter(HitbtcAdapter):
-    """Bequant."""
+    """Adapter of Bequant."""
 
     exchange = "bequant"
     hosts = ("bequant.io",)

@@ -1,12 +1,13 @@
-"""Hyperliquid: websocket of spot markets and perpetual contracts.
+"""Connect to Hyperliquid: websocket of spot markets and perpetual contracts.
 
 Source: "Hyperliquid Docs", <https://hyperliquid.gitbook.io/hyperliquid-docs/for-developers/api/websocket>
 (Subscriptions, Timeouts and heartbeats) and "Info endpoint", as of 2026-06; frames of 2024 and 2025.
 
 - A coin such as `BTC` is the perpetual contract, quoted and settled in USDC; spot markets are `PURR/USDC` or
   `@107`, whose currencies are in `spotMeta`. Sizes are in base currency.
-- `l2Book` is whole in every frame, 20 levels; `bbo` may lack a side. `side` is that of the taker: `A` sells.
-- `funding` is the rate of one hour. Figures of a contract carry no time; the receipt time stands for it.
+- Each frame of `l2Book` contains 20 levels per side; `bbo` may lack a side.
+- `side` is the side of the taker: `A` sells, `B` buys.
+- `funding` is the rate of one hour. Figures of a contract have no time; the receipt time is used.
 - Instruments are requested with POST. The exchange closes a connection without a frame for 60 s.
 """
 
@@ -54,7 +55,7 @@ _NEWS: Final = frozenset({"allMids", "activeSpotAssetCtx", "notification"})
 
 
 class HyperliquidParser(ExchangeParser):
-    """Frames of Hyperliquid: trades, books, best levels, candles, contract figures."""
+    """Parser of Hyperliquid's frames: trades, books, best levels, candles, contract figures."""
 
     def on_json(self, value: Any, frame: Frame, received: datetime) -> Parsed:
         """See `ExchangeParser.on_json`."""
@@ -133,7 +134,7 @@ class HyperliquidParser(ExchangeParser):
 
 @register_adapter
 class HyperliquidAdapter(ExchangeAdapter):
-    """Hyperliquid, spot markets and perpetual contracts."""
+    """Adapter of Hyperliquid: spot markets and perpetual contracts."""
 
     exchange = "hyperliquid"
     hosts: ClassVar[tuple[str, ...]] = ("hyperliquid.xyz",)

@@ -1,4 +1,4 @@
-"""Independent Reserve: websocket of single orders and trades, spot markets.
+"""Connect to Independent Reserve: websocket of single orders and trades, spot markets.
 
 Source: "Independent Reserve WebSocket API", <https://github.com/independentreserve/websockets>, and "API",
 <https://www.independentreserve.com/products/api>, as of 2026-02; checked against a session of 2022-04-04.
@@ -71,7 +71,7 @@ class _Orders:
         return is_bid, price, sum(level.values())
 
     def resize(self, guid: str, size: float) -> tuple[bool, float, float] | None:
-        """Set the size of a known order, 0 removes it; return its level, or None for an unknown one."""
+        """Set the size of an order, where 0 removes it; return its level, or None for an unknown order."""
         known = self._orders.get(guid)
         if known is None:
             return None
@@ -93,7 +93,7 @@ class _Orders:
 
 
 class IndependentReserveParser(ExchangeParser):
-    """Frames of Independent Reserve: order events to books, trades."""
+    """Parser of Independent Reserve's frames: order events, trades."""
 
     def __init__(
         self, exchange: str, instruments: InstrumentList, types: frozenset[str] | None = None
@@ -169,7 +169,7 @@ class IndependentReserveParser(ExchangeParser):
             market = self._markets.setdefault(name, _Orders())
             if not market.is_synced:
                 market.waiting.append((event, data))
-                # The live feed requests the orders of each book that awaits them.
+                # The live feed requests the orders of books without a snapshot.
                 self.state.order_book(_CHANNEL, self.instrument(name))
                 continue
             found.append(self._changed(name, _apply(market, name, event, data), at, received))
@@ -215,7 +215,7 @@ def _apply(market: _Orders, name: str, event: str, data: Any) -> tuple[bool, flo
 
 @register_adapter
 class IndependentReserveAdapter(ExchangeAdapter):
-    """Independent Reserve, spot markets."""
+    """Adapter of Independent Reserve: spot markets."""
 
     exchange = "independentreserve"
     hosts: ClassVar[tuple[str, ...]] = ("independentreserve.com",)
@@ -243,7 +243,7 @@ class IndependentReserveAdapter(ExchangeAdapter):
         return read_instruments(self.exchange, url, body, _instruments)
 
     async def snapshot(self, http: httpx.AsyncClient, instrument: Instrument) -> Frame | None:
-        """Fetch all orders of a market."""
+        """Request all orders of a market."""
         base, _, quote = instrument.id.partition("-")
         url = redirected(f"{REST}/GetAllOrders", self.rest)
         return await fetch_frame(http, f"{url}?primaryCurrencyCode={base}&secondaryCurrencyCode={quote}")

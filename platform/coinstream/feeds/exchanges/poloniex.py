@@ -1,11 +1,12 @@
-"""Poloniex: websocket of the spot platform of 2022, and the array protocol before it.
+"""Connect to Poloniex: websocket of the spot platform since 2022, and the array protocol before it.
 
 Source: "Poloniex Spot API", <https://api-docs.poloniex.com/spot/websocket/market-data>, and "Legacy API",
 <https://docs.legacy.poloniex.com/#websocket-api>, as of 2026-02; checked against a session of 2022-08-21.
 
-- `book_lv2` is a snapshot of 20 levels and changes chained by `lastId` and `id`; a level that falls out of
-  the 20 is not removed. `book` is a whole book each time.
-- Numbers are text; `quantity` counts base currency, `amount` quote currency. `takerSide` is the taker's.
+- `book_lv2` sends a snapshot of 20 levels, then changes in which `lastId` is the `id` of the previous one. A
+  level beyond the 20 gets no removal. Each frame of `book` contains the complete book.
+- Numbers are text. `quantity` is in base currency, `amount` in quote currency. `takerSide` is in lower case
+  on the websocket and in upper case over REST.
 - The array protocol names markets quote first (`USDT_BTC`) and by a number that an `i` entry, or the name at
   the end of the frame, resolves. Its frames are numbered by one per market.
 - The client sends `ping` within 30 s.
@@ -60,7 +61,7 @@ _MARKETS_FROM: Final = 1000
 
 
 class PoloniexParser(ExchangeParser):
-    """Frames of Poloniex: books, trades, tickers, candles."""
+    """Parser of Poloniex's frames: books, trades, tickers, candles."""
 
     def __init__(
         self, exchange: str, instruments: InstrumentList, types: frozenset[str] | None = None
@@ -169,7 +170,7 @@ class PoloniexParser(ExchangeParser):
         changes = [event for event in events if event[0] == "o"]
         others = [event for event in events if event[0] != "o"]
         begins = any(event[0] == "i" for event in others)
-        # Frames without changes are numbered too, so that every frame moves the book on.
+        # Frames without changes have numbers too, so each frame updates the sequence of the book.
         entries = others if begins else [("o", changes), *others]
         return each(entries, lambda event: self._event(instrument, event, count, received))
 
@@ -201,7 +202,7 @@ class PoloniexParser(ExchangeParser):
 
 @register_adapter
 class PoloniexAdapter(ExchangeAdapter):
-    """Poloniex, spot markets."""
+    """Adapter of Poloniex: spot markets."""
 
     exchange = "poloniex"
     hosts: ClassVar[tuple[str, ...]] = ("poloniex.com",)

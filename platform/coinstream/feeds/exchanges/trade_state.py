@@ -113,10 +113,11 @@ class TradeState(QuoteState):
         trade_id: str | None,
         sequence: int | None,
     ) -> Iterator[Message | Reason]:
-        sent = False
-        if self.wants("trade"):
-            sent = True
-            size = instrument.base_size(contracts, price) or 0.0
+        size = instrument.base_size(contracts, price)
+        sent = self.wants("trade")
+        if sent and not size:
+            yield Reason.NO_TRADE_SIZE
+        elif sent and size:
             yield Trade(
                 exchange_id=self.exchange,
                 symbol=instrument.symbol,

@@ -1,13 +1,13 @@
-"""Upbit: websocket v1, spot markets.
+"""Connect to Upbit: websocket v1, spot markets.
 
 Source: "Upbit Developer Center", <https://docs.upbit.com/kr/reference/websocket-guide> (types `trade`,
 `orderbook`, `ticker`, `candle`), as of 2026-05; checked against a session of 2021-04-17.
 
-- A market is named quote first: `KRW-BTC` is BTC/KRW. Frames are binary and hold JSON.
+- A market's name begins with its quote currency: `KRW-BTC` is BTC/KRW. Binary frames contain JSON.
 - The format `SIMPLE` abbreviates the field names, `..._LIST` puts several entries into one frame.
-- An order book is whole in every frame, with at most 30 levels. `ask_bid` is the side of the taker: `ASK`
-  sells. `sequential_id` is unique, but does not order trades.
-- The exchange closes a connection after 120 s without a frame of the client; `PING` is answered.
+- Each frame of an order book contains at most 30 levels per side. `ask_bid` is the side of the taker: `ASK`
+  sells. `sequential_id` is unique and does not order trades.
+- The exchange closes a connection after 120 s without a frame of the client, and answers `PING`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _SIDES: Final[dict[str, Literal["buy", "sell"]]] = {"ASK": "sell", "BID": "buy"}
 
 
 class UpbitParser(ExchangeParser):
-    """Frames of Upbit: trades, whole books, tickers, candles."""
+    """Parser of Upbit's frames: trades, books, tickers, candles."""
 
     def on_json(self, value: Any, frame: Frame, received: datetime) -> Parsed:
         """See `ExchangeParser.on_json`."""
@@ -122,7 +122,7 @@ def _long(row: Any) -> dict[str, Any]:
 
 @register_adapter
 class UpbitAdapter(ExchangeAdapter):
-    """Upbit, spot markets."""
+    """Adapter of Upbit: spot markets."""
 
     exchange = "upbit"
     hosts: ClassVar[tuple[str, ...]] = ("upbit.com",)

@@ -175,7 +175,7 @@ class BinanceTrAdapter(_Spot):
 
 
 class _Futures(_Adapter):
-    channels = _FUTURES
+    channels: ClassVar[tuple[Channel, ...]] = _FUTURES
     types = _Adapter.types | {"derivativeticker", "liquidation"}
 
 
@@ -184,7 +184,7 @@ class BinanceUsdMAdapter(_Futures):
     """Binance USD-M futures."""
 
     exchange = "binanceusdm"
-    hosts = ("fstream.binance.com", "fapi.binance.com", "fstream-auth.binance.com")
+    hosts: ClassVar[tuple[str, ...]] = ("fstream.binance.com", "fapi.binance.com", "fstream-auth.binance.com")
     instruments_urls = ("https://fapi.binance.com/fapi/v1/exchangeInfo",)
     ws_address = "wss://fstream.binance.com"
     rest_address = "https://fapi.binance.com"

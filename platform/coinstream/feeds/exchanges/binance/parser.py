@@ -220,14 +220,17 @@ class BinanceParser(QuickParser):
         # An exchange may stream single and aggregate trades of one symbol: only one of both is published.
         is_first = self._trade_streams.setdefault(instrument.symbol, is_aggregate) == is_aggregate
         wants_trade = self.state.wants("trade") and is_first
-        if wants_trade:
+        size = instrument.base_size(told.q, told.p)
+        if wants_trade and not size:
+            yield Reason.NO_TRADE_SIZE
+        elif wants_trade and size:
             side = _SIDES.get(str(told.S)) if told.m is None else "sell" if told.m else "buy"
             yield Trade(
                 exchange_id=self.exchange,
                 symbol=instrument.symbol,
                 trade_id=None if number is None else str(number),
                 trade_price=told.p,
-                size=instrument.base_size(told.q, told.p) or 0.0,
+                size=size,
                 side=side,  # type: ignore[arg-type]
                 timestamp=at,
                 last_updated=received,

@@ -1,4 +1,4 @@
-"""Bitfinex: websocket v2, spot markets and perpetual contracts.
+"""Connect to Bitfinex: websocket v2, spot markets and perpetual contracts.
 
 Source: <https://docs.bitfinex.com/docs> ("Web Socket", "WebSocket Checksum") and
 <https://docs.bitfinex.com/reference> ("Ticker", "Trades", "Books", "Candles", "Status"), as of 2026-07;
@@ -6,11 +6,11 @@ checked against a session of 2021-04-17.
 
 - Frames are arrays that begin with a channel number, which a `subscribed` event announces. Flags make the
   exchange append a sequence number (65536) and a time in ms (32768) and send checksums of books (131072).
-  A hole in the sequence numbers makes all books of the connection invalid.
+  A gap in the sequence numbers invalidates all books of the connection.
 - Books (`P0`) are price, count, amount: a count of 0 removes a level, the sign of the amount is the side.
   Raw books (`R0`) list orders. Checksums cover 25 levels, written as JavaScript writes numbers.
 - The sizes of a ticker are sums over 25 levels, so tickers give prices but no quotes.
-- Names with `f` in front are lending markets: what they quote is a rate. Names longer than six letters have a
+- Names that begin with `f` are lending markets, which quote a rate. Names longer than six letters have a
   colon (`tDUSK:USD`), perpetual contracts end in `F0`.
 - A connection carries at most 25 channels.
 """
@@ -47,7 +47,7 @@ _CHANNELS_PER_CONNECTION: Final = 25
 
 @register_adapter
 class BitfinexAdapter(ExchangeAdapter):
-    """Bitfinex, spot markets and perpetual contracts."""
+    """Adapter of Bitfinex: spot markets and perpetual contracts."""
 
     exchange = "bitfinex"
     hosts: ClassVar[tuple[str, ...]] = ("bitfinex.com",)
@@ -108,7 +108,7 @@ class BitfinexAdapter(ExchangeAdapter):
         return found
 
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
-        """Return the markets of `pub:list:pair`; the list of currencies holds none."""
+        """Return the markets of `pub:list:pair`; the list of currencies contains none."""
         if "pub:list:pair" not in url:
             return []
         return read_instruments(self.exchange, url, body, read_pairs)

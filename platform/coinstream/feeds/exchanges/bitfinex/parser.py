@@ -46,7 +46,7 @@ class _Channel(NamedTuple):
 
 
 class BitfinexParser(ExchangeParser):
-    """Frames of Bitfinex: books, trades, tickers, candles, contract figures, liquidations."""
+    """Parser of Bitfinex's frames: books, trades, tickers, candles, contract figures, liquidations."""
 
     def __init__(
         self, exchange: str, instruments: InstrumentList, types: frozenset[str] | None = None
@@ -78,7 +78,7 @@ class BitfinexParser(ExchangeParser):
         return found.with_gaps(gap)
 
     def _numbered(self, sequence: int | None) -> Gap | None:
-        """Return the hole before a frame; all books of the connection are out of date then."""
+        """Return the gap before a frame, after which all books of the connection are out of date."""
         before, self._sequence = self._sequence, sequence if sequence is not None else self._sequence
         if sequence is None or before is None or sequence <= before + 1:
             return None
@@ -250,7 +250,7 @@ def _rows(body: Any) -> list[Any]:
 
 
 def _tail(extra: Any) -> tuple[int | None, datetime | None, _Channel | None]:
-    """Read what flags append to a frame: sequence number, time in ms, channel and symbol."""
+    """Read the fields that flags append to a frame: sequence number, time in ms, channel and symbol."""
     if len(extra) == 1 and type(extra[0]) is int and extra[0] < _FIRST_TIME:
         return extra[0], None, None
     sequence, at = None, None

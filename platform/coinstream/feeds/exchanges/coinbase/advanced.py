@@ -1,11 +1,13 @@
 """Parse the websocket of Coinbase Advanced Trade.
 
 Source: "Advanced Trade: WebSocket channels"
-(https://docs.cdp.coinbase.com/coinbase-app/advanced-trade-apis/websocket/websocket-channels):
+(https://docs.cdp.coinbase.com/coinbase-app/advanced-trade-apis/websocket/websocket-channels), checked against
+frames of 2025-12-31 (https://github.com/ccxt/ccxt/issues/27606, read 2026-11-26):
 
 - `sequence_num` counts every frame of a connection, so a jump concerns all its books.
 - `l2_data` sends a snapshot and then changes, with the sides `bid` and `offer`.
-- Trades come newest first; candles last five minutes; the side of a trade is the maker's.
+- Trades come newest first, with ids that grow by one per product. The side of a trade is the maker's.
+- Candles last five minutes.
 - Products in USDC are sent under the name of the same product in USD.
 """
 

@@ -1,14 +1,14 @@
-"""Gemini: market data v2, the older v1 and the newer streams of `ws.gemini.com`; REST order books.
+"""Connect to Gemini: market data v2, the older v1, the newer streams of `ws.gemini.com`, and REST books.
 
 Source: "Market Data v2", "Multi Market Data" (archived), "Stream Reference" and "Get Symbol Details",
 <https://docs.gemini.com/websocket> and <https://docs.gemini.com/rest>, as of 2026-07; v2 was checked against
 a session of 2021-06-24.
 
-- v2: the first `l2_updates` of a symbol is its whole book and carries the last 50 trades, newest first; the
-  following ones are changes. Neither has a time: the receipt time stands for it.
-- v1: `update` frames hold changes and trades; `reason` `initial` begins a book. `socket_sequence` counts the
-  frames of a connection. `v1/marketdata` names its symbol in the address only.
-- Streams: names and numbers as Binance's (`depthUpdate` with `U` and `u`), times in nanoseconds.
+- v2: the first `l2_updates` of a symbol contains its complete book and the last 50 trades, newest first. The
+  following frames contain changes. They have no time, so the receipt time is used.
+- v1: `update` frames contain changes and trades; the `reason` `initial` starts a book. `socket_sequence`
+  counts the frames of a connection. Only the URL of `v1/marketdata` contains the symbol.
+- Streams have the names and numbers of Binance (`depthUpdate` with `U` and `u`) and times in nanoseconds.
 - The instrument list gives names without a separator; currencies come from `symbols/details`, one market at a
   time. Sizes are in base currency, also of perpetual contracts.
 """
@@ -41,7 +41,7 @@ _BINANCE: Final = re.compile(rb'"E": ?\d{13}\b')
 
 @register_adapter
 class GeminiAdapter(ExchangeAdapter):
-    """Gemini, spot markets and perpetual contracts."""
+    """Adapter of Gemini: spot markets and perpetual contracts."""
 
     exchange = "gemini"
     hosts = ("gemini.com",)

@@ -32,7 +32,7 @@ _TAKER: Final[dict[str, Literal["buy", "sell"]]] = {"buy": "buy", "sell": "sell"
 
 
 class GeminiParser(ExchangeParser):
-    """Frames of Gemini: books to Level1 and Book, trades, candles, mark prices."""
+    """Parser of Gemini's frames: books, trades, candles, mark prices."""
 
     def __init__(
         self, exchange: str, instruments: InstrumentList, types: frozenset[str] | None = None
@@ -42,7 +42,7 @@ class GeminiParser(ExchangeParser):
         self._market = ""
 
     def opened(self, url: str) -> None:
-        """Set the market that an address of `v1/marketdata` names."""
+        """Set the market of a connection to `v1/marketdata` from its URL."""
         self._market = path_after(url, "/v1/marketdata/").upper()
 
     def renew(self) -> None:

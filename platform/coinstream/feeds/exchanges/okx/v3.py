@@ -1,11 +1,11 @@
-"""Parse the websocket v3 that OKEx and OKCoin spoke until 2022.
+"""Parse the websocket v3 of OKEx and OKCoin, in use until 2022.
 
 Source: "OKEx API v3" and "OKCoin API v3" (https://www.okcoin.com/docs/en/):
 
 - Frames are JSON, compressed with raw deflate on the wire.
 - A table is `<kind>/<channel>`; sizes of derivatives are contracts, `volume_token_24h` and the seventh entry
   of a candle are base currency.
-- `depth` and `depth_l2_tbt` send `partial` and then `update`s with a checksum; `depth5` is always whole.
+- `depth` and `depth_l2_tbt` send `partial` and then `update`s with a checksum; `depth5` is always complete.
 """
 
 from __future__ import annotations

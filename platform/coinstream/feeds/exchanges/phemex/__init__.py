@@ -1,14 +1,14 @@
-"""Phemex: websocket of spot markets, USD contracts and USDT contracts.
+"""Connect to Phemex: websocket of spot markets, USD contracts and USDT contracts.
 
 Source: "Phemex API Reference", <https://phemex-docs.github.io> (Overview, Contract, Hedged Contract, Spot),
 and <https://github.com/phemex/phemex-api-docs>, as of 2026-03; checked against a session of 2021-07-03.
 
-- Spot markets (`sBTCUSDT`) and USD contracts (`BTCUSD`) count in scaled integers: prices of spot markets and
-  their sizes have 8 decimals, prices of contracts 4; rates have 8. USDT contracts (`..._p` fields) use text.
+- Spot markets (`sBTCUSDT`) and USD contracts (`BTCUSD`) use scaled integers: prices and sizes of spot markets
+  have 8 decimals, prices of contracts 4, rates 8. USDT contracts (`..._p` fields) use text.
 - A USD contract is worth an amount of its base currency (`ETHUSD`: 0.005 ETH) or, where its underlying is the
   dollar, one dollar settled in the base currency (`BTCUSD`).
-- Books have a depth of 30; a level that falls out of it is not removed. `sequence` grows, not by one.
-- Trades come newest first and have no id. The first frame after a subscription repeats the latest 1,000.
+- Books have 30 levels; a level beyond them gets no removal. `sequence` increases by varying steps.
+- Trades are sent newest first and have no id. The first frame after a subscription repeats the latest 1,000.
 - A connection carries at most 20 subscriptions and is closed after 30 s without a frame of the client.
 """
 
@@ -44,7 +44,7 @@ _GLOBAL: Final = ("market24h", "perp_market24h_pack_p")
 
 @register_adapter
 class PhemexAdapter(ExchangeAdapter):
-    """Phemex, spot markets and perpetual contracts."""
+    """Adapter of Phemex: spot markets and perpetual contracts."""
 
     exchange = "phemex"
     hosts: ClassVar[tuple[str, ...]] = ("phemex.com",)
@@ -80,7 +80,7 @@ class PhemexAdapter(ExchangeAdapter):
         room = (_SUBSCRIPTIONS - len(figures)) // max(1, len(names))
         limits = replace(self.limits, symbols_per_connection=room, symbols_per_request=room)
         found = plan(redirected(WS, self.ws), instruments, limits, partial(_requests, names, figures))
-        # The figures of all contracts come at once: one connection carries them.
+        # One subscription covers the figures of all contracts, so one connection has it.
         extra = tuple(_request(f"{name}.subscribe", []) for name in figures)
         return found[:1] + [
             replace(each, requests=tuple(frame for frame in each.requests if frame not in extra))

@@ -1,4 +1,4 @@
-"""Read the frames of Phemex; the package says how they are written."""
+"""Parse the frames of Phemex; see the package's docstring for their format."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _CONTRACT: Final = _Scale(10_000, 1)
 
 
 class PhemexParser(ExchangeParser):
-    """Frames of Phemex: books, trades, candles, figures over 24 hours."""
+    """Parser of Phemex's frames: books, trades, candles, figures over 24 hours."""
 
     def __init__(
         self, exchange: str, instruments: InstrumentList, types: frozenset[str] | None = None
