@@ -17,7 +17,7 @@ from coinstream.stack.process import DagsterClient
 from tests.support import wait_until
 
 ROOT = Path(__file__).parents[1]
-START_S = 400.0
+START_S = 1000.0
 STOP_S = 60.0
 
 
@@ -58,7 +58,9 @@ class RunningUp:
         def line() -> str | None:
             said = self.output.read_text()
             assert self.process.poll() is None, f"up ended: {said}"
-            return next((each for each in said.splitlines() if text in each), None)
+            found = next((each for each in said.splitlines() if text in each), None)
+            assert found or "tables and candles:" not in said, f"the first runs failed: {said}"
+            return found
 
         return str(wait_until(line, timeout, what=f"{text!r} in the output of up"))
 

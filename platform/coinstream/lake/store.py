@@ -188,20 +188,22 @@ def known_specs() -> list[TableSpec]:
 
 
 def wrap_errors(call: Callable[[], T], doing: str) -> T:
-    """Run a call of the catalog and translate its errors. A busy SQLite catalog is retried.
+    """Run a call of the catalog and translate its errors.
+
+    A call is retried if a SQLite catalog is busy, or if another process creates the same entry too.
 
     Raises:
         LakeError: the call failed; the message contains `doing`.
     """
     from pyiceberg.exceptions import CommitFailedException
-    from sqlalchemy.exc import OperationalError
+    from sqlalchemy.exc import IntegrityError, OperationalError
 
     for attempt in range(_CREATE_ATTEMPTS):
         try:
             return call()
         except LakeError:
             raise
-        except (CommitFailedException, OperationalError) as error:
+        except (CommitFailedException, IntegrityError, OperationalError) as error:
             if attempt + 1 == _CREATE_ATTEMPTS:
                 raise LakeError(f"cannot {doing}: {_line(error)}") from error
             time.sleep(0.05 * (attempt + 1))

@@ -157,6 +157,7 @@ def explorer_command(
 
 
 _POLL_S: Final = 0.2
+_LAUNCH_TIMEOUT_S: Final = 300.0
 _LOCATION: Final = """{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus
   locationOrLoadError { __typename ... on PythonError { message } } } } ... on PythonError { message } } }"""
 _LAUNCH: Final = """mutation ($params: ExecutionParams!) { launchRun(executionParams: $params) {
@@ -209,7 +210,8 @@ class DagsterClient:
             "mode": "default",
             "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
         }
-        answer = self.ask(_LAUNCH, params=params)["launchRun"]
+        # A second request could launch a second run, so a busy server gets time to answer the first one.
+        answer = self._query(_LAUNCH, {"params": params}, timeout_s=_LAUNCH_TIMEOUT_S)["launchRun"]
         if answer["__typename"] != "LaunchRunSuccess":
             raise DagsterClientError(f"Dagster refuses to launch {job}: {answer}")
         return str(answer["run"]["runId"])
@@ -241,8 +243,14 @@ class DagsterClient:
         Raises:
             DagsterClientError: the query was refused, or the server does not answer.
         """
+        return self._query(query, variables)
+
+    def _query(
+        self, query: str, variables: Mapping[str, Any], timeout_s: float | None = None
+    ) -> dict[str, Any]:
+        request = {"query": query, "variables": variables}
         try:
-            reply = self._http.post("/graphql", json={"query": query, "variables": variables})
+            reply = self._http.post("/graphql", json=request, timeout=timeout_s or self._http.timeout)
             if reply.status_code != httpx.codes.BAD_REQUEST:  # Its body says what is wrong with the query.
                 reply.raise_for_status()
         except httpx.HTTPError as error:
