@@ -17,11 +17,14 @@ MAX_MODULE_LINES: Final = 300
 MAX_FUNCTION_LINES: Final = 50
 
 LAYERS: Final = (
-    {"errors", "messages", "settings", "text", "backoff", "records", "precision"},
-    {"kafka", "routing", "serialization", "topics", "local_broker", "partition_reader"},
+    {"errors", "messages", "settings", "text", "backoff", "records", "precision", "process_supervisor"},
+    {
+        *("kafka", "security", "routing", "serialization", "json_encoder"),
+        *("topics", "local_broker", "partition_reader"),
+    },
     {"producer", "consumer", "dlq", "monitoring"},
     {"feeds", "lake", "expectations"},
-    {"client"},
+    {"client", "topic_schema"},
     {"sinks", "cli", "explore", "stack"},
 )
 """Packages of the library from the lowest layer to the highest. A package imports none of a higher layer."""
@@ -127,6 +130,11 @@ def test_no_function_is_longer_than_the_limit() -> None:
 @pytest.mark.parametrize("lazy", [False, True], ids=["at import", "inside functions too"])
 def test_no_modules_import_each_other(lazy: bool) -> None:
     assert cycles(graph(lazy=lazy)) == []
+
+
+def test_every_module_is_in_a_layer() -> None:
+    packages = {name.split(".")[1] for name in MODULES if name.startswith("coinstream.")}
+    assert packages - {"__main__"} == set().union(*LAYERS)
 
 
 def test_imports_between_packages_run_one_way() -> None:
