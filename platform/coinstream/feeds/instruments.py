@@ -131,10 +131,13 @@ class InstrumentList:
 
     Lookups try the exact name, then upper case: some exchanges write `btcusdt` in frames and `BTCUSDT` in
     their list.
+
+    Attributes:
+        by_id: instruments by the exchange's names, for lookups of exact names on a hot path. Read only.
     """
 
     def __init__(self, instruments: Iterable[Instrument] = ()) -> None:
-        self._by_id: dict[str, Instrument] = {}
+        self.by_id: dict[str, Instrument] = {}
         self._by_symbol: dict[str, Instrument] = {}
         self._quotes: frozenset[str] | None = None
         self.add(instruments)
@@ -155,14 +158,14 @@ class InstrumentList:
         """Add instruments; an entry of the same name is replaced."""
         self._quotes = None
         for instrument in instruments:
-            self._by_id[instrument.id] = instrument
-            self._by_id.setdefault(instrument.id.upper(), instrument)
+            self.by_id[instrument.id] = instrument
+            self.by_id.setdefault(instrument.id.upper(), instrument)
             self._by_symbol[instrument.symbol] = instrument
 
     def get(self, identity: str) -> Instrument | None:
         """Return the instrument with an exchange's name, or None if it is not listed."""
-        found = self._by_id.get(identity)
-        return found if found is not None else self._by_id.get(identity.upper())
+        found = self.by_id.get(identity)
+        return found if found is not None else self.by_id.get(identity.upper())
 
     def of_symbol(self, symbol: str) -> Instrument | None:
         """Return the instrument of a unified symbol, or None if it is not listed."""

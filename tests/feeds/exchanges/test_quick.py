@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coinstream.feeds.feed_stats import FeedStats
-from coinstream.feeds.parser import parse_each
+from coinstream.feeds.parser import from_ns, parse_each
 from coinstream.feeds.recordings import new_parser
+from coinstream.messages import Level1
 
 RECEIVED_NS = 1_723_161_254_087_891_268
 MS = 1_723_161_254_000
@@ -54,7 +55,8 @@ def okx(values: Values) -> Any:
 def gate(values: Values) -> Any:
     name, bid, ask, number = values
     result = {"t": time_ms(number), "u": number, "s": name, "b": bid, "B": "1", "a": ask, "A": "2"}
-    return {"time": MS // 1000, "channel": "spot.book_ticker", "event": "update", "result": result}
+    time = {"time": MS // 1000} | ({} if number == 7 else {"time_ms": MS})
+    return time | {"channel": "spot.book_ticker", "event": "update", "result": result}
 
 
 FRAMES: dict[str, Callable[[Values], Any]] = {
@@ -90,7 +92,13 @@ def test_a_batch_gives_what_its_frames_give_one_by_one(
 @pytest.mark.parametrize("exchange", sorted(FRAMES))
 def test_plain_quotes_take_the_quick_way(exchange: str) -> None:
     parser: Any = new_parser(exchange, types=frozenset({"level1"}))
-    payload = msgspec.json.encode(FRAMES[exchange](("BTC_USDT", "1", "2", 3)))
-    assert payload.startswith(parser.quick_start)
-    batch = parser.parse_many([payload], RECEIVED_NS, FeedStats())
+    first, second = (
+        msgspec.json.encode(FRAMES[exchange](("BTC_USDT", "1", ask, number)))
+        for ask, number in (("2", 3), ("3", 4 + 5 * (exchange == "kraken")))
+    )
+    batch = parser.parse_many([first], RECEIVED_NS, FeedStats())
     assert [message.best_ask for message in batch.messages] == [2.0]
+    assert second.startswith(parser.quick_start)
+    quote = parser.quick(second, from_ns(RECEIVED_NS))
+    assert isinstance(quote, Level1)
+    assert quote.best_ask == 3.0

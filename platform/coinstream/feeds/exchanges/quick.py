@@ -49,7 +49,7 @@ class QuickTimes:
             ValueError: the number is not a plausible count of milliseconds.
         """
         passed = milliseconds - self._second_ms
-        if not 0 <= passed < _SECOND_MS:
+        if passed < 0 or passed >= _SECOND_MS:
             if milliseconds not in _PLAUSIBLE_MS:
                 raise ValueError(f"{milliseconds} is not a time in milliseconds")
             passed = milliseconds % _SECOND_MS

@@ -25,7 +25,7 @@ class QuoteState:
         self.exchange = exchange
         self._types = types
         self._wants_quotes = types is None or "level1" in types
-        self._quotes: dict[str, tuple[tuple[float, ...], datetime, str]] = {}
+        self._quotes: dict[str, tuple[float, float, float, float, datetime, str]] = {}
         self._prices: dict[str, tuple[Any, ...]] = {}
         self._price_times: dict[str, datetime] = {}
 
@@ -65,19 +65,18 @@ class QuoteState:
         if instrument.inverse or instrument.contract_size != 1.0:
             bid_size = instrument.base_size(bid_size, bid) or 0.0
             ask_size = instrument.base_size(ask_size, ask) or 0.0
-        top = (bid, ask, bid_size, ask_size)
         symbol = instrument.symbol
         last = self._quotes.get(symbol)
         if last is not None:
-            if last[0] == top:
+            if last[0] == bid and last[1] == ask and last[2] == bid_size and last[3] == ask_size:
                 return Reason.TOP_UNCHANGED
-            if channel != last[2] and at < last[1]:
+            if channel != last[5] and at < last[4]:
                 return Reason.OUT_OF_DATE
         mark = at
         # Add the times only if necessary: the addition costs as much as the lookup.
         if at > received and at > received + CLOCK_TOLERANCE:
-            mark = last[1] if last else received
-        self._quotes[symbol] = (top, mark, channel)
+            mark = last[4] if last else received
+        self._quotes[symbol] = (bid, ask, bid_size, ask_size, mark, channel)
         return Level1(self.exchange, symbol, bid, ask, bid_size, ask_size, at, received)
 
     def ticker(

@@ -54,7 +54,7 @@ class _Line:
 
     def write(self, frames: Iterable[bytes]) -> None:
         protocol = self.connection.protocol
-        if protocol.state is not State.OPEN:
+        if protocol.state is not State.OPEN or self.connection.transport.is_closing():
             return
         for frame in frames:
             protocol.send_text(frame)

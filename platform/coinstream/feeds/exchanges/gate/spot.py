@@ -12,8 +12,9 @@ Source: "Gate API: Spot WebSocket v4" (https://www.gate.com/docs/developers/apiv
 
 from __future__ import annotations
 
+from collections import defaultdict
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -58,42 +59,51 @@ class _Best(msgspec.Struct, gc=False):
 
 
 class _BestFrame(msgspec.Struct, gc=False):
-    channel: str
-    event: str
+    channel: Literal["spot.book_ticker"]
+    event: Literal["update"]
     result: _Best
     error: Any = None
 
 
+_BOOK_TICKER: Final = b'"channel":"spot.book_ticker",'
+_CHANNEL_START: Final = len('{"time":1700000000,"time_ms":1700000000000,')
+_CHANNEL_AT: Final = slice(_CHANNEL_START, _CHANNEL_START + len(_BOOK_TICKER))
+"""Position of the channel, which is compared faster than it is searched."""
 _best: Final = msgspec.json.Decoder(_BestFrame, strict=False)
 
 
 class GateSpotParser(QuickParser):
     """Read the channels of spot markets."""
 
+    # Frames without `time_ms`, as before 2021, use the general path.
     quick_start = b'{"time":'
 
     def quick(self, payload: bytes, received: datetime) -> Quick:
         """See `QuickParser.quick`."""
-        if b'"channel":"spot.book_ticker"' not in payload:
+        if payload[_CHANNEL_AT] != _BOOK_TICKER:
             return None
         frame = _best.decode(payload)
         row = frame.result
-        instrument, update = self.instruments.get(f"spot.{row.s}"), row.u
-        if instrument is None or not 0 < row.b < row.a or update <= 0:
+        bid, ask, update, instrument = row.b, row.a, row.u, self._by_name.get(row.s)
+        if instrument is None:
+            instrument = self.instruments.get(f"spot.{row.s}")
+            if instrument is None:
+                return None
+            self._by_name[row.s] = instrument
+        if not 0 < bid < ask or update <= 0 or frame.error:
             return None
-        if frame.channel != "spot.book_ticker" or frame.event != "update" or frame.error:
-            return None
-        at, number = self._quick_time(row.t), ("spot.book_ticker", instrument.symbol)
-        last = self._updates.get(number, -1)
+        symbol, updates = instrument.symbol, self._updates["spot.book_ticker"]
+        at, last = self._quick_time(row.t), updates.get(symbol, -1)
         if update <= last:
             return Reason.DUPLICATE if update == last else Reason.OUT_OF_DATE
-        self._updates[number] = update
-        return self.state.quote(instrument, row.b, row.a, row.B, row.A, at, received, "spot.book_ticker")
+        updates[symbol] = update
+        return self.state.quote(instrument, bid, ask, row.B, row.A, at, received, "spot.book_ticker")
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._quick_time = QuickTimes()
-        self._updates: dict[tuple[str, str], int] = {}
+        self._by_name: dict[str, Instrument] = {}
+        self._updates: defaultdict[str, dict[str, int]] = defaultdict(dict)
 
     def on_json(self, value: Any, frame: Frame, received: datetime) -> Parsed:
         """Route a frame by its channel."""
@@ -174,11 +184,11 @@ class GateSpotParser(QuickParser):
     def best(self, market: str, channel: str, row: Any, received: datetime) -> Found:
         """Yield the quote of a `book_ticker`, whose numbers `u` rise."""
         instrument, update = self.named(market, row["s"]), int(row["u"])
-        last = self._updates.get((channel, instrument.symbol), -1)
+        last = self._updates[channel].get(instrument.symbol, -1)
         if 0 < update <= last:
             yield Reason.DUPLICATE if update == last else Reason.OUT_OF_DATE
             return
-        self._updates[channel, instrument.symbol] = update
+        self._updates[channel][instrument.symbol] = update
         at = moment(row["t"]) if row.get("t") else received
         bid, ask, sizes = number(row["b"]), number(row["a"]), (number(row["B"]), number(row["A"]))
         yield self.state.quote(instrument, bid, ask, *sizes, at, received, channel)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -114,10 +114,10 @@ class Ticker2(msgspec.Struct, gc=False):
 
 
 class TickerFrame(msgspec.Struct, gc=False):
-    """A whole frame of the ticker channel of v2."""
+    """A whole frame of the ticker channel of v2 with one ticker."""
 
-    channel: str
-    data: list[Ticker2]
+    channel: Literal["ticker"]
+    data: tuple[Ticker2]
 
 
 class Level2(msgspec.Struct, gc=False):

@@ -174,19 +174,21 @@ class KrakenParser(QuickParser):
 
     def quick(self, payload: bytes, received: datetime) -> Quick:
         """See `QuickParser.quick`."""
-        frame = frames.ticker_frame.decode(payload)
-        told = frame.data[0]
-        bid, ask, at = told.bid, told.ask, told.timestamp
-        instrument = self.instruments.get(told.symbol)
+        told = frames.ticker_frame.decode(payload).data[0]
+        name, bid, ask, at = told.symbol, told.bid, told.ask, told.timestamp
+        instrument = self.instruments.by_id.get(name)
         if instrument is None or bid is None or ask is None or bid >= ask or told.volume is None:
             return None
-        if len(frame.data) > 1 or frame.channel != "ticker" or (at is not None and at.year <= 1970):
+        if at is None:
+            at = received
+        elif at.year <= 1970:
             return None
-        self._tickers[told.symbol] = told
-        quote = self.state.quote(instrument, bid, ask, told.bid_qty, told.ask_qty, at or received, received)
-        if told.last is None or not self._wants_prices:
+        self._tickers[name] = told
+        quote = self.state.quote(instrument, bid, ask, told.bid_qty, told.ask_qty, at, received)
+        if not self._wants_prices or told.last is None:
             return quote
-        return quote, self.state.ticker(instrument, told.last, at, received, told.volume, told.change_pct)
+        figures = told.volume, told.change_pct
+        return quote, self.state.ticker(instrument, told.last, told.timestamp, received, *figures)
 
     def _ticker(self, told: frames.Ticker2, received: datetime) -> Iterator[Message | Reason]:
         instrument = self.instrument(told.symbol)
