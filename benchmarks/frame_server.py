@@ -1,7 +1,8 @@
-"""Serve prepared websocket frames of one exchange at next to no cost, in a process of its own.
+"""Serve prepared websocket frames of one exchange, and its list of instruments, in a process of its own.
 
 `python -m benchmarks.frame_server VENUE FRAMES RATE` prints its port. A RATE of 0 sends as fast as the client
-reads. The simulated exchange costs more per quote than the feed that is measured; this server does not.
+reads. The simulated exchange costs more per quote than the feed that is measured; this server costs next to
+nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from benchmarks.venue_frames import VENUES, frames_of
+from benchmarks.venue_frames import VENUES, Venue, frames_of
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -47,7 +48,7 @@ def _websocket_frame(payload: bytes) -> bytes:
     return (bytes([0x81, size]) if size < 126 else b"\x81\x7e" + struct.pack("!H", size)) + payload
 
 
-def _serve(client: socket.socket, frames: list[bytes], rate: float) -> None:
+def _serve(client: socket.socket, venue: Venue, frames: list[bytes], rate: float) -> None:
     head = b""
     while b"\r\n\r\n" not in head:
         received = client.recv(65_536)
@@ -58,9 +59,8 @@ def _serve(client: socket.socket, frames: list[bytes], rate: float) -> None:
     headers = {name.strip().lower(): value.strip() for name, _, value in lines}
     key = headers.get(b"sec-websocket-key")
     if key is None:
-        # Requests over REST: the feed continues with the packaged lists.
-        client.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-        client.close()
+        with client:
+            client.sendall(_rest_reply(venue, head.split(b" ", 2)[1].decode()))
         return
     accept = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
     client.sendall(
@@ -84,6 +84,13 @@ def _serve(client: socket.socket, frames: list[bytes], rate: float) -> None:
             sent += count
 
 
+def _rest_reply(venue: Venue, path: str) -> bytes:
+    body = venue.reply(path)
+    status = b"404 Not Found" if body is None else b"200 OK"
+    body = body or b""
+    return b"HTTP/1.1 %b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (status, len(body), body)
+
+
 def _drain(client: socket.socket) -> None:
     try:
         while client.recv(65_536):
@@ -92,21 +99,22 @@ def _drain(client: socket.socket) -> None:
         return  # the client is gone
 
 
-def _accept(client: socket.socket, frames: list[bytes], rate: float) -> None:
+def _accept(client: socket.socket, venue: Venue, frames: list[bytes], rate: float) -> None:
     try:
-        _serve(client, frames, rate)
+        _serve(client, venue, frames, rate)
     except OSError:
         return  # the client is gone
 
 
-def main(venue: str, count: str, rate: str) -> None:
+def main(name: str, count: str, rate: str) -> None:
     """Serve until the process is ended."""
-    frames = [_websocket_frame(frame) for frame in frames_of(VENUES[venue], int(count))]
+    venue = VENUES[name]
+    frames = [_websocket_frame(frame) for frame in frames_of(venue, int(count))]
     with socket.create_server(("127.0.0.1", 0)) as server:
         print(server.getsockname()[1], flush=True)
         while True:
             client, _ = server.accept()
-            threading.Thread(target=_accept, args=(client, frames, float(rate)), daemon=True).start()
+            threading.Thread(target=_accept, args=(client, venue, frames, float(rate)), daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Write frames of several exchanges with quotes of a random walk, and parse them by hand."""
+"""Write frames and instrument lists of several exchanges, and parse the frames by hand."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -26,11 +26,18 @@ class Venue(NamedTuple):
         symbols: unified symbols that the feed subscribes to.
         frame: writes the frame of one quote.
         parse: reads that frame by hand.
+        listed: writes the reply to the REST request of a path for these symbols; None for other paths.
     """
 
     symbols: Sequence[str]
     frame: Callable[[Tick], bytes]
     parse: Callable[[bytes], Quote]
+    listed: Callable[[str, Sequence[str]], Any]
+
+    def reply(self, path: str) -> bytes | None:
+        """Return the reply to a REST request of a path, or None if there is none."""
+        found = self.listed(path, self.symbols)
+        return None if found is None else _encode(found)
 
 
 def frames_of(venue: Venue, count: int) -> list[bytes]:
@@ -149,9 +156,57 @@ def _iso(milliseconds: float) -> str:
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def _binance_list(path: str, symbols: Sequence[str]) -> Any:
+    if not path.endswith("/exchangeInfo"):
+        return None
+    return {
+        "symbols": [
+            {"symbol": base + quote, "baseAsset": base, "quoteAsset": quote, "status": "TRADING"}
+            for base, quote in map(_split, symbols)
+        ]
+    }
+
+
+def _kraken_list(path: str, symbols: Sequence[str]) -> Any:
+    if not path.endswith("/AssetPairs"):
+        return None
+    pairs = {
+        base + quote: {"altname": base + quote, "wsname": f"{base}/{quote}", "base": base, "quote": quote}
+        for base, quote in map(_split, symbols)
+    }
+    return {"error": [], "result": pairs}
+
+
+def _okx_list(path: str, symbols: Sequence[str]) -> Any:
+    if "/public/instruments" not in path:
+        return None
+    spot = symbols if "instType=SPOT" in path else ()
+    return {
+        "data": [
+            {"instId": f"{base}-{quote}", "instType": "SPOT", "baseCcy": base, "quoteCcy": quote}
+            for base, quote in map(_split, spot)
+        ]
+    }
+
+
+def _gate_list(path: str, symbols: Sequence[str]) -> Any:
+    if not path.endswith(("/currency_pairs", "/contracts")):
+        return None
+    spot = symbols if path.endswith("/currency_pairs") else ()
+    return [
+        {"id": f"{base}_{quote}", "base": base, "quote": quote, "trade_status": "tradable"}
+        for base, quote in map(_split, spot)
+    ]
+
+
+def _split(symbol: str) -> tuple[str, str]:
+    base, _, quote = symbol.partition("/")
+    return base, quote
+
+
 VENUES: Final = {
-    "binance": Venue(SYMBOLS, book_ticker, _parse_binance),
-    "kraken": Venue(_KRAKEN, _kraken_frame, _parse_kraken),
-    "okx": Venue(SYMBOLS, _okx_frame, _parse_okx),
-    "gate": Venue(SYMBOLS, _gate_frame, _parse_gate),
+    "binance": Venue(SYMBOLS, book_ticker, _parse_binance, _binance_list),
+    "kraken": Venue(_KRAKEN, _kraken_frame, _parse_kraken, _kraken_list),
+    "okx": Venue(SYMBOLS, _okx_frame, _parse_okx, _okx_list),
+    "gate": Venue(SYMBOLS, _gate_frame, _parse_gate, _gate_list),
 }

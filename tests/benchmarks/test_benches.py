@@ -15,8 +15,10 @@ from typer.testing import CliRunner
 
 from benchmarks import sizes
 from benchmarks.peers.bench import chart_of
+from benchmarks.venue_frames import VENUES
 from coinstream.cli.bench import BENCHES, app
 from coinstream.errors import CoinstreamError
+from coinstream.feeds.exchanges import adapters
 from coinstream.local_broker import LocalBroker
 from scripts import figures
 
@@ -185,3 +187,15 @@ def test_a_loaded_machine_is_measured_all_the_same_when_asked(monkeypatch: pytes
     assert result["load_before"] == 1000.0
     assert result["other_cores_busy"] >= 0
     assert "load average 1000.0" in found.stderr
+
+
+@pytest.mark.parametrize("name", sorted(VENUES))
+def test_the_frame_server_lists_the_instruments_of_its_frames(name: str) -> None:
+    adapter, venue = adapters()[name](), VENUES[name]
+    found: set[str] = set()
+    for url in adapter.instruments_urls:
+        body = venue.reply("/" + url.partition("://")[2].partition("/")[2])
+        assert body is not None
+        found |= {instrument.symbol for instrument in adapter.parse_instruments(url, body)}
+    assert found == set(venue.symbols)
+    assert venue.reply("/nosuch") is None
