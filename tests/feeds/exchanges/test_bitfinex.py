@@ -223,6 +223,16 @@ def test_contract_status_and_liquidations() -> None:
     assert parsed.rejected == (Reason.NO_PRICE,)
 
 
+@pytest.mark.parametrize("column", [3, 14, 17])
+@pytest.mark.parametrize("value", [-1, "x", True, []])
+def test_a_contract_figure_that_is_no_number_is_refused(column: int, value: object) -> None:
+    parser = announced("status", key="deriv:tBTCF0:USTF0")
+    row: list[object] = [1590596819000, None, 9166.3, 9169.35, *[None] * 10, 9170.3525, None, None, 3005.2]
+    row[column] = value
+    parsed = parse(parser, [2, row])
+    assert (parsed.messages, parsed.rejected) == ((), (Reason.BAD_VALUE,))
+
+
 @pytest.mark.parametrize(
     ("frame", "reason"),
     [

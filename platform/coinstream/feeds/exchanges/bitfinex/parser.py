@@ -16,6 +16,7 @@ from coinstream.feeds.exchanges.parsing import (
     each,
     moment,
     number,
+    optional,
     parsed,
     signed,
 )
@@ -221,11 +222,11 @@ class BitfinexParser(ExchangeParser):
             instrument,
             moment(row[0]),
             received,
-            mark_price=at(14),
-            index_price=at(3),
+            mark_price=optional(at(14)),
+            index_price=optional(at(3)),
             funding_rate=signed(at(11)),
             next_funding_time=moment(at(7)) if at(7) else None,
-            open_interest=at(17),
+            open_interest=optional(at(17)),
         )
 
     def _liquidation(self, row: Any, received: datetime) -> Found:
