@@ -15,7 +15,7 @@ from coinstream.messages import Level1
 from coinstream.settings import BrokerSettings
 from coinstream.sinks import open_sink, run_sink
 from tests.conftest import TopicFactory
-from tests.support import unique
+from tests.support import unique, wait_until
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 FROM_START = GroupOptions(offset_reset="earliest")
@@ -43,6 +43,35 @@ def test_an_unknown_sink_and_a_bad_target_are_one_clear_error(tmp_path: Path) ->
         open_sink("csv", "x")
     with pytest.raises(SinkError, match=r"cannot open .*missing.*No such file"):
         open_sink("jsonl", str(tmp_path / "missing" / "x.jsonl"))
+
+
+class Slow:
+    """A sink whose first write takes longer than the sink may be idle."""
+
+    def __init__(self) -> None:
+        self.looks, self.written = 0, 0
+
+    def look(self, _: int) -> None:
+        """Count how often the sink was checked for being idle."""
+        self.looks += 1
+
+    def write(self, messages: Sequence[ConsumedMessage]) -> None:
+        if not self.written:
+            start = self.looks
+            wait_until(lambda: self.looks >= start + 20, what="the sink would be idle")
+        self.written += len(messages)
+
+    def close(self) -> None: ...
+
+
+def test_a_sink_is_not_idle_while_it_writes(broker_settings: BrokerSettings, topic: TopicFactory) -> None:
+    name, sink = topic("crypto-level1"), Slow()
+    options = GroupOptions(offset_reset="earliest", batch_size=10)
+    with RedpandaClient(broker_settings) as client:
+        client.produce(name, [Level1("binance", "BTC/USDT", 1.0, 2.0, 1.0, 1.0, NOW, NOW)] * 30)
+        client.flush()
+        run_sink(sink, client, [name], group=unique("sink"), options=options, idle_s=1, on_progress=sink.look)
+    assert sink.written == 30
 
 
 class Unreachable:

@@ -48,7 +48,7 @@ def run_sink(
         group: name of the consumer group.
         options: options of the consumer group.
         stop: set to stop.
-        idle_s: stop after this many seconds without a message; None continues until `stop`.
+        idle_s: stop after waiting this many seconds for a message; None continues until `stop`.
         on_progress: called several times a second with the number of handled messages.
 
     Raises:
@@ -70,8 +70,9 @@ def run_sink(
                 report = manager.report()
                 if on_progress is not None:
                     on_progress(report.handled)
-                # No message can arrive while the member joins the group, which takes seconds.
-                if watch.is_over(report.handled, report.partitions > 0):
+                # While the member joins the group no message can arrive, and a slow write is work.
+                is_waiting = report.partitions > 0 and not (lock.locked() or report.backlog_bytes)
+                if watch.is_over(report.handled, is_waiting=is_waiting):
                     break
     finally:
         sink.close()
@@ -84,9 +85,9 @@ class _Idle:
         self._seen = 0
         self._since = time.monotonic()
 
-    def is_over(self, handled: int, has_partitions: bool) -> bool:
+    def is_over(self, handled: int, *, is_waiting: bool) -> bool:
         now = time.monotonic()
-        if handled != self._seen or not has_partitions:
+        if handled != self._seen or not is_waiting:
             self._seen, self._since = handled, now
         return self._idle_s is not None and now - self._since >= self._idle_s
 
