@@ -217,6 +217,22 @@ def test_an_exchange_whose_clock_is_ahead_is_not_blamed_for_it() -> None:
     assert offenders(validated("level1", ahead)) == {"clock_skew": [50]}
 
 
+@pytest.mark.parametrize(("limit_ms", "flagged"), [(0, list(range(100))), (5_000, [])])
+def test_a_clock_skew_above_the_setting_is_a_wrong_time(limit_ms: int, flagged: list[int]) -> None:
+    """The exchange's clock is 1.5 s ahead in every quote, and one second is tolerated."""
+    quotes = [
+        level1(
+            number,
+            timestamp=iso(START + timedelta(milliseconds=10 * number + 1_500)),
+            lastUpdated=iso(START + timedelta(milliseconds=10 * number)),
+        )
+        for number in range(100)
+    ]
+    validator = ExpectationValidator(spec_named("level1"), LakeSettings(clock_skew_max_ms=limit_ms))
+    found = offenders(validator.validate(batch_of("level1", quotes), NOW))
+    assert found == ({"clock_skew": flagged} if flagged else {})
+
+
 def test_offenders_are_shown_with_what_explains_them() -> None:
     validation = validated("level1", [level1(), level1(bestBid=61001.5)])
     [check] = [o for o in validation.checks if o.name == "bid_at_most_ask"]

@@ -8,16 +8,24 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs
 
 CLIENT_ID = "feeds"
 CLIENT_SECRET = "oauth-Secret-never-shown"
 
 
 @contextmanager
-def token_endpoint() -> Iterator[str]:
-    """Serve tokens to who knows the secret; gives the address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+def token_endpoint(requests: list[dict[str, list[str]]] | None = None) -> Iterator[str]:
+    """Serve tokens to clients that know the secret, and yield the address.
+
+    Args:
+        requests: receives the form of each request.
+    """
+    forms = [] if requests is None else requests
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, forms))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -29,9 +37,14 @@ def token_endpoint() -> Iterator[str]:
 
 
 class _Handler(BaseHTTPRequestHandler):
+    def __init__(self, forms: list[dict[str, list[str]]], *rest: Any) -> None:
+        self._forms = forms
+        super().__init__(*rest)
+
     def do_POST(self) -> None:
         expected = base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self._forms.append(parse_qs(body.decode()))
         if self.headers.get("Authorization") != f"Basic {expected}":
             self._answer(401, {"error": "invalid_client"})
             return
