@@ -1,6 +1,6 @@
 """Build candles from landed quotes, prices and trades and produce them to crypto-ohlcv."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -8,14 +8,13 @@ from assets.lake import table_key
 from assets.landing_run import pool_of
 from assets.metadata import MEANINGS
 from assets.topics import CANDLES_GROUP, CANDLES_KEY, OWNERS, STREAM
-from coinstream.expectations.validator import ExpectationValidator
-from coinstream.lake import statistics
-from coinstream.lake.candle_windows import SCHEMA
-from coinstream.lake.candles import build_candles
-from coinstream.lake.engines import open_engine
+from coinstream.lake.schemas import CANDLE_SCHEMA
 from resources.admin import AdminResource
 from resources.client import RedpandaResource
 from resources.lake import LakeResource
+
+if TYPE_CHECKING:
+    from coinstream.lake.statistics import ExchangeStatistics
 
 
 @dg.asset(
@@ -28,7 +27,7 @@ from resources.lake import LakeResource
     tags={"system": "lake"},
     metadata={
         "dagster/column_schema": dg.TableSchema(
-            [dg.TableColumn(field.name, str(field.type), MEANINGS.get(field.name)) for field in SCHEMA]
+            [dg.TableColumn(field.name, str(field.type), MEANINGS.get(field.name)) for field in CANDLE_SCHEMA]
         ),
         "dagster/table_name": "market.candles",
     },
@@ -40,6 +39,11 @@ def candles(admin: AdminResource, client: RedpandaResource, lake: LakeResource) 
     `-trades`, which distinguishes these candles from those published by exchanges. Candles of trades have
     volume, count, VWAP and the volume bought by takers.
     """
+    from coinstream.expectations.validator import ExpectationValidator
+    from coinstream.lake import statistics
+    from coinstream.lake.candles import build_candles
+    from coinstream.lake.engines import open_engine
+
     opened = lake.open()
     with (
         open_engine(opened.settings, admin.settings(), ExpectationValidator) as engine,
@@ -80,7 +84,7 @@ def _lineage() -> dg.TableColumnLineage:
     return dg.TableColumnLineage({**prices, **volumes, "open_time": times, "close_time": times})
 
 
-def _exchanges(found: list[statistics.ExchangeStatistics]) -> dg.MetadataValue:
+def _exchanges(found: "list[ExchangeStatistics]") -> dg.MetadataValue:
     records = [dg.TableRecord(_plain(one)) for one in found]
     return (
         dg.MetadataValue.table(records)
@@ -89,7 +93,7 @@ def _exchanges(found: list[statistics.ExchangeStatistics]) -> dg.MetadataValue:
     )
 
 
-def _plain(one: statistics.ExchangeStatistics) -> dict[str, Any]:
+def _plain(one: "ExchangeStatistics") -> dict[str, Any]:
     return {
         name: round(value, 3) if isinstance(value, float) else value
         for name in one.__dataclass_fields__

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 from pydantic import Field
@@ -10,21 +10,18 @@ from pydantic import Field
 from assets.landing_run import counts, land_in_run, pool_of
 from assets.metadata import MEANINGS
 from assets.topics import OWNERS, SPECS, STREAM, group_of, topic_key
-from coinstream.expectations.docs import DataDocs
-from coinstream.expectations.validator import ExpectationValidator
-from coinstream.lake import statistics
-from coinstream.lake.backfill import backfill
 from coinstream.lake.charts import as_markdown, line_chart
 from coinstream.lake.first_hour import first_hour
-from coinstream.lake.landing import TableReport
-from coinstream.lake.maintenance import compact, table_names
 from coinstream.lake.schemas import QUARANTINE_SCHEMA, VIOLATION_TABLES, TableSpec
-from coinstream.lake.statistics import summary
 from coinstream.lake.store import known_specs
 from coinstream.messages import type_for_topic
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
 from resources.admin import AdminResource
 from resources.lake import LakeResource
+
+if TYPE_CHECKING:
+    from coinstream.expectations.docs import DataDocs
+    from coinstream.lake.landing import TableReport
 
 HOURS: Final = dg.HourlyPartitionsDefinition(start_date=first_hour(), timezone="UTC", end_offset=1)
 """Hourly partitions by record timestamp, including the current hour."""
@@ -78,6 +75,11 @@ def _table(spec: TableSpec) -> dg.AssetsDefinition:
     def table(
         context: dg.AssetExecutionContext, config: LandingConfig, admin: AdminResource, lake: LakeResource
     ) -> dg.MaterializeResult[None]:
+        from coinstream.expectations.docs import DataDocs
+        from coinstream.expectations.validator import ExpectationValidator
+        from coinstream.lake.backfill import backfill
+        from coinstream.lake.statistics import summary
+
         opened, brokers = lake.open(), admin.settings()
         report = land_in_run(context, opened, brokers, spec)
         again, window = None, _hours_again(context, config)
@@ -108,7 +110,7 @@ def _table(spec: TableSpec) -> dg.AssetsDefinition:
     return table
 
 
-def _warn(context: dg.AssetExecutionContext, report: TableReport) -> None:
+def _warn(context: dg.AssetExecutionContext, report: "TableReport") -> None:
     for name in report.ignored:
         context.log.warning(f"topic {name} does not land: it is of no known exchange")
     for topic, count in report.lost.items():
@@ -124,7 +126,7 @@ def _hours_again(context: dg.AssetExecutionContext, config: LandingConfig) -> dg
     return window if config.again or (config.again is None and is_over) else None
 
 
-def docs_link(docs: DataDocs, spec: TableSpec, run: str) -> Mapping[str, dg.MetadataValue]:
+def docs_link(docs: "DataDocs", spec: TableSpec, run: str) -> Mapping[str, dg.MetadataValue]:
     """Return a link to a run's Data Docs, or to the newest; a file path if they are not served."""
     page = docs.page(spec.name, run)
     if page is None:
@@ -155,7 +157,7 @@ def _meaning(column: str, wire: str | None) -> str | None:
     return f"{said} `{wire}` on the wire.".strip()
 
 
-def _lineage(spec: TableSpec, report: TableReport) -> dg.TableColumnLineage:
+def _lineage(spec: TableSpec, report: "TableReport") -> dg.TableColumnLineage:
     known = [topic for topic in report.topics if topic in SPECS]
     return dg.TableColumnLineage(
         {
@@ -168,6 +170,8 @@ def _lineage(spec: TableSpec, report: TableReport) -> dg.TableColumnLineage:
 def _plots(spec: TableSpec, lake: LakeResource) -> Mapping[str, dg.MetadataValue]:
     if spec.name != "level1":
         return {}
+    from coinstream.lake import statistics
+
     opened = lake.open()
     wanted = {
         "price": ("Mid price", "quote currency", statistics.price_series(opened)),
@@ -212,6 +216,8 @@ VIOLATION_SPECS: Final = [
 )
 def compaction(lake: LakeResource) -> dg.MaterializeResult[None]:
     """Merge small files, expire old snapshots and delete orphan files. Rows are unchanged."""
+    from coinstream.lake.maintenance import compact, table_names
+
     opened = lake.open()
     done = [found for name in table_names() if (found := compact(opened, name)) is not None]
     return dg.MaterializeResult(

@@ -1,18 +1,24 @@
-"""Land a table within a run: on the engine of the settings, with progress in the log of the run."""
+"""Land a table within a run: on the engine of the settings, with progress in the log of the run.
+
+Modules of the code location import Polars, pyiceberg and other large packages inside functions, because every
+run loads the code location and few runs use them.
+"""
+
+from __future__ import annotations
 
 import threading
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
 
 from assets.termination import run_interruptibly
-from coinstream.expectations.validator import ExpectationValidator
-from coinstream.lake.engines import open_engine
-from coinstream.lake.landing import TableReport, land
 from coinstream.lake.schemas import TableSpec
 from coinstream.lake.store import Lake
 from coinstream.settings import BrokerSettings
+
+if TYPE_CHECKING:
+    from coinstream.lake.landing import TableReport
 
 PROGRESS_EVERY_S: Final = 15.0
 """A run logs its progress this often, and at its first commit."""
@@ -35,6 +41,10 @@ def land_in_run(
         DagsterExecutionInterruptedError: the run was terminated.
         LakeError, BrokerError: as `land`.
     """
+    from coinstream.expectations.validator import ExpectationValidator
+    from coinstream.lake.engines import open_engine
+    from coinstream.lake.landing import land
+
     progress = _Progress(context)
 
     def work(stop: threading.Event) -> TableReport:

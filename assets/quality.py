@@ -14,10 +14,8 @@ import msgspec
 
 from assets.failed_messages import as_evaluation
 from assets.lake import docs_link, table_key
-from coinstream.expectations.docs import DataDocs
 from coinstream.expectations.rules import ROW_COUNT, Rule, rules_for
 from coinstream.lake.landed_offsets import CHECKS, RUN
-from coinstream.lake.query import query
 from coinstream.lake.schemas import VIOLATION_TABLES, TableSpec
 from coinstream.lake.store import Lake, known_specs
 from resources.lake import LakeResource
@@ -50,6 +48,8 @@ def _checks(spec: TableSpec) -> dg.AssetChecksDefinition:
         can_subset=True,
     )
     def quality(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> Iterator[dg.AssetCheckResult]:
+        from coinstream.expectations.docs import DataDocs
+
         opened = lake.open()
         landed = landing_checks(opened, spec, context.run.run_id)
         counts = landed.counts if landed else {}
@@ -153,6 +153,8 @@ def landing_checks_sensor(context: dg.SensorEvaluationContext, lake: LakeResourc
         newest = landing_checks(opened, spec)
         if newest is None or seen.get(spec.name) == newest.snapshot:
             continue
+        from coinstream.expectations.docs import DataDocs
+
         seen[spec.name] = newest.snapshot
         if context.instance.has_run(newest.run):
             continue  # its own checks report it
@@ -168,6 +170,8 @@ def landing_checks_sensor(context: dg.SensorEvaluationContext, lake: LakeResourc
 
 def failed_messages(lake: Lake, spec: TableSpec, rule: Rule) -> dg.MetadataValue:
     """Return the newest messages that failed a rule as a table."""
+    from coinstream.lake.query import query
+
     kept = [name for name in VIOLATION_TABLES if lake.find(name) is not None]
     found = query(
         lake,

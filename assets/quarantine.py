@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
 from pydantic import Field
@@ -10,13 +10,13 @@ from pydantic import Field
 from assets.failed_messages import RECENT, Row, as_evaluation, failure_check, failure_tables
 from assets.lake import VIOLATION_COLUMNS, table_key
 from assets.topics import OWNERS
-from coinstream.expectations.validator import ExpectationValidator
-from coinstream.lake.quarantine import Violation, ViolationSummary, summarize_violations
-from coinstream.lake.quarantine_replay import QuarantineFilter, replay_quarantine
 from coinstream.lake.schemas import FLAGGED, QUARANTINE, spec_named
 from coinstream.lake.store import Lake, known_specs
 from coinstream.text import parse_time
 from resources.lake import LakeResource
+
+if TYPE_CHECKING:
+    from coinstream.lake.quarantine import Violation, ViolationSummary
 
 CHECK: Final = "new_refused_messages"
 TYPES: Final = tuple(spec.name for spec in known_specs())
@@ -67,7 +67,7 @@ class ReplayQuarantineConfig(dg.Config):
     )
 
 
-def figures(summary: ViolationSummary) -> dict[str, Any]:
+def figures(summary: "ViolationSummary") -> dict[str, Any]:
     """Return the metadata of a summary: counts, reasons and newest messages."""
     return {
         "messages": summary.entries,
@@ -76,7 +76,7 @@ def figures(summary: ViolationSummary) -> dict[str, Any]:
     }
 
 
-def _row(one: Violation) -> Row:
+def _row(one: "Violation") -> Row:
     return {
         "type": one.type,
         "from": one.origin,
@@ -89,6 +89,8 @@ def _row(one: Violation) -> Row:
 
 def check_result(lake: Lake, kind: str) -> dg.AssetCheckResult:
     """Return the check of a type, which passes if no message of the last 24 hours awaits a replay."""
+    from coinstream.lake.quarantine import summarize_violations
+
     summary = summarize_violations(lake, QUARANTINE, kind, datetime.now(UTC) - RECENT)
     return failure_check(
         quarantine_key(kind),
@@ -126,6 +128,8 @@ def inspect_violations(
     context: dg.OpExecutionContext, config: InspectQuarantineConfig, lake: LakeResource
 ) -> None:
     """Report count, reasons and newest messages of each type and table as observations."""
+    from coinstream.lake.quarantine import summarize_violations
+
     opened = lake.open()
     chosen = [spec_named(config.type).name] if config.type else list(TYPES)
     waiting = 0
@@ -139,7 +143,7 @@ def inspect_violations(
     context.add_output_metadata({"not_stored": waiting})
 
 
-def _observe(context: dg.OpExecutionContext, key: dg.AssetKey, text: str, found: ViolationSummary) -> None:
+def _observe(context: dg.OpExecutionContext, key: dg.AssetKey, text: str, found: "ViolationSummary") -> None:
     context.log.info(f"{text} {dict(found.reasons) or ''}".strip())
     context.log_event(dg.AssetObservation(key, description=text, metadata=figures(found)))
 
@@ -149,6 +153,9 @@ def replay_refused(
     context: dg.OpExecutionContext, config: ReplayQuarantineConfig, lake: LakeResource
 ) -> None:
     """Replay the selected messages of one type, and evaluate its check again."""
+    from coinstream.expectations.validator import ExpectationValidator
+    from coinstream.lake.quarantine_replay import QuarantineFilter, replay_quarantine
+
     opened, spec = lake.open(), spec_named(config.type)
     wanted = QuarantineFilter(config.reason, parse_time(config.since) if config.since else None, config.limit)
     validator = ExpectationValidator(spec, opened.settings)

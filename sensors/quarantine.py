@@ -9,7 +9,6 @@ import msgspec
 
 from assets.failed_messages import RECENT, as_evaluation
 from assets.quarantine import TYPES, check_result
-from coinstream.lake.quarantine import waiting_by_type
 from coinstream.lake.schemas import QUARANTINE
 from coinstream.settings import WatchSettings
 from resources.lake import LakeResource
@@ -47,6 +46,8 @@ def quarantine_sensor(context: dg.SensorEvaluationContext, lake: LakeResource) -
     now = time.time()
     if context.cursor and snapshot == seen.snapshot and (snapshot is None or now - seen.at < RECOUNT_S):
         return dg.SensorResult(skip_reason="the quarantine has not changed", cursor=context.cursor)
+    from coinstream.lake.quarantine import waiting_by_type
+
     counts = waiting_by_type(opened, datetime.fromtimestamp(now, UTC) - RECENT)
     # The first tick reports every type, so that no check shows as never evaluated.
     changed = [

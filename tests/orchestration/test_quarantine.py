@@ -136,7 +136,7 @@ def without_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the quotes pass that only a rule refuses, as after an expectation was corrected."""
     from coinstream.lake.validation import NoValidation
 
-    monkeypatch.setattr("assets.quarantine.ExpectationValidator", lambda *_: NoValidation())
+    monkeypatch.setattr("coinstream.expectations.validator.ExpectationValidator", lambda *_: NoValidation())
 
 
 def test_the_sensor_reports_every_type_first_and_then_what_changed(

@@ -108,7 +108,11 @@ def test_a_kill_amid_a_feed_run_leaves_nothing(other: RunningUp) -> None:
 
 def test_a_child_that_dies_is_one_clear_error(other: RunningUp) -> None:
     other.wait_ready().close()
-    (daemon,) = (each for each in other.processes() if each.cmdline()[1:3] == ["-m", "dagster._daemon"])
+    (daemon,) = (
+        each
+        for each in other.processes()
+        if each.cmdline()[2:4] == ["resources.fast_start", "dagster._daemon"]
+    )
     daemon.kill()
     assert other.process.wait(120) == 1
     said = other.output.read_text()

@@ -62,26 +62,6 @@ HOUR: Final = timedelta(hours=1)
 _TICK_BYTES: Final = 400
 """Memory per row while candles are computed, in bytes."""
 
-_PRICES: Final = ("open_price", "high_price", "low_price", "close_price")
-SCHEMA: Final = pa.schema(
-    [
-        pa.field("exchange_id", pa.string(), nullable=False),
-        pa.field("symbol", pa.string(), nullable=False),
-        pa.field("timeframe", pa.string(), nullable=False),
-        pa.field("open_time", TIME, nullable=False),
-        pa.field("close_time", TIME, nullable=False),
-        *(pa.field(name, pa.float64(), nullable=False) for name in _PRICES),
-        pa.field("ticks", pa.int64(), nullable=False),
-        pa.field("last_updated", TIME, nullable=False),
-        pa.field("final", pa.bool_(), nullable=False),
-        # Added later, so rows of earlier releases have none.
-        pa.field("volume", pa.float64()),
-        pa.field("trades", pa.int64()),
-        pa.field("vwap", pa.float64()),
-        pa.field("taker_buy_volume", pa.float64()),
-    ]
-)
-
 
 @dataclass(frozen=True)
 class CandleSource:

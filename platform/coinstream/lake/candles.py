@@ -21,7 +21,6 @@ import pyarrow.dataset as ds
 
 from coinstream.lake.candle_windows import (
     HOUR,
-    SCHEMA,
     SOURCES,
     CandleDay,
     CandleSource,
@@ -32,7 +31,7 @@ from coinstream.lake.candle_windows import (
 from coinstream.lake.commit import CommitResult, retry_on_conflict
 from coinstream.lake.engines import EmbeddedEngine, Engine
 from coinstream.lake.landed_offsets import LandedOffsets
-from coinstream.lake.schemas import TIME
+from coinstream.lake.schemas import CANDLE_SCHEMA, TIME
 from coinstream.lake.slices import SharedTable
 from coinstream.lake.store import Lake
 from coinstream.lake.validation import NoValidation
@@ -176,7 +175,7 @@ def _days(source: CandleSource, touched: Hours) -> list[CandleDay]:
 
 def _with_final(candles: pl.DataFrame, mark: datetime | None) -> pl.DataFrame:
     passed = pl.col("close_time") + LATENESS <= pl.lit(mark, pl.Datetime("us", "UTC"))
-    return candles.with_columns(final=passed.fill_null(False)).select(SCHEMA.names)
+    return candles.with_columns(final=passed.fill_null(False)).select(CANDLE_SCHEMA.names)
 
 
 def _changed(fresh: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
@@ -190,7 +189,7 @@ def _known(lake: Lake, source: CandleSource, touched: Hours) -> pl.DataFrame:
     """Return the candles of the source that the table holds of the touched hours."""
     if not touched:
         return pl.DataFrame(schema=_polars_schema())
-    table = lake.other(TABLE, SCHEMA)
+    table = lake.other(TABLE, CANDLE_SCHEMA)
     found = pl.from_arrow(_in_schema(table.scan(row_filter=_within(touched)).to_arrow()))
     assert isinstance(found, pl.DataFrame)
     return found.filter(pl.col("exchange_id").str.ends_with(f"-{source.suffix}"))
@@ -202,7 +201,7 @@ def _keep(
     """Replace the candles of the touched hours and store the state in one commit."""
 
     def attempt() -> CommitResult:
-        table = lake.other(TABLE, SCHEMA)
+        table = lake.other(TABLE, CANDLE_SCHEMA)
         stored = {**_read_state(table.properties), source.table: state.as_stored()}
         rows = 0
         with table.transaction() as change:
@@ -249,18 +248,18 @@ def _within(touched: Hours) -> str:
 
 
 def _in_schema(found: pa.Table) -> pa.Table:
-    columns = [found[name].cast(SCHEMA.field(name).type) for name in SCHEMA.names]
-    return pa.Table.from_arrays(columns, schema=SCHEMA)
+    columns = [found[name].cast(CANDLE_SCHEMA.field(name).type) for name in CANDLE_SCHEMA.names]
+    return pa.Table.from_arrays(columns, schema=CANDLE_SCHEMA)
 
 
 def _polars_schema() -> pl.Schema:
-    empty = pl.from_arrow(SCHEMA.empty_table())
+    empty = pl.from_arrow(CANDLE_SCHEMA.empty_table())
     assert isinstance(empty, pl.DataFrame)
     return empty.schema
 
 
 def _stored(lake: Lake) -> dict[str, Any]:
-    return _read_state(lake.other(TABLE, SCHEMA).properties)
+    return _read_state(lake.other(TABLE, CANDLE_SCHEMA).properties)
 
 
 def _read_state(properties: dict[str, str]) -> dict[str, Any]:

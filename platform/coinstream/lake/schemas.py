@@ -189,3 +189,25 @@ def _bare(info: Any) -> Iterator[Any]:
             yield from _bare(part)
     else:
         yield info
+
+
+_CANDLE_PRICES: Final = ("open_price", "high_price", "low_price", "close_price")
+CANDLE_SCHEMA: Final = pa.schema(
+    [
+        pa.field("exchange_id", pa.string(), nullable=False),
+        pa.field("symbol", pa.string(), nullable=False),
+        pa.field("timeframe", pa.string(), nullable=False),
+        pa.field("open_time", TIME, nullable=False),
+        pa.field("close_time", TIME, nullable=False),
+        *(pa.field(name, pa.float64(), nullable=False) for name in _CANDLE_PRICES),
+        pa.field("ticks", pa.int64(), nullable=False),
+        pa.field("last_updated", TIME, nullable=False),
+        pa.field("final", pa.bool_(), nullable=False),
+        # Added later, so rows of earlier releases have none.
+        pa.field("volume", pa.float64()),
+        pa.field("trades", pa.int64()),
+        pa.field("vwap", pa.float64()),
+        pa.field("taker_buy_volume", pa.float64()),
+    ]
+)
+"""Columns of the table of candles."""

@@ -37,6 +37,8 @@ _PROPERTIES: Final = {
     "write.metadata.previous-versions-max": "20",
 }
 _CREATE_ATTEMPTS: Final = 8
+_CATALOG_FILE: Final = "catalogue.db"
+"""File of the default catalog in the folder of the lake."""
 FILE_IO: Final = "coinstream.lake.warehouse.FileIO"
 
 
@@ -81,6 +83,8 @@ class Lake:
 
     def find(self, name: str) -> Table | None:
         """Return a table, or None if it does not exist."""
+        if self._is_new():
+            return None
         from pyiceberg.exceptions import NoSuchTableError
 
         catalog = self.catalog
@@ -108,6 +112,12 @@ class Lake:
         properties = self.catalog.properties
         return wrap_errors(lambda: Warehouse(address, properties), "reach the warehouse")
 
+    def _is_new(self) -> bool:
+        """Return whether the default catalog does not exist yet, without the slow import of pyiceberg."""
+        chosen = self.settings
+        is_default = chosen.catalog_uri is None and chosen.catalog_type == "sql" and not chosen.properties
+        return is_default and not (self.folder / _CATALOG_FILE).exists()
+
     def _warehouse_address(self) -> str:
         chosen = self.settings.warehouse
         return (self.folder / "warehouse").as_uri() if chosen is None else _as_address(chosen).rstrip("/")
@@ -119,7 +129,7 @@ class Lake:
         secret = chosen.catalog_uri
         if secret is None or chosen.warehouse is None:
             private_folder(self.folder)
-        own = _sqlite_address(self.folder / "catalogue.db")
+        own = _sqlite_address(self.folder / _CATALOG_FILE)
         uri = own if secret is None else secret.get_secret_value()
         given = {
             "type": chosen.catalog_type,

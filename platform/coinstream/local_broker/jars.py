@@ -86,8 +86,16 @@ FLAGS = (
 """Java's options for every program of Kafka."""
 _SHORT_LIVED = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 """JVM options of short-lived programs."""
-_SERVER = ("-XX:+UseParallelGC",)
-"""JVM options of the server. A concurrent collector would take processor time from clients."""
+_SERVER = (
+    # A concurrent collector would take processor time from clients.
+    "-XX:+UseParallelGC",
+    # Four times the default thresholds: code that runs only at the start is not optimized.
+    "-XX:Tier4InvocationThreshold=20000",
+    "-XX:Tier4MinInvocationThreshold=2400",
+    "-XX:Tier4CompileThreshold=60000",
+    "-XX:Tier4BackEdgeThreshold=160000",
+)
+"""JVM options of the server."""
 
 
 def java_command(

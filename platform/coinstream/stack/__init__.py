@@ -127,7 +127,7 @@ class Stack:
         served = ["--module-name", "definitions", "--location-name", "coinstream"]
         where = ["--host", HOST, "--port", str(port), "--working-directory", str(self._paths.root)]
         instance = ["--inject-env-vars-from-instance", "--log-level", "warning"]
-        command = _dagster("api", "grpc", *where, *served, *instance)
+        command = _program("dagster", "api", "grpc", *where, *served, *instance)
         # Alerts link to this web UI unless COINSTREAM_UI_URL is set.
         environment = {"COINSTREAM_UI_URL": url} | dict(self._paths.environment())
         self._children.append(self._child("code server", command, environment))
@@ -146,15 +146,15 @@ class Stack:
         # Runs last updated before this time belong to an earlier `up` and have no process.
         environment = {**self._paths.environment(), "COINSTREAM_UP_SINCE": str(self._since)}
         web = [
-            *("-m", "resources.webserver", "--host", HOST, "--port", str(web_port)),
+            *("--host", HOST, "--port", str(web_port)),
             *("--workspace", str(self._paths.workspace), "--wait-for", f"{HOST}:{code_port}"),
         ]
-        self._children.append(self._child("web server", [sys.executable, *web], environment))
+        self._children.append(self._child("web server", _program("resources.webserver", *web), environment))
 
     def _start_daemon(self) -> None:
-        daemon = ["-m", "dagster._daemon", "run", "--log-level", "warning"]
-        daemon += ["--workspace", str(self._paths.workspace)]
-        self._children.append(self._child("daemon", [sys.executable, *daemon], self._paths.environment()))
+        workspace = ("--workspace", str(self._paths.workspace))
+        daemon = _program("dagster._daemon", "run", "--log-level", "warning", *workspace)
+        self._children.append(self._child("daemon", daemon, self._paths.environment()))
 
     def _child(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> SupervisedProcess:
         log = self._paths.logs / f"{name.replace(' ', '-')}.log"
@@ -184,8 +184,8 @@ class Stack:
             self._local.stop()
 
 
-def _dagster(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "dagster", *arguments]
+def _program(module: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "resources.fast_start", module, *arguments]
 
 
 def _adopt_orphans() -> None:
