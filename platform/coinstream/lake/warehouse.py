@@ -82,4 +82,8 @@ class Warehouse:
 
     def _list(self, below: str) -> list[Any]:
         selector = pafs.FileSelector(self._path + below, allow_not_found=True)
-        return list(self._files.get_file_info(selector))
+        try:
+            return list(self._files.get_file_info(selector))
+        except FileNotFoundError:
+            # Another process created the folder between Arrow's failed listing and its second look.
+            return list(self._files.get_file_info(selector))
