@@ -29,8 +29,7 @@ from confluent_kafka import Producer
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from coinstream.client import RedpandaClient
-from coinstream.consumer.consumed_message import ConsumedMessage
-from coinstream.consumer.options import GroupOptions
+from coinstream.consumer.handling import ConsumedMessage, GroupOptions
 from coinstream.expectations.docs import DataDocs
 from coinstream.lake.statistics import write_report
 from coinstream.lake.store import Lake

@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coinstream.consumer.options import JITTER, GroupOptions, RetrySchedule
+from coinstream.consumer.handling import JITTER, GroupOptions, RetrySchedule
 from coinstream.settings import ConsumerSettings
 
 

@@ -15,6 +15,8 @@ ROOT: Final = Path(__file__).resolve().parent.parent.parent
 SOURCES: Final = ("platform/coinstream", "assets", "sensors", "resources", "definitions.py")
 MAX_MODULE_LINES: Final = 300
 MAX_FUNCTION_LINES: Final = 50
+MAX_LIBRARY_MODULES: Final = 170
+"""Modules of the library without the adapters, of which there is at least one per exchange."""
 
 LAYERS: Final = (
     {"errors", "messages", "settings", "text", "backoff", "records", "precision", "process_supervisor"},
@@ -115,6 +117,13 @@ def test_a_cycle_is_found() -> None:
 def test_no_module_is_longer_than_the_limit() -> None:
     lengths = {name: len(file.read_text().splitlines()) for name, file in MODULES.items()}
     assert {name: lines for name, lines in lengths.items() if lines > MAX_MODULE_LINES} == {}
+
+
+def test_the_library_has_no_more_modules_than_the_limit() -> None:
+    adapters = "coinstream.feeds.exchanges"
+    library = {name for name in MODULES if name.startswith("coinstream")}
+    others = {name for name in library if name != adapters and not name.startswith(f"{adapters}.")}
+    assert len(others) <= MAX_LIBRARY_MODULES
 
 
 def test_no_function_is_longer_than_the_limit() -> None:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from coinstream.consumer.consumed_message import ConsumedMessage
+from coinstream.consumer.handling import ConsumedMessage, GroupOptions, StuckPartition
 from coinstream.consumer.member import Member, StopSignal
-from coinstream.consumer.options import GroupOptions, StuckPartition
 from coinstream.consumer.scheduler import Backlog, ConsumerMetrics, Scheduler
 from coinstream.consumer.start_offsets import OffsetGap
 from coinstream.consumer.worker import AnyHandler, EventLoopThread, Worker, handler_call

@@ -10,7 +10,7 @@ from typing import Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
-from coinstream.consumer.consumed_message import BatchDecoder
+from coinstream.consumer.handling import BatchDecoder
 from coinstream.consumer.partition_state import PartitionState
 from coinstream.consumer.scheduler import Scheduler
 from coinstream.consumer.start_offsets import StartOffsets

@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as Record
 
 from coinstream.consumer.assignment import Assignment
-from coinstream.consumer.options import GroupOptions, member_config
+from coinstream.consumer.handling import GroupOptions, member_config
 from coinstream.consumer.partition_state import PartitionState
 from coinstream.consumer.scheduler import Backlog, ConsumerMetrics, Scheduler, StallDetector
 from coinstream.consumer.start_offsets import StartOffsets

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from confluent_kafka import Message as Record
 
-from coinstream.consumer.consumed_message import BatchDecoder, ConsumedMessage, UndecodableRecord
+from coinstream.consumer.handling import BatchDecoder, ConsumedMessage, UndecodableRecord
 from coinstream.records import offset_of, weight_of
 
 

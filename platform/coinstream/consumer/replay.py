@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, Producer
 from confluent_kafka import Message as Record
 
 from coinstream.backoff import produce_when_room
-from coinstream.consumer.consumed_message import BatchDecoder, ConsumedMessage
+from coinstream.consumer.handling import BatchDecoder, ConsumedMessage
 from coinstream.dlq.entry import REPLAYED_FROM_HEADER
 from coinstream.errors import ConsumeError, DecodeError, ProduceError, TopicError
 from coinstream.kafka import produce_error

@@ -14,7 +14,7 @@ from typing import Final
 from confluent_kafka import Message as Record
 from prometheus_client import Counter
 
-from coinstream.consumer.options import StuckPartition
+from coinstream.consumer.handling import StuckPartition
 from coinstream.consumer.partition_state import PartitionState
 from coinstream.monitoring.metrics import METRICS, Metrics
 

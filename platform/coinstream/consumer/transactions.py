@@ -18,8 +18,13 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from confluent_kafka import Message as Record
 
 from coinstream.backoff import produce_when_room
-from coinstream.consumer.consumed_message import BatchDecoder, ConsumedMessage, UndecodableRecord
-from coinstream.consumer.options import RetrySchedule, member_config
+from coinstream.consumer.handling import (
+    BatchDecoder,
+    ConsumedMessage,
+    RetrySchedule,
+    UndecodableRecord,
+    member_config,
+)
 from coinstream.consumer.start_offsets import OffsetGap, StartOffsets
 from coinstream.dlq.entry import DeadLetter, dead_letter_headers, smaller, to_dead_letter
 from coinstream.dlq.publisher import dlq_topic, ensure_dlq_topic

@@ -13,8 +13,7 @@ from typing import Any, Final
 
 from confluent_kafka import Message as Record
 
-from coinstream.consumer.consumed_message import ConsumedMessage
-from coinstream.consumer.options import RetrySchedule
+from coinstream.consumer.handling import ConsumedMessage, RetrySchedule
 from coinstream.consumer.partition_state import PartitionState
 from coinstream.consumer.scheduler import Backlog, ConsumerMetrics
 from coinstream.dlq.entry import to_dead_letter

@@ -23,8 +23,7 @@ from websockets.protocol import State
 from coinstream.errors import FeedError, SettingsError
 from coinstream.feeds.simulated.binance import Binance
 from coinstream.feeds.simulated.coinbase import Coinbase
-from coinstream.feeds.simulated.coingecko import Coingecko
-from coinstream.feeds.simulated.kraken import Kraken
+from coinstream.feeds.simulated.kraken import Coingecko, Kraken
 from coinstream.feeds.simulated.market import Market, RandomWalk, Source
 from coinstream.feeds.simulated.venue import Faults, Reply, Session, Venue, World, encode
 
