@@ -11,10 +11,13 @@ import polars as pl
 import pytest
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from coinstream.client import RedpandaClient
 from coinstream.kafka import admin_client
 from coinstream.lake import candles
+from coinstream.lake.candle_windows import SOURCES, compute_candles
 from coinstream.lake.candles import build_candles
 from coinstream.lake.landing import land
 from coinstream.lake.maintenance import compact
@@ -301,3 +304,54 @@ def test_candles_of_quotes_have_no_volume(
     build_candles(lake)
     found = query(lake, "SELECT DISTINCT volume, trades, taker_buy_volume, vwap FROM candles").rows
     assert found == [(0.0, 0, 0.0, None)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 200), st.integers(1, 50)), max_size=30), st.randoms()
+)
+def test_the_order_of_rows_in_the_files_does_not_matter(
+    rows: list[tuple[int, int, int]], dice: random.Random
+) -> None:
+    """Rows that a landing left in order per symbol are not sorted; others are."""
+    start = datetime(2026, 1, 5, 10, tzinfo=UTC)
+    sent: list[dict[str, Any]] = [
+        {
+            "symbol": f"COIN{number}/USDT",
+            "at": start + timedelta(seconds=second),
+            "value": float(price),
+            "last_updated": start,
+            "partition": number % 2,
+            "offset": offset,
+        }
+        for offset, (number, second, price) in enumerate(rows)
+    ]
+    by_time = sorted(sent, key=lambda quote: (quote["at"], quote["partition"], quote["offset"]))
+    by_symbol = sorted(by_time, key=lambda quote: str(quote["symbol"]))
+    shuffled = dice.sample(sent, len(sent))
+    expected = _first_and_last(by_time)
+    for order in (by_time, by_symbol, sent, shuffled):
+        ticks = pl.DataFrame(order, schema=TICKS)
+        found = compute_candles(ticks, SOURCES[0], "binance").filter(pl.col("timeframe") == "1m")
+        prices = found.select("symbol", "open_time", "open_price", "close_price", "ticks").rows()
+        assert {(symbol, at): (first, last, count) for symbol, at, first, last, count in prices} == expected
+
+
+TICKS = pl.Schema(
+    {
+        "symbol": pl.Categorical(),
+        "at": pl.Datetime("us", "UTC"),
+        "value": pl.Float64(),
+        "last_updated": pl.Datetime("us", "UTC"),
+        "partition": pl.Int32(),
+        "offset": pl.Int64(),
+    }
+)
+
+
+def _first_and_last(sent: list[dict[str, Any]]) -> dict[tuple[str, datetime], tuple[float, float, int]]:
+    """Return the first and the last price and the number of quotes of each symbol and minute."""
+    found: dict[tuple[str, datetime], list[float]] = {}
+    for quote in sent:
+        found.setdefault((quote["symbol"], quote["at"].replace(second=0)), []).append(quote["value"])
+    return {key: (prices[0], prices[-1], len(prices)) for key, prices in found.items()}

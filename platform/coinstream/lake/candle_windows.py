@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -62,6 +63,9 @@ HOUR: Final = timedelta(hours=1)
 _TICK_BYTES: Final = 400
 """Memory per row while candles are computed, in bytes."""
 
+_RADIX: Final = 65_536
+"""Codes below are sorted by radix."""
+
 
 @dataclass(frozen=True)
 class CandleSource:
@@ -86,8 +90,8 @@ class CandleSource:
     @property
     def columns(self) -> list[str]:
         """Return the columns to read."""
-        times = (self.event_time, "last_updated", "ingested_at")
-        return list(dict.fromkeys(["exchange_id", "symbol", *self.inputs, *times, "partition", "offset"]))
+        times = (self.event_time, "last_updated")
+        return list(dict.fromkeys(["symbol", *self.inputs, *times, "partition", "offset"]))
 
 
 def _float(column: str) -> pl.Expr:
@@ -156,7 +160,8 @@ def read_ticks(
     frame = pl.from_arrow(dataset.to_table(columns=source.columns, filter=within))
     assert isinstance(frame, pl.DataFrame)
     columns = {
-        "symbol": pl.col("symbol").cast(pl.String),
+        # Codes are grouped faster than texts.
+        "symbol": pl.col("symbol").cast(pl.Categorical),
         "at": pl.col(source.event_time),
         "value": source.value,
         "last_updated": pl.col("last_updated"),
@@ -181,8 +186,7 @@ def compute_candles(ticks: pl.DataFrame, source: CandleSource, exchange: str) ->
     Longer candles are aggregated from shorter ones. A duplicate trade with the same id and time, for example
     after a restart of a feed, counts once.
     """
-    # Codes are grouped faster than texts.
-    ordered = _in_time(ticks.with_columns(pl.col("symbol").cast(pl.Categorical))).lazy()
+    ordered = _in_time(ticks).lazy()
     if source.has_volume:
         again = pl.struct("symbol", "trade_id", "at").is_first_distinct()
         ordered = ordered.filter(pl.col("trade_id").is_null() | again)
@@ -225,13 +229,26 @@ def compute_candles(ticks: pl.DataFrame, source: CandleSource, exchange: str) ->
 
 
 def _in_time(ticks: pl.DataFrame) -> pl.DataFrame:
-    """Sort ticks by time, then by offset."""
-    step = pl.col("partition").cast(pl.Int64).diff()
-    forward = (step > 0) | ((step == 0) & (pl.col("offset").diff() >= 0))
-    if not ticks.select(forward.fill_null(True).all()).item():
-        return ticks.sort("at", "partition", "offset")
-    # The rows are in the order of their offsets already, as in the files.
-    return ticks.drop("partition", "offset").sort("at", maintain_order=True)
+    """Return ticks so that those of each symbol are in the order of their times, then of their offsets."""
+    columns = ["at", "partition", "offset"]
+    if not _is_in_time(ticks["symbol"], [ticks[name] for name in columns]):
+        ticks = ticks.sort(columns)
+    return ticks.drop("partition", "offset")
+
+
+def _is_in_time(symbol: pl.Series, columns: Sequence[pl.Series]) -> bool:
+    """Return whether rows of each symbol are in the order of columns, as a landing usually leaves them."""
+    codes = symbol.to_physical().to_numpy()
+    if not len(codes) or int(codes.max()) >= _RADIX:
+        return not len(codes)
+    order = np.argsort(codes.astype(np.uint16), kind="stable")
+    equal = codes[order][1:] == codes[order][:-1]
+    rising = ~equal
+    for column in columns:
+        values = column.to_physical().to_numpy()[order]
+        rising |= equal & (values[1:] > values[:-1])
+        equal &= values[1:] == values[:-1]
+    return bool((rising | equal).all())
 
 
 def _longer(shorter: pl.DataFrame, every: str) -> pl.DataFrame:

@@ -135,7 +135,8 @@ def only_reading(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Stat
 
 def as_dataset(table: Table) -> ds.Dataset | pa.Table:
     """Return the table's files as an Arrow dataset with the partition values of each file."""
-    tasks = list(table.scan().plan_files())
+    # pyiceberg lists the newest files first; rows come in the order in which they were landed.
+    tasks = list(table.scan().plan_files())[::-1]
     schema = table.schema().as_arrow()
     if any(task.delete_files for task in tasks):  # ours have none; another engine may have left some
         return table.scan().to_arrow()

@@ -70,7 +70,12 @@ def topic_reader_config(brokers: BrokerSettings, settings: LakeSettings) -> Kafk
 
 
 class TopicReader:
-    """Reader of topics without a group. Start offsets come only from the table."""
+    """Reader of topics without a group. Start offsets come only from the table.
+
+    It is not a `PartitionReader`: that one reads one topic per connection, passes over offsets that retention
+    has deleted, and hands out records one object each. Landing reads all topics of a table at once, must stop
+    at a deleted offset, and needs columns.
+    """
 
     def __init__(self, brokers: BrokerSettings, settings: LakeSettings) -> None:
         self._brokers = brokers
