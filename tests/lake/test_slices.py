@@ -16,11 +16,10 @@ from pydantic import SecretStr
 from coinstream.errors import LakeError
 from coinstream.expectations.validator import ExpectationValidator
 from coinstream.lake.commit import OLDEST_FILES, commit_prepared
-from coinstream.lake.engines import open_engine
+from coinstream.lake.engines import WorkerJob, open_engine, prepare_slice
 from coinstream.lake.landed_offsets import read_landed_offsets
 from coinstream.lake.landing import land
 from coinstream.lake.ray_cluster import require_shared_storage
-from coinstream.lake.ray_engine import WorkerJob, prepare_slice
 from coinstream.lake.schemas import spec_named
 from coinstream.lake.slices import PreparedFiles, SharedTable, TableTarget, make_slices
 from coinstream.lake.store import Lake

@@ -7,8 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TypeVar
 
 from coinstream.expectations.validator import ExpectationValidator
-from coinstream.lake.engines import EmbeddedEngine, Work
-from coinstream.lake.ray_engine import WorkerJob, prepare_slice
+from coinstream.lake.engines import EmbeddedEngine, Work, WorkerJob, prepare_slice
 from coinstream.lake.slices import PreparedFiles, Slice, TableTarget, make_slices
 from coinstream.settings import BrokerSettings, LakeSettings
 

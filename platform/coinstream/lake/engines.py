@@ -1,26 +1,29 @@
-"""Prepare slices and map over partitions: in this process, or on workers."""
+"""Prepare slices and map over partitions: in this process, or in tasks of a Ray cluster."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from coinstream.lake.landed_offsets import LandedOffsets
-from coinstream.lake.prepare import prepare
+from coinstream.lake.prepare import empty_slice, prepare
+from coinstream.lake.ray_cluster import POLL_S, RayCluster, connect
 from coinstream.lake.read_plan import ReadPlan
-from coinstream.lake.schemas import TableSpec
-from coinstream.lake.slices import PreparedFiles, make_slices
+from coinstream.lake.schemas import TableSpec, spec_named
+from coinstream.lake.slices import PreparedFiles, Slice, TableTarget, join_prepared, make_slices
 from coinstream.lake.topic_reader import TopicReader
 from coinstream.lake.validation import BatchValidator, ValidatorFactory
 from coinstream.settings import BrokerSettings, LakeSettings
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
-
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -114,6 +117,123 @@ def worker_name() -> str:
     return f"{os.uname().nodename}:{os.getpid()}"
 
 
+COMMIT_EVERY_S: Final = 1.0
+"""Shortest interval of commits: a commit costs about as much as a small slice."""
+MAPPED_AT_ONCE: Final = 64
+"""Maximum submitted calls of a mapped function, which limits the memory of their results."""
+
+
+@dataclass(frozen=True)
+class WorkerJob:
+    """The part of a slice that all slices of a landing share.
+
+    It holds no credential: workers take theirs from their environment.
+
+    Attributes:
+        brokers: the bootstrap servers.
+        settings: settings of the lake that are no secret.
+        make_validator: makes the validator of a message type.
+    """
+
+    brokers: str
+    settings: Mapping[str, Any]
+    make_validator: ValidatorFactory
+
+    def lake_settings(self) -> LakeSettings:
+        """Return the settings, with what is secret from the environment of this process."""
+        return LakeSettings(**self.settings)
+
+
+class RayEngine:
+    """Prepare slices in tasks of Ray."""
+
+    def __init__(
+        self,
+        cluster: RayCluster,
+        brokers: BrokerSettings,
+        settings: LakeSettings,
+        make_validator: ValidatorFactory,
+    ) -> None:
+        self._cluster = cluster
+        self._job = WorkerJob(brokers.brokers, settings.without_secrets(), make_validator)
+        self._stale: set[int] = set()
+
+    def prepare(self, work: Work) -> Generator[Sequence[PreparedFiles]]:
+        """Prepare slices side by side, and yield those that became ready since the last commit.
+
+        A slice that goes on with another is submitted when the other is ready, with what it came to.
+
+        Raises:
+            LakeError: the cluster failed, or a worker died more often than a slice is tried again.
+            CoinstreamError: what preparing a slice raised.
+        """
+        chains = make_slices(work.spec.name, work.plan, work.landed, work.settings.slice_rows)
+        follows = {piece.number: after for chain in chains for piece, after in pairwise(chain)}
+        chain_of = {piece.number: at for at, chain in enumerate(chains) for piece in chain}
+        self._stale.clear()
+        shared = self._cluster.share((self._job, TableTarget.of(work.table)))
+        with self._cluster.tasks(prepare_slice) as tasks:
+            for chain in chains:
+                tasks.submit(chain[0].number, shared, chain[0], None)
+            gathered: list[PreparedFiles] = []
+            due_at = 0.0
+            while tasks and not work.stop.is_set():
+                ready = [replace(one, retries=retries) for _, one, retries in tasks.completed(POLL_S)]
+                stale = {chain_of[number] for number in self._stale}
+                # Before the commit, so that workers go on meanwhile.
+                for one in ready:
+                    after = follows.get(one.number)
+                    if after is not None and chain_of[one.number] not in stale:
+                        tasks.submit(after.number, shared, after.after(one), one.memory)
+                gathered += ready
+                if gathered and time.monotonic() >= due_at:
+                    yield sorted(gathered, key=lambda one: one.number)
+                    gathered, due_at = [], time.monotonic() + COMMIT_EVERY_S
+            if gathered:
+                yield sorted(gathered, key=lambda one: one.number)
+
+    def discard(self, stale: Sequence[PreparedFiles]) -> bool:
+        """Note stale slices: those that follow them are not prepared.
+
+        Returns:
+            False: the other slices go on, and the stale ones are planned again afterwards.
+        """
+        self._stale.update(one.number for one in stale)
+        return False
+
+    def map(self, task: Callable[[S, T], R], shared: S, items: Sequence[T]) -> Iterator[R]:
+        """Run the task on workers, an item at a time."""
+        common = self._cluster.share(shared)
+        with self._cluster.tasks(task) as tasks:
+            yield from tasks.results([(common, item) for item in items], MAPPED_AT_ONCE)
+
+
+def prepare_slice(shared: tuple[WorkerJob, TableTarget], piece: Slice, memory: Any) -> PreparedFiles:
+    """Prepare a slice in a worker. It may run again: it only adds files that nothing refers to.
+
+    Args:
+        shared: what all slices share.
+        piece: the slice.
+        memory: what the validator remembers after the slice before it in its partition.
+    """
+    job, target = shared
+    settings = job.lake_settings()
+    validator = _validator(job.make_validator, piece.spec, settings.model_dump_json())
+    # A worker that prepares a slice again must not remember the rows of its first attempt.
+    validator.memory = memory
+    table = target.open(settings)
+    with TopicReader(BrokerSettings(brokers=job.brokers), settings) as reader:
+        parts = list(prepare(piece, table, reader, validator, settings))
+    ready = join_prepared(parts) if parts else empty_slice(piece, table, validator)
+    return replace(ready, worker=worker_name())
+
+
+@lru_cache(maxsize=16)
+def _validator(make: ValidatorFactory, spec: str, settings: str) -> BatchValidator:
+    """Return the validator of a type; making one takes seconds."""
+    return make(spec_named(spec), LakeSettings.model_validate_json(settings))
+
+
 @contextmanager
 def open_engine(
     settings: LakeSettings, brokers: BrokerSettings, make_validator: ValidatorFactory
@@ -127,8 +247,6 @@ def open_engine(
         yield EmbeddedEngine(make_validator)
         return
     # Imported here: Ray is an extra, and its import takes seconds.
-    from coinstream.lake.ray_cluster import connect
-    from coinstream.lake.ray_engine import RayEngine
 
     with connect(settings) as cluster:
         yield RayEngine(cluster, brokers, settings, make_validator)
