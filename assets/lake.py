@@ -13,8 +13,9 @@ from assets.topics import OWNERS, SPECS, STREAM, group_of, topic_key
 from coinstream.lake.charts import as_markdown, line_chart
 from coinstream.lake.first_hour import first_hour
 from coinstream.lake.schemas import QUARANTINE_SCHEMA, VIOLATION_TABLES, TableSpec
-from coinstream.lake.store import known_specs
+from coinstream.lake.store import Lake, known_specs
 from coinstream.messages import type_for_topic
+from coinstream.settings import BrokerSettings
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
 from resources.admin import AdminResource
 from resources.lake import LakeResource
@@ -76,18 +77,11 @@ def _table(spec: TableSpec) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, config: LandingConfig, admin: AdminResource, lake: LakeResource
     ) -> dg.MaterializeResult[None]:
         from coinstream.expectations.docs import DataDocs
-        from coinstream.expectations.validator import ExpectationValidator
-        from coinstream.lake.backfill import backfill
         from coinstream.lake.statistics import summary
 
         opened, brokers = lake.open(), admin.settings()
         report = land_in_run(context, opened, brokers, spec)
-        again, window = None, _hours_again(context, config)
-        if window is not None:
-            validator = ExpectationValidator(spec, opened.settings)
-            again = backfill(
-                *(opened, brokers, spec, window.start, window.end, validator), run_id=context.run.run_id
-            )
+        again = _land_again(context, config, opened, brokers, spec)
         docs = DataDocs(opened.settings)
         for done in (report, again):
             if done is not None and done.messages:
@@ -115,6 +109,24 @@ def _warn(context: dg.AssetExecutionContext, report: "TableReport") -> None:
         context.log.warning(f"topic {name} does not land: it is of no known exchange")
     for topic, count in report.lost.items():
         context.log.warning(f"retention removed {count} messages of {topic} before they were landed")
+
+
+def _land_again(
+    context: dg.AssetExecutionContext,
+    config: LandingConfig,
+    lake: Lake,
+    brokers: BrokerSettings,
+    spec: TableSpec,
+) -> "TableReport | None":
+    """Land what the table lacks of the run's hours; return None if they are not backfilled."""
+    from coinstream.expectations.validator import ExpectationValidator
+    from coinstream.lake.backfill import backfill
+
+    window = _hours_again(context, config)
+    if window is None:
+        return None
+    validator = ExpectationValidator(spec, lake.settings)
+    return backfill(lake, brokers, spec, window.start, window.end, validator, run_id=context.run.run_id)
 
 
 def _hours_again(context: dg.AssetExecutionContext, config: LandingConfig) -> dg.TimeWindow | None:

@@ -246,7 +246,6 @@ def open_engine(
     if settings.engine == "embedded":
         yield EmbeddedEngine(make_validator)
         return
-    # Imported here: Ray is an extra, and its import takes seconds.
 
     with connect(settings) as cluster:
         yield RayEngine(cluster, brokers, settings, make_validator)
