@@ -21,7 +21,7 @@ FULL: Final[Sizes] = {
 
 QUICK: Final[Sizes] = {
     "produce": {"messages": 200_000, "repetitions": 3},
-    "latency": {"seconds": 4.0, "warmup": 2.0, "repetitions": 1, "broker_warmup": 5.0},
+    "latency": {"seconds": 4.0, "warmup": 2.0, "repetitions": 1, "broker_warmup": 15.0},
     "consume": {"messages": 200_000, "repetitions": 1},
     "feeds": {"messages": 60_000, "repetitions": 2, "ccxt_seconds": 3.0},
     "land": {"messages": 500_000, "repetitions": 1},
