@@ -93,9 +93,7 @@ def _table(spec: TableSpec) -> dg.AssetsDefinition:
             metadata={
                 **counts(report, again, opened.settings.engine),
                 **docs_link(docs, spec, context.run.run_id),
-                "dagster/row_count": landed.rows,
-                "files": landed.files,
-                "bytes": landed.bytes,
+                **{"dagster/row_count": landed.rows, "files": landed.files, "bytes": landed.bytes},
                 "dagster/column_lineage": _lineage(spec, report),
                 **_plots(spec, lake),
             },
