@@ -50,7 +50,10 @@ def land(
     types: Types = None,
     hour: Annotated[
         str | None,
-        typer.Option(help="Backfill the missing messages of this hour (UTC), for example 2026-01-05T10."),
+        typer.Option(
+            help="Backfill the missing messages of this hour (UTC), for example 2026-01-05T10, except "
+            "messages more than two hours out of order in their partition."
+        ),
     ] = None,
     from_start: Annotated[
         list[str] | None,
