@@ -5,16 +5,14 @@ from urllib.parse import urlencode
 
 import dagster as dg
 
+from coinstream.messages import MESSAGE_TYPES
 from coinstream.settings import HomeSettings
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
 
-_TABLES: Final = {
-    "quarantine": "Quarantine",
-    "flagged": "Quarantine",
-    "ohlcv": "Candles",
-    "candles": "Candles",
+_PAGES: Final = {
+    **{"exchanges": "Exchanges", "feeds": "Quotes", "candles": "Candles", "tables/level1": "Quotes"},
+    **{"tables/ohlcv": "Candles", "tables/quarantine": "Quarantine", "tables/flagged": "Quarantine"},
 }
-_PAGES: Final = {"exchanges": "Exchanges", "feeds": "Quotes", "candles": "Candles"}
 
 
 def explorer_page(key: dg.AssetKey) -> dict[str, str]:
@@ -25,7 +23,10 @@ def explorer_page(key: dg.AssetKey) -> dict[str, str]:
         return {"page": page, "topic": name}
     if group == "quarantine":
         return {"page": "Quarantine", "type": name}
-    return {"page": _TABLES.get(name, "Quotes") if group == "tables" else _PAGES.get(group, "Messages")}
+    page = _PAGES.get(f"{group}/{name}", _PAGES.get(group, "Messages"))
+    if group == "tables" and page == "Messages" and name in MESSAGE_TYPES:
+        return {"page": page, "topic": MESSAGE_TYPES[name].topic}
+    return {"page": page}
 
 
 def with_explorer_link(spec: dg.AssetSpec) -> dg.AssetSpec:

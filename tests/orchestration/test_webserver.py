@@ -150,7 +150,8 @@ def test_every_asset_links_to_its_page_of_the_explorer(monkeypatch: pytest.Monke
         assert str(link.url).startswith("/explorer?page=")
         pages.setdefault(spec.key.path[0], set()).add(explorer_page(spec.key)["page"])
     assert pages["topics"] == {"Messages", "Dead letters"}
-    assert pages["tables"] >= {"Quotes", "Candles", "Quarantine"}
+    assert pages["tables"] == {"Messages", "Quotes", "Candles", "Quarantine"}
+    assert explorer_page(dg.AssetKey(["tables", "trade"])) == {"page": "Messages", "topic": "crypto-trades"}
     assert (pages["exchanges"], pages["quarantine"]) == ({"Exchanges"}, {"Quarantine"})
     notebook = (Path(definitions.__file__).parent / "notebooks" / "market.py").read_text()
     assert all(f'"{page}"' in notebook for page in set().union(*pages.values()))
