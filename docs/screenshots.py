@@ -27,9 +27,11 @@ from urllib.parse import quote
 
 from confluent_kafka import Producer
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Error as PlaywrightError
 
 from coinstream.client import RedpandaClient
 from coinstream.consumer.handling import ConsumedMessage, GroupOptions
+from coinstream.errors import CoinstreamError
 from coinstream.expectations.docs import DataDocs
 from coinstream.lake.statistics import write_report
 from coinstream.lake.store import Lake
@@ -43,20 +45,12 @@ IMAGES: Final = ROOT / "docs" / "images"
 CHROMIUM: Final = shutil.which("chromium") or shutil.which("google-chrome")
 GROUP: Final = "quotes-to-db"
 WIDE: Final[ViewportSize] = {"width": 1400, "height": 860}
+BROAD: Final[ViewportSize] = {"width": 1800, "height": 900}
 TALL: Final[ViewportSize] = {"width": 1400, "height": 1100}
 START_S: Final = 600.0
 WAIT_S: Final = 900.0
-LINEAGE_MS: Final = 10_000
 SETTLE_MS: Final = 6_000
 """Time that a page draws after its data has come."""
-LINEAGE: Final = " or ".join(
-    f'key:"{key}"'
-    for key in (
-        *("exchanges/binance", "feeds/market_data", "topics/crypto-level1", "topics/crypto-trades"),
-        *("topics/crypto-level1.dlq", "tables/level1", "tables/trade", "quarantine/level1"),
-        *("candles", "topics/crypto-ohlcv", "tables/ohlcv"),
-    )
-)
 _RUNS: Final = "{ runsOrError(limit: 50) { ... on Runs { results { tags { key value } } } } }"
 Scheme = Literal["light", "dark"]
 SCHEMES: Final[tuple[Scheme, ...]] = ("light", "dark")
@@ -77,18 +71,22 @@ def main(arguments: Sequence[str]) -> None:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--force-device-scale-factor=1"]
         )
-        for name, picture in PICTURES.items():
-            if not chosen.names or name in chosen.names:
-                print(f"{datetime.now():%H:%M:%S} {name}", flush=True)
-                page = open_page(browser, url, "light")
+        failed = []
+        for name, picture in {**PICTURES, "explorer": explorer}.items():
+            if chosen.names and name not in chosen.names:
+                continue
+            print(f"{datetime.now():%H:%M:%S} {name}", flush=True)
+            page = open_page(browser, url, "light")
+            try:
                 picture(page, web)
-                page.close()
-        for scheme in SCHEMES:
-            if not chosen.names or "explorer" in chosen.names:
-                print(f"{datetime.now():%H:%M:%S} explorer {scheme}", flush=True)
-                explorer(browser, url, scheme)
+            except (PlaywrightError, CoinstreamError, TimeoutError) as error:
+                failed.append(name)
+                print(f"{name} failed: {error}", flush=True)
+            page.close()
         browser.close()
         web.close()
+    if failed:
+        sys.exit(f"not taken: {', '.join(failed)}")
 
 
 @contextmanager
@@ -123,19 +121,25 @@ def prepare(web: DagsterClient) -> None:
     config = {"ops": {"feeds__market_data": {"config": {"duration_s": 7_200.0, "loop": True, "speed": 0.7}}}}
     web.launch("run_feed", config=config, tags={"dagster/partition": "binance"})
     brokers = require_broker(BrokerSettings(), HomeSettings())
-    for value in (crossed(), b"{not json"):
-        producer = Producer({"bootstrap.servers": brokers.brokers})  # the client refuses such records
-        producer.produce("crypto-level1", value, b"binance-BTC/USDT")
-        producer.flush(30)
+    send(brokers, crossed())
+    send(brokers, b"{not json")
     consume_until_rejected(brokers, rejections=2)
+    land(web)
+    for job in ("build_candles", "check_topics", "inspect_dead_letters", "inspect_quarantine"):
+        web.wait_run(web.launch(job, config={}, tags={}), WAIT_S)
+
+
+def land(web: DagsterClient) -> None:
+    """Bring what was published into the tables."""
     hour = f"{datetime.now(UTC):%Y-%m-%d-%H:00}"
-    jobs: tuple[tuple[str, dict[str, str]], ...] = (
-        ("land_topics", {"dagster/partition": hour}),
-        ("build_candles", {}),
-        ("check_topics", {}),
-    )
-    for job, tags in (*jobs, ("inspect_dead_letters", {}), ("inspect_quarantine", {})):
-        web.wait_run(web.launch(job, config={}, tags=tags), WAIT_S)
+    web.wait_run(web.launch("land_topics", config={}, tags={"dagster/partition": hour}), WAIT_S)
+
+
+def send(brokers: BrokerSettings, value: bytes) -> None:
+    """Produce a record without the client, which refuses faulty ones."""
+    producer = Producer({"bootstrap.servers": brokers.brokers})
+    producer.produce("crypto-level1", value, b"binance-BTC/USDT")
+    producer.flush(30)
 
 
 def publish(web: DagsterClient, duration_s: float) -> str:
@@ -197,36 +201,40 @@ def shoot(page: Page, name: str) -> None:
     page.screenshot(path=IMAGES / f"{name}.png")
 
 
-def of_page(path: str, name: str, text: str, size: ViewportSize = WIDE) -> Picture:
-    """Return what takes a picture of a page once it shows the text."""
+def of_page(path: str, name: str, text: str, top: str | None = None) -> Picture:
+    """Return what takes a picture of a page once it shows the text, below the text `top`."""
 
     def picture(page: Page, web: DagsterClient) -> None:
-        page.set_viewport_size(size)
+        page.set_viewport_size(WIDE if top is None else BROAD)
         page.goto(path)
         page.get_by_text(text).filter(visible=True).first.wait_for()
+        if top is not None:
+            page.get_by_text("Hide navigation").click()
+            page.get_by_text(top, exact=True).first.evaluate("heading => heading.scrollIntoView()")
         shoot(page, name)
 
     return picture
 
 
 def lineage(page: Page, web: DagsterClient) -> None:
-    """Show the path of quotes and trades, light and dark."""
+    """Show the groups of assets, light and dark."""
     browser = page.context.browser
     assert browser is not None
     for scheme in SCHEMES:
-        opened = open_page(browser, web.url, scheme, {"width": 2400, "height": 760})
-        opened.goto(f"/asset-groups?asset-selection={quote(LINEAGE)}")
-        opened.get_by_text("market_data", exact=True).filter(visible=True).first.wait_for()
+        opened = open_page(browser, web.url, scheme, {"width": 1800, "height": 640})
+        opened.goto("/asset-groups")
         opened.get_by_text("Hide navigation").click()
-        opened.get_by_text("Loading").first.wait_for(state="detached")
+        opened.locator("svg").get_by_text("quarantine", exact=True).first.wait_for()
         # The states of the assets come after the graph.
-        opened.wait_for_timeout(LINEAGE_MS)
+        opened.get_by_text("fetching statuses").first.wait_for(state="detached")
         shoot(opened, "lineage" if scheme == "light" else "lineage-dark")
         opened.close()
 
 
 def checks(page: Page, web: DagsterClient) -> None:
-    """Show a failed check of a table with the message that failed it."""
+    """Show a failed check of a table with the message that failed it. Later landings passed."""
+    send(require_broker(BrokerSettings(), HomeSettings()), crossed())
+    land(web)
     page.goto("/assets/tables/level1?view=checks")
     page.get_by_text("bid_at_most_ask", exact=True).first.click()
     page.get_by_text("messages fail").first.wait_for()
@@ -289,27 +297,30 @@ def data_docs(page: Page, web: DagsterClient) -> None:
     shoot(page, "data-docs")
 
 
-def explorer(browser: Browser, url: str, scheme: Scheme) -> None:
-    """Show the pages of the explorer, which is opened by the link of an asset; in the dark one of them."""
-    page = open_page(browser, url, scheme, TALL)
-    page.goto(f"/explorer?page={quote(TABS[0][0])}")
-    for tab, name, seen in TABS if scheme == "light" else TABS[1:2]:
-        page.get_by_role("tab", name=tab, exact=True).click()
-        page.locator(seen).filter(visible=True).first.wait_for()
-        shoot(page, f"explorer-{name}-{scheme}")
-    page.close()
+def explorer(page: Page, web: DagsterClient) -> None:
+    """Show each page of the explorer, which is opened by the link of an asset, and one of them dark."""
+    browser = page.context.browser
+    assert browser is not None
+    for scheme, tabs in (("light", TABS), ("dark", TABS[:1])):
+        opened = open_page(browser, web.url, "dark" if scheme == "dark" else "light", TALL)
+        opened.goto(f"/explorer?page={quote(tabs[0][0])}")
+        for tab, name, seen in tabs:
+            opened.get_by_role("tab", name=tab, exact=True).click()
+            opened.locator(seen).filter(visible=True).first.wait_for()
+            shoot(opened, f"explorer-{name}-{scheme}")
+        opened.close()
 
 
 PICTURES: Final[dict[str, Picture]] = {
     "lineage": lineage,
-    "feed": of_page("/assets/exchanges/binance", "feed", "messages_per_second"),
+    "feed": of_page("/assets/exchanges/binance", "feed", "messages_per_second", "Metadata"),
     "run": run,
-    "topic": of_page("/assets/topics/crypto-level1", "topic", "bestBid"),
-    "dead-letters": of_page("/assets/topics/crypto-level1.dlq", "dead-letters", "is above ask"),
-    "quarantine": of_page("/assets/quarantine/level1", "quarantine", "bid_at_most_ask"),
+    "topic": of_page("/assets/topics/crypto-level1", "topic", '"bestBid"', "newest_messages"),
+    "dead-letters": of_page("/assets/topics/crypto-level1.dlq", "dead-letters", "is above ask", "Metadata"),
+    "quarantine": of_page("/assets/quarantine/level1", "quarantine", "bid_at_most_ask", "Metadata"),
     "replay": of_page("/locations/coinstream/jobs/replay_quarantine/playground", "replay", "dry_run"),
     "jobs": of_page("/jobs", "jobs", "replay_quarantine"),
-    "automation": of_page("/automation", "automation", "feed_schedule"),
+    "automation": of_page("/automation", "automation", "land_topics"),
     "sensor": of_page("/locations/coinstream/sensors/lag_sensor", "sensor", "Frequency"),
     "checks": checks,
     "report": report,
@@ -318,8 +329,8 @@ PICTURES: Final[dict[str, Picture]] = {
     "alert": alert,
 }
 TABS: Final = (
-    ("Messages", "messages", "text=newest first"),
     ("Quotes", "quotes", "text=spread_bp"),
+    ("Messages", "messages", "text=newest first"),
     ("Candles", "candles", 'text="candle"'),
     ("Exchanges", "exchanges", "text=stale_s"),
     ("Dead letters", "dead-letters", "text=is above ask"),

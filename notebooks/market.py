@@ -197,7 +197,7 @@ def _(width, brokers, charts, grid, mo, page, quotes, refresh, shown):
         return mo.vstack(
             [
                 grid(quotes.latest_of(sample), page_size=15),
-                charts.over_time(drawn, "middle", "market", "Mid price", "price", width=width),
+                charts.over_time(drawn, "middle", "market", "Mid price", "quote currency", width=width),
                 charts.over_time(drawn, "spread_bp", "market", "Spread", "basis points", width=width),
             ]
         )
