@@ -10,7 +10,6 @@ import itertools
 import statistics
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -25,12 +24,12 @@ import pyarrow.json as pj
 import pyarrow.parquet as pq
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from benchmarks.common import Repetition, bench_broker, bench_topic, compare, interleaved, machine, quotes
+from benchmarks.common import Cost, bench_broker, bench_topic, compare, interleaved, machine, measure, quotes
 from benchmarks.produce import wait_and_produce
 from coinstream.errors import CoinstreamError
 from coinstream.expectations.validator import ExpectationValidator
 from coinstream.kafka import CONSUME_BATCH
-from coinstream.lake.landing import land
+from coinstream.lake.landing import TableReport, land
 from coinstream.lake.schemas import spec_named
 from coinstream.lake.store import Lake
 from coinstream.lake.topic_reader import topic_reader_config
@@ -73,7 +72,10 @@ def run(
 
         with bench_broker() as brokers, bench_topic(brokers, "bench-land", partitions) as topic:
             fill(brokers, topic, messages)
-            bare = partial(raw, brokers, settings, topic, messages)
+
+            def bare(folder: Path) -> float:
+                return raw(brokers, settings, topic, messages, folder).rate
+
             return run_on_ray(
                 brokers, topic, messages, repetitions, many_slices, settings, bare, folder_of_its_own
             )
@@ -86,17 +88,17 @@ def run(
         # First of all: afterwards the process keeps what the bare loop took.
         with folder_of_its_own() as folder:
             memory = peak_memory(lambda: ours(brokers, settings, topic, messages, folder))
-        costs: dict[str, list[float]] = {"ours": [], "raw": []}
-        figures = interleaved(
+        costs = interleaved(
             repetitions,
             {
-                name: costed(work, brokers, settings, topic, messages, costs[name])
+                name: partial(in_own_folder, work, brokers, settings, topic, messages)
                 for name, work in {"ours": ours, "raw": raw}.items()
             },
         )
+    figures = {name: [cost.rate for cost in found] for name, found in costs.items()}
     return compare(figures["ours"], figures["raw"]) | {
-        "cpu_us_per_row": round(statistics.median(costs["ours"][1:]), 2),
-        "raw_cpu_us_per_row": round(statistics.median(costs["raw"][1:]), 2),
+        "cpu_us_per_row": round(statistics.median(cost.cpu_us for cost in costs["ours"]), 2),
+        "raw_cpu_us_per_row": round(statistics.median(cost.cpu_us for cost in costs["raw"]), 2),
         "messages": messages,
         "memory_setting_mb": memory_mb,
         **memory,
@@ -142,59 +144,54 @@ def fill(brokers: BrokerSettings, topic: str, messages: int) -> None:
     producer.flush()
 
 
-def ours(brokers: BrokerSettings, settings: LakeSettings, topic: str, messages: int, folder: Path) -> float:
-    """Land the topic in an empty lake; return rows per second."""
+def ours(brokers: BrokerSettings, settings: LakeSettings, topic: str, messages: int, folder: Path) -> Cost:
+    """Land the topic in an empty lake; the tables and the suite of expectations are made before."""
     lake = Lake(settings, HomeSettings(home=folder))
     lake.table(SPEC)
     validator = ExpectationValidator(SPEC, settings)
-    started = time.perf_counter()
-    report = land(lake, brokers, SPEC, validator, topic=topic)
-    seconds = time.perf_counter() - started
-    count = lake.table(SPEC).scan().count()
+    reports: list[TableReport] = []
+    cost = measure(messages, lambda: reports.append(land(lake, brokers, SPEC, validator, topic=topic)))
+    report, count = reports[0], lake.table(SPEC).scan().count()
     if report.messages != messages or count + report.refused != messages:
         raise AssertionError(f"{messages} messages, but {report.messages} read, {count} rows")
-    return messages / seconds
+    if report.flagged > messages / 100:
+        raise AssertionError(f"{report.flagged} of {messages} rows were flagged: the data is not clean")
+    return cost
 
 
-def raw(brokers: BrokerSettings, settings: LakeSettings, topic: str, messages: int, folder: Path) -> float:
-    """Consume the topic to Parquet files with a minimal loop; return rows per second."""
+def raw(brokers: BrokerSettings, settings: LakeSettings, topic: str, messages: int, folder: Path) -> Cost:
+    """Consume the topic to Parquet files with a minimal loop."""
     # The same sizes of fetching and taking; no ends to watch.
     consumer = Consumer({**topic_reader_config(brokers, settings), "enable.partition.eof": False})
-    started = time.perf_counter()
-    parts = consumer.list_topics(topic).topics[topic].partitions
-    consumer.assign([TopicPartition(topic, part, 0) for part in parts])
-    read, gathered, files = 0, [], itertools.count()
-    while read < messages:
-        values = [message.value() or b"" for message in consumer.consume(CONSUME_BATCH, 0.1)]
-        read += len(values)
-        gathered += values
-        if len(gathered) >= settings.batch_rows or read >= messages:
-            table = pj.read_json(pa.BufferReader(b"\n".join(gathered)))
-            pq.write_table(table, folder / f"{next(files)}.parquet", compression="zstd")
-            gathered = []
-    seconds = time.perf_counter() - started
+
+    def work() -> None:
+        parts = consumer.list_topics(topic).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, part, 0) for part in parts])
+        read, gathered, files = 0, [], itertools.count()
+        while read < messages:
+            values = [message.value() or b"" for message in consumer.consume(CONSUME_BATCH, 0.1)]
+            read += len(values)
+            gathered += values
+            if len(gathered) >= settings.batch_rows or read >= messages:
+                table = pj.read_json(pa.BufferReader(b"\n".join(gathered)))
+                pq.write_table(table, folder / f"{next(files)}.parquet", compression="zstd")
+                gathered = []
+
+    cost = measure(messages, work)
     consumer.close()
-    return messages / seconds
+    return cost
 
 
-def costed(
-    work: Callable[[BrokerSettings, LakeSettings, str, int, Path], float],
+def in_own_folder(
+    work: Callable[[BrokerSettings, LakeSettings, str, int, Path], Cost],
     brokers: BrokerSettings,
     settings: LakeSettings,
     topic: str,
     messages: int,
-    costs: list[float],
-) -> Repetition:
-    """Run the work in a folder of its own and append its CPU time per row, in µs, to `costs`."""
-
-    def once() -> float:
-        started = time.process_time()
-        with folder_of_its_own() as folder:
-            rate = work(brokers, settings, topic, messages, folder)
-        costs.append((time.process_time() - started) / messages * 1e6)
-        return rate
-
-    return once
+) -> Cost:
+    """Run the work in a folder of its own."""
+    with folder_of_its_own() as folder:
+        return work(brokers, settings, topic, messages, folder)
 
 
 @contextmanager
