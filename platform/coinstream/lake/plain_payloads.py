@@ -2,7 +2,7 @@
 
 Values are cut out at the double quotes and converted by Arrow's casts, which costs a third of reading JSON.
 Every byte outside of values is compared with the form of the first payload. A block that differs, or that
-contains a value that is not certain, is left to the other decoders. `is_plain` tells which blocks of another
+contains a value that is not certain, is left to the other decoders. `is_plain` finds which blocks of another
 form Arrow's JSON reader reads exactly.
 """
 
