@@ -52,6 +52,9 @@ hypothesis.settings.load_profile("fast")
 SLOW_FIRST = ("faults", "browser", "security", "orchestration", "sensors", "docs", "lake", "monitoring")
 """Folders whose tests take long. They begin, so that short ones are left when one process has no more."""
 
+KEEP = {"log.retention.check.interval.ms": "86400000"}
+"""Settings of the shared broker: it deletes nothing within a session, since recordings are years old."""
+
 SYSTEM_FIXTURES = frozenset({"up", "started_cluster", "compose_loader"})
 """Fixtures that start a whole stack, start a three-node cluster or build a Go program: their tests are system
 tests."""
@@ -87,9 +90,8 @@ def _turn(folder: str) -> int:
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
     """One node, on free ports, for the whole session. `broker.bootstrap` is its address."""
-    with LocalBroker(
-        tmp_path_factory.mktemp("broker"), nodes=1, port=0, ready_timeout_s=READY_TIMEOUT_S
-    ) as local:
+    home = tmp_path_factory.mktemp("broker")
+    with LocalBroker(home, nodes=1, port=0, properties=KEEP, ready_timeout_s=READY_TIMEOUT_S) as local:
         yield local
 
 
