@@ -28,7 +28,8 @@ def _row(entry: DeadLetterEntry) -> Row:
         "failed_at": format_timestamp(entry.failed_ms) or "",
         "from": letter.origin,
         "key": readable(letter.key)[:_TEXT],
-        "error": f"{letter.error_type}: {letter.error}"[:_TEXT],
+        # Its text begins with its type.
+        "error": letter.error[:_TEXT] or letter.error_type,
         "value": readable((letter.value or b"")[:_TEXT]),
         "attempts": letter.attempts,
         "group": letter.group,
