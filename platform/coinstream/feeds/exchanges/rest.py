@@ -15,7 +15,7 @@ from coinstream.feeds.exchanges.parsing import ExchangeParser, describe
 from coinstream.feeds.exchanges.trade_state import Missing
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.parser import Frame, Gap
-from coinstream.messages import Message
+from coinstream.messages import Message, Trade
 
 _json: Final = msgspec.json.Decoder(Any)
 _RECOVERED: Final = frozenset({"trade", "price"})
@@ -109,6 +109,9 @@ async def fetch_missing(
             found += parsed.messages
             if fault := next((reason for reason in parsed.rejected if reason.is_fault), None):
                 raise FeedError(f"{fault}: {parsed.detail}")
+            for message in parsed.messages:
+                if isinstance(message, Trade) and message.symbol != instrument.symbol:
+                    raise FeedError(f"the reply is about {message.symbol} instead of {instrument.symbol}")
     except (KeyError, TypeError, IndexError, AttributeError, ValueError, FeedError, RecursionError) as error:
         raise FeedError(
             f"{adapter.exchange}: cannot read the trades at {request.url}: {describe(error)}"
