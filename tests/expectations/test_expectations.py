@@ -256,7 +256,6 @@ def test_the_packaged_recording_meets_what_blocks() -> None:
         assert not validation.refused.any(), offenders(validation).keys()
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.decimals(min_value=0, max_value=10**9, places=None, allow_nan=False), min_size=1, max_size=20)
 )
@@ -477,7 +476,6 @@ def test_the_strict_setting_is_that_of_the_serializer(monkeypatch: pytest.Monkey
     assert not LakeSettings().strict_prices
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     st.lists(
         st.none()

@@ -11,7 +11,7 @@ import lz4.frame
 import msgspec
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from coinstream.lake import decoding, plain_payloads
@@ -78,7 +78,6 @@ broken = st.sampled_from(
 payloads = st.lists(st.just(GOOD) | messages() | broken | st.binary(max_size=30) | st.none(), max_size=12)
 
 
-@settings(max_examples=300, deadline=None)
 @given(payloads)
 def test_a_block_is_read_as_its_messages_are_one_by_one(values: list[bytes | None]) -> None:
     decoded = BlockDecoder(SPEC).decode(pa.array(values, pa.binary()))
@@ -147,7 +146,6 @@ def test_a_level_that_is_no_pair_of_numbers_is_a_fault_also_among_good_books(lev
     assert alone.fault.to_pylist() == faults[50:51]
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.integers(0, 9), st.integers(0, 40), st.integers(0, 25), st.integers(0, 40))
 def test_a_long_number_is_found_wherever_it_lies(offset: int, before: int, digits: int, after: int) -> None:
     payload = b"," * before + b"123456789" * 3
@@ -238,7 +236,6 @@ def of_one_form(draw: st.DrawFn) -> list[bytes]:
     return values
 
 
-@settings(max_examples=500, deadline=None)
 @given(of_one_form())
 def test_payloads_of_one_form_are_read_as_one_by_one(values: list[bytes]) -> None:
     expected = [by_the_letter(value) for value in values]

@@ -205,6 +205,7 @@ def test_lag_is_never_negative_while_a_group_keeps_up(
         assert only(monitor, group).messages == 0
 
 
+@pytest.mark.system
 def test_a_thousand_partitions_in_one_measurement(
     broker: LocalBroker, topic: TopicFactory, producer: Producer, monitor: LagMonitor
 ) -> None:

@@ -124,6 +124,7 @@ def test_a_cursor_of_another_release_starts_anew(
     assert kept.notes.keys() >= {"topics"}
 
 
+@pytest.mark.system
 def test_the_cursor_stays_small_with_a_thousand_lagging_partitions(
     tick: Tick, topic: TopicFactory, commit: Commit, broker: LocalBroker, hook: Webhook
 ) -> None:

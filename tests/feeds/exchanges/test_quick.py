@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from coinstream.feeds.feed_stats import FeedStats
@@ -75,7 +75,6 @@ quotes: st.SearchStrategy[Values] = st.tuples(
 
 @pytest.mark.parametrize("exchange", sorted(FRAMES))
 @pytest.mark.parametrize("types", [None, frozenset({"level1"}), frozenset({"price"})])
-@settings(max_examples=60, deadline=None)
 @given(data=st.lists(quotes, max_size=12))
 def test_a_batch_gives_what_its_frames_give_one_by_one(
     exchange: str, types: frozenset[str] | None, data: list[Values]
