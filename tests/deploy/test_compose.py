@@ -37,7 +37,8 @@ def compose_loader(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cwd=LOADER,
         capture_output=True,
         text=True,
-        timeout=150,
+        # A build without a cache compiles the standard library, too.
+        timeout=900,
         check=False,
     )
     if built.returncode != 0:
