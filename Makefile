@@ -14,7 +14,7 @@ PYTEST = $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder
 unexport PYTHONDONTWRITEBYTECODE
 CHECKED := platform assets sensors resources definitions.py tests scripts
 
-.PHONY: help up shell install test fast-tests test-all lint format faults coverage hooks release audit docs bench figures lock clean
+.PHONY: help up shell install test fast-tests test-all lint format faults journeys coverage hooks release audit docs bench figures lock clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -49,6 +49,9 @@ format: $(VENV)/.dev ## format and fix the code with ruff
 
 faults: $(VENV)/.dev ## kill, pause, fill and slow down real brokers and processes, and check what is stored
 	$(BIN)/python -m pytest tests/faults $(ARGS)
+
+journeys: $(VENV)/.dev ## what a new user does from end to end, each with its time; takes up to 15 minutes
+	JOURNEYS=1 $(BIN)/python -m pytest tests/orchestration/test_journeys.py -rP $(ARGS)
 
 coverage: $(VENV)/.ray ## branch coverage of platform/ by all tests; ARGS='-m "not system"' for the fast ones
 	$(PYTEST) --numprocesses $(TESTERS) --cov --cov-report term:skip-covered $(ARGS)

@@ -57,7 +57,7 @@ LASTING: Final = (
     r"coinstream feed run$",
     r"coinstream feed run (?!.*--(limit|duration)).*--loop",
     r"coinstream feed run (?!.*--(limit|duration)).*--take-over",
-    r"coinstream feed run path/to/recording.gz$",
+    r"coinstream feed run path/to/(recording.gz|session/)$",
 )
 """They run until Ctrl-C: started, heard of, and interrupted."""
 
@@ -75,6 +75,7 @@ PLACES: Final[dict[str, str]] = {
     r"\bGROUP\b(?! BY)": "coinstream-landing",
     r"\bTOPIC\b": "crypto-level1",
     r"path/to/recording\.gz( --exchange kraken)?": "{recording}",
+    r"path/to/session/": "{session}",
     r"(?<=127\.0\.0\.1:)8765\b|(?<=--port )8765\b": "{simulated}",
     r"^(coinstream simulate)\b": r"\1 --port {simulated}",
     r"\b8080\b": "{webhook}",

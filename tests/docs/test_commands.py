@@ -69,7 +69,11 @@ class Reader:
         self.running: subprocess.Popen[bytes] | None = None
         names = ("simulated", "webhook", "metrics", "docs")
         self.places = dict(zip(names, map(str, free_ports(len(names))), strict=True))
-        self.places["recording"] = str(sample_path("binance-spot.gz"))
+        recording = sample_path("binance-spot.gz")
+        session = folder / "recorded-session"
+        session.mkdir()
+        (session / recording.name).symlink_to(recording)
+        self.places |= {"recording": str(recording), "session": str(session)}
         for name in ("examples", "deploy", "docs"):
             (folder / name).symlink_to(ROOT / name)
         for name, text in page.files.items():

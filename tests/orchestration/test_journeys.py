@@ -1,4 +1,8 @@
-"""Test what a new user does from end to end, and print the time of each journey (`pytest -rP`)."""
+"""Test what a new user does from end to end, and print the time of each journey: `make journeys`.
+
+The schedule's ticks alone take up to five minutes. Other tests cover the parts of each journey, so that
+`make test-all` leaves this module out.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,12 @@ from tests.docs.walkthrough import Walkthrough, steps
 from tests.running_up import ROOT, RunningUp
 from tests.support import wait_until
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(1800), pytest.mark.xdist_group("journeys")]
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.timeout(1800),
+    pytest.mark.xdist_group("journeys"),
+    pytest.mark.skipif("JOURNEYS" not in os.environ, reason="`make journeys` runs and times them"),
+]
 
 GROUP = "strategy"
 WAIT_S = 600.0
