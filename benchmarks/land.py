@@ -145,7 +145,25 @@ def fill(brokers: BrokerSettings, topic: str, messages: int) -> None:
 
 
 def ours(brokers: BrokerSettings, settings: LakeSettings, topic: str, messages: int, folder: Path) -> Cost:
-    """Land the topic in an empty lake; the tables and the suite of expectations are made before."""
+    """Land the quotes of `fill` as `landed` does, and make sure that they are clean.
+
+    Raises:
+        AssertionError: more than 1 % of the rows are flagged.
+    """
+    cost, report = landed(brokers, settings, topic, messages, folder)
+    if report.flagged > messages / 100:
+        raise AssertionError(f"{report.flagged} of {messages} rows were flagged: the data is not clean")
+    return cost
+
+
+def landed(
+    brokers: BrokerSettings, settings: LakeSettings, topic: str, messages: int, folder: Path
+) -> tuple[Cost, TableReport]:
+    """Land the topic in an empty lake; the tables and the suite of expectations are made before.
+
+    Raises:
+        AssertionError: a message is missing.
+    """
     lake = Lake(settings, HomeSettings(home=folder))
     lake.table(SPEC)
     validator = ExpectationValidator(SPEC, settings)
@@ -154,9 +172,7 @@ def ours(brokers: BrokerSettings, settings: LakeSettings, topic: str, messages: 
     report, count = reports[0], lake.table(SPEC).scan().count()
     if report.messages != messages or count + report.refused != messages:
         raise AssertionError(f"{messages} messages, but {report.messages} read, {count} rows")
-    if report.flagged > messages / 100:
-        raise AssertionError(f"{report.flagged} of {messages} rows were flagged: the data is not clean")
-    return cost
+    return cost, report
 
 
 def raw(brokers: BrokerSettings, settings: LakeSettings, topic: str, messages: int, folder: Path) -> Cost:

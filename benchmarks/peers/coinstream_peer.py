@@ -30,7 +30,8 @@ def read_all(job: Job) -> float:
 
 def land_all(job: Job) -> float:
     brokers = BrokerSettings(brokers=job.bootstrap)
-    return land.ours(brokers, LakeSettings(), job.topic, job.messages, Path(job.folder)).rate
+    cost, _ = land.landed(brokers, LakeSettings(), job.topic, job.messages, Path(job.folder))
+    return cost.rate
 
 
 run("coinstream", produce=send_all, consume=read_all, land=land_all)

@@ -89,14 +89,6 @@ _SHORT_LIVED = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 _SERVER = (
     # A concurrent collector would take processor time from clients.
     "-XX:+UseParallelGC",
-    # Each pause copies what is alive in the young generation and delays all messages. With the default size
-    # of about 100 MiB single collections took up to 0.10 s of processor time, with this one up to 0.06 s.
-    "-Xmn48m",
-    # Four times the default thresholds: code that runs only at the start is not optimized.
-    "-XX:Tier4InvocationThreshold=20000",
-    "-XX:Tier4MinInvocationThreshold=2400",
-    "-XX:Tier4CompileThreshold=60000",
-    "-XX:Tier4BackEdgeThreshold=160000",
 )
 """JVM options of the server."""
 
