@@ -160,7 +160,7 @@ def crossed() -> bytes:
 
 
 def consume_until_rejected(brokers: BrokerSettings, rejections: int) -> None:
-    """Consume quotes until so many became dead letters, then stop, so that a lag grows and is alerted."""
+    """Consume quotes up to that number of dead letters, then stop, so that lag grows and raises an alert."""
 
     def store(message: ConsumedMessage) -> None:
         found = message.message

@@ -11,11 +11,9 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from coinstream.monitoring.alerts import Kind
 from coinstream.settings import BrokerSettings, HomeSettings
 from coinstream.stack.process import DagsterClient
 from tests.docs.walkthrough import Walkthrough, steps
+from tests.monitoring.webhook import Webhook, webhook
 from tests.running_up import ROOT, RunningUp
 from tests.support import wait_until
 
@@ -49,31 +48,6 @@ _START = """mutation ($schedule: ScheduleSelector!) { startSchedule(scheduleSele
 _RUNS = "{ runsOrError(limit: 100) { ... on Runs { results { status tags { key value } } } } }"
 
 
-class Webhook:
-    """Receives alerts and keeps them."""
-
-    def __init__(self) -> None:
-        alerts: list[dict[str, Any]] = []
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                alerts.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                """Keep the output of the test free of requests."""
-
-        self.alerts = alerts
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        """Return the URL of the channel for `COINSTREAM_ALERTS`."""
-        return f"json://127.0.0.1:{self.server.server_port}/alerts"
-
-
 @contextmanager
 def timed(journey: str) -> Iterator[None]:
     """Print how long the block takes."""
@@ -84,18 +58,16 @@ def timed(journey: str) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def webhook() -> Iterator[Webhook]:
-    opened = Webhook()
-    yield opened
-    opened.server.shutdown()
-    opened.server.server_close()
+def hook() -> Iterator[Webhook]:
+    with webhook() as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")
-def platform(webhook: Webhook, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningUp]:
+def platform(hook: Webhook, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningUp]:
     """Return a new platform with an alert channel and sensors that run every five seconds."""
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("COINSTREAM_ALERTS", webhook.url)
+        environment.setenv("COINSTREAM_ALERTS", hook.url)
         environment.setenv("COINSTREAM_WATCH_INTERVAL_S", "5")
         with timed("first start to quotes in a topic"):
             running = RunningUp(tmp_path_factory.mktemp("journeys") / "home")
@@ -149,10 +121,10 @@ def test_quotes_of_the_first_run_are_read(platform: RunningUp) -> None:
 
 
 def test_a_stopped_consumer_is_alerted_and_its_recovery_too(
-    platform: RunningUp, webhook: Webhook, tmp_path: Path
+    platform: RunningUp, hook: Webhook, tmp_path: Path
 ) -> None:
     def received(*kinds: Kind) -> bool:
-        return any(alert["type"] in kinds and GROUP in alert["message"] for alert in webhook.alerts)
+        return any(alert["type"] in kinds and GROUP in alert["message"] for alert in hook.received)
 
     read_quotes(platform, tmp_path / "quotes.jsonl")
     coinstream(platform, "feed", "run", "binance", "--speed", "max", "--limit", "30000", "--loop")
