@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -63,6 +64,14 @@ class TestLease:
             assert successor.read_checkpoint() == {"market": "last"}
             assert successor.read_checkpoint() is None
             assert successor.token == holder.token + 1
+
+    def test_a_lease_taken_in_one_thread_is_released_in_another(self, tmp_path: Path) -> None:
+        lease = FeedLease(tmp_path, "a")
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(lease.open).result()
+        lease.release()
+        with FeedLease(tmp_path, "a") as other:
+            assert other.is_held
 
     def test_a_successor_that_died_is_not_waited_for(self, tmp_path: Path) -> None:
         with FeedLease(tmp_path, "a") as holder:

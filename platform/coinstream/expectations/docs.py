@@ -7,7 +7,6 @@ landing.
 
 from __future__ import annotations
 
-import fcntl
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,8 @@ from html import escape
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from filelock import FileLock
 
 from coinstream.errors import LakeError
 from coinstream.expectations.rules import ROW_COUNT, Rule, rules_for
@@ -121,8 +122,7 @@ class DataDocs:
     def _alone(self) -> Iterator[None]:
         """Lock the pages, because all landings write the same index."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / "lock").open("w") as file:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+        with FileLock(self._folder / "lock"):
             yield
 
 

@@ -15,17 +15,17 @@ The locks work between processes of one machine, and between machines with a sha
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final, Self
+from typing import Any, Final, Self
 
 import msgspec
 import psutil
+from filelock import FileLock, Timeout
 
 from coinstream.errors import FeedError
 
@@ -61,8 +61,8 @@ class FeedLease:
         self.token = 0
         self._folder = folder
         self._name = re.sub(r"[^\w.-]", "_", feed)
-        self._lock: IO[bytes] | None = None
-        self._next: IO[bytes] | None = None
+        self._lock: FileLock | None = None
+        self._next: FileLock | None = None
         self._looked = 0.0
 
     @property
@@ -154,7 +154,7 @@ class FeedLease:
             return True
         # The lock is free: the successor has died, and its signal is stale.
         self._path("ready").unlink(missing_ok=True)
-        orphaned.close()
+        orphaned.release()
         return False
 
     def release(self, checkpoint: Mapping[str, str] | None = None) -> None:
@@ -162,13 +162,13 @@ class FeedLease:
         if self._lock is not None:
             if checkpoint is not None:
                 _write(self._path("note"), dict(checkpoint))
-            self._lock.close()
+            self._lock.release()
             self._lock = None
         self._free_next()
 
     def _free_next(self) -> None:
         if self._next is not None:
-            self._next.close()
+            self._next.release()
             self._next = None
 
     def _holder(self) -> _Holder:
@@ -192,14 +192,15 @@ class FeedLease:
         return self._folder / f"{self._name}.{kind}"
 
 
-def _locked(path: Path) -> IO[bytes] | None:
-    file = path.open("ab")
+def _locked(path: Path) -> FileLock | None:
+    # A run may release the lease in another thread. On a file system without `flock` it fails: a lock by
+    # existence of the file would outlive a killed run.
+    lock = FileLock(path, thread_local=False, fallback_to_soft=False)
     try:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
+        lock.acquire(blocking=False)
+    except Timeout:
         return None
-    return file
+    return lock
 
 
 def _write(path: Path, value: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -106,16 +105,15 @@ class InstancePaths:
         with self._writing():
             private_folder(self.home)
         path = self.home / "up.lock"
-        with path.open("a+") as file:
-            try:
-                fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                where = file.read().strip() or "still starting"
-                raise PlatformError(
-                    f"`coinstream up` runs already in {self.home} ({where}): use it, stop it, or set "
-                    "COINSTREAM_HOME to another folder"
-                ) from None
+        try:
+            lock = FileLock(path).acquire(blocking=False)
+        except Timeout:
+            where = path.read_text().strip() or "still starting"
+            raise PlatformError(
+                f"`coinstream up` runs already in {self.home} ({where}): use it, stop it, or set "
+                "COINSTREAM_HOME to another folder"
+            ) from None
+        with lock:
             path.write_text("")
             yield path
             path.write_text("")
