@@ -7,8 +7,8 @@ import dagster as dg
 
 from assets.topics import SPECS, topic_key, topics
 from coinstream.consumer.tail_reader import newest_records
+from coinstream.expectations.topic_schema import Finding, check_sample
 from coinstream.messages import MessageType, type_for_topic
-from coinstream.topic_schema import Finding, check_sample
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
 from resources.admin import AdminResource
 

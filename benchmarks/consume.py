@@ -22,8 +22,8 @@ from benchmarks.peers import PEERS, Peer, environment
 from coinstream.client import RedpandaClient
 from coinstream.consumer import ConsumedMessage, GroupOptions
 from coinstream.kafka import CONSUME_BATCH
+from coinstream.kafka.partition_reader import reader_config
 from coinstream.messages import LEVEL1, Level1
-from coinstream.partition_reader import reader_config
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
 
 PREPARED = 50_000

@@ -28,9 +28,9 @@ from benchmarks.common import bench_broker, bench_topic, machine
 from benchmarks.produce import wait_and_produce
 from coinstream.client import RedpandaClient
 from coinstream.consumer import ConsumedMessage, GroupOptions
+from coinstream.kafka.partition_reader import reader_config
 from coinstream.messages import LEVEL1, Level1, Message
 from coinstream.monitoring.exporter import exporter
-from coinstream.partition_reader import reader_config
 from coinstream.producer.config import latency_profile, producer_config
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
 

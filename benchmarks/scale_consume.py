@@ -20,8 +20,8 @@ from benchmarks.common import Cost, quotes
 from coinstream.client import RedpandaClient
 from coinstream.consumer import ConsumedMessage, GroupOptions
 from coinstream.kafka import CONSUME_BATCH
+from coinstream.kafka.partition_reader import reader_config
 from coinstream.messages import LEVEL1
-from coinstream.partition_reader import reader_config
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
 
 SETTINGS = ProducerSettings(throughput_topics=("*",))

@@ -14,6 +14,7 @@ from coinstream.consumer import ConsumerGroupManager, GroupOptions, GroupReport
 from coinstream.consumer.transactions import TransactionalProcessor, Transform
 from coinstream.consumer.worker import AnyHandler
 from coinstream.errors import ProduceError
+from coinstream.kafka.records import AnyHeaders, encode_headers
 from coinstream.messages import Message, from_wire
 from coinstream.monitoring.exporter import serving_metrics
 from coinstream.producer.batcher import Batcher, BatchLimits, limits_for
@@ -24,7 +25,6 @@ from coinstream.producer.pooled_producer import PooledProducer
 from coinstream.producer.publisher import Publisher
 from coinstream.producer.topic_cache import RecordTimes, TopicCache
 from coinstream.producer.transaction import Transaction, Transactions
-from coinstream.records import AnyHeaders, encode_headers
 from coinstream.routing import message_key, record_time_ms
 from coinstream.serialization import MessageSerializer
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings

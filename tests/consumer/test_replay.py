@@ -13,7 +13,7 @@ from coinstream.client import RedpandaClient
 from coinstream.consumer import ConsumedMessage
 from coinstream.consumer.replay import ReplayProgress, copy, replay
 from coinstream.errors import ConsumeError, TopicError
-from coinstream.partition_reader import OffsetRange, PartitionReader
+from coinstream.kafka.partition_reader import OffsetRange, PartitionReader
 from coinstream.serialization import MessageSerializer
 from coinstream.settings import BrokerSettings, ConsumerSettings
 from tests.conftest import TopicFactory

@@ -8,8 +8,8 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from coinstream.consumer.tail_reader import TailReader
-from coinstream.partition_reader import OffsetRange
-from coinstream.records import offset_of, partition_of
+from coinstream.kafka.partition_reader import OffsetRange
+from coinstream.kafka.records import offset_of, partition_of
 from coinstream.settings import BrokerSettings
 from tests.conftest import TopicFactory
 from tests.support import wait_until

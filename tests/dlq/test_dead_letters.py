@@ -14,7 +14,7 @@ from coinstream.client import RedpandaClient
 from coinstream.consumer import ConsumedMessage, GroupOptions
 from coinstream.dlq.entry import DeadLetter, decode_dead_letter
 from coinstream.errors import NonRetryableError
-from coinstream.partition_reader import PartitionReader
+from coinstream.kafka.partition_reader import PartitionReader
 from coinstream.serialization import MessageSerializer
 from coinstream.settings import BrokerSettings, ConsumerSettings
 from tests.conftest import TopicFactory

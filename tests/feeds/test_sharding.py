@@ -16,10 +16,10 @@ from coinstream.feeds.config import load
 from coinstream.feeds.feed_specs import CcxtSpec, SimulatedSpec
 from coinstream.feeds.registry import Options, entries, open_feed, shards_of
 from coinstream.feeds.simulated import SimulatedExchange
+from coinstream.kafka.partition_reader import PartitionReader
+from coinstream.kafka.records import key_of
 from coinstream.local_broker import LocalBroker
 from coinstream.messages import LEVEL1
-from coinstream.partition_reader import PartitionReader
-from coinstream.records import key_of
 from coinstream.routing import Shard
 from coinstream.settings import BrokerSettings, ConsumerSettings, WatchSettings
 from tests.support import unique

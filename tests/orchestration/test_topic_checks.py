@@ -10,10 +10,10 @@ from assets.topic_checks import CHECKED
 from assets.topics import SPECS, topic_key
 from coinstream.client import RedpandaClient
 from coinstream.consumer.tail_reader import TopicRecord
+from coinstream.expectations.topic_schema import check_sample
 from coinstream.kafka import admin_client
 from coinstream.messages import Analytics
 from coinstream.settings import BrokerSettings
-from coinstream.topic_schema import check_sample
 from tests.orchestration.conftest import Execute
 
 TOPIC = "crypto-analytics"

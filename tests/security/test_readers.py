@@ -10,7 +10,7 @@ from coinstream.cli import main
 from coinstream.consumer.tail_reader import TailReader, newest_records
 from coinstream.dlq import DeadLetterQueue
 from coinstream.errors import AuthenticationError, BrokerError
-from coinstream.partition_reader import PartitionReader
+from coinstream.kafka.partition_reader import PartitionReader
 from coinstream.settings import BrokerSettings, ConsumerSettings
 from tests.security.conftest import PASSWORD, Secured
 

@@ -30,8 +30,8 @@ from coinstream.messages import (
     level_fields,
     price_fields,
 )
-from coinstream.precision import PriceRounder, round_price
 from coinstream.serialization import COMPRESS_ABOVE, MessageDeserializer, MessageSerializer
+from coinstream.serialization.precision import PriceRounder, round_price
 
 AT = datetime(2024, 8, 8, 23, 54, 13, 937_000, tzinfo=UTC)
 EXACT = Context(prec=400, rounding=ROUND_HALF_EVEN)

@@ -19,14 +19,11 @@ MAX_LIBRARY_MODULES: Final = 170
 """Modules of the library without the adapters, of which there is at least one per exchange."""
 
 LAYERS: Final = (
-    {"errors", "messages", "settings", "text", "backoff", "records", "precision", "process_supervisor"},
-    {
-        *("kafka", "security", "routing", "serialization", "json_encoder"),
-        *("topics", "local_broker", "partition_reader"),
-    },
+    {"errors", "messages", "settings", "text", "backoff"},
+    {"kafka", "routing", "serialization", "topics", "local_broker"},
     {"producer", "consumer", "dlq", "monitoring"},
     {"feeds", "lake", "expectations"},
-    {"client", "topic_schema"},
+    {"client"},
     {"sinks", "cli", "explore", "stack"},
 )
 """Packages of the library from the lowest layer to the highest. A package imports none of a higher layer."""

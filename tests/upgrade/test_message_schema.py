@@ -12,12 +12,12 @@ from pyiceberg.types import LongType
 
 from coinstream.client import RedpandaClient
 from coinstream.consumer import ConsumedMessage, GroupOptions
-from coinstream.json_encoder import compile_encoder
 from coinstream.lake.landing import land
 from coinstream.lake.schemas import spec_named
 from coinstream.messages import Message, Price
-from coinstream.precision import PriceRounder
 from coinstream.serialization import MessageDeserializer, MessageSerializer
+from coinstream.serialization.json_encoder import compile_encoder
+from coinstream.serialization.precision import PriceRounder
 from coinstream.settings import BrokerSettings
 from tests.conftest import TopicFactory
 from tests.lake.conftest import lake_at

@@ -15,8 +15,8 @@ from coinstream.cli.rendering import progress
 from coinstream.client import RedpandaClient
 from coinstream.consumer import GroupOptions, GroupReport
 from coinstream.consumer import replay as replaying
+from coinstream.kafka.partition_reader import OffsetRange
 from coinstream.monitoring.exporter import serving_metrics
-from coinstream.partition_reader import OffsetRange
 from coinstream.sinks import SINKS, open_sink, run_sink
 from coinstream.topics.apply import Provisioner
 

@@ -18,9 +18,16 @@ from coinstream.cli.dlq import moment
 from coinstream.cli.output import broker, progress_console, topic_names
 from coinstream.consumer.tail_reader import TailReader
 from coinstream.errors import DecodeError
+from coinstream.kafka.partition_reader import OffsetRange
+from coinstream.kafka.records import (
+    headers_of,
+    key_of,
+    offset_of,
+    readable_headers,
+    timestamp_ms_of,
+    value_of,
+)
 from coinstream.messages import type_of
-from coinstream.partition_reader import OffsetRange
-from coinstream.records import headers_of, key_of, offset_of, readable_headers, timestamp_ms_of, value_of
 from coinstream.serialization import MessageDeserializer, decompress, is_compressed
 from coinstream.text import format_timestamp, printable, printable_json
 

@@ -15,7 +15,7 @@ from coinstream.consumer.partition_state import PartitionState
 from coinstream.consumer.scheduler import Scheduler
 from coinstream.consumer.start_offsets import StartOffsets
 from coinstream.kafka import is_fatal
-from coinstream.records import PartitionKey
+from coinstream.kafka.records import PartitionKey
 
 log = logging.getLogger("coinstream.consumer")
 

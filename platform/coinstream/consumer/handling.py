@@ -14,9 +14,8 @@ from confluent_kafka import Message as Record
 
 from coinstream.backoff import Backoff
 from coinstream.errors import DecodeError
-from coinstream.messages import Message, type_for_topic
-from coinstream.partition_reader import reader_config
-from coinstream.records import (
+from coinstream.kafka.partition_reader import reader_config
+from coinstream.kafka.records import (
     Headers,
     has_headers,
     headers_of,
@@ -26,6 +25,7 @@ from coinstream.records import (
     timestamp_ms_of,
     value_of,
 )
+from coinstream.messages import Message, type_for_topic
 from coinstream.serialization import UNREADABLE, MessageDeserializer
 from coinstream.settings import BrokerSettings, ConsumerSettings, KafkaConfig
 

@@ -20,7 +20,7 @@ from coinstream.consumer.start_offsets import StartOffsets
 from coinstream.dlq.publisher import DeadLetterPublisher
 from coinstream.errors import CoinstreamError, ConsumeError
 from coinstream.kafka import AUTHENTICATION, CONSUME_BATCH, broker_error, error_name, is_fatal
-from coinstream.records import partition_of
+from coinstream.kafka.records import partition_of
 from coinstream.settings import BrokerSettings, ConsumerSettings
 
 log = logging.getLogger("coinstream.consumer")

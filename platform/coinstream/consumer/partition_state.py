@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from confluent_kafka import Message as Record
 
 from coinstream.consumer.handling import BatchDecoder, ConsumedMessage, UndecodableRecord
-from coinstream.records import offset_of, weight_of
+from coinstream.kafka.records import offset_of, weight_of
 
 
 class OffsetTracker:

@@ -14,9 +14,9 @@ from coinstream.consumer.handling import BatchDecoder, ConsumedMessage
 from coinstream.dlq.entry import REPLAYED_FROM_HEADER
 from coinstream.errors import ConsumeError, DecodeError, ProduceError, TopicError
 from coinstream.kafka import produce_error
-from coinstream.partition_reader import OffsetRange, PartitionReader
+from coinstream.kafka.partition_reader import OffsetRange, PartitionReader
+from coinstream.kafka.records import Headers, headers_of, key_of, offset_of, value_of
 from coinstream.producer.config import producer_config, throughput_profile
-from coinstream.records import Headers, headers_of, key_of, offset_of, value_of
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
 
 

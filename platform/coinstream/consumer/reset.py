@@ -20,8 +20,8 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_expone
 from coinstream.consumer.start_offsets import CommitMetadata
 from coinstream.errors import ConsumeError, TopicError
 from coinstream.kafka import admin_client, broker_error
-from coinstream.partition_reader import reader_config
-from coinstream.records import PartitionKey
+from coinstream.kafka.partition_reader import reader_config
+from coinstream.kafka.records import PartitionKey
 from coinstream.settings import BrokerSettings, ConsumerSettings
 from coinstream.text import no_such_topic
 

@@ -20,7 +20,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, TopicDescription
 
 from coinstream.kafka import admin_client, is_fatal
-from coinstream.records import PartitionKey
+from coinstream.kafka.records import PartitionKey
 from coinstream.settings import BrokerSettings
 
 log = logging.getLogger("coinstream.consumer")

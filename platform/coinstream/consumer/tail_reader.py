@@ -23,14 +23,14 @@ from coinstream.kafka import (
     is_fatal,
     translate_errors,
 )
-from coinstream.partition_reader import (
+from coinstream.kafka.partition_reader import (
     OffsetRange,
     PartitionReader,
     reader_config,
     start_offsets,
     topic_partitions,
 )
-from coinstream.records import (
+from coinstream.kafka.records import (
     Headers,
     PartitionKey,
     key_of,

@@ -29,9 +29,9 @@ from coinstream.consumer.start_offsets import OffsetGap, StartOffsets
 from coinstream.dlq.entry import DeadLetter, dead_letter_headers, smaller, to_dead_letter
 from coinstream.dlq.publisher import dlq_topic, ensure_dlq_topic
 from coinstream.kafka import broker_error, is_fatal
+from coinstream.kafka.records import Headers, PartitionKey, offset_of, partition_of
 from coinstream.messages import Message
 from coinstream.producer.config import latency_profile, transactional_config
-from coinstream.records import Headers, PartitionKey, offset_of, partition_of
 from coinstream.serialization import MessageSerializer
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
 

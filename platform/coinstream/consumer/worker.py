@@ -19,7 +19,7 @@ from coinstream.consumer.scheduler import Backlog, ConsumerMetrics
 from coinstream.dlq.entry import to_dead_letter
 from coinstream.dlq.publisher import DeadLetterPublisher
 from coinstream.errors import ConsumeError, NonRetryableError, SinkError, StopGroupError
-from coinstream.records import offset_of
+from coinstream.kafka.records import offset_of
 
 log = logging.getLogger("coinstream.consumer")
 

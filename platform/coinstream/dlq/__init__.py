@@ -27,9 +27,9 @@ from coinstream.dlq.publisher import dlq_topic, ensure_replay_log
 from coinstream.dlq.replay import Replays, read_replays, record_replay, with_original
 from coinstream.errors import TopicError
 from coinstream.kafka import admin_client, broker_error
-from coinstream.partition_reader import PartitionReader
+from coinstream.kafka.partition_reader import PartitionReader
+from coinstream.kafka.records import offset_of
 from coinstream.producer.config import latency_profile, transactional_config
-from coinstream.records import offset_of
 from coinstream.settings import BrokerSettings, ConsumerSettings, ProducerSettings
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
 

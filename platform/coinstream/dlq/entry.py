@@ -10,8 +10,8 @@ from typing import Final
 from confluent_kafka import Message as Record
 
 from coinstream.errors import DecodeError
-from coinstream.partition_reader import OffsetRange
-from coinstream.records import Headers, headers_of, key_of, offset_of, readable_headers, value_of
+from coinstream.kafka.partition_reader import OffsetRange
+from coinstream.kafka.records import Headers, headers_of, key_of, offset_of, readable_headers, value_of
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
 
 PREFIX: Final = "dlq-"

@@ -15,7 +15,7 @@ from confluent_kafka import KafkaException
 from coinstream.dlq.entry import DeadLetter, dead_letter_headers, smaller
 from coinstream.errors import CoinstreamError, ConsumeError, MessageTooLargeError, TopicError
 from coinstream.kafka import admin_client, broker_error
-from coinstream.records import Headers
+from coinstream.kafka.records import Headers
 from coinstream.settings import BrokerSettings
 from coinstream.topics.apply import Provisioner
 from coinstream.topics.catalogue import (

@@ -16,8 +16,8 @@ from confluent_kafka import Producer
 from coinstream.dlq.entry import DeadLetter, EntryKey
 from coinstream.dlq.publisher import REPLAY_LOG
 from coinstream.errors import DecodeError, TopicError
-from coinstream.partition_reader import OffsetRange, PartitionReader
-from coinstream.records import headers_of, key_of, offset_of, timestamp_ms_of, value_of
+from coinstream.kafka.partition_reader import OffsetRange, PartitionReader
+from coinstream.kafka.records import headers_of, key_of, offset_of, timestamp_ms_of, value_of
 from coinstream.settings import BrokerSettings, ConsumerSettings
 
 _BATCH: Final = 500

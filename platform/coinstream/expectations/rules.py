@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from coinstream.lake.validation import Severity
 from coinstream.messages import PRICE_DECIMALS
-from coinstream.precision import SIGNIFICANT_DIGITS
+from coinstream.serialization.precision import SIGNIFICANT_DIGITS
 from coinstream.settings import LakeSettings
 
 if TYPE_CHECKING:

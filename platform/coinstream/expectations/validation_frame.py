@@ -33,7 +33,7 @@ from coinstream.expectations.series import KeyTexts, Series, SeriesMemory
 from coinstream.lake.schemas import NUMBER, TableSpec
 from coinstream.lake.validation import Batch
 from coinstream.messages import PRICE_DECIMALS
-from coinstream.precision import decimals_of
+from coinstream.serialization.precision import decimals_of
 from coinstream.settings import LakeSettings
 
 FIRST_MS: Final = 1_230_768_000_000.0

@@ -12,9 +12,9 @@ import polars as pl
 from coinstream.consumer.tail_reader import count_messages, newest_records
 from coinstream.errors import DecodeError
 from coinstream.kafka import admin_client
+from coinstream.kafka.partition_reader import OffsetRange, PartitionReader
+from coinstream.kafka.records import key_of, offset_of, readable_headers, value_of
 from coinstream.messages import LEVEL1, MessageType, type_for_topic
-from coinstream.partition_reader import OffsetRange, PartitionReader
-from coinstream.records import key_of, offset_of, readable_headers, value_of
 from coinstream.serialization import MessageDeserializer, decompress, is_compressed
 from coinstream.settings import BrokerSettings, ConsumerSettings
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX

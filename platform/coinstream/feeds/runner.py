@@ -18,8 +18,8 @@ from coinstream.feeds.lease import FeedLease
 from coinstream.feeds.status import FeedReport, Quantiles, StatusWriter
 from coinstream.messages import Level1, Message
 from coinstream.monitoring.metrics import METRICS
-from coinstream.precision import PriceRounder
 from coinstream.serialization import MessageSerializer
+from coinstream.serialization.precision import PriceRounder
 from coinstream.topics.catalogue import FEED_DEAD_LETTERS
 
 __all__ = ["DEAD_LETTER_TOPIC", "FeedReport", "MessagePublisher", "Progress", "Quantiles", "run_feed"]

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 from confluent_kafka import Message
 
 from coinstream.errors import LakeError
+from coinstream.kafka.records import is_unreadable, raw_headers
 from coinstream.lake.landed_offsets import LandedOffsets, TopicOffsets, is_another
-from coinstream.records import is_unreadable, raw_headers
 from coinstream.serialization import is_compressed
 from coinstream.settings import LakeSettings
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX

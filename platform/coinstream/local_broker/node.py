@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psutil
 
-from coinstream import process_supervisor
 from coinstream.errors import LocalBrokerError
+from coinstream.local_broker import process_supervisor
 from coinstream.local_broker.jars import java_environment
 from coinstream.local_broker.properties import NodePlan
 

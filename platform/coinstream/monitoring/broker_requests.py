@@ -23,7 +23,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from coinstream.errors import BrokerError
 from coinstream.kafka import base_config
-from coinstream.records import PartitionKey
+from coinstream.kafka.records import PartitionKey
 from coinstream.settings import BrokerSettings
 
 

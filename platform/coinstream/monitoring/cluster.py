@@ -28,8 +28,8 @@ from confluent_kafka.admin import AdminClient, ClusterMetadata, OffsetSpec
 
 from coinstream.errors import AuthenticationError, BrokerError
 from coinstream.kafka import admin_client, base_config, broker_error, checked, translate_errors
-from coinstream.records import PartitionKey
-from coinstream.security import may_describe_cluster, require_topic_rights
+from coinstream.kafka.records import PartitionKey
+from coinstream.kafka.security import may_describe_cluster, require_topic_rights
 from coinstream.settings import BrokerSettings
 
 REBALANCING: Final = {ConsumerGroupState.PREPARING_REBALANCING, ConsumerGroupState.COMPLETING_REBALANCING}

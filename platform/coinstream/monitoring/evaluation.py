@@ -24,8 +24,8 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Any, Final
 
+from coinstream.kafka.records import PartitionKey
 from coinstream.monitoring.cluster import Watermarks
-from coinstream.records import PartitionKey
 
 
 class PartitionStatus(StrEnum):

@@ -22,8 +22,8 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Final
 
+from coinstream.kafka.records import PartitionKey
 from coinstream.monitoring.evaluation import PartitionStatus, worst
-from coinstream.records import PartitionKey
 from coinstream.settings import LagSettings
 
 

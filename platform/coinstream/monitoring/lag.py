@@ -25,6 +25,7 @@ from typing import Any, Final
 import msgspec
 from confluent_kafka.admin import ClusterMetadata
 
+from coinstream.kafka.records import PartitionKey
 from coinstream.monitoring.broker_requests import OldestRecord, TimeLagReader
 from coinstream.monitoring.cluster import (
     ClusterReader,
@@ -41,7 +42,6 @@ from coinstream.monitoring.evaluation import (
     WatermarkHistory,
 )
 from coinstream.monitoring.group_lag import GroupLag, PartitionLag, TimeLagSource, start_of
-from coinstream.records import PartitionKey
 from coinstream.settings import BrokerSettings, HomeSettings, LagSettings
 from coinstream.settings.platform import private_folder
 from coinstream.text import did_you_mean

@@ -10,10 +10,10 @@ from confluent_kafka import KafkaError
 from confluent_kafka import Message as KafkaMessage
 
 from coinstream.errors import MessageError, ProduceError
+from coinstream.kafka.records import Headers
 from coinstream.messages import Message
 from coinstream.producer.delivery import Delivery, DeliveryReports, Failure, RecordMetadata, as_bytes
 from coinstream.producer.delivery_counter import DeliveryCounter, Unsettled
-from coinstream.records import Headers
 from coinstream.routing import record_time_ms
 
 Encode = Callable[[Message], tuple[bytes, Headers | None]]

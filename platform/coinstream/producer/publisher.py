@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from confluent_kafka import KafkaException
 
+from coinstream.kafka.records import Headers
 from coinstream.messages import Message, type_of
 from coinstream.producer.delivery import DeliveryTracker
 from coinstream.producer.delivery_counter import CountedPartition, Destination, Partition
@@ -16,7 +17,6 @@ from coinstream.producer.delivery_kinds import ChunkDelivery
 from coinstream.producer.pool import ProducerPool
 from coinstream.producer.pooled_producer import PooledProducer
 from coinstream.producer.topic_cache import RecordTimes, TopicCache
-from coinstream.records import Headers
 from coinstream.routing import MAX_CACHED_ROUTES, message_key, partition_of_key, record_time_ms
 from coinstream.serialization import (
     COMPRESS_ABOVE,

@@ -18,11 +18,11 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from coinstream.backoff import produce_when_room
 from coinstream.errors import BufferFullError, CoinstreamError, TransactionError
 from coinstream.kafka import broker_error, checked, error_name, produce_error
+from coinstream.kafka.records import Headers
 from coinstream.messages import Message
 from coinstream.producer.config import latency_profile, transactional_config
 from coinstream.producer.delivery_counter import DeliveryCounter, Partition
 from coinstream.producer.topic_cache import RecordTimes, TopicCache
-from coinstream.records import Headers
 from coinstream.routing import message_key, partition_of_key, record_time_ms
 from coinstream.serialization import MessageSerializer
 from coinstream.settings import BrokerSettings, ProducerSettings

@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 
 from coinstream.consumer import ConsumedMessage
 from coinstream.errors import NonRetryableError, SinkError
+from coinstream.kafka.records import timestamp_ms_of
 from coinstream.messages import MessageType, type_of
-from coinstream.records import timestamp_ms_of
 from coinstream.sinks.base import columns_of
 
 _NAME: Final = re.compile(r"(\d{20})-(\d{20})\.parquet")

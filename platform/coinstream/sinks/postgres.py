@@ -15,8 +15,8 @@ import msgspec
 
 from coinstream.consumer import ConsumedMessage
 from coinstream.errors import NonRetryableError, SinkError
+from coinstream.kafka.records import timestamp_ms_of
 from coinstream.messages import MessageType, type_of
-from coinstream.records import timestamp_ms_of
 from coinstream.sinks.base import columns_of
 
 if TYPE_CHECKING:

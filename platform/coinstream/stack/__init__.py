@@ -5,17 +5,15 @@ Each child has a supervisor process that stops it when the owner exits for any r
 
 from __future__ import annotations
 
-import ctypes
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
-import psutil
-
 from coinstream.errors import PlatformError
 from coinstream.local_broker import LocalBroker, broker_home, find_broker
+from coinstream.local_broker.process_supervisor import adopt_orphans, kill_descendants
 from coinstream.local_broker.properties import is_free
 from coinstream.settings import BrokerSettings, HomeSettings, LakeSettings
 from coinstream.stack.paths import HOST, InstancePaths, reserve_port
@@ -33,7 +31,6 @@ _READY_S: Final = 120.0
 _CODE_SERVER_S: Final = 90.0
 _POLL_S: Final = 0.1
 _DOCS_PORT: Final = 3010
-_PR_SET_CHILD_SUBREAPER: Final = 36
 
 
 class Stack:
@@ -55,9 +52,10 @@ class Stack:
         Raises:
             PlatformError, LocalBrokerError: a process cannot be started; the message names its log.
         """
-        _adopt_orphans()
+        # If a supervisor is killed, its command becomes a child of this process.
+        adopt_orphans()
         with ExitStack() as stack:
-            stack.callback(_sweep)
+            stack.callback(kill_descendants)
             stack.callback(self._stop_broker)
             stack.callback(self._stop_children)
             code_port = reserve_port(0)
@@ -186,19 +184,3 @@ class Stack:
 
 def _program(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "resources.fast_start", module, *arguments]
-
-
-def _adopt_orphans() -> None:
-    # Should a guard be killed, what it guarded comes to this process, which ends it in `_sweep`.
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
-
-
-def _sweep() -> None:
-    left = psutil.Process().children(recursive=True)
-    for process in left:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
-    psutil.wait_procs(left, timeout=5)

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import httpx
 
-from coinstream import process_supervisor
 from coinstream.errors import PlatformError
+from coinstream.local_broker import process_supervisor
 
 _SUPERVISOR: Final = Path(process_supervisor.__file__)
 _TAIL_LINES: Final = 8
@@ -84,7 +84,7 @@ class SupervisedProcess:
         try:
             self._supervisor.wait(self._grace_s * 2)
         except subprocess.TimeoutExpired:
-            # The command goes with its guard; orphans come to the owner, which ends them.
+            # Killing the supervisor kills its command; the owner adopts and kills the orphans.
             self._supervisor.kill()
             self._supervisor.wait()
 

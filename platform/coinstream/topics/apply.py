@@ -21,7 +21,7 @@ from confluent_kafka.admin import (
 
 from coinstream.errors import TopicError
 from coinstream.kafka import AUTHORIZATION, admin_client, broker_error, translate_errors
-from coinstream.security import require_topic_rights
+from coinstream.kafka.security import require_topic_rights
 from coinstream.settings import BrokerSettings
 from coinstream.text import no_such_topic
 from coinstream.topics.catalogue import TopicSpec, fit_to_cluster, market_topics

@@ -27,7 +27,8 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
 
-def _adopt_orphans() -> None:
+def adopt_orphans() -> None:
+    """Become the parent of orphaned descendants, on Linux."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
@@ -87,12 +88,12 @@ def _stop(command: subprocess.Popen[bytes], grace_s: float) -> int:
     except subprocess.TimeoutExpired:
         command.kill()
         code = command.wait()
-    _sweep()
+    kill_descendants()
     return code
 
 
-def _sweep() -> None:
-    """Kill the remaining descendants until there are none: an exiting process may have started another."""
+def kill_descendants() -> None:
+    """Kill descendants until none is left; an exiting process may have started another."""
     while left := _descendants():
         for process in left:
             try:
@@ -105,7 +106,7 @@ def _sweep() -> None:
 def main(grace_s: float, command: list[str], *, report_pid: bool = False) -> int:
     """Run `command` until it or the owner exits. Returns its exit code, negative for a signal."""
     owner = os.getppid()
-    _adopt_orphans()
+    adopt_orphans()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # A handler, not SIG_IGN, which the command would inherit.
         signal.signal(number, lambda *_: None)
@@ -120,7 +121,7 @@ def main(grace_s: float, command: list[str], *, report_pid: bool = False) -> int
     while child.poll() is None:
         if _owner_is_gone(owner):
             return _stop(child, grace_s)
-    _sweep()
+    kill_descendants()
     return child.returncode
 
 

@@ -153,7 +153,7 @@ class ConnectionErrors:
         return None
 
     def _with_certificate(self, error: KafkaError) -> KafkaError:
-        from coinstream.security import why_not_trusted
+        from coinstream.kafka.security import why_not_trusted
 
         reason = why_not_trusted(self._brokers) if error.code() == KafkaError._SSL else None
         return KafkaError(error.code(), reason) if reason else error

@@ -17,7 +17,7 @@ import msgspec
 
 from coinstream.errors import MessageError
 from coinstream.messages import Message, level_fields, price_fields
-from coinstream.precision import PriceRounder
+from coinstream.serialization.precision import PriceRounder
 
 _ROUNDER: Final = 1.5 * 2.0**52
 _to_json: Final = msgspec.json.Encoder().encode

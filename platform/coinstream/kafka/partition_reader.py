@@ -13,7 +13,7 @@ from confluent_kafka import Message as Record
 
 from coinstream.errors import BrokerError, ConsumeError, TopicError
 from coinstream.kafka import FETCH_QUEUE_BACKOFF_MS, BrokerConsumer, base_config, broker_error
-from coinstream.records import offset_of, timestamp_ms_of
+from coinstream.kafka.records import offset_of, timestamp_ms_of
 from coinstream.settings import BrokerSettings, ConsumerSettings, KafkaConfig
 from coinstream.text import no_such_topic
 

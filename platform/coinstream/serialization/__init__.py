@@ -12,10 +12,10 @@ import lz4.frame
 import msgspec
 
 from coinstream.errors import DecodeError, MessageError
-from coinstream.json_encoder import compile_encoder
+from coinstream.kafka.records import Headers
 from coinstream.messages import MESSAGE_TYPES, Message, from_wire, type_for_topic
-from coinstream.precision import PriceRounder
-from coinstream.records import Headers
+from coinstream.serialization.json_encoder import compile_encoder
+from coinstream.serialization.precision import PriceRounder
 from coinstream.settings import SerializationSettings
 
 MAX_DECOMPRESSED: Final = 16 * 1024 * 1024
