@@ -1,11 +1,12 @@
 """Produce typed messages: route, encode, send, acknowledged; compare with bare producers in the same run.
 
-Every client has the same settings: profile, acks, compression, idempotence. The bare producers do what a loop
-written by hand does: no callback, a poll every 500 messages, one flush. They differ in what they send:
+Every client has the same settings: profile, acks, compression, idempotence, partitioner. The bare producers
+do what a loop written by hand does: a poll every 500 messages, one flush. They differ in what they send:
 
-- `raw`: payloads that were encoded before the clock started. This is the limit.
-- `typed_by_hand`: the same typed messages, encoded with msgspec in the loop.
+- `raw`: payloads that were encoded before the clock started, without delivery reports. This is the limit.
+- `typed_by_hand`: typed messages that the loop encodes with msgspec. A callback records each failed delivery.
 - `same_wire`: the same with the platform's wire contract: checked values, rounded prices, milliseconds.
+- `typed_untracked`: as `typed_by_hand`, without delivery reports. Lost messages go unnoticed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, Producer
+from confluent_kafka import Message as KafkaMessage
 
 from benchmarks.common import (
     RAW,
@@ -35,7 +37,7 @@ from coinstream.messages import LEVEL1, Level1
 from coinstream.producer.config import Profile, producer_config, profile_chooser
 from coinstream.routing import MessageRouter, record_time_ms
 from coinstream.serialization import MessageSerializer
-from coinstream.settings import BrokerSettings, ProducerSettings
+from coinstream.settings import BrokerSettings, KafkaConfig, ProducerSettings
 
 PREPARED = 50_000
 WARM_UP = 1000
@@ -66,6 +68,9 @@ def run(
                 RAW: lambda: raw(brokers, settings, chosen, encode_all(topic, prepared), messages),
                 "typed_by_hand": lambda: typed_by_hand(brokers, settings, chosen, topic, prepared, messages),
                 "same_wire": lambda: same_wire(brokers, settings, chosen, topic, prepared, messages),
+                "typed_untracked": lambda: typed_untracked(
+                    brokers, settings, chosen, topic, prepared, messages
+                ),
             },
         )
     mine = figures.pop("ours")
@@ -132,10 +137,8 @@ def typed_by_hand(
     messages: int,
 ) -> Cost:
     """Measure a bare producer with typed messages that the loop encodes with msgspec."""
-    producer = bare_producer(brokers, settings, profile)
-    topics = {prepared[0].exchange_id: topic}
     encode = msgspec.json.Encoder().encode
-    return _bare(producer, prepared, messages, lambda some: send_typed(producer, topics, some, encode))
+    return _tracked(bare_producer(brokers, settings, profile), topic, prepared, messages, encode)
 
 
 def same_wire(
@@ -147,16 +150,59 @@ def same_wire(
     messages: int,
 ) -> Cost:
     """Measure a bare producer with typed messages that the loop encodes as the platform does."""
-    producer = bare_producer(brokers, settings, profile)
-    topics = {prepared[0].exchange_id: topic}
     encode = MessageSerializer().writer(Level1)
+    return _tracked(bare_producer(brokers, settings, profile), topic, prepared, messages, encode)
+
+
+def typed_untracked(
+    brokers: BrokerSettings,
+    settings: ProducerSettings,
+    profile: Profile,
+    topic: str,
+    prepared: Sequence[Level1],
+    messages: int,
+) -> Cost:
+    """Measure `typed_by_hand` without delivery reports."""
+    producer = bare_producer(brokers, settings, profile)
+    topics, encode = {prepared[0].exchange_id: topic}, msgspec.json.Encoder().encode
     return _bare(producer, prepared, messages, lambda some: send_typed(producer, topics, some, encode))
 
 
 def bare_producer(brokers: BrokerSettings, settings: ProducerSettings, profile: Profile) -> Producer:
-    """Return a producer as one would configure it by hand."""
-    config = producer_config(brokers, settings, profile, "bare")
-    return Producer(config | {"enable.idempotence": True, "statistics.interval.ms": 0})
+    """Return a producer as one would configure it by hand. Its callbacks are called for failures only."""
+    config: KafkaConfig = producer_config(brokers, settings, profile, "bare")
+    by_hand: KafkaConfig = {
+        **{"enable.idempotence": True, "statistics.interval.ms": 0, "delivery.report.only.error": True}
+    }
+    return Producer(config | by_hand)
+
+
+class FailedDeliveries:
+    """Delivery callback of a loop written by hand: counts failures."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, error: KafkaError | None, _: KafkaMessage) -> None:
+        """Count a failed delivery."""
+        self.count += error is not None
+
+
+def _tracked(
+    producer: Producer,
+    topic: str,
+    prepared: Sequence[Level1],
+    messages: int,
+    encode: Callable[[Level1], bytes],
+) -> Cost:
+    failed = FailedDeliveries()
+    topics = {prepared[0].exchange_id: topic}
+    cost = _bare(
+        producer, prepared, messages, lambda some: send_typed(producer, topics, some, encode, failed)
+    )
+    if failed.count:
+        raise AssertionError(f"{failed.count} messages of the bare client were not delivered")
+    return cost
 
 
 def _bare(
@@ -190,6 +236,7 @@ def send_typed(
     topics: dict[str, str],
     messages: Iterable[Level1],
     encode: Callable[[Level1], bytes],
+    on_delivery: FailedDeliveries | None = None,
 ) -> None:
     """Send typed messages as a loop written by hand does."""
     produce, poll = producer.produce, producer.poll
@@ -198,13 +245,22 @@ def send_typed(
         at_ms = int(message.last_updated.timestamp() * 1000)
         value = encode(message)
         try:
-            produce(topic, value, key, -1, None, None, at_ms)
+            produce(topic, value, key, -1, on_delivery, None, at_ms)
         except BufferError:
-            wait_and_produce(producer, topic, value, key, at_ms)
+            wait_and_produce(producer, topic, value, key, at_ms, on_delivery)
         if not number % POLL_EVERY:
             poll(0)
 
 
-def wait_and_produce(producer: Producer, topic: str, value: bytes, key: bytes | None, at_ms: int = 0) -> None:
+def wait_and_produce(
+    producer: Producer,
+    topic: str,
+    value: bytes,
+    key: bytes | None,
+    at_ms: int = 0,
+    on_delivery: FailedDeliveries | None = None,
+) -> None:
     """Produce one record as soon as the buffer has room."""
-    produce_when_room(lambda: producer.produce(topic, value, key, timestamp=at_ms), producer.poll)
+    produce_when_room(
+        lambda: producer.produce(topic, value, key, timestamp=at_ms, on_delivery=on_delivery), producer.poll
+    )

@@ -10,17 +10,23 @@ from importlib import import_module
 from inspect import signature
 from typing import Any
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
 from benchmarks import sizes
+from benchmarks.common import quotes
 from benchmarks.peers.bench import chart_of
+from benchmarks.produce import FailedDeliveries, bare_producer, send_typed
 from benchmarks.venue_frames import VENUES
 from coinstream.cli.bench import BENCHES, app
 from coinstream.errors import CoinstreamError
 from coinstream.feeds.exchanges import adapters
 from coinstream.local_broker import LocalBroker
+from coinstream.producer.config import profile_chooser
+from coinstream.settings import BrokerSettings, ProducerSettings
 from scripts import figures
+from tests.support import unique
 
 TINY: dict[str, dict[str, Any]] = {
     "produce": {"messages": 2000, "repetitions": 1, "partitions": 2},
@@ -40,7 +46,8 @@ TINY: dict[str, dict[str, Any]] = {
     "soak": {"messages": 2000, "partitions": 2},
 }
 KEYS = {
-    "produce": {"ratio", "cpu_ratio", "typed_by_hand_ratio", "same_wire_ratio", "same_wire_cpu_ratio"},
+    "produce": {"ratio", "cpu_ratio", "typed_by_hand_ratio", "same_wire_ratio", "same_wire_cpu_ratio"}
+    | {"typed_untracked_ratio"},
     "latency": {"p50_ms", "p99_ms", "raw_p99_ms", "raw_cpu_us_per_message"},
     "consume": {"ratio", "raw_cpu_us_per_message"},
     "soak": {"growth"},
@@ -77,6 +84,16 @@ def test_a_bench_reports_its_figures(results: Mapping[str, dict[str, Any]], name
     if name != "soak":
         assert result["raw_messages_per_second"] > 0
         assert result["ratio"] > 0
+
+
+def test_the_loop_by_hand_counts_failed_deliveries(broker: LocalBroker) -> None:
+    settings = ProducerSettings()
+    producer = bare_producer(BrokerSettings(), settings, profile_chooser(settings)("crypto-level1-x"))
+    failed = FailedDeliveries()
+    send_typed(producer, {"x": unique("missing")}, quotes("x", 10), msgspec.json.Encoder().encode, failed)
+    producer.purge()
+    assert producer.flush(30) == 0
+    assert failed.count == 10
 
 
 @pytest.mark.system

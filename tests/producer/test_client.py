@@ -40,6 +40,17 @@ def test_send_gives_where_the_message_lies(broker_settings: BrokerSettings, topi
     assert MessageDeserializer().decode(record.value()).message == message
 
 
+def test_flush_does_not_wait_for_the_linger_time(
+    broker_settings: BrokerSettings, topic: TopicFactory
+) -> None:
+    name = topic("lingering", partitions=3)
+    with RedpandaClient(broker_settings, ProducerSettings(linger_ms=100_000)) as client:
+        client.produce(name, quotes(5))
+        client.flush(50)
+        assert sum(client.delivered.values()) == 5
+    assert len(read(broker_settings.brokers, name, 5)) == 5
+
+
 def test_send_is_awaited_from_asyncio(broker_settings: BrokerSettings, topic: TopicFactory) -> None:
     name = topic("awaited")
 

@@ -155,10 +155,14 @@ class PooledProducer(IdempotentProducer):
                 self._resume()
 
     def flush(self, timeout_s: float) -> None:
-        """Wait until all messages are acknowledged or given up, at most `timeout_s` seconds."""
+        """Send without waiting for full batches until all messages are acknowledged or given up.
+
+        Args:
+            timeout_s: maximum time to wait, in seconds.
+        """
         deadline = time.monotonic() + timeout_s
         while len(self) and (left := deadline - time.monotonic()) > 0:
-            self._serve(min(left, 0.05))
+            self._serve(min(left, 0.05), at_once=True)
             self.poll()
 
     def close(self) -> None:
