@@ -137,6 +137,17 @@ def plan_table(topic: TopicPlan) -> dg.TableMetadataValue:
 _VALUE_CHARACTERS: Final = 400
 
 
+_BREAK: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[,:](?=\S)')
+
+
+def breakable(text: str) -> str:
+    """Return JSON text with a space after each comma and colon, so that a narrow cell can wrap it.
+
+    Strings and numbers keep their characters.
+    """
+    return _BREAK.sub(lambda found: found[0] if found[0].startswith('"') else f"{found[0]} ", text)
+
+
 def messages_table(records: Sequence[TopicRecord]) -> dg.TableMetadataValue:
     """Return records as a table, newest first."""
     newest = sorted(records, key=lambda record: record.timestamp_ms, reverse=True)
@@ -156,7 +167,7 @@ def messages_table(records: Sequence[TopicRecord]) -> dg.TableMetadataValue:
                 "partition": record.partition,
                 "offset": record.offset,
                 "key": readable(record.key),
-                "value": readable(_content(record))[:_VALUE_CHARACTERS],
+                "value": breakable(readable(_content(record)))[:_VALUE_CHARACTERS],
             }
         )
         for record in newest

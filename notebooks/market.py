@@ -12,6 +12,9 @@ app = marimo.App(width="full", app_title="coinstream explorer")
 
 @app.cell
 def _():
+    import os
+    from decimal import Decimal
+
     import marimo as mo
     import polars as pl
 
@@ -23,29 +26,46 @@ def _():
     from coinstream.messages import MESSAGE_TYPES
     from coinstream.settings import BrokerSettings, HomeSettings
     from coinstream.text import parse_time
+    from coinstream.topics.catalogue import catalogue
 
     width = 900  # of a chart, in pixels
     return (
         BrokerSettings,
         CoinstreamError,
+        Decimal,
         HomeSettings,
         Lake,
         MESSAGE_TYPES,
-        width,
+        catalogue,
         charts,
         mo,
         monitoring,
+        os,
         parse_time,
         pl,
         quotes,
         require_broker,
         statistics,
         topic_browser,
+        width,
     )
 
 
 @app.cell
-def _(BrokerSettings, CoinstreamError, HomeSettings, Lake, mo, monitoring, pl, require_broker, topic_browser):
+def _(
+    BrokerSettings,
+    CoinstreamError,
+    Decimal,
+    HomeSettings,
+    Lake,
+    catalogue,
+    mo,
+    monitoring,
+    os,
+    pl,
+    require_broker,
+    topic_browser,
+):
     try:
         brokers = require_broker(BrokerSettings(), HomeSettings())
         topics = topic_browser.existing_topics(brokers)
@@ -62,15 +82,19 @@ def _(BrokerSettings, CoinstreamError, HomeSettings, Lake, mo, monitoring, pl, r
             return mo.callout(mo.md(f"{failed}"), kind="warn")
 
     def grid(frame, **options):
-        """Return a table without types and summaries; times are in UTC, to the millisecond."""
+        """Return a table without types and summaries; times are to the millisecond, figures as short as exact."""
         times = [name for name, kind in frame.schema.items() if isinstance(kind, pl.Datetime)]
+        figures = [name for name, kind in frame.schema.items() if kind.is_float()]
         readable = frame.with_columns(pl.col(times).dt.strftime("%Y-%m-%d %H:%M:%S%.3f")) if times else frame
         empty = [name for name in ("error",) if name in readable.columns and readable[name].is_null().all()]
+        widths = options.pop("column_widths", {})
         return mo.ui.table(
-            readable.drop(empty),
+            readable.drop(empty).rename({name: f"{name} (UTC)" for name in times}),
             selection=None,
             show_column_summaries=False,
             show_data_types=False,
+            format_mapping=dict.fromkeys(figures, lambda figure: f"{Decimal(repr(figure)):,f}"),
+            column_widths={f"{name} (UTC)" if name in times else name: size for name, size in widths.items()},
             **options,
         )
 
@@ -81,11 +105,19 @@ def _(BrokerSettings, CoinstreamError, HomeSettings, Lake, mo, monitoring, pl, r
         kept = [name for name in kept if not (name == "reason" and "error" in kept)]
         return frame.select(kept[0], place, *kept[1:])
 
-    return brokers, grid, history, lake, shown, topics, with_origin
+    web_ui = os.environ.get("COINSTREAM_UI_URL", "").rstrip("/")
+    known_topics = {spec.name for spec in catalogue(HomeSettings().exchange_topics)}
+
+    def asset_link(*key):
+        """Return a link to the page of an asset in the web UI, if both exist."""
+        exists = web_ui and (key[0] != "topics" or key[-1] in known_topics)
+        return mo.md(f"[asset in the web UI]({web_ui}/assets/{'/'.join(key)})" if exists else "")
+
+    return asset_link, brokers, grid, history, lake, shown, topics, web_ui, with_origin
 
 
 @app.cell
-def _(brokers, mo, topics):
+def _(brokers, mo, topics, web_ui):
     # Links from the web UI choose page, topic and type.
     wanted = mo.query_params()
     _pages = ("Messages", "Quotes", "Candles", "Lag and rates", "Exchanges", "Dead letters", "Quarantine")
@@ -99,10 +131,20 @@ def _(brokers, mo, topics):
                 [
                     mo.md("# coinstream explorer"),
                     mo.hstack(
-                        [mo.md(f"`{brokers.brokers}` · {len(topics)} topics"), refresh], gap=2, align="center"
+                        [
+                            mo.md(
+                                f"`{brokers.brokers}` · {len(topics)} topics"
+                                + (f" · [web UI]({web_ui})" if web_ui else "")
+                            ),
+                            refresh,
+                        ],
+                        gap=2,
+                        align="center",
+                        wrap=True,
                     ),
                 ],
                 align="center",
+                wrap=True,
             ),
             page,
         ]
@@ -126,6 +168,7 @@ def _(brokers, mo, topic_browser, topics, wanted):
 
 @app.cell
 def _(
+    asset_link,
     brokers,
     grid,
     key_text,
@@ -176,7 +219,13 @@ def _(
     mo.vstack(
         [
             mo.hstack(
-                [topic, key_text, value_text, start, partition, offset, limit], wrap=True, justify="start"
+                [
+                    *(topic, key_text, value_text, start, partition, offset, limit),
+                    asset_link("topics", topic.value or ""),
+                ],
+                wrap=True,
+                justify="start",
+                align="center",
             ),
             shown(_draw) if topic.value else mo.md("The cluster has no topics yet."),
         ]
@@ -325,7 +374,9 @@ def _(confirmed, mo):
 
 
 @app.cell
-def _(brokers, confirmed, error_text, grid, mo, monitoring, page, queue, replay, shown, with_origin):
+def _(
+    asset_link, brokers, confirmed, error_text, grid, mo, monitoring, page, queue, replay, shown, with_origin
+):
     mo.stop(page.value != "Dead letters")
 
     def _draw():
@@ -337,7 +388,7 @@ def _(brokers, confirmed, error_text, grid, mo, monitoring, page, queue, replay,
             done = [mo.callout(mo.md(told), kind="success")]
         entries, reasons = monitoring.dead_letters(brokers, queue.value)
         if entries.is_empty():
-            return mo.vstack([*done, mo.md(f"`{queue.value}` is empty.")])
+            return mo.vstack([*done, mo.md(f"No dead letters yet: `{queue.value}` is empty.")])
         return mo.vstack(
             [
                 *done,
@@ -356,7 +407,15 @@ def _(brokers, confirmed, error_text, grid, mo, monitoring, page, queue, replay,
         )
 
     mo.vstack(
-        [mo.hstack([queue, error_text, confirmed, replay], justify="start", align="center"), shown(_draw)]
+        [
+            mo.hstack(
+                [queue, error_text, confirmed, replay, asset_link("topics", queue.value or "")],
+                justify="start",
+                align="center",
+                wrap=True,
+            ),
+            shown(_draw),
+        ]
     )
     return
 
@@ -380,6 +439,7 @@ def _(agreed, mo):
 @app.cell
 def _(
     agreed,
+    asset_link,
     check_again,
     grid,
     kind,
@@ -427,7 +487,10 @@ def _(
     mo.vstack(
         [
             mo.hstack(
-                [kind, reason_text, check_again, agreed, land_again],
+                [
+                    *(kind, reason_text, check_again, agreed, land_again),
+                    asset_link("quarantine", kind.value),
+                ],
                 justify="start",
                 align="center",
                 wrap=True,

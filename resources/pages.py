@@ -10,7 +10,7 @@ from urllib.parse import urlencode, urlsplit
 
 from markdown_it import MarkdownIt
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from coinstream.settings import HomeSettings
@@ -20,12 +20,13 @@ LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 """Host names of this machine."""
 FOLDER: Final = Path(__file__).parents[1] / "docs"
 _HEADING: Final = re.compile(r"<(h[1-4])>(.*?)</\1>")
+_PICTURES: Final = (".png", ".svg")
 _TAG: Final = re.compile(r"<[^>]+>")
 _MARKUP: Final = MarkdownIt("commonmark", {"html": False}).enable("table")
 _STYLE: Final = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
     "table{border-collapse:collapse}td,th{border:1px solid #8886;padding:.3rem .6rem;text-align:left}"
-    "code,pre{background:#8882;padding:.1rem .3rem}pre{padding:.6rem;overflow:auto}"
+    "img{max-width:100%}code,pre{background:#8882;padding:.1rem .3rem}pre{padding:.6rem;overflow:auto}"
     "@media(prefers-color-scheme:dark){body{background:#181a1f;color:#ddd}a{color:#8ab4f8}}"
 )
 
@@ -51,8 +52,12 @@ def _with_anchor(found: re.Match[str]) -> str:
 
 
 async def page(request: Request) -> Response:
-    """Serve a page of `docs/`, with or without `.md`, or else 404."""
+    """Serve a page of `docs/`, with or without `.md`, or one of its pictures, or else 404."""
     name = request.path_params["name"].removesuffix(".md")
+    picture = (FOLDER / name).resolve()
+    if picture.parent == (FOLDER / "images").resolve() and picture.suffix in _PICTURES and picture.is_file():
+        # An SVG file that is opened on its own could run scripts of this origin.
+        return FileResponse(picture, headers={"Content-Security-Policy": "script-src 'none'"})
     path = (FOLDER / f"{name}.md").resolve()
     if not path.is_relative_to(FOLDER.resolve()) or not path.is_file():
         return PlainTextResponse("no such page\n", status_code=404)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import runpy
 import stat
 from datetime import UTC, datetime, timedelta
@@ -166,6 +167,13 @@ def test_the_report_draws_each_market_on_its_own_scale_and_needs_no_network(
     write_report(landed, page)
     text = page.read_text()
     assert text.count("<svg") == 4
+    assert text.count(">time (UTC)<") == 4
+    assert "color-scheme:light dark" in text
+    labels = re.findall(r"<text[^>]*>", text)
+    assert labels
+    assert all("currentColor" in label for label in labels), (
+        "a fixed color is unreadable on one of the schemes"
+    )
     assert "binance BTC/USDT" in text
     assert "binance ETH/USDT" in text
     assert "<script" not in text

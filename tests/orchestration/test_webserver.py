@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,27 @@ def test_the_runbook_is_served_with_its_anchors(client: TestClient) -> None:
     assert client.get("/docs/how-to/backfill").status_code == 200
 
 
-@pytest.mark.parametrize("name", ["nothing", "../README", "%2e%2e/README", "images/architecture.svg"])
+def test_every_picture_of_a_page_is_served(client: TestClient) -> None:
+    page = client.get("/docs/how-to/explore").text
+    pictures = re.findall(r'<img src="([^"]+)"', page)
+    assert pictures
+    for picture in pictures:
+        found = client.get(f"/docs/how-to/{picture}")
+        assert found.status_code == 200, picture
+        assert found.headers["content-type"].startswith("image/")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nothing",
+        "../README",
+        "%2e%2e/README",
+        "images/architecture",
+        "screenshots.py",
+        "images/../screenshots.py",
+    ],
+)
 def test_nothing_else_is_served(client: TestClient, name: str) -> None:
     found = client.get(f"/docs/{name}")
     assert found.status_code == 404 or "coinstream" not in found.text.partition("<body>")[2]

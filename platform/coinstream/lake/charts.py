@@ -18,6 +18,9 @@ WIDTH: Final = 640
 _ROW_HEIGHT: Final = 90
 _FEW_POINTS: Final = 60
 _FEWEST_CANDLES: Final = 20
+_AXIS_WIDTH: Final = 56
+_GRID_OPACITY: Final = 0.25
+_TEXT_OF_IMAGES: Final = "#808080"
 _UP, _DOWN = "#0f9d6e", "#d1453b"
 _TIME_FORMATS: Final = (
     (600.0, "%H:%M:%S"),
@@ -42,16 +45,14 @@ def line_chart(title: str, unit: str, series: Mapping[str, Points], *, width: in
     times = [at for points in series.values() for at, _ in points]
     base = alt.Chart(alt.InlineData(values=rows)).encode(
         x=_time_axis(max(times) - min(times)),
-        y=alt.Y(
-            f"{unit}:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(format=",.6~r", tickCount=3)
-        ),
+        y=alt.Y(f"{unit}:Q", title=None, scale=alt.Scale(zero=False), axis=_value_axis(",.6~r", tickCount=3)),
         tooltip=["series:N", "time:T", f"{unit}:Q"],
     )
     points = base.mark_point(size=14, filled=True).transform_filter("datum.few")
     layered = (base.mark_line(strokeWidth=1.4) + points).properties(width=width, height=_ROW_HEIGHT)
-    rowed = layered.facet(
-        row=alt.Row("series:N", title=None, header=alt.Header(labelAngle=0, labelAlign="left"))
-    ).resolve_scale(y="independent")
+    # The name above its chart, so that charts with long names are as wide as others.
+    header = alt.Header(labelAngle=0, labelOrient="top", labelAnchor="start", labelPadding=2)
+    rowed = layered.facet(row=alt.Row("series:N", title=None, header=header)).resolve_scale(y="independent")
     return _styled(rowed.properties(title=f"{title} ({unit})"))
 
 
@@ -76,10 +77,10 @@ def candlestick_chart(candles: pl.DataFrame, title: str, *, minutes: int = 1, wi
     colour = alt.condition("datum.open <= datum.close", alt.value(_UP), alt.value(_DOWN))
     base = alt.Chart(alt.InlineData(values=rows)).encode(color=colour, stroke=colour)
     price = alt.Scale(zero=False, padding=8)
-    prices = alt.Axis(format=",.8~r")
+    prices = _value_axis(",.8~r")
     wicks = base.mark_rule().encode(
         x=_time_axis(span, "middle", ends),
-        y=alt.Y("low:Q", title="price", scale=price, axis=prices),
+        y=alt.Y("low:Q", title="price (quote currency)", scale=price, axis=prices),
         y2="high:Q",
     )
     # The outline makes a line of a body without height.
@@ -93,7 +94,7 @@ def candlestick_chart(candles: pl.DataFrame, title: str, *, minutes: int = 1, wi
     volume = base.mark_bar(strokeWidth=1).encode(
         x=_time_axis(span, "begin", ends),
         x2="end:T",
-        y=alt.Y("volume:Q", title="volume", axis=alt.Axis(tickCount=3)),
+        y=alt.Y("volume:Q", title="volume (base)", axis=_value_axis(",.6~r", tickCount=3)),
         y2=alt.Y2Datum(0),
     )
     return _styled(
@@ -126,16 +127,35 @@ def over_time(
     return line_chart(title, unit, found, width=width)
 
 
-def to_svg(chart: Any) -> str:
-    """Return the chart as SVG text."""
+def to_svg(chart: Any, *, text_color: str = "currentColor") -> str:
+    """Return the chart as SVG text.
+
+    Args:
+        chart: the chart.
+        text_color: color of titles and labels. The default is the text color of the page that contains it.
+    """
     import vl_convert
 
-    return str(vl_convert.vegalite_to_svg(chart.to_dict(), vl_version=_vega_lite_version()))
+    labelled = {"labelColor": text_color, "titleColor": text_color}
+    colored = (
+        chart.configure_axis(gridOpacity=_GRID_OPACITY, **labelled)
+        .configure_header(**labelled)
+        .configure_title(color=text_color)
+    )
+    return str(vl_convert.vegalite_to_svg(colored.to_dict(), vl_version=_vega_lite_version()))
 
 
 def as_markdown(chart: Any, title: str) -> str:
-    """Return the chart as an image inside Markdown."""
-    return f"![{title}](data:image/svg+xml;base64,{base64.b64encode(to_svg(chart).encode()).decode()})"
+    """Return the chart as an image inside Markdown, readable on light and on dark pages."""
+    svg = to_svg(chart, text_color=_TEXT_OF_IMAGES)
+    return f"![{title}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
+
+
+def _value_axis(form: str, **options: Any) -> Any:
+    """Return a vertical axis with room for long labels, so that charts on a page begin at the same place."""
+    import altair as alt
+
+    return alt.Axis(format=form, minExtent=_AXIS_WIDTH, maxExtent=2 * _AXIS_WIDTH, **options)
 
 
 def _time_axis(span_s: float, field: str = "time", ends: Sequence[str] | None = None) -> Any:
@@ -145,12 +165,12 @@ def _time_axis(span_s: float, field: str = "time", ends: Sequence[str] | None = 
     form = next(form for longest, form in _TIME_FORMATS if span_s <= longest)
     axis = alt.Axis(format=form, tickCount=6, labelOverlap=True)
     scale = alt.Scale(type="utc") if ends is None else alt.Scale(type="utc", domain=list(ends))
-    return alt.X(f"{field}:T", title=None, scale=scale, axis=axis)
+    return alt.X(f"{field}:T", title="time (UTC)", scale=scale, axis=axis)
 
 
 def _styled(chart: Any) -> Any:
     """Return the chart with pale grid lines and no background, for light and dark pages."""
-    return chart.configure(background="transparent").configure_axis(gridOpacity=0.25)
+    return chart.configure(background="transparent").configure_axis(gridOpacity=_GRID_OPACITY)
 
 
 def _iso(at: float) -> str:

@@ -203,9 +203,10 @@ def _series(lake: Lake, value: str, name: str, hours: float) -> dict[str, Points
 
 
 _STYLE: Final = (
-    "body{font-family:sans-serif;margin:2em auto;max-width:800px;color:#111827}"
-    "table{border-collapse:collapse;margin:1em 0}td,th{padding:.3em .8em;border-bottom:1px solid #e5e7eb;"
-    "text-align:right}td:first-child,th:first-child{text-align:left}svg{width:100%;margin:.6em 0}"
+    ":root{color-scheme:light dark}body{font-family:sans-serif;margin:2em auto;max-width:800px;padding:0 1em}"
+    "figure{margin:.6em 0}.wide{overflow-x:auto}"
+    "table{border-collapse:collapse;margin:1em 0}td,th{padding:.3em .8em;border-bottom:1px solid #8886;"
+    "text-align:right}td:first-child,th:first-child{text-align:left}svg{width:100%;height:auto}"
 )
 
 
@@ -258,10 +259,12 @@ def _page(lake: Lake, charts: Sequence[str], found: Iterable[Any], hours: float)
     )
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>coinstream</title>'
+        f'<meta name="viewport" content="width=device-width">'
         f"<style>{_STYLE}</style>"
         f"<h1>coinstream</h1><p>The newest {hours:g} hours of the tables, "
         f"written {datetime.now(UTC):%F %T} UTC.</p>"
-        f"{''.join(charts)}<h2>Exchanges</h2>{exchanges}<h2>Tables</h2>{tables}</html>"
+        f"{''.join(f'<figure>{chart}</figure>' for chart in charts)}"
+        f"<h2>Exchanges</h2>{exchanges}<h2>Tables</h2>{tables}</html>"
     )
 
 
@@ -270,4 +273,4 @@ def _table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     body = "".join(
         "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
     )
-    return f"<table><tr>{head}</tr>{body}</table>"
+    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'

@@ -66,8 +66,8 @@ class Stack:
             self._explorer_port = reserve_port(EXPLORER_PORT)
             self._paths.explorer_url = f"http://{HOST}:{self._explorer_port}"
             # Start Dagster together with the broker, because it takes the longest to load.
-            url = f"http://{HOST}:{web_port}"
-            self._start_code_server(code_port, url)
+            url = self._paths.ui_url = f"http://{HOST}:{web_port}"
+            self._start_code_server(code_port)
             self._start_web_server(web_port, code_port)
             self._start_broker()
             self._wait_listening(code_port)
@@ -121,14 +121,12 @@ class Stack:
         taken = "" if port or not home.broker_port else f" (port {home.broker_port} is taken)"
         self._say(f"broker at {self._local.bootstrap}{taken}")
 
-    def _start_code_server(self, port: int, url: str) -> None:
+    def _start_code_server(self, port: int) -> None:
         served = ["--module-name", "definitions", "--location-name", "coinstream"]
         where = ["--host", HOST, "--port", str(port), "--working-directory", str(self._paths.root)]
         instance = ["--inject-env-vars-from-instance", "--log-level", "warning"]
         command = _program("dagster", "api", "grpc", *where, *served, *instance)
-        # Alerts link to this web UI unless COINSTREAM_UI_URL is set.
-        environment = {"COINSTREAM_UI_URL": url} | dict(self._paths.environment())
-        self._children.append(self._child("code server", command, environment))
+        self._children.append(self._child("code server", command, self._paths.environment()))
 
     def _start_docs(self, port: int) -> None:
         command = [sys.executable, "-m", "coinstream", "lake", "docs", "--port", str(port), "--host", HOST]

@@ -40,10 +40,11 @@ def code_root() -> Path:
 
 @dataclass
 class InstancePaths:
-    """Folders of one platform on this machine, and the URLs of its Data Docs and explorer."""
+    """Folders of one platform on this machine, and the URLs of its web UI, Data Docs and explorer."""
 
     root: Path
     home: Path
+    ui_url: str = ""
     docs_url: str = ""
     explorer_url: str = ""
 
@@ -81,8 +82,11 @@ class InstancePaths:
         """Return the environment variables of the processes in addition to this process's."""
         paths = [str(self.root / "platform"), str(self.root), os.environ.get("PYTHONPATH", "")]
         pages = {"COINSTREAM_LAKE_DOCS_URL": self.docs_url, "COINSTREAM_EXPLORER_URL": self.explorer_url}
+        # Alerts and the explorer link to this web UI unless COINSTREAM_UI_URL is set.
+        web_ui = {"COINSTREAM_UI_URL": self.ui_url} if self.ui_url else {}
         return (
-            os.environ
+            web_ui
+            | os.environ
             | {name: url for name, url in pages.items() if url}
             | {
                 "COINSTREAM_HOME": str(self.home),
