@@ -6,16 +6,16 @@ list; for each market best bid and ask with their sizes, the last price and the 
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import msgspec
 
-from coinstream.feeds.exchanges.base import Channel, Connection, ExchangeAdapter, register_adapter
+from coinstream.feeds.exchanges.base import Channel, ExchangeAdapter, Subscriptions, register_adapter
 from coinstream.feeds.exchanges.parsing import ExchangeParser, Found, each, moment, number
 from coinstream.feeds.exchanges.rest import read_instruments
 from coinstream.feeds.feed_stats import Reason
-from coinstream.feeds.instruments import Instrument, InstrumentList, spot
+from coinstream.feeds.instruments import Instrument, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, Frame, Parsed, rejected
 
 WS, REST = "wss://ws.bitvavo.com/v2", "https://api.bitvavo.com/v2"
@@ -52,16 +52,15 @@ class BitvavoAdapter(ExchangeAdapter):
     hosts = ("bitvavo.com",)
     channels = (Channel("ticker24h", ("level1", "price"), "documentation"),)
     instruments_urls = (f"{REST}/markets",)
+    parser_class = BitvavoParser
+    address = WS
+    subscriptions: ClassVar[Subscriptions] = {"ticker24h": ("level1", "price")}
 
-    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> BitvavoParser:
-        """See `ExchangeAdapter.parser`."""
-        return BitvavoParser(self.exchange, instruments, types)
-
-    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
-        """See `ExchangeAdapter.connections`."""
-        channel = {"name": "ticker24h", "markets": [instrument.id for instrument in instruments]}
-        request = msgspec.json.encode({"action": "subscribe", "channels": [channel]})
-        return [Connection(self.ws or WS, (request,), tuple(market.symbol for market in instruments))]
+    def subscribe(self, channels: Sequence[str], instruments: Sequence[Instrument]) -> list[bytes]:
+        """See `ExchangeAdapter.subscribe`."""
+        markets = [instrument.id for instrument in instruments]
+        wanted = [{"name": name, "markets": markets} for name in channels]
+        return [msgspec.json.encode({"action": "subscribe", "channels": wanted})]
 
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
         """See `ExchangeAdapter.parse_instruments`."""

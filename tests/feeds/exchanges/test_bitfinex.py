@@ -10,6 +10,7 @@ import pytest
 
 from coinstream.feeds.exchanges.bitfinex import BitfinexAdapter
 from coinstream.feeds.exchanges.bitfinex.names import as_javascript
+from coinstream.feeds.exchanges.bitfinex.parser import BitfinexParser
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import InstrumentList
 from coinstream.feeds.parser import Gap, Parser
@@ -250,7 +251,7 @@ def test_a_frame_without_a_message_has_its_reason(frame: object, reason: Reason)
 
 
 def test_channels_of_a_closed_connection_are_forgotten() -> None:
-    parser = BitfinexAdapter().parser(known())
+    parser = BitfinexParser("bitfinex", known())
     parse(parser, {"event": "subscribed", "channel": "trades", "chanId": 2, "symbol": "tBTCUSD"})
     parser.renew()
     assert parse(parser, [2, [1, 2, 3]]).rejected == (Reason.INCOMPLETE,)

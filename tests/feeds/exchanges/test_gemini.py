@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from coinstream.feeds.exchanges.gemini import GeminiAdapter
+from coinstream.feeds.exchanges.gemini.parser import GeminiParser
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import InstrumentList, derivative, spot
 from coinstream.feeds.parser import Gap
@@ -143,7 +144,7 @@ def test_version_1_has_books_trades_and_numbered_frames() -> None:
 
 
 def test_the_address_names_the_market_of_version_1() -> None:
-    parser = GeminiAdapter().parser(KNOWN)
+    parser = GeminiParser("gemini", KNOWN)
     parser.opened("wss://api.gemini.com/v1/marketdata/btcusd?heartbeat=true")
     trade = {"type": "trade", "tid": 5, "price": "11", "amount": "1", "makerSide": "bid"}
     found = parse(parser, {"type": "update", "timestampms": 1561054500000, "events": [trade]}).messages[0]

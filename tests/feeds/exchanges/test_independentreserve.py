@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from coinstream.feeds.exchanges.independentreserve import IndependentReserveAdapter
+from coinstream.feeds.exchanges.independentreserve import IndependentReserveAdapter, IndependentReserveParser
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import InstrumentList, spot
 from coinstream.feeds.parser import Gap, Parser
@@ -101,7 +101,7 @@ def test_orders_of_one_price_add_up() -> None:
 
 
 def test_events_before_the_rest_reply_are_applied_after_it() -> None:
-    found = IndependentReserveAdapter().parser(KNOWN)
+    found = IndependentReserveParser("independentreserve", KNOWN)
     parse(found, order("NewOrder", 1, "c", Price={"aud": 10.0, "usd": 7.0}, Volume=2.0))
     assert found.state.unsynced() == ["BTC/AUD", "BTC/USD", "BTC/NZD", "BTC/SGD"]
     parse(found, order("OrderCanceled", 2, "a"))

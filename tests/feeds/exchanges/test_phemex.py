@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from coinstream.feeds.exchanges.phemex import PhemexAdapter
+from coinstream.feeds.exchanges.phemex.parser import PhemexParser
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import InstrumentList, derivative, spot
 from coinstream.feeds.parser import Parser
@@ -87,7 +88,7 @@ def test_scales_and_contract_sizes() -> None:
 
 
 def test_a_snapshot_after_a_reconnect_repeats_no_trade() -> None:
-    found = PhemexAdapter().parser(KNOWN)
+    found = PhemexParser("phemex", KNOWN)
     rows = [[NS + 2, "Buy", 20000000, 1], [NS + 1, "Buy", 19990000, 1]]
     first = parse(found, trades("ETHUSD", *rows, kind="snapshot")).messages
     prices = [message.usd_price for message in first if isinstance(message, Price)]

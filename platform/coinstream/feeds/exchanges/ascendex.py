@@ -46,7 +46,7 @@ from coinstream.feeds.exchanges.parsing import (
 )
 from coinstream.feeds.exchanges.rest import fetch_frame, read_instruments
 from coinstream.feeds.feed_stats import Reason
-from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
+from coinstream.feeds.instruments import Instrument, derivative, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
 
 _PERPETUAL: Final = "-PERP"
@@ -173,10 +173,7 @@ class AscendexAdapter(ExchangeAdapter):
         f"{REST}/api/pro/v2/futures/contract",
     )
     heartbeat = Heartbeat(b'{"op":"ping"}', 15.0)
-
-    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> AscendexParser:
-        """See `ExchangeAdapter.parser`."""
-        return AscendexParser(self.exchange, instruments, types)
+    parser_class = AscendexParser
 
     def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
         """Return connections to v1 for spot markets and to v2 for contracts."""

@@ -28,7 +28,7 @@ class AsterAdapter(BinanceUsdMAdapter):
     )
     limits = Limits(symbols_per_connection=30, symbols_per_request=30, requests_per_second=4.0)
     instruments_urls = ("https://fapi.asterdex.com/fapi/v1/exchangeInfo",)
-    ws_address = "wss://fstream.asterdex.com"
+    address = "wss://fstream.asterdex.com"
     rest_address = "https://fapi.asterdex.com"
 
     @classmethod

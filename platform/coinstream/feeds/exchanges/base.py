@@ -7,15 +7,16 @@ adapter.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Final, Literal, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
 from coinstream.errors import FeedError
+from coinstream.feeds.exchanges.parsing import ExchangeParser
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.parser import Frame, Gap, Parser
 
@@ -82,6 +83,10 @@ class Channel(NamedTuple):
     evidence: Evidence
 
 
+Subscriptions = Mapping[str, tuple[str, ...]]
+"""Message types by channel."""
+
+
 class TradesRequest(NamedTuple):
     """A REST request for trades: address and query."""
 
@@ -89,7 +94,7 @@ class TradesRequest(NamedTuple):
     params: dict[str, str]
 
 
-class ExchangeAdapter(ABC):
+class ExchangeAdapter:
     """Adapter of one exchange, or of one market segment with its own protocol or URLs.
 
     Class attributes:
@@ -104,6 +109,9 @@ class ExchangeAdapter(ABC):
         live: whether its feed is public; False if subscriptions must be signed, so that only recordings are
             read.
         compression: whether the exchange compresses frames with permessage-deflate.
+        parser_class: parser of its frames.
+        address: URL of the websocket.
+        subscriptions: channels to subscribe to, in order, and the message types that need them.
 
     Args:
         ws: base URL (scheme, host, port) that replaces the websocket's, for the replay server and tests.
@@ -119,12 +127,14 @@ class ExchangeAdapter(ABC):
     live: ClassVar[bool] = True
     heartbeat: ClassVar[Heartbeat | None] = None
     compression: ClassVar[bool] = False
+    parser_class: ClassVar[type[ExchangeParser]]
+    address: ClassVar[str]
+    subscriptions: ClassVar[Subscriptions] = {}
 
     def __init__(self, ws: str | None = None, rest: str | None = None) -> None:
         self.ws = ws.rstrip("/") if ws else None
         self.rest = rest.rstrip("/") if rest else None
 
-    @abstractmethod
     def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> Parser:
         """Return a parser for the frames of this exchange.
 
@@ -132,10 +142,25 @@ class ExchangeAdapter(ABC):
             instruments: instruments that frames refer to; may be extended while parsing.
             types: message types to produce; None for all.
         """
+        return self.parser_class(self.exchange, instruments, types)
 
-    @abstractmethod
     def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
-        """Return the websockets to open for these instruments and message types, within `limits`."""
+        """Return the websockets to open for these instruments and message types, within `limits`.
+
+        By default they subscribe at `address` to the channels in `subscriptions`.
+        """
+        wanted = [name for name, some in self.subscriptions.items() if not types.isdisjoint(some)]
+        if not wanted:
+            return []
+        url = redirected(self.address, self.ws)
+        return plan(url, instruments, self.limits, partial(self.subscribe, wanted))
+
+    def subscribe(self, channels: Sequence[str], instruments: Sequence[Instrument]) -> list[bytes]:
+        """Return the frames that subscribe to some of `subscriptions` for these instruments.
+
+        Required unless the adapter overrides `connections`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines neither subscribe nor connections")
 
     def instrument_urls(self, symbols: Sequence[str]) -> tuple[str, ...]:
         """Return the REST URLs that list the instruments of these unified symbols.

@@ -22,11 +22,10 @@ import msgspec
 
 from coinstream.feeds.exchanges.base import (
     Channel,
-    Connection,
     ExchangeAdapter,
     Limits,
+    Subscriptions,
     TradesRequest,
-    plan,
     redirected,
     register_adapter,
 )
@@ -44,7 +43,7 @@ from coinstream.feeds.exchanges.parsing import (
 )
 from coinstream.feeds.exchanges.rest import read_instruments
 from coinstream.feeds.feed_stats import Reason
-from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
+from coinstream.feeds.instruments import Instrument, derivative, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, STATUS, Frame, Gap, Parsed, rejected
 
 WS: Final = "wss://ws.lightstream.bitflyer.com/json-rpc"
@@ -123,10 +122,23 @@ class BitflyerAdapter(ExchangeAdapter):
     instruments_urls: ClassVar[tuple[str, ...]] = tuple(
         f"{REST}/v1/getmarkets{region}" for region in ("", "/usa", "/eu")
     )
-
-    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> BitflyerParser:
-        """See `ExchangeAdapter.parser`."""
-        return BitflyerParser(self.exchange, instruments, types)
+    parser_class = BitflyerParser
+    address = WS
+    subscriptions: ClassVar[Subscriptions] = {
+        "executions": ("trade",),
+        "ticker": (
+            "level1",
+            "price",
+        ),
+        "board_snapshot": (
+            "level1",
+            "book",
+        ),
+        "board": (
+            "level1",
+            "book",
+        ),
+    }
 
     def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
         """See `ExchangeAdapter.trades_request`."""
@@ -138,14 +150,15 @@ class BitflyerAdapter(ExchangeAdapter):
         params = {"channel": f"lightning_executions_{instrument.id}", "message": reply}
         return [{"jsonrpc": "2.0", "method": "channelMessage", "params": params}]
 
-    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
-        """See `ExchangeAdapter.connections`."""
-        names = [
-            *(("executions",) if "trade" in types else ()),
-            *(("ticker",) if types & {"level1", "price"} else ()),
-            *(("board_snapshot", "board") if types & {"level1", "book"} else ()),
+    def subscribe(self, channels: Sequence[str], instruments: Sequence[Instrument]) -> list[bytes]:
+        """See `ExchangeAdapter.subscribe`."""
+        return [
+            msgspec.json.encode(
+                {"method": "subscribe", "params": {"channel": f"lightning_{name}_{instrument.id}"}}
+            )
+            for name in channels
+            for instrument in instruments
         ]
-        return plan(redirected(WS, self.ws), instruments, self.limits, partial(_requests, names))
 
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
         """Return the markets of `getmarkets`."""
@@ -164,16 +177,6 @@ def read_name(name: str) -> Instrument | None:
     if len(parts) == 3 and parts[0] == "FX" and all(parts):
         return derivative(name, parts[1], parts[2], parts[2])
     return spot(name, *parts) if len(parts) == 2 and all(parts) else None
-
-
-def _requests(names: Sequence[str], batch: Sequence[Instrument]) -> list[bytes]:
-    return [
-        msgspec.json.encode(
-            {"method": "subscribe", "params": {"channel": f"lightning_{name}_{instrument.id}"}}
-        )
-        for name in names
-        for instrument in batch
-    ]
 
 
 def _instruments(rows: Any) -> Iterator[Instrument]:

@@ -21,19 +21,17 @@ import msgspec
 
 from coinstream.feeds.exchanges.base import (
     Channel,
-    Connection,
     ExchangeAdapter,
     Heartbeat,
     Limits,
-    plan,
-    redirected,
+    Subscriptions,
     register_adapter,
 )
 from coinstream.feeds.exchanges.parsing import Found, each, levels, moment, number, optional, parsed, signed
 from coinstream.feeds.exchanges.rest import path_after, read_instruments
 from coinstream.feeds.exchanges.upbit import UpbitParser
 from coinstream.feeds.feed_stats import Reason
-from coinstream.feeds.instruments import Instrument, InstrumentList, spot
+from coinstream.feeds.instruments import Instrument, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, STATUS, Frame, Parsed, rejected
 
 WS: Final = "wss://ws-api.bithumb.com/websocket/v1"
@@ -151,34 +149,29 @@ class BithumbAdapter(ExchangeAdapter):
     instruments_paths: ClassVar[tuple[str, ...]] = ("/public/ticker/ALL_",)
     instruments_urls: ClassVar[tuple[str, ...]] = (f"{REST}/v1/market/all",)
     heartbeat = Heartbeat(b"PING", 60.0)
+    parser_class = BithumbParser
+    address = WS
+    subscriptions: ClassVar[Subscriptions] = {
+        "trade": ("trade",),
+        "orderbook": (
+            "level1",
+            "book",
+        ),
+        "ticker": ("price",),
+    }
 
-    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> BithumbParser:
-        """See `ExchangeAdapter.parser`."""
-        return BithumbParser(self.exchange, instruments, types)
-
-    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
-        """See `ExchangeAdapter.connections`."""
-        names = [
-            *(("trade",) if "trade" in types else ()),
-            *(("orderbook",) if types & {"level1", "book"} else ()),
-            *(("ticker",) if "price" in types else ()),
-        ]
-        return plan(redirected(WS, self.ws), instruments, self.limits, partial(_requests, names))
+    def subscribe(self, channels: Sequence[str], instruments: Sequence[Instrument]) -> list[bytes]:
+        """See `ExchangeAdapter.subscribe`."""
+        codes = [f"{instrument.quote}-{instrument.base}" for instrument in instruments]
+        request: list[dict[str, Any]] = [{"ticket": f"coinstream {codes[0]}"}]
+        request += [{"type": name, "codes": codes} for name in channels]
+        return [msgspec.json.encode([*request, {"format": "DEFAULT"}])]
 
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
         """Return the markets of `v1/market/all`, or of the older `public/ticker/ALL_KRW`."""
         quote = path_after(url, "/public/ticker/").partition("_")[2]
         read = partial(_tickers, quote) if quote else _markets
         return read_instruments(self.exchange, url, body, read)
-
-
-def _requests(names: Sequence[str], batch: Sequence[Instrument]) -> list[bytes]:
-    if not names:
-        return []
-    codes = [f"{instrument.quote}-{instrument.base}" for instrument in batch]
-    request: list[dict[str, Any]] = [{"ticket": f"coinstream {codes[0]}"}]
-    request += [{"type": name, "codes": codes} for name in names]
-    return [msgspec.json.encode([*request, {"format": "DEFAULT"}])]
 
 
 def _markets(rows: Any) -> Iterator[Instrument]:

@@ -14,26 +14,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import httpx
 import msgspec
 
 from coinstream.feeds.exchanges.base import (
     Channel,
-    Connection,
     ExchangeAdapter,
     Heartbeat,
     Limits,
+    Subscriptions,
     TradesRequest,
-    plan,
     redirected,
     register_adapter,
 )
 from coinstream.feeds.exchanges.parsing import ExchangeParser, Found, levels, moment, number, parsed
 from coinstream.feeds.exchanges.rest import fetch_frame, path_after, read_instruments
 from coinstream.feeds.feed_stats import Reason
-from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
+from coinstream.feeds.instruments import Instrument, derivative, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, DEPTH, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
 
 WS: Final = "wss://ws.bitstamp.net"
@@ -138,23 +137,17 @@ class BitstampAdapter(ExchangeAdapter):
     instruments_paths = ("/api/v2/markets",)
     instruments_urls = (f"{REST}/api/v2/trading-pairs-info/",)
     heartbeat = Heartbeat(b'{"event":"bts:heartbeat"}', 20.0)
+    parser_class = BitstampParser
+    address = WS
+    subscriptions: ClassVar[Subscriptions] = {
+        "diff_order_book": ("level1", "book"),
+        "live_trades": ("trade", "price"),
+    }
 
-    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> BitstampParser:
-        """See `ExchangeAdapter.parser`."""
-        return BitstampParser(self.exchange, instruments, types)
-
-    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
-        """See `ExchangeAdapter.connections`."""
-        names = [
-            *(("diff_order_book",) if types & {"level1", "book"} else ()),
-            *(("live_trades",) if types & {"trade", "price"} else ()),
-        ]
-        return plan(
-            redirected(WS, self.ws),
-            instruments,
-            self.limits,
-            lambda batch: [_subscription(f"{name}_{each.id}") for name in names for each in batch],
-        )
+    def subscribe(self, channels: Sequence[str], instruments: Sequence[Instrument]) -> list[bytes]:
+        """See `ExchangeAdapter.subscribe`."""
+        names = [f"{channel}_{each.id}" for channel in channels for each in instruments]
+        return [msgspec.json.encode({"event": "bts:subscribe", "data": {"channel": name}}) for name in names]
 
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
         """Return the markets of `trading-pairs-info` or of the newer `markets`."""
@@ -175,10 +168,6 @@ class BitstampAdapter(ExchangeAdapter):
     async def snapshot(self, http: httpx.AsyncClient, instrument: Instrument) -> Frame | None:
         """Fetch the whole book, which `diff_order_book` changes."""
         return await fetch_frame(http, redirected(f"{REST}/api/v2/order_book/{instrument.id}/", self.rest))
-
-
-def _subscription(channel: str) -> bytes:
-    return msgspec.json.encode({"event": "bts:subscribe", "data": {"channel": channel}})
 
 
 def _instruments(rows: Any) -> Iterator[Instrument]:

@@ -43,7 +43,7 @@ from coinstream.feeds.exchanges.parsing import (
 )
 from coinstream.feeds.exchanges.rest import read_instruments
 from coinstream.feeds.feed_stats import Reason
-from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
+from coinstream.feeds.instruments import Instrument, derivative, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
 
 WS: Final = "wss://stream.crypto.com/exchange/v1/market"
@@ -188,10 +188,7 @@ class CryptocomAdapter(ExchangeAdapter):
     instruments_urls: ClassVar[tuple[str, ...]] = (
         "https://api.crypto.com/exchange/v1/public/get-instruments",
     )
-
-    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> CryptocomParser:
-        """See `ExchangeAdapter.parser`."""
-        return CryptocomParser(self.exchange, instruments, types)
+    parser_class = CryptocomParser
 
     def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
         """See `ExchangeAdapter.trades_request`."""

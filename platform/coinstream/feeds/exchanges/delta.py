@@ -15,19 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Any, ClassVar, Final
 
 import msgspec
 
 from coinstream.feeds.exchanges.base import (
     Channel,
-    Connection,
     ExchangeAdapter,
     Heartbeat,
     Limits,
-    plan,
-    redirected,
+    Subscriptions,
     register_adapter,
 )
 from coinstream.feeds.exchanges.parsing import (
@@ -45,7 +42,7 @@ from coinstream.feeds.exchanges.parsing import (
 )
 from coinstream.feeds.exchanges.rest import read_instruments
 from coinstream.feeds.feed_stats import Reason
-from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
+from coinstream.feeds.instruments import Instrument, derivative, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, rejected
 
 WS: Final = "wss://socket.delta.exchange"
@@ -212,33 +209,31 @@ class DeltaAdapter(ExchangeAdapter):
     limits = Limits(symbols_per_connection=100, symbols_per_request=100, requests_per_second=5.0)
     instruments_urls: ClassVar[tuple[str, ...]] = (f"{REST}/v2/products",)
     heartbeat = Heartbeat(b'{"type":"ping"}', 30.0)
+    parser_class = DeltaParser
+    address = WS
+    subscriptions: ClassVar[Subscriptions] = {
+        "candlestick_1m": ("ohlcv",),
+        "all_trades": ("trade",),
+        "l2_orderbook": (
+            "level1",
+            "book",
+        ),
+        "v2/ticker": (
+            "price",
+            "derivativeticker",
+        ),
+        "funding_rate": ("derivativeticker",),
+    }
 
-    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> DeltaParser:
-        """See `ExchangeAdapter.parser`."""
-        return DeltaParser(self.exchange, instruments, types)
-
-    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
-        """See `ExchangeAdapter.connections`."""
-        names = [
-            *(("candlestick_1m",) if "ohlcv" in types else ()),
-            *(("all_trades",) if "trade" in types else ()),
-            *(("l2_orderbook",) if types & {"level1", "book"} else ()),
-            *(("v2/ticker",) if types & {"price", "derivativeticker"} else ()),
-            *(("funding_rate",) if "derivativeticker" in types else ()),
-        ]
-        return plan(redirected(WS, self.ws), instruments, self.limits, partial(_requests, names))
+    def subscribe(self, channels: Sequence[str], instruments: Sequence[Instrument]) -> list[bytes]:
+        """See `ExchangeAdapter.subscribe`."""
+        symbols = [instrument.id for instrument in instruments]
+        wanted = [{"name": name, "symbols": symbols} for name in channels]
+        return [msgspec.json.encode({"type": "subscribe", "payload": {"channels": wanted}})]
 
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
         """Return the products of `v2/products`."""
         return read_instruments(self.exchange, url, body, _instruments)
-
-
-def _requests(names: Sequence[str], batch: Sequence[Instrument]) -> list[bytes]:
-    if not names:
-        return []
-    symbols = [instrument.id for instrument in batch]
-    channels = [{"name": name, "symbols": symbols} for name in names]
-    return [msgspec.json.encode({"type": "subscribe", "payload": {"channels": channels}})]
 
 
 def _instruments(reply: Any) -> Iterator[Instrument]:

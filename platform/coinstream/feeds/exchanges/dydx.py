@@ -23,10 +23,9 @@ import msgspec
 
 from coinstream.feeds.exchanges.base import (
     Channel,
-    Connection,
     ExchangeAdapter,
     Limits,
-    plan,
+    Subscriptions,
     redirected,
     register_adapter,
 )
@@ -51,6 +50,8 @@ from coinstream.feeds.parser import ACKNOWLEDGED, STATUS, Frame, Gap, Parsed, re
 WS: Final = "wss://indexer.dydx.trade/v4/ws"
 REST: Final = "https://indexer.dydx.trade"
 _QUOTE: Final = "USDC"
+_MARKETS: Final = "v4_markets"
+_CANDLES: Final = "v4_candles"
 _LIQUIDATIONS: Final = frozenset({"LIQUIDATED", "DELEVERAGED"})
 _PERIODS: Final = {
     **{"1MIN": "1m", "5MINS": "5m", "15MINS": "15m", "30MINS": "30m", "1HOUR": "1h", "4HOURS": "4h"},
@@ -186,14 +187,25 @@ class DydxAdapter(ExchangeAdapter):
     )
     limits = Limits(symbols_per_connection=30, symbols_per_request=30, requests_per_second=2.0)
     instruments_urls: ClassVar[tuple[str, ...]] = (f"{REST}/v4/perpetualMarkets",)
+    parser_class = DydxParser
+    address = WS
+    subscriptions: ClassVar[Subscriptions] = {
+        _MARKETS: ("derivativeticker",),
+        "v4_orderbook": ("level1", "book"),
+        "v4_trades": ("trade", "price", "liquidation"),
+        _CANDLES: ("ohlcv",),
+    }
 
-    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> DydxParser:
-        """See `ExchangeAdapter.parser`."""
-        return DydxParser(self.exchange, instruments, types)
-
-    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
-        """See `ExchangeAdapter.connections`."""
-        return plan(redirected(WS, self.ws), instruments, self.limits, partial(_requests, types))
+    def subscribe(self, channels: Sequence[str], instruments: Sequence[Instrument]) -> list[bytes]:
+        """See `ExchangeAdapter.subscribe`."""
+        wanted = [{"channel": _MARKETS}] if _MARKETS in channels else []
+        wanted += [
+            {"channel": channel, "id": f"{instrument.id}/1MIN" if channel == _CANDLES else instrument.id}
+            for instrument in instruments
+            for channel in channels
+            if channel != _MARKETS
+        ]
+        return [msgspec.json.encode({"type": "subscribe", **channel}) for channel in wanted]
 
     async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
         """See `ExchangeAdapter.clock_ms`; the indexer returns seconds."""
@@ -202,18 +214,6 @@ class DydxAdapter(ExchangeAdapter):
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
         """Return the markets of `perpetualMarkets`."""
         return read_instruments(self.exchange, url, body, _instruments)
-
-
-def _requests(types: frozenset[str], batch: Sequence[Instrument]) -> list[bytes]:
-    wanted: list[dict[str, str]] = [{"channel": "v4_markets"}] if "derivativeticker" in types else []
-    for instrument in batch:
-        if types & {"level1", "book"}:
-            wanted.append({"channel": "v4_orderbook", "id": instrument.id})
-        if types & {"trade", "price", "liquidation"}:
-            wanted.append({"channel": "v4_trades", "id": instrument.id})
-        if "ohlcv" in types:
-            wanted.append({"channel": "v4_candles", "id": f"{instrument.id}/1MIN"})
-    return [msgspec.json.encode({"type": "subscribe", **channel}) for channel in wanted]
 
 
 def _perpetual(name: str) -> Instrument:

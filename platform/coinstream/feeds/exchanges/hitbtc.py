@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -25,11 +24,9 @@ import msgspec
 from coinstream.feeds.exchanges.base import (
     RENEW,
     Channel,
-    Connection,
     ExchangeAdapter,
     Limits,
-    plan,
-    redirected,
+    Subscriptions,
     register_adapter,
 )
 from coinstream.feeds.exchanges.parsing import (
@@ -47,7 +44,7 @@ from coinstream.feeds.exchanges.parsing import (
 )
 from coinstream.feeds.exchanges.rest import read_instruments
 from coinstream.feeds.feed_stats import Reason
-from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
+from coinstream.feeds.instruments import Instrument, derivative, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, STATUS, Frame, Parsed, rejected
 
 _PERIODS: Final = {
@@ -226,20 +223,26 @@ class HitbtcAdapter(ExchangeAdapter):
     instruments_paths: ClassVar[tuple[str, ...]] = ("/api/2/public/symbol",)
     instruments_urls: ClassVar[tuple[str, ...]] = ("https://api.hitbtc.com/api/3/public/symbol",)
     address: ClassVar[str] = "wss://api.hitbtc.com/api/3/ws/public"
+    parser_class = HitbtcParser
+    subscriptions: ClassVar[Subscriptions] = {
+        "orderbook/full": (
+            "level1",
+            "book",
+        ),
+        "trades": ("trade",),
+        "ticker/1s": ("price",),
+        "candles/M1": ("ohlcv",),
+    }
 
-    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> HitbtcParser:
-        """See `ExchangeAdapter.parser`."""
-        return HitbtcParser(self.exchange, instruments, types)
-
-    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
-        """See `ExchangeAdapter.connections`."""
-        names = [
-            *(("orderbook/full",) if types & {"level1", "book"} else ()),
-            *(("trades",) if "trade" in types else ()),
-            *(("ticker/1s",) if "price" in types else ()),
-            *(("candles/M1",) if "ohlcv" in types else ()),
+    def subscribe(self, channels: Sequence[str], instruments: Sequence[Instrument]) -> list[bytes]:
+        """See `ExchangeAdapter.subscribe`."""
+        symbols = [instrument.id for instrument in instruments]
+        return [
+            msgspec.json.encode(
+                {"method": "subscribe", "ch": name, "params": {"symbols": symbols}, "id": index}
+            )
+            for index, name in enumerate(channels, 1)
         ]
-        return plan(redirected(self.address, self.ws), instruments, self.limits, partial(_requests, names))
 
     def resync(self, instrument: Instrument) -> tuple[bytes, ...]:
         """Return the requests that make the exchange resend the book of a symbol."""
@@ -269,14 +272,6 @@ class BequantAdapter(HitbtcAdapter):
     hosts = ("bequant.io",)
     instruments_urls = ("https://api.bequant.io/api/3/public/symbol",)
     address = "wss://api.bequant.io/api/3/ws/public"
-
-
-def _requests(names: Sequence[str], batch: Sequence[Instrument]) -> list[bytes]:
-    symbols = [instrument.id for instrument in batch]
-    return [
-        msgspec.json.encode({"method": "subscribe", "ch": name, "params": {"symbols": symbols}, "id": index})
-        for index, name in enumerate(names, 1)
-    ]
 
 
 def _instruments(reply: Any) -> Iterator[Instrument]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Any, ClassVar, Final, Literal
 
 import httpx
@@ -23,11 +22,10 @@ import msgspec
 
 from coinstream.feeds.exchanges.base import (
     Channel,
-    Connection,
     ExchangeAdapter,
     Heartbeat,
     Limits,
-    plan,
+    Subscriptions,
     redirected,
     register_adapter,
 )
@@ -44,7 +42,7 @@ from coinstream.feeds.exchanges.parsing import (
 )
 from coinstream.feeds.exchanges.rest import read_instruments
 from coinstream.feeds.feed_stats import Reason
-from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
+from coinstream.feeds.instruments import Instrument, derivative, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, rejected
 
 WS: Final = "wss://api.hyperliquid.xyz/ws"
@@ -148,21 +146,35 @@ class HyperliquidAdapter(ExchangeAdapter):
     limits = Limits(symbols_per_connection=100, symbols_per_request=100, requests_per_second=20.0)
     instruments_urls: ClassVar[tuple[str, ...]] = (f"{INFO}?type=meta", f"{INFO}?type=spotMeta")
     heartbeat = Heartbeat(b'{"method":"ping"}', 30.0)
+    parser_class = HyperliquidParser
+    address = WS
+    subscriptions: ClassVar[Subscriptions] = {
+        "bbo": ("level1",),
+        "l2Book": ("book",),
+        "trades": (
+            "trade",
+            "price",
+        ),
+        "candle": ("ohlcv",),
+        "activeAssetCtx": ("derivativeticker",),
+    }
 
-    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> HyperliquidParser:
-        """See `ExchangeAdapter.parser`."""
-        return HyperliquidParser(self.exchange, instruments, types)
-
-    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
-        """See `ExchangeAdapter.connections`."""
-        names = [
-            *(("bbo",) if "level1" in types else ()),
-            *(("l2Book",) if "book" in types else ()),
-            *(("trades",) if types & {"trade", "price"} else ()),
-            *(("candle",) if "ohlcv" in types else ()),
-            *(("activeAssetCtx",) if "derivativeticker" in types else ()),
+    def subscribe(self, channels: Sequence[str], instruments: Sequence[Instrument]) -> list[bytes]:
+        """See `ExchangeAdapter.subscribe`."""
+        return [
+            msgspec.json.encode(
+                {
+                    "method": "subscribe",
+                    "subscription": {
+                        **{"type": name, "coin": instrument.id},
+                        **({"interval": "1m"} if name == "candle" else {}),
+                    },
+                }
+            )
+            for name in channels
+            for instrument in instruments
+            if name != "activeAssetCtx" or instrument.kind != "spot"
         ]
-        return plan(redirected(WS, self.ws), instruments, self.limits, partial(_requests, names))
 
     async def fetch_instruments(
         self, http: httpx.AsyncClient, symbols: Sequence[str] = ()
@@ -183,23 +195,6 @@ class HyperliquidAdapter(ExchangeAdapter):
 
 def _perpetual(name: str) -> Instrument:
     return derivative(name, name.replace(":", "-"), _COLLATERAL, _COLLATERAL)
-
-
-def _requests(names: Sequence[str], batch: Sequence[Instrument]) -> list[bytes]:
-    return [
-        msgspec.json.encode(
-            {
-                "method": "subscribe",
-                "subscription": {
-                    **{"type": name, "coin": instrument.id},
-                    **({"interval": "1m"} if name == "candle" else {}),
-                },
-            }
-        )
-        for name in names
-        for instrument in batch
-        if name != "activeAssetCtx" or instrument.kind != "spot"
-    ]
 
 
 def _instruments(reply: Any) -> Iterator[Instrument]:

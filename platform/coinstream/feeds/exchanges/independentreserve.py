@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from functools import partial
 from itertools import chain
 from typing import Any, ClassVar, Final
 from urllib.parse import parse_qs, urlsplit
@@ -25,10 +24,9 @@ import msgspec
 
 from coinstream.feeds.exchanges.base import (
     Channel,
-    Connection,
     ExchangeAdapter,
     Limits,
-    plan,
+    Subscriptions,
     redirected,
     register_adapter,
 )
@@ -225,16 +223,17 @@ class IndependentReserveAdapter(ExchangeAdapter):
     )
     limits = Limits(symbols_per_connection=100, symbols_per_request=100, requests_per_second=1.0)
     instruments_urls: ClassVar[tuple[str, ...]] = (f"{REST}/GetValidPrimaryCurrencyCodes",)
+    parser_class = IndependentReserveParser
+    address = WS
+    subscriptions: ClassVar[Subscriptions] = {"ticker": ("trade", "price"), _CHANNEL: ("level1", "book")}
 
-    def parser(
-        self, instruments: InstrumentList, types: frozenset[str] | None = None
-    ) -> IndependentReserveParser:
-        """See `ExchangeAdapter.parser`."""
-        return IndependentReserveParser(self.exchange, instruments, types)
-
-    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
-        """See `ExchangeAdapter.connections`."""
-        return plan(redirected(WS, self.ws), instruments, self.limits, partial(_requests, types))
+    def subscribe(self, channels: Sequence[str], instruments: Sequence[Instrument]) -> list[bytes]:
+        """See `ExchangeAdapter.subscribe`."""
+        names = [instrument.id for instrument in instruments]
+        wanted = [f"ticker-{name}" for name in names] if "ticker" in channels else []
+        if _CHANNEL in channels:
+            wanted += dict.fromkeys(f"{_CHANNEL}-{name.partition('-')[0]}" for name in names)
+        return [msgspec.json.encode({"Event": "Subscribe", "Data": wanted})]
 
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
         """Return the markets of `GetValidPrimaryCurrencyCodes`: each code against every quote currency."""
@@ -247,14 +246,6 @@ class IndependentReserveAdapter(ExchangeAdapter):
         base, _, quote = instrument.id.partition("-")
         url = redirected(f"{REST}/GetAllOrders", self.rest)
         return await fetch_frame(http, f"{url}?primaryCurrencyCode={base}&secondaryCurrencyCode={quote}")
-
-
-def _requests(types: frozenset[str], batch: Sequence[Instrument]) -> list[bytes]:
-    names = [instrument.id for instrument in batch]
-    wanted = [f"ticker-{name}" for name in names] if types & {"trade", "price"} else []
-    if types & {"level1", "book"}:
-        wanted += dict.fromkeys(f"{_CHANNEL}-{name.partition('-')[0]}" for name in names)
-    return [msgspec.json.encode({"Event": "Subscribe", "Data": wanted})] if wanted else []
 
 
 def _instruments(codes: Any) -> Iterator[Instrument]:

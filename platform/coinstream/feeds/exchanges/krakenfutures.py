@@ -14,17 +14,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
 from coinstream.errors import FeedError
 from coinstream.feeds.exchanges.base import (
     Channel,
-    Connection,
     ExchangeAdapter,
     Limits,
-    plan,
+    Subscriptions,
     register_adapter,
 )
 from coinstream.feeds.exchanges.parsing import (
@@ -39,10 +38,9 @@ from coinstream.feeds.exchanges.parsing import (
     signed,
 )
 from coinstream.feeds.feed_stats import Reason
-from coinstream.feeds.instruments import Instrument, InstrumentList, derivative
+from coinstream.feeds.instruments import Instrument, derivative
 from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, rejected
 
-WS: Final = "wss://futures.kraken.com/ws/v1"
 _NAME: Final = re.compile(r"(PI|FI|PF|FF|PV|FV)_([A-Z0-9]+?)(USD|EUR|XBT)(?:_(\d{6}))?\Z")
 """Product ids say their kind, their base and quote currency and the day on which they end."""
 _INVERSE: Final = frozenset({"PI", "FI"})
@@ -165,25 +163,17 @@ class KrakenFuturesAdapter(ExchangeAdapter):
     )
     limits = Limits(symbols_per_connection=100, symbols_per_request=50, requests_per_second=5.0)
     instruments_urls = ("https://futures.kraken.com/derivatives/api/v3/instruments",)
+    parser_class = KrakenFuturesParser
+    address = "wss://futures.kraken.com/ws/v1"
+    subscriptions: ClassVar[Subscriptions] = {
+        "ticker": ("level1", "price", "derivativeticker"),
+        "trade": ("trade", "liquidation"),
+        "book": ("book",),
+    }
 
-    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> KrakenFuturesParser:
-        """See `ExchangeAdapter.parser`."""
-        return KrakenFuturesParser(self.exchange, instruments, types)
-
-    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
-        """See `ExchangeAdapter.connections`."""
-        feeds = [
-            *(("ticker",) if types & {"level1", "price", "derivativeticker"} else ()),
-            *(("trade",) if types & {"trade", "liquidation"} else ()),
-            *(("book",) if "book" in types else ()),
-        ]
-        url = f"{self.ws}/ws/v1" if self.ws else WS
-        return plan(
-            url,
-            instruments,
-            self.limits,
-            lambda batch: [_request("subscribe", name, batch) for name in feeds],
-        )
+    def subscribe(self, channels: Sequence[str], instruments: Sequence[Instrument]) -> list[bytes]:
+        """See `ExchangeAdapter.subscribe`."""
+        return [_request("subscribe", channel, instruments) for channel in channels]
 
     def resync(self, instrument: Instrument) -> tuple[bytes, ...]:
         """Return the requests that make the exchange resend the book of a product."""

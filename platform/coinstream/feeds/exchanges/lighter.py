@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -23,11 +22,9 @@ import msgspec
 from coinstream.feeds.exchanges.base import (
     RENEW,
     Channel,
-    Connection,
     ExchangeAdapter,
     Limits,
-    plan,
-    redirected,
+    Subscriptions,
     register_adapter,
 )
 from coinstream.feeds.exchanges.parsing import (
@@ -44,7 +41,7 @@ from coinstream.feeds.exchanges.parsing import (
 )
 from coinstream.feeds.exchanges.rest import read_instruments
 from coinstream.feeds.feed_stats import Reason
-from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
+from coinstream.feeds.instruments import Instrument, derivative, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, rejected
 
 WS: Final = "wss://mainnet.zklighter.elliot.ai/stream"
@@ -143,20 +140,25 @@ class LighterAdapter(ExchangeAdapter):
     )
     limits = Limits(symbols_per_connection=25, symbols_per_request=25, requests_per_second=4.0)
     instruments_urls: ClassVar[tuple[str, ...]] = (f"{REST}/orderBookDetails",)
+    parser_class = LighterParser
+    address = WS
+    subscriptions: ClassVar[Subscriptions] = {
+        "order_book": ("book",),
+        "ticker": ("level1",),
+        "trade": ("trade",),
+        "market_stats": (
+            "price",
+            "derivativeticker",
+        ),
+    }
 
-    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> LighterParser:
-        """See `ExchangeAdapter.parser`."""
-        return LighterParser(self.exchange, instruments, types)
-
-    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
-        """See `ExchangeAdapter.connections`."""
-        names = [
-            *(("order_book",) if "book" in types else ()),
-            *(("ticker",) if "level1" in types else ()),
-            *(("trade",) if "trade" in types else ()),
-            *(("market_stats",) if types & {"price", "derivativeticker"} else ()),
+    def subscribe(self, channels: Sequence[str], instruments: Sequence[Instrument]) -> list[bytes]:
+        """See `ExchangeAdapter.subscribe`."""
+        return [
+            msgspec.json.encode({"type": "subscribe", "channel": f"{name}/{instrument.id}"})
+            for name in channels
+            for instrument in instruments
         ]
-        return plan(redirected(WS, self.ws), instruments, self.limits, partial(_requests, names))
 
     def answer(self, frame: Frame) -> bytes | None:
         """Return the `pong` to a `ping`."""
@@ -170,14 +172,6 @@ class LighterAdapter(ExchangeAdapter):
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
         """Return the contracts and spot markets of `orderBookDetails`."""
         return read_instruments(self.exchange, url, body, _instruments)
-
-
-def _requests(names: Sequence[str], batch: Sequence[Instrument]) -> list[bytes]:
-    return [
-        msgspec.json.encode({"type": "subscribe", "channel": f"{name}/{instrument.id}"})
-        for name in names
-        for instrument in batch
-    ]
 
 
 def _instruments(reply: Any) -> Iterator[Instrument]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Any, ClassVar, Final
 
 import httpx
@@ -25,12 +24,11 @@ import msgspec
 from coinstream.feeds.exchanges.base import (
     RENEW,
     Channel,
-    Connection,
     ExchangeAdapter,
     Heartbeat,
     Limits,
+    Subscriptions,
     TradesRequest,
-    plan,
     redirected,
     register_adapter,
 )
@@ -217,10 +215,17 @@ class PoloniexAdapter(ExchangeAdapter):
     limits = Limits(symbols_per_connection=200, symbols_per_request=200, requests_per_second=10.0)
     instruments_urls: ClassVar[tuple[str, ...]] = (f"{REST}/markets",)
     heartbeat = Heartbeat(b'{"event":"ping"}', 20.0)
-
-    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> PoloniexParser:
-        """See `ExchangeAdapter.parser`."""
-        return PoloniexParser(self.exchange, instruments, types)
+    parser_class = PoloniexParser
+    address = WS
+    subscriptions: ClassVar[Subscriptions] = {
+        "trades": ("trade",),
+        "book_lv2": (
+            "level1",
+            "book",
+        ),
+        "ticker": ("price",),
+        "candles_minute_1": ("ohlcv",),
+    }
 
     def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
         """See `ExchangeAdapter.trades_request`."""
@@ -232,15 +237,13 @@ class PoloniexAdapter(ExchangeAdapter):
         rows = sorted(reply, key=lambda row: int(row["id"]))
         return [{"channel": "trades", "data": [{"symbol": instrument.id, **row} for row in rows]}]
 
-    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
-        """See `ExchangeAdapter.connections`."""
-        names = [
-            *(("trades",) if "trade" in types else ()),
-            *(("book_lv2",) if types & {"level1", "book"} else ()),
-            *(("ticker",) if "price" in types else ()),
-            *(("candles_minute_1",) if "ohlcv" in types else ()),
+    def subscribe(self, channels: Sequence[str], instruments: Sequence[Instrument]) -> list[bytes]:
+        """See `ExchangeAdapter.subscribe`."""
+        symbols = [instrument.id for instrument in instruments]
+        return [
+            msgspec.json.encode({"event": "subscribe", "channel": [name], "symbols": symbols})
+            for name in channels
         ]
-        return plan(redirected(WS, self.ws), instruments, self.limits, partial(_requests, names))
 
     def resync(self, instrument: Instrument) -> tuple[bytes, ...]:
         """Return the requests that make the exchange resend the book of a symbol."""
@@ -254,13 +257,6 @@ class PoloniexAdapter(ExchangeAdapter):
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
         """Return the markets of `markets`."""
         return read_instruments(self.exchange, url, body, _instruments)
-
-
-def _requests(names: Sequence[str], batch: Sequence[Instrument]) -> list[bytes]:
-    symbols = [instrument.id for instrument in batch]
-    return [
-        msgspec.json.encode({"event": "subscribe", "channel": [name], "symbols": symbols}) for name in names
-    ]
 
 
 def _instruments(rows: Any) -> Iterator[Instrument]:

@@ -14,26 +14,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Any, ClassVar, Final, Literal
 
 import msgspec
 
 from coinstream.feeds.exchanges.base import (
     Channel,
-    Connection,
     ExchangeAdapter,
     Heartbeat,
     Limits,
+    Subscriptions,
     TradesRequest,
-    plan,
     redirected,
     register_adapter,
 )
 from coinstream.feeds.exchanges.parsing import ExchangeParser, Found, each, moment, number, optional
 from coinstream.feeds.exchanges.rest import read_instruments
 from coinstream.feeds.feed_stats import Reason
-from coinstream.feeds.instruments import Instrument, InstrumentList, spot
+from coinstream.feeds.instruments import Instrument, spot
 from coinstream.feeds.parser import HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
 
 WS: Final = "wss://api.upbit.com/websocket/v1"
@@ -135,10 +133,17 @@ class UpbitAdapter(ExchangeAdapter):
     limits = Limits(symbols_per_connection=200, symbols_per_request=200, requests_per_second=4.0)
     instruments_urls: ClassVar[tuple[str, ...]] = (f"{REST}/v1/market/all",)
     heartbeat = Heartbeat(b"PING", 60.0)
-
-    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> UpbitParser:
-        """See `ExchangeAdapter.parser`."""
-        return UpbitParser(self.exchange, instruments, types)
+    parser_class = UpbitParser
+    address = WS
+    subscriptions: ClassVar[Subscriptions] = {
+        "trade": ("trade",),
+        "orderbook": (
+            "level1",
+            "book",
+        ),
+        "ticker": ("price",),
+        "candle.1m": ("ohlcv",),
+    }
 
     def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
         """See `ExchangeAdapter.trades_request`."""
@@ -151,28 +156,16 @@ class UpbitAdapter(ExchangeAdapter):
             at = {"trade_timestamp": row["timestamp"]}
             yield {"type": "trade", "code": instrument.id, **row, **at}
 
-    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
-        """See `ExchangeAdapter.connections`."""
-        names = [
-            *(("trade",) if "trade" in types else ()),
-            *(("orderbook",) if types & {"level1", "book"} else ()),
-            *(("ticker",) if "price" in types else ()),
-            *(("candle.1m",) if "ohlcv" in types else ()),
-        ]
-        return plan(redirected(WS, self.ws), instruments, self.limits, partial(_requests, names))
+    def subscribe(self, channels: Sequence[str], instruments: Sequence[Instrument]) -> list[bytes]:
+        """See `ExchangeAdapter.subscribe`."""
+        codes = [instrument.id for instrument in instruments]
+        request: list[dict[str, Any]] = [{"ticket": f"coinstream {codes[0]}"}, {"format": "SIMPLE"}]
+        request += [{"type": name, "codes": codes} for name in channels]
+        return [msgspec.json.encode(request)]
 
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
         """Return the markets of `v1/market/all`."""
         return read_instruments(self.exchange, url, body, _instruments)
-
-
-def _requests(names: Sequence[str], batch: Sequence[Instrument]) -> list[bytes]:
-    if not names:
-        return []
-    codes = [instrument.id for instrument in batch]
-    request: list[dict[str, Any]] = [{"ticket": f"coinstream {codes[0]}"}, {"format": "SIMPLE"}]
-    request += [{"type": name, "codes": codes} for name in names]
-    return [msgspec.json.encode(request)]
 
 
 def _instruments(rows: Any) -> Iterator[Instrument]:

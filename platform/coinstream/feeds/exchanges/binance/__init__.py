@@ -69,7 +69,6 @@ class _Adapter(ExchangeAdapter):
     limits = Limits(symbols_per_connection=200, symbols_per_request=50, requests_per_second=4.0)
     types: ClassVar[frozenset[str]] = frozenset({"level1", "price", "trade", "ohlcv", "book"})
     settle: ClassVar[Literal["", "quote", "base"]] = ""
-    ws_address: ClassVar[str]
     rest_address: ClassVar[str]
     path: ClassVar[str] = "/api/v3"
 
@@ -94,7 +93,7 @@ class _Adapter(ExchangeAdapter):
                 request = {"method": "SUBSCRIBE", "params": params, "id": number}
                 requests.append(msgspec.json.encode(request))
             symbols = tuple(one.symbol for one in chunk)
-            found.append(Connection(f"{self.ws or self.ws_address}/ws", tuple(requests), symbols))
+            found.append(Connection(f"{self.ws or self.address}/ws", tuple(requests), symbols))
         return found
 
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
@@ -148,7 +147,7 @@ class BinanceAdapter(_Spot):
     exchange = "binance"
     hosts = ("binance.com", "binance.vision")
     instruments_urls = ("https://api.binance.com/api/v3/exchangeInfo",)
-    ws_address = "wss://stream.binance.com:9443"
+    address = "wss://stream.binance.com:9443"
     rest_address = "https://api.binance.com"
 
 
@@ -159,7 +158,7 @@ class BinanceUsAdapter(_Spot):
     exchange = "binanceus"
     hosts = ("binance.us",)
     instruments_urls = ("https://api.binance.us/api/v3/exchangeInfo",)
-    ws_address = "wss://stream.binance.us:9443"
+    address = "wss://stream.binance.us:9443"
     rest_address = "https://api.binance.us"
 
 
@@ -170,13 +169,24 @@ class BinanceTrAdapter(_Spot):
     exchange = "binancetr"
     hosts = ("trbinance.com", "binance.tr", "binance.me")
     instruments_urls = ("https://api.binance.me/api/v3/exchangeInfo",)
-    ws_address = "wss://stream-cloud.trbinance.com"
+    address = "wss://stream-cloud.trbinance.com"
     rest_address = "https://api.binance.me"
 
 
 class _Futures(_Adapter):
     channels: ClassVar[tuple[Channel, ...]] = _FUTURES
     types = _Adapter.types | {"derivativeticker", "liquidation"}
+
+    def instrument(self, entry: Any) -> Instrument:
+        """Return the perpetual contract or dated future of an entry; COIN-M contracts are inverse."""
+        name, is_inverse = entry["symbol"], self.settle == "base"
+        return derivative(
+            *(name, entry["baseAsset"], entry["quoteAsset"], entry["marginAsset"]),
+            expiry=_expiry(name),
+            contract_size=float(entry["contractSize"]) if is_inverse else 1.0,
+            inverse=is_inverse,
+            active=entry.get("contractStatus" if is_inverse else "status") == "TRADING",
+        )
 
 
 @register_adapter
@@ -186,19 +196,10 @@ class BinanceUsdMAdapter(_Futures):
     exchange = "binanceusdm"
     hosts: ClassVar[tuple[str, ...]] = ("fstream.binance.com", "fapi.binance.com", "fstream-auth.binance.com")
     instruments_urls = ("https://fapi.binance.com/fapi/v1/exchangeInfo",)
-    ws_address = "wss://fstream.binance.com"
+    address = "wss://fstream.binance.com"
     rest_address = "https://fapi.binance.com"
     path = "/fapi/v1"
     settle = "quote"
-
-    def instrument(self, entry: Any) -> Instrument:
-        """Return the perpetual contract or dated future of an entry."""
-        name = entry["symbol"]
-        return derivative(
-            *(name, entry["baseAsset"], entry["quoteAsset"], entry["marginAsset"]),
-            expiry=_expiry(name),
-            active=entry.get("status") == "TRADING",
-        )
 
     @classmethod
     def is_foreign(cls, payload: bytes) -> bool:
@@ -214,21 +215,10 @@ class BinanceCoinMAdapter(_Futures):
     exchange = "binancecoinm"
     hosts = ("dstream.binance.com", "dapi.binance.com", "dstream-auth.binance.com")
     instruments_urls = ("https://dapi.binance.com/dapi/v1/exchangeInfo",)
-    ws_address = "wss://dstream.binance.com"
+    address = "wss://dstream.binance.com"
     rest_address = "https://dapi.binance.com"
     path = "/dapi/v1"
     settle = "base"
-
-    def instrument(self, entry: Any) -> Instrument:
-        """Return the perpetual contract or dated future of an entry."""
-        name = entry["symbol"]
-        return derivative(
-            *(name, entry["baseAsset"], entry["quoteAsset"], entry["marginAsset"]),
-            expiry=_expiry(name),
-            contract_size=float(entry["contractSize"]),
-            inverse=True,
-            active=entry.get("contractStatus") == "TRADING",
-        )
 
     @classmethod
     def is_foreign(cls, payload: bytes) -> bool:
@@ -248,7 +238,7 @@ class BinanceOptionsAdapter(_Adapter):
         Channel("optionTrade", ("trade", "price"), "documentation"),
     )
     instruments_urls = ("https://eapi.binance.com/eapi/v1/exchangeInfo",)
-    ws_address = "wss://nbstream.binance.com/eoptions"
+    address = "wss://nbstream.binance.com/eoptions"
     rest_address = "https://eapi.binance.com"
     path = "/eapi/v1"
     settle = "quote"

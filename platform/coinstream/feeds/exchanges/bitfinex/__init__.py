@@ -36,7 +36,7 @@ from coinstream.feeds.exchanges.base import (
 from coinstream.feeds.exchanges.bitfinex.names import read_pairs
 from coinstream.feeds.exchanges.bitfinex.parser import BitfinexParser
 from coinstream.feeds.exchanges.rest import read_instruments
-from coinstream.feeds.instruments import Instrument, InstrumentList
+from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.parser import Gap
 
 WS: Final = "wss://api-pub.bitfinex.com/ws/2"
@@ -65,10 +65,7 @@ class BitfinexAdapter(ExchangeAdapter):
         f"{REST}/pub:list:pair:exchange",
         f"{REST}/pub:list:pair:futures",
     )
-
-    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> BitfinexParser:
-        """See `ExchangeAdapter.parser`."""
-        return BitfinexParser(self.exchange, instruments, types)
+    parser_class = BitfinexParser
 
     def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
         """See `ExchangeAdapter.trades_request`."""

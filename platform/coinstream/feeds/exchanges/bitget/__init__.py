@@ -26,8 +26,8 @@ from coinstream.feeds.exchanges.base import (
 )
 from coinstream.feeds.exchanges.bitget.parser import BitgetParser, read_instrument
 from coinstream.feeds.exchanges.rest import read_instruments, server_time_ms
-from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.parser import Gap, Parser
+from coinstream.feeds.instruments import Instrument
+from coinstream.feeds.parser import Gap
 
 _CHANNELS: Final = {
     "level1": "books1",
@@ -63,10 +63,7 @@ class BitgetAdapter(ExchangeAdapter):
             for line in ("usdt", "usdc", "coin")
         ),
     )
-
-    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> Parser:
-        """Return a parser of v1, v2 and v3."""
-        return BitgetParser(self.exchange, instruments, types)
+    parser_class = BitgetParser
 
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
         """Return the instruments of a list of spot markets or futures."""

@@ -15,29 +15,20 @@ import msgspec
 from coinstream.feeds.exchanges.base import (
     RENEW,
     Channel,
-    Connection,
     ExchangeAdapter,
     Heartbeat,
     Limits,
+    Subscriptions,
     TradesRequest,
-    plan,
     redirected,
     register_adapter,
 )
 from coinstream.feeds.exchanges.bitmex.parser import BitmexParser, read_instrument
 from coinstream.feeds.exchanges.rest import read_instruments, server_time_ms
-from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.parser import Gap, Parser
+from coinstream.feeds.instruments import Instrument
+from coinstream.feeds.parser import Gap
 
-_TABLES: Final = {
-    "level1": "quote",
-    "price": "instrument",
-    "trade": "trade",
-    "book": "orderBookL2_25",
-    "ohlcv": "tradeBin1m",
-    "derivativeticker": "instrument",
-    "liquidation": "liquidation",
-}
+_BOOK: Final = "orderBookL2_25"
 
 
 @register_adapter
@@ -59,10 +50,16 @@ class BitmexAdapter(ExchangeAdapter):
     limits = Limits(symbols_per_connection=60, symbols_per_request=10, requests_per_second=1)
     heartbeat = Heartbeat(b"ping", 20.0)
     instruments_urls = ("https://www.bitmex.com/api/v1/instrument/active",)
-
-    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> Parser:
-        """Return a parser of all tables."""
-        return BitmexParser(self.exchange, instruments, types)
+    parser_class = BitmexParser
+    address = "wss://ws.bitmex.com/realtime"
+    subscriptions: ClassVar[Subscriptions] = {
+        "quote": ("level1",),
+        "instrument": ("price", "derivativeticker"),
+        "trade": ("trade",),
+        _BOOK: ("book",),
+        "tradeBin1m": ("ohlcv",),
+        "liquidation": ("liquidation",),
+    }
 
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
         """Return the instruments of `/api/v1/instrument/active`."""
@@ -93,16 +90,10 @@ class BitmexAdapter(ExchangeAdapter):
 
     def resync(self, instrument: Instrument) -> tuple[bytes, ...]:
         """Return the requests that make the exchange resend the book of a symbol."""
-        arguments = [f"{_TABLES['book']}:{instrument.id}"]
+        arguments = [f"{_BOOK}:{instrument.id}"]
         return tuple(msgspec.json.encode({"op": op, "args": arguments}) for op in RENEW)
 
-    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
-        """Return connections to the realtime address."""
-        url = redirected("wss://ws.bitmex.com/realtime", self.ws)
-        tables = dict.fromkeys(table for kind, table in _TABLES.items() if kind in types)
-
-        def requests(batch: Sequence[Instrument]) -> list[bytes]:
-            arguments = [f"{table}:{instrument.id}" for table in tables for instrument in batch]
-            return [msgspec.json.encode({"op": "subscribe", "args": arguments})] if arguments else []
-
-        return plan(url, instruments, self.limits, requests)
+    def subscribe(self, channels: Sequence[str], instruments: Sequence[Instrument]) -> list[bytes]:
+        """See `ExchangeAdapter.subscribe`."""
+        arguments = [f"{table}:{instrument.id}" for table in channels for instrument in instruments]
+        return [msgspec.json.encode({"op": "subscribe", "args": arguments})]

@@ -28,8 +28,8 @@ from coinstream.feeds.exchanges.base import (
 from coinstream.feeds.exchanges.bybit import instruments as names
 from coinstream.feeds.exchanges.bybit.v2 import BybitParser
 from coinstream.feeds.exchanges.rest import server_time_ms
-from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.parser import Gap, Parser
+from coinstream.feeds.instruments import Instrument
+from coinstream.feeds.parser import Gap
 
 _TOPICS_PER_REQUEST: Final = 10
 _RECENT: Final = {"spot": "60", "linear": "1000", "inverse": "1000", "option": "1000"}
@@ -71,10 +71,7 @@ class BybitAdapter(ExchangeAdapter):
             *("option&baseCoin=BTC&limit=1000", "option&baseCoin=ETH&limit=1000"),
         )
     )
-
-    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> Parser:
-        """Return a parser of v5 and the older protocols."""
-        return BybitParser(self.exchange, instruments, types)
+    parser_class = BybitParser
 
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
         """Return the instruments of `/v5/market/instruments-info` or `/v2/public/symbols`."""

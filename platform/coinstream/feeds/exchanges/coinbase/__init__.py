@@ -15,31 +15,22 @@ import msgspec
 
 from coinstream.feeds.exchanges.base import (
     Channel,
-    Connection,
     ExchangeAdapter,
     Limits,
+    Subscriptions,
     TradesRequest,
-    plan,
     redirected,
     register_adapter,
 )
 from coinstream.feeds.exchanges.coinbase.advanced import CoinbaseParser
 from coinstream.feeds.exchanges.coinbase.exchange import read_instrument
 from coinstream.feeds.exchanges.coinbase.international import CoinbaseInternationalParser
+from coinstream.feeds.exchanges.parsing import ExchangeParser
 from coinstream.feeds.exchanges.rest import read_instruments, server_time_ms
-from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.parser import Gap, Parser
+from coinstream.feeds.instruments import Instrument
+from coinstream.feeds.parser import Gap
 
-_ADVANCED: Final = {
-    **{"level1": "ticker", "price": "ticker", "trade": "market_trades", "book": "level2"},
-    "ohlcv": "candles",
-}
-_EXCHANGE: Final = {"level1": "ticker", "price": "ticker", "trade": "matches", "book": "level2_batch"}
 _MOST_TRADES: Final = 1000
-_INTERNATIONAL: Final = {
-    **{"level1": "LEVEL1", "price": "MATCH", "trade": "MATCH", "book": "LEVEL2"},
-    **{"ohlcv": "CANDLES_ONE_MINUTE", "derivativeticker": "RISK"},
-}
 
 
 @register_adapter
@@ -60,10 +51,14 @@ class CoinbaseAdapter(ExchangeAdapter):
     instruments_urls: ClassVar[tuple[str, ...]] = (
         "https://api.coinbase.com/api/v3/brokerage/market/products",
     )
-
-    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> Parser:
-        """Return a parser of Advanced Trade and the Exchange."""
-        return CoinbaseParser(self.exchange, instruments, types)
+    parser_class: ClassVar[type[ExchangeParser]] = CoinbaseParser
+    address = "wss://advanced-trade-ws.coinbase.com"
+    subscriptions: ClassVar[Subscriptions] = {
+        "ticker": ("level1", "price"),
+        "market_trades": ("trade",),
+        "level2": ("book",),
+        "candles": ("ohlcv",),
+    }
 
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
         """Return the instruments of a list of products."""
@@ -97,18 +92,12 @@ class CoinbaseAdapter(ExchangeAdapter):
         at = rows[-1]["time"] if rows else ""
         return [{"channel": "market_trades", "timestamp": at, "sequence_num": 0, "events": events}]
 
-    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
-        """Return connections with one request per channel."""
-        url = redirected("wss://advanced-trade-ws.coinbase.com", self.ws)
-        channels = dict.fromkeys(channel for kind, channel in _ADVANCED.items() if kind in types)
-
-        def requests(batch: Sequence[Instrument]) -> list[bytes]:
-            ids = [instrument.id for instrument in batch]
-            wanted = [{"type": "subscribe", "channel": channel, "product_ids": ids} for channel in channels]
-            beats: dict[str, Any] = {"type": "subscribe", "channel": "heartbeats"}
-            return [msgspec.json.encode(request) for request in (*wanted, beats)] if wanted else []
-
-        return plan(url, instruments, self.limits, requests)
+    def subscribe(self, channels: Sequence[str], instruments: Sequence[Instrument]) -> list[bytes]:
+        """See `ExchangeAdapter.subscribe`."""
+        ids = [instrument.id for instrument in instruments]
+        wanted = [{"type": "subscribe", "channel": channel, "product_ids": ids} for channel in channels]
+        heartbeats: dict[str, Any] = {"type": "subscribe", "channel": "heartbeats"}
+        return [msgspec.json.encode(request) for request in (*wanted, heartbeats)]
 
 
 @register_adapter
@@ -119,6 +108,12 @@ class CoinbaseExchangeAdapter(CoinbaseAdapter):
     hosts = ()
     channels = tuple(channel for channel in CoinbaseAdapter.channels if channel.evidence == "recording")
     instruments_urls = ("https://api.exchange.coinbase.com/products",)
+    address = "wss://ws-feed.exchange.coinbase.com"
+    subscriptions: ClassVar[Subscriptions] = {
+        "ticker": ("level1", "price"),
+        "matches": ("trade",),
+        "level2_batch": ("book",),
+    }
 
     async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
         """See `ExchangeAdapter.clock_ms`."""
@@ -138,17 +133,11 @@ class CoinbaseExchangeAdapter(CoinbaseAdapter):
         rows = sorted(reply, key=lambda row: int(row["trade_id"]))
         return ({**row, "type": "match", "product_id": instrument.id} for row in rows)
 
-    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
-        """Return connections with one request for all channels."""
-        url = redirected("wss://ws-feed.exchange.coinbase.com", self.ws)
-        channels = list(dict.fromkeys(channel for kind, channel in _EXCHANGE.items() if kind in types))
-
-        def requests(batch: Sequence[Instrument]) -> list[bytes]:
-            ids = [instrument.id for instrument in batch]
-            request = {"type": "subscribe", "product_ids": ids, "channels": [*channels, "heartbeat"]}
-            return [msgspec.json.encode(request)] if channels else []
-
-        return plan(url, instruments, self.limits, requests)
+    def subscribe(self, channels: Sequence[str], instruments: Sequence[Instrument]) -> list[bytes]:
+        """See `ExchangeAdapter.subscribe`."""
+        ids = [instrument.id for instrument in instruments]
+        request = {"type": "subscribe", "product_ids": ids, "channels": [*channels, "heartbeat"]}
+        return [msgspec.json.encode(request)]
 
 
 @register_adapter
@@ -167,25 +156,23 @@ class CoinbaseInternationalAdapter(CoinbaseAdapter):
         Channel("CANDLES_ONE_MINUTE", ("ohlcv",), "documentation"),
     )
     instruments_urls = ("https://api.international.coinbase.com/api/v1/instruments",)
+    parser_class = CoinbaseInternationalParser
+    address = "wss://ws-md.international.coinbase.com"
+    subscriptions: ClassVar[Subscriptions] = {
+        "LEVEL1": ("level1",),
+        "MATCH": ("price", "trade"),
+        "LEVEL2": ("book",),
+        "CANDLES_ONE_MINUTE": ("ohlcv",),
+        "RISK": ("derivativeticker",),
+        "FUNDING": ("derivativeticker",),
+    }
 
     def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
         """See `ExchangeAdapter.trades_request`."""
         return None
 
-    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> Parser:
-        """Return a parser of International."""
-        return CoinbaseInternationalParser(self.exchange, instruments, types)
-
-    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
-        """Return connections whose requests the exchange takes once they are signed."""
-        url = redirected("wss://ws-md.international.coinbase.com", self.ws)
-        channels = dict.fromkeys(channel for kind, channel in _INTERNATIONAL.items() if kind in types)
-        if "derivativeticker" in types:
-            channels["FUNDING"] = None
-
-        def requests(batch: Sequence[Instrument]) -> list[bytes]:
-            ids = [instrument.id for instrument in batch]
-            request = {"type": "SUBSCRIBE", "product_ids": ids, "channels": list(channels)}
-            return [msgspec.json.encode(request)] if channels else []
-
-        return plan(url, instruments, self.limits, requests)
+    def subscribe(self, channels: Sequence[str], instruments: Sequence[Instrument]) -> list[bytes]:
+        """See `ExchangeAdapter.subscribe`."""
+        ids = [instrument.id for instrument in instruments]
+        request = {"type": "SUBSCRIBE", "product_ids": ids, "channels": list(channels)}
+        return [msgspec.json.encode(request)]

@@ -14,29 +14,19 @@ import msgspec
 
 from coinstream.feeds.exchanges.base import (
     Channel,
-    Connection,
     ExchangeAdapter,
     Heartbeat,
     Limits,
+    Subscriptions,
     TradesRequest,
-    plan,
     redirected,
     register_adapter,
 )
 from coinstream.feeds.exchanges.deribit.parser import DeribitParser, read_instrument
 from coinstream.feeds.exchanges.rest import read_instruments, server_time_ms
-from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.parser import Frame, Gap, Parser
+from coinstream.feeds.instruments import Instrument
+from coinstream.feeds.parser import Frame, Gap
 
-_CHANNELS: Final = {
-    "level1": "quote.{}",
-    "price": "ticker.{}.100ms",
-    "trade": "trades.{}.100ms",
-    "book": "book.{}.none.20.100ms",
-    "ohlcv": "chart.trades.{}.1",
-    "derivativeticker": "ticker.{}.100ms",
-    "liquidation": "trades.{}.100ms",
-}
 _REST: Final = "https://www.deribit.com/api/v2/public"
 _MOST_TRADES: Final = 1000
 
@@ -58,10 +48,15 @@ class DeribitAdapter(ExchangeAdapter):
     limits = Limits(symbols_per_connection=100, symbols_per_request=50, requests_per_second=5)
     heartbeat = Heartbeat(b'{"jsonrpc":"2.0","id":0,"method":"public/test","params":{}}', 30.0)
     instruments_urls = (f"{_REST}/get_instruments?currency=any&expired=false",)
-
-    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> Parser:
-        """Return a parser of all channels."""
-        return DeribitParser(self.exchange, instruments, types)
+    parser_class = DeribitParser
+    address = "wss://www.deribit.com/ws/api/v2"
+    subscriptions: ClassVar[Subscriptions] = {
+        "quote.{}": ("level1",),
+        "ticker.{}.100ms": ("price", "derivativeticker"),
+        "trades.{}.100ms": ("trade", "liquidation"),
+        "book.{}.none.20.100ms": ("book",),
+        "chart.trades.{}.1": ("ohlcv",),
+    }
 
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
         """Return the instruments of `public/get_instruments`."""
@@ -83,18 +78,11 @@ class DeribitAdapter(ExchangeAdapter):
         url = redirected("https://www.deribit.com/api/v2/public/get_time", self.rest)
         return await server_time_ms(http, url, "result")
 
-    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
-        """Return connections to the websocket."""
-        url = redirected("wss://www.deribit.com/ws/api/v2", self.ws)
-        wanted = dict.fromkeys(channel for kind, channel in _CHANNELS.items() if kind in types)
-
-        def requests(batch: Sequence[Instrument]) -> list[bytes]:
-            channels = [channel.format(instrument.id) for channel in wanted for instrument in batch]
-            request = {"jsonrpc": "2.0", "id": 1, "method": "public/subscribe"}
-            params = {"params": {"channels": channels}}
-            return [msgspec.json.encode({**request, **params})] if channels else []
-
-        return plan(url, instruments, self.limits, requests)
+    def subscribe(self, channels: Sequence[str], instruments: Sequence[Instrument]) -> list[bytes]:
+        """See `ExchangeAdapter.subscribe`."""
+        names = [channel.format(instrument.id) for channel in channels for instrument in instruments]
+        request = {"jsonrpc": "2.0", "id": 1, "method": "public/subscribe", "params": {"channels": names}}
+        return [msgspec.json.encode(request)]
 
     def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
         """See `ExchangeAdapter.trades_request`."""

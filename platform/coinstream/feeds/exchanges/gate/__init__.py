@@ -27,8 +27,8 @@ from coinstream.feeds.exchanges.base import (
 from coinstream.feeds.exchanges.gate import instruments as names
 from coinstream.feeds.exchanges.gate.futures import GateParser
 from coinstream.feeds.exchanges.rest import read_instruments, server_time_ms
-from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.parser import Gap, Parser
+from coinstream.feeds.instruments import Instrument
+from coinstream.feeds.parser import Gap
 
 _SHARED: Final = {"level1": "book_ticker", "price": "tickers", "trade": "trades"}
 """Channels that take a list of names."""
@@ -63,10 +63,7 @@ class GateAdapter(ExchangeAdapter):
         "https://api.gateio.ws/api/v4/futures/btc/contracts",
         "https://api.gateio.ws/api/v4/delivery/usdt/contracts",
     )
-
-    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> Parser:
-        """Return a parser of all markets."""
-        return GateParser(self.exchange, instruments, types)
+    parser_class = GateParser
 
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
         """Return the instruments of a list of pairs or contracts."""

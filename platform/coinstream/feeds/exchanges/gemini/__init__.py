@@ -23,16 +23,15 @@ import msgspec
 
 from coinstream.feeds.exchanges.base import (
     Channel,
-    Connection,
     ExchangeAdapter,
     Limits,
-    plan,
+    Subscriptions,
     redirected,
     register_adapter,
 )
 from coinstream.feeds.exchanges.gemini.parser import GeminiParser
 from coinstream.feeds.exchanges.rest import read_instruments
-from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
+from coinstream.feeds.instruments import Instrument, derivative, spot
 
 WS: Final = "wss://api.gemini.com"
 REST: Final = "https://api.gemini.com"
@@ -56,20 +55,24 @@ class GeminiAdapter(ExchangeAdapter):
     limits = Limits(symbols_per_connection=100, symbols_per_request=100, requests_per_second=1.0)
     instruments_paths: ClassVar[tuple[str, ...]] = ("/v1/symbols/details/",)
     instruments_urls = (f"{REST}/v1/symbols",)
+    parser_class = GeminiParser
+    address = f"{WS}/v2/marketdata"
+    subscriptions: ClassVar[Subscriptions] = {
+        "l2": (
+            "level1",
+            "book",
+            "trade",
+            "price",
+        ),
+        "candles_1m": ("ohlcv",),
+        "mark_price": ("derivativeticker",),
+    }
 
-    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> GeminiParser:
-        """See `ExchangeAdapter.parser`."""
-        return GeminiParser(self.exchange, instruments, types)
-
-    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
-        """See `ExchangeAdapter.connections`."""
-        names = [
-            *(("l2",) if types & {"level1", "book", "trade", "price"} else ()),
-            *(("candles_1m",) if "ohlcv" in types else ()),
-            *(("mark_price",) if "derivativeticker" in types else ()),
-        ]
-        url = redirected(f"{WS}/v2/marketdata", self.ws)
-        return plan(url, instruments, self.limits, lambda batch: _requests(names, batch))
+    def subscribe(self, channels: Sequence[str], instruments: Sequence[Instrument]) -> list[bytes]:
+        """See `ExchangeAdapter.subscribe`."""
+        symbols = [instrument.id for instrument in instruments]
+        subscriptions = [{"name": name, "symbols": symbols} for name in channels]
+        return [msgspec.json.encode({"type": "subscribe", "subscriptions": subscriptions})]
 
     @classmethod
     def is_foreign(cls, payload: bytes) -> bool:
@@ -89,14 +92,6 @@ class GeminiAdapter(ExchangeAdapter):
 def _identity(symbol: str) -> str:
     pair, _, settle = symbol.partition(":")
     return pair.replace("/", "").lower() + ("perp" if settle else "")
-
-
-def _requests(names: Sequence[str], batch: Sequence[Instrument]) -> list[bytes]:
-    if not names:
-        return []
-    symbols = [instrument.id for instrument in batch]
-    subscriptions = [{"name": name, "symbols": symbols} for name in names]
-    return [msgspec.json.encode({"type": "subscribe", "subscriptions": subscriptions})]
 
 
 def _instruments(reply: Any) -> Iterator[Instrument]:

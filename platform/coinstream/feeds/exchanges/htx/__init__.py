@@ -27,8 +27,8 @@ from coinstream.feeds.exchanges.htx import instruments as names
 from coinstream.feeds.exchanges.htx.parser import HtxParser
 from coinstream.feeds.exchanges.rest import read_instruments, server_time_ms
 from coinstream.feeds.exchanges.values import inflated
-from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.parser import Frame, Gap, Parser
+from coinstream.feeds.instruments import Instrument
+from coinstream.feeds.parser import Frame, Gap
 
 _CONTRACTS: Final = "wss://api.hbdm.com"
 _MARKET: Final = {"level1": "bbo", "price": "detail", "trade": "trade.detail", "ohlcv": "kline.1min"}
@@ -67,10 +67,7 @@ class HtxAdapter(ExchangeAdapter):
         "https://api.hbdm.com/swap-api/v1/swap_contract_info",
         "https://api.hbdm.com/linear-swap-api/v1/swap_contract_info?business_type=all",
     )
-
-    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> Parser:
-        """Return a parser of all markets."""
-        return HtxParser(self.exchange, instruments, types)
+    parser_class = HtxParser
 
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
         """Return the instruments of a list of spot symbols or contracts."""

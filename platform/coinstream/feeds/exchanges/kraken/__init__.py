@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import httpx
 import msgspec
@@ -22,21 +22,26 @@ import msgspec
 from coinstream.errors import FeedError
 from coinstream.feeds.exchanges.base import (
     Channel,
-    Connection,
     ExchangeAdapter,
     Heartbeat,
     Limits,
+    Subscriptions,
     TradesRequest,
-    plan,
     register_adapter,
 )
 from coinstream.feeds.exchanges.kraken.parser import KrakenParser
-from coinstream.feeds.instruments import Instrument, InstrumentList, spot
+from coinstream.feeds.instruments import Instrument, spot
 from coinstream.feeds.parser import Gap
 
 WS: Final = "wss://ws.kraken.com"
 REST: Final = "https://api.kraken.com"
 BOOK_DEPTH: Final = 25
+_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
+    "ticker": {"event_trigger": "bbo"},
+    "trade": {"snapshot": False},
+    "book": {"depth": BOOK_DEPTH},
+    "ohlc": {"interval": 1},
+}
 _FIAT: Final = frozenset({"ZUSD", "ZEUR", "ZGBP", "ZCAD", "ZJPY", "ZAUD"})
 _SIDES: Final = {"b": "buy", "s": "sell"}
 
@@ -57,33 +62,22 @@ class KrakenAdapter(ExchangeAdapter):
     limits = Limits(symbols_per_connection=200, symbols_per_request=50, requests_per_second=4.0)
     heartbeat = Heartbeat(b'{"method":"ping"}', 30.0)
     instruments_urls = (f"{REST}/0/public/AssetPairs",)
+    parser_class = KrakenParser
+    address = f"{WS}/v2"
+    subscriptions: ClassVar[Subscriptions] = {
+        "ticker": ("level1", "price"),
+        "trade": ("trade",),
+        "book": ("book",),
+        "ohlc": ("ohlcv",),
+    }
 
-    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> KrakenParser:
-        """See `ExchangeAdapter.parser`."""
-        return KrakenParser(self.exchange, instruments, types)
-
-    def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
-        """Return connections to v2, which names markets by their unified symbols."""
-        channels: list[dict[str, Any]] = []
-        if types & {"level1", "price"}:
-            channels.append({"channel": "ticker", "event_trigger": "bbo"})
-        if "trade" in types:
-            channels.append({"channel": "trade", "snapshot": False})
-        if "book" in types:
-            channels.append({"channel": "book", "depth": BOOK_DEPTH})
-        if "ohlcv" in types:
-            channels.append({"channel": "ohlc", "interval": 1})
-        return plan(
-            f"{self.ws or WS}/v2",
-            instruments,
-            self.limits,
-            lambda batch: [_request("subscribe", channel, batch) for channel in channels],
-        )
+    def subscribe(self, channels: Sequence[str], instruments: Sequence[Instrument]) -> list[bytes]:
+        """See `ExchangeAdapter.subscribe`."""
+        return [_request("subscribe", channel, instruments) for channel in channels]
 
     def resync(self, instrument: Instrument) -> tuple[bytes, ...]:
         """Return the requests that make the exchange resend the book of a symbol."""
-        channel = {"channel": "book", "depth": BOOK_DEPTH}
-        return _request("unsubscribe", channel, [instrument]), _request("subscribe", channel, [instrument])
+        return _request("unsubscribe", "book", [instrument]), _request("subscribe", "book", [instrument])
 
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
         """Return the markets of `AssetPairs`, under each of their three names."""
@@ -123,9 +117,11 @@ class KrakenAdapter(ExchangeAdapter):
         return told * 1000 + (500 if told.is_integer() else 0)
 
 
-def _request(method: str, channel: dict[str, Any], batch: Sequence[Instrument]) -> bytes:
-    symbols = [instrument.symbol for instrument in batch]
-    return msgspec.json.encode({"method": method, "params": {**channel, "symbol": symbols}})
+def _request(method: str, channel: str, instruments: Sequence[Instrument]) -> bytes:
+    # v2 names markets by their unified symbols.
+    symbols = [instrument.symbol for instrument in instruments]
+    params = {"channel": channel, **_PARAMETERS[channel], "symbol": symbols}
+    return msgspec.json.encode({"method": method, "params": params})
 
 
 def _markets(key: str, pair: dict[str, Any]) -> list[Instrument]:

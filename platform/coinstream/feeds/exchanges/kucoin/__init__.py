@@ -29,8 +29,8 @@ from coinstream.feeds.exchanges.base import (
 from coinstream.feeds.exchanges.kucoin.futures import KucoinParser
 from coinstream.feeds.exchanges.kucoin.spot import read_instrument
 from coinstream.feeds.exchanges.rest import read_instruments, server_time_ms
-from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.parser import Gap, Parser
+from coinstream.feeds.instruments import Instrument
+from coinstream.feeds.parser import Gap
 
 _REST: Final = {"spot": "https://api.kucoin.com", "futures": "https://api-futures.kucoin.com"}
 _SOCKETS: Final = {"spot": "wss://ws-api-spot.kucoin.com", "futures": "wss://ws-api-futures.kucoin.com"}
@@ -83,9 +83,7 @@ class KucoinAdapter(ExchangeAdapter):
         super().__init__(ws, rest)
         self._sockets = dict(_SOCKETS)
 
-    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> Parser:
-        """Return a parser of spot and contracts."""
-        return KucoinParser(self.exchange, instruments, types)
+    parser_class = KucoinParser
 
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
         """Return the instruments of a list of pairs or contracts."""

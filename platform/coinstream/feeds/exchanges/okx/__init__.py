@@ -29,8 +29,8 @@ from coinstream.feeds.exchanges.base import (
 from coinstream.feeds.exchanges.okx import instruments as names
 from coinstream.feeds.exchanges.okx.v3 import OkxParser
 from coinstream.feeds.exchanges.rest import server_time_ms
-from coinstream.feeds.instruments import Instrument, InstrumentList
-from coinstream.feeds.parser import Gap, Parser
+from coinstream.feeds.instruments import Instrument
+from coinstream.feeds.parser import Gap
 
 _CHANNELS: Final = {
     "level1": ("bbo-tbt",),
@@ -67,10 +67,7 @@ class OkxAdapter(ExchangeAdapter):
         for kind in ("SPOT", "SWAP", "FUTURES", "OPTION&uly=BTC-USD", "OPTION&uly=ETH-USD")
     )
     address: ClassVar[str] = "wss://ws.okx.com:8443/ws/v5"
-
-    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> Parser:
-        """Return a parser of v5 and v3."""
-        return OkxParser(self.exchange, instruments, types)
+    parser_class = OkxParser
 
     def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
         """Return the instruments of a reply of `/api/v5/public/instruments`."""

@@ -34,7 +34,7 @@ from coinstream.feeds.exchanges.base import (
 )
 from coinstream.feeds.exchanges.phemex.parser import PhemexParser
 from coinstream.feeds.exchanges.rest import read_instruments, server_time_ms
-from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
+from coinstream.feeds.instruments import Instrument, derivative, spot
 
 WS: Final = "wss://ws.phemex.com"
 REST: Final = "https://api.phemex.com"
@@ -62,10 +62,7 @@ class PhemexAdapter(ExchangeAdapter):
     instruments_paths: ClassVar[tuple[str, ...]] = ("/cfg/v2/products",)
     instruments_urls: ClassVar[tuple[str, ...]] = (f"{REST}/public/products",)
     heartbeat = Heartbeat(b'{"id":0,"method":"server.ping","params":[]}', 10.0)
-
-    def parser(self, instruments: InstrumentList, types: frozenset[str] | None = None) -> PhemexParser:
-        """See `ExchangeAdapter.parser`."""
-        return PhemexParser(self.exchange, instruments, types)
+    parser_class = PhemexParser
 
     def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
         """See `ExchangeAdapter.connections`."""
