@@ -12,7 +12,7 @@ UV_COMPILE := $(BIN)/python -m uv pip compile --quiet --universal --python-versi
 PYTEST = $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder
 # Tests start hundreds of Python processes: without stored bytecode, each of them compiles this project again.
 unexport PYTHONDONTWRITEBYTECODE
-CHECKED := platform assets sensors resources definitions.py tests scripts
+CHECKED := platform assets sensors resources definitions.py tests scripts benchmarks
 
 .PHONY: help up shell install test fast-tests test-all lint format faults journeys coverage hooks release audit docs bench figures lock clean
 

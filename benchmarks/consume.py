@@ -18,7 +18,7 @@ from typing import Any
 from confluent_kafka import Consumer
 
 from benchmarks.common import RAW, Cost, bench_broker, bench_topic, compare, interleaved, machine, quotes
-from benchmarks.peers import PEERS, Peer, environment
+from benchmarks.peers.clients import PEERS, Peer, environment
 from coinstream.client import RedpandaClient
 from coinstream.consumer import ConsumedMessage, GroupOptions
 from coinstream.kafka import CONSUME_BATCH

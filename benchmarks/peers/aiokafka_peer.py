@@ -9,7 +9,18 @@ import asyncio
 import time
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from work import FILE_ROWS, Job, RowWriter, Tally, decode, encode, milliseconds, prepared, run
+
+from benchmarks.peers.work import (
+    FILE_ROWS,
+    Job,
+    RowWriter,
+    Tally,
+    decode,
+    encode,
+    milliseconds,
+    prepared,
+    run,
+)
 
 LIBRARY = "aiokafka"
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 from benchmarks import consume
 from benchmarks.chart import bars
 from benchmarks.common import Repetition, bench_broker, bench_topic, compare, interleaved, machine
-from benchmarks.peers import OURS, PEERS, REFERENCE, Kind, Peer, environment, quotes_file
+from benchmarks.peers.clients import OURS, PEERS, REFERENCE, Kind, Peer, environment, quotes_file
 from coinstream.errors import CoinstreamError
 from coinstream.messages import LEVEL1
 from coinstream.settings import BrokerSettings

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-from work import Job, run
 
 from benchmarks import consume, land, produce
+from benchmarks.peers.work import Job, run
 from coinstream.consumer import GroupOptions
 from coinstream.messages import Level1
 from coinstream.settings import BrokerSettings, LakeSettings, ProducerSettings

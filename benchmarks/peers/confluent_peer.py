@@ -11,7 +11,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from confluent_kafka import Consumer, Producer
-from work import FILE_ROWS, Job, RowWriter, Tally, decode, encode, milliseconds, prepared, run
+
+from benchmarks.peers.work import (
+    FILE_ROWS,
+    Job,
+    RowWriter,
+    Tally,
+    decode,
+    encode,
+    milliseconds,
+    prepared,
+    run,
+)
 
 LIBRARY = "confluent-kafka"
 

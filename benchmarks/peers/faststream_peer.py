@@ -14,7 +14,8 @@ from typing import Any
 
 from faststream import AckPolicy, FastStream
 from faststream.confluent import KafkaBroker
-from work import Job, Level1, RowWriter, Tally, decode, encode, milliseconds, prepared, run
+
+from benchmarks.peers.work import Job, Level1, RowWriter, Tally, decode, encode, milliseconds, prepared, run
 
 LIBRARY = "faststream"
 MOST_ON_THE_WAY = 50_000

@@ -14,7 +14,8 @@ from quixstreams.models.serializers import Deserializer
 from quixstreams.sinks import SinkBatch
 from quixstreams.sinks.community.file.formats import ParquetFormat
 from quixstreams.sinks.community.file.local import LocalFileSink
-from work import FILE_ROWS, Job, Tally, decode, encode, milliseconds, prepared, run
+
+from benchmarks.peers.work import FILE_ROWS, Job, Tally, decode, encode, milliseconds, prepared, run
 
 LIBRARY = "quixstreams"
 

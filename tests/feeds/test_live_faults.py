@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import pytest
+from websockets.asyncio.server import ServerConnection
+from websockets.protocol import State
+from websockets.server import ServerProtocol
 
 from coinstream.errors import FeedError
 from coinstream.feeds import Reason
@@ -19,6 +24,8 @@ from coinstream.feeds.feed_stats import Anomaly
 from coinstream.feeds.live import CoingeckoFeed, Timeouts
 from coinstream.feeds.live.base import Inbox, LiveFeed
 from coinstream.feeds.simulated import Faults, SimulatedExchange
+from coinstream.feeds.simulated.exchange import Connection
+from coinstream.feeds.simulated.venue import Session
 from coinstream.messages import Analytics, Price
 from tests.feeds.running import IMPATIENT, Running, direct
 from tests.support import wait_until
@@ -37,6 +44,22 @@ def client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 def exchange() -> Iterator[SimulatedExchange]:
     with SimulatedExchange(BOTH, rate=400, number_in_size=True) as simulated:
         yield simulated
+
+
+def test_the_exchange_logs_nothing_when_a_client_disconnects(caplog: pytest.LogCaptureFixture) -> None:
+    async def write_to_a_closed_peer() -> bool:
+        ours, peer = socket.socketpair()
+        transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
+        peer.close()
+        protocol = ServerProtocol(state=State.OPEN)
+        connection = cast(ServerConnection, SimpleNamespace(protocol=protocol, transport=transport))
+        line = Connection(connection, cast(Session, None))
+        line.write([b"{}"] * 100)
+        line.write([b"{}"] * 100)
+        return transport.is_closing()
+
+    assert asyncio.run(write_to_a_closed_peer())
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
 
 @pytest.mark.parametrize("venue", ["binance", "kraken"])

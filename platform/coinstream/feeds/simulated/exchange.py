@@ -44,7 +44,7 @@ _PAGE: Final = b"<html><head><title>502 Bad Gateway</title></head></html>"
 
 
 @dataclass(eq=False)
-class _Line:
+class Connection:
     """One open websocket."""
 
     connection: ServerConnection
@@ -52,16 +52,19 @@ class _Line:
     held: deque[tuple[float, bytes]] = field(default_factory=deque)
 
     def write(self, frames: Iterable[bytes]) -> None:
+        """Send frames, unless the client disconnected."""
         protocol = self.connection.protocol
         if protocol.state is not State.OPEN or self.connection.transport.is_closing():
             return
         for frame in frames:
             protocol.send_text(frame)
-        # One write for all frames: separate writes would dominate the cost.
-        self.connection.send_data()
+        # One write for all frames: separate writes would dominate the cost, and asyncio logs a warning for
+        # each write after the client disconnected.
+        self.connection.transport.write(b"".join(protocol.data_to_send()))
 
     @property
     def is_full(self) -> bool:
+        """Return whether the client reads too slowly."""
         return self.connection.transport.get_write_buffer_size() > _FULL_BYTES
 
 
@@ -104,7 +107,7 @@ class SimulatedExchange:
         world = World(self.market, self.faults)
         self._venues = {name: make(world) for name, make in VENUES.items()}
         self._dice = random.Random(seed)
-        self._lines: set[_Line] = set()
+        self._lines: set[Connection] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._stop: asyncio.Event | None = None
@@ -214,7 +217,7 @@ class SimulatedExchange:
         parts = urlsplit(request.path if request else "/")
         name, _, rest = parts.path.lstrip("/").partition("/")
         session = self._venues[name].session("/" + rest, dict(parse_qsl(parts.query)))
-        line = _Line(connection, session)
+        line = Connection(connection, session)
         self.connections += 1
         line.write(session.on_open())
         self._lines.add(line)
