@@ -70,7 +70,7 @@ class RunningUp:
         return DagsterClient(words[1], lambda: None)
 
     def processes(self) -> list[psutil.Process]:
-        """All that belong to it: its descendants, and whoever carries its home in its environment."""
+        """Return its descendants, and the processes with its home in their environment."""
         found = {self.process.pid}
         if self.process.is_running():
             found |= {child.pid for child in self.process.children(recursive=True)}

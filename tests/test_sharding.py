@@ -42,10 +42,10 @@ def test_shards_are_of_about_the_same_size() -> None:
 
 
 def test_a_shard_uses_the_whole_producer_pool() -> None:
-    lanes = ProducerSettings().pool_size
-    for shard in Shard.all(lanes):
-        used = Counter(mmh3.hash(key, signed=False) % lanes for key in shard.among(MARKETS))
-        assert len(used) == lanes
+    producers = ProducerSettings().pool_size
+    for shard in Shard.all(producers):
+        used = Counter(mmh3.hash(key, signed=False) % producers for key in shard.among(MARKETS))
+        assert len(used) == producers
 
 
 def test_is_written_as_people_write_it() -> None:

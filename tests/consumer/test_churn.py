@@ -139,7 +139,7 @@ def test_members_that_come_go_and_are_killed_lose_nothing(
             for kill in range(KILLS):
                 victim = max(crew.running, key=lambda file: len(crew.handled(file)))
                 crew.end(victim, signal.SIGKILL)
-                # Nobody else has its partitions before its session ends, so this is what it left uncommitted.
+                # Until its session ends its partitions have no other member: these messages are uncommitted.
                 offsets = committed(group, name, PARTITIONS)
                 uncommitted += sum(
                     each.offset >= max(offsets[each.partition], 0) for each in set(crew.handled(victim))

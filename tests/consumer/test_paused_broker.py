@@ -44,7 +44,7 @@ def test_a_broker_frozen_and_resumed_loses_nothing(tmp_path: Path) -> None:
                 client.flush(90)
                 wait_until(lambda: len(memory.numbers) >= 7000, 300, "all is handled")
                 manager.raise_error()
-                # Nobody else was there to take over: what was uncommitted may come twice, no more.
+                # No other member took over: only uncommitted messages may come twice.
                 twice = memory.total - 7000
                 print(f"7000 messages, {twice} handled again after {FROZEN_S} s of silence")
         assert set(memory.numbers) == set(range(7000))

@@ -77,7 +77,7 @@ def test_a_copy_is_the_same_and_says_where_it_comes_from(
 def test_a_topic_with_transactions_and_compressed_messages_ends(
     broker_settings: BrokerSettings, topic: TopicFactory
 ) -> None:
-    """Control records take offsets that nobody is given; reading must end all the same."""
+    """Control records occupy offsets that no consumer receives; reading still ends."""
     name = topic("crypto-level1")
     producer = Producer(
         {"bootstrap.servers": broker_settings.brokers, "transactional.id": name, "linger.ms": 0}

@@ -127,7 +127,7 @@ def test_the_admin_api_asks_for_the_administrator() -> None:
 @pytest.mark.parametrize("exists", [False, True])
 def test_passwords_are_on_no_command_line(tmp_path: Path, exists: bool) -> None:
     """Run the script with programs that write down their arguments and their standard input."""
-    users = "coinstream" if exists else "somebody-else"
+    users = "coinstream" if exists else "another-user"
     for name, body in {
         "curl": 'echo "curl $*" >>"$OUT/arguments"; cat >"$OUT/curl.conf"',
         "rpk": f'echo "rpk $*" >>"$OUT/arguments"; case "$*" in *"user list"*) echo {users};; esac',

@@ -69,7 +69,7 @@ EXITS: Final[dict[str, set[int]]] = {
 """Exit codes other than 0 that are an answer, not a failure."""
 
 FOREIGN: Final = r"export (REDPANDA|COINSTREAM_LAKE)_"
-"""A cluster or a store of somebody else: the name must be a setting, and what the test has is used."""
+"""A foreign cluster or store: the name must be a setting, and the test uses its own."""
 
 PLACES: Final[dict[str, str]] = {
     r"\bGROUP\b(?! BY)": "coinstream-landing",

@@ -12,12 +12,12 @@ from confluent_kafka.admin import AdminClient, PartitionMetadata
 
 from coinstream.local_broker import LocalBroker, Node
 from tests.cluster import is_in_sync
-from tests.faults.judge import Sent as SentMessage
-from tests.faults.judge import franz_program, judge, read_all, read_all_with_franz
+from tests.faults.delivery_check import Sent as SentMessage
+from tests.faults.delivery_check import check_delivery, franz_program, read_all, read_all_with_franz
 from tests.support import wait_until
 
 Check = Callable[[str, list[SentMessage]], None]
-"""Judges a topic with both readers."""
+"""Checks a topic with both readers."""
 
 
 class Watch:
@@ -33,7 +33,7 @@ class Watch:
         leaders = wait_until(
             lambda: Counter(part.leader for part in self._partitions(topic) if part.leader > 0),
             60,
-            f"somebody leads {topic}",
+            f"{topic} has a leader",
         )
         (most, _), *_ = leaders.most_common()
         return self.cluster.nodes[most - 1]
@@ -47,7 +47,7 @@ class Watch:
         try:
             return list(self.admin.list_topics(topic, timeout=10).topics[topic].partitions.values())
         except KafkaException:
-            # The node that was asked may be the one that is paused or killed: whoever waits asks again.
+            # The node may be paused or killed, so the caller retries.
             return []
 
     def restored(self, topic: str) -> None:
@@ -67,15 +67,15 @@ def check(cluster3: LocalBroker) -> Check:
 
 
 def checker(bootstrap: str) -> Check:
-    """Judge a topic of the cluster at `bootstrap`: nothing lost, nothing twice, every market in order."""
+    """Check a topic: no message is lost or duplicated, and every market is in order."""
 
     def both(topic: str, acknowledged: list[SentMessage]) -> None:
         assert acknowledged, "nothing was acknowledged: the test shows nothing"
         stored = read_all(bootstrap, topic)
-        verdict = judge(acknowledged, stored)
-        assert verdict.is_clean, str(verdict)
+        faults = check_delivery(acknowledged, stored)
+        assert faults.is_clean, str(faults)
         program = franz_program()
-        # Without Go the first judge's word stands alone; test_judge says so.
+        # Without Go the first reader is the only one; test_delivery_check reports it.
         if isinstance(program, Path):
             assert sorted(stored) == sorted(read_all_with_franz(bootstrap, topic, program))
 

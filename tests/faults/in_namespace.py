@@ -1,4 +1,4 @@
-"""Three brokers, load and judge in a network namespace whose loopback delays and loses packets.
+"""Run three brokers, a load and its check in a network namespace whose loopback delays and loses packets.
 
 Started by `test_namespace.py` as `unshare --net … python -m tests.faults.in_namespace HOME`.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from coinstream.local_broker import LocalBroker
-from tests.faults.judge import judge, read_all
+from tests.faults.delivery_check import check_delivery, read_all
 from tests.faults.load import KEPT, Load
 from tests.support import wait_until
 
@@ -26,9 +26,9 @@ def main(home: str) -> int:
         with Load(cluster.bootstrap, TOPIC) as load:
             wait_until(lambda: load.acknowledged >= MESSAGES, 300, "messages are acknowledged")
             acknowledged = load.finish()
-        verdict = judge(acknowledged, read_all(cluster.bootstrap, TOPIC))
-    print(len(acknowledged), verdict)
-    return 0 if verdict.is_clean else 1
+        faults = check_delivery(acknowledged, read_all(cluster.bootstrap, TOPIC))
+    print(len(acknowledged), faults)
+    return 0 if faults.is_clean else 1
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from coinstream.client import RecordMetadata, RedpandaClient
 from coinstream.errors import CoinstreamError
 from coinstream.messages import Price
 from coinstream.settings import BrokerSettings, ProducerSettings
-from tests.faults.judge import Sent
+from tests.faults.delivery_check import Sent
 
 EXCHANGE = "faults"
 SYMBOLS = tuple(f"M{number}-USDT" for number in range(20))
@@ -78,7 +78,7 @@ class Load:
 
     def _publish(self) -> None:
         for start in count(0, CHUNK):
-            # A pause, not a rate: the brokers share two cores with the judge.
+            # A pause, not a rate: the brokers share two cores with the check.
             if self._stop.wait(0.1):
                 return
             chunk = numbered(start)

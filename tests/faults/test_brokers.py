@@ -13,7 +13,7 @@ from coinstream.local_broker import LocalBroker
 from coinstream.settings import BrokerSettings, ProducerSettings
 from tests.conftest import TopicFactory
 from tests.faults.conftest import Check, Watch
-from tests.faults.judge import Sent
+from tests.faults.delivery_check import Sent
 from tests.faults.load import EXCHANGE, KEPT, Load, message, numbered, outcomes
 from tests.faults.slow import SlowNetwork, Weather
 from tests.support import wait_until

@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, TopicPartition
 from coinstream.local_broker import LocalBroker
 from coinstream.topics.catalogue import CORE_TOPICS, FEED_DEAD_LETTERS
 from tests.conftest import TopicFactory
-from tests.faults.judge import Sent, judge, read_all
+from tests.faults.delivery_check import Sent, check_delivery, read_all
 from tests.faults.load import KEPT, Load
 from tests.support import unique, wait_until
 
@@ -58,8 +58,8 @@ def test_killed_producer(broker: LocalBroker, topic: TopicFactory) -> None:
     told += [line for line in producer.stdout if line.endswith("\n")]
     producer.wait()
     acknowledged = [Sent(symbol, int(number)) for symbol, number in map(str.split, told)]
-    verdict = judge(acknowledged, read_all(broker.bootstrap, name))
-    assert verdict.is_clean, str(verdict)
+    faults = check_delivery(acknowledged, read_all(broker.bootstrap, name))
+    assert faults.is_clean, str(faults)
 
 
 def test_killed_consumer(broker: LocalBroker, topic: TopicFactory, tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_killed_feed_run(broker: LocalBroker, home: Path, monkeypatch: pytest.Mo
     wait_until(lambda: stored_messages(broker.bootstrap) > before + 500, 300, "the feed publishes")
     first.kill()
     first.wait()
-    # The lease of the dead run binds nobody, and the account of the next one is right.
+    # The dead run no longer holds the lease, and the statistics of the next run are right.
     before = stored_messages(broker.bootstrap)
     second = coinstream("feed", "run", "binance", "--speed", "max", "--limit", "1000", "--json")
     output, _ = second.communicate(timeout=300)

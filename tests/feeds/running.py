@@ -1,4 +1,4 @@
-"""Helpers for tests of live feeds: a feed read by a thread, impatient, and what it gave."""
+"""Run a live feed in a thread, with short timeouts, and collect its messages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from coinstream.feeds.simulated import SimulatedExchange
 from coinstream.messages import Level1, Message, Price
 from tests.support import wait_until
 
-IMPATIENT = Timeouts(
+SHORT_TIMEOUTS = Timeouts(
     frozen_after_s=1.0,
     silent_after_s=1.0,
     first_retry_s=0.02,
@@ -30,7 +30,7 @@ def direct(
     venue: str,
     symbols: Sequence[str],
     types: Sequence[str] = ("level1", "price"),
-    timeouts: Timeouts = IMPATIENT,
+    timeouts: Timeouts = SHORT_TIMEOUTS,
 ) -> DirectFeed:
     """Return the direct feed of a simulated exchange."""
     adapter = adapters()[venue](exchange.ws_url(venue), exchange.http_url(venue))

@@ -17,10 +17,10 @@ from coinstream.feeds.simulated import SimulatedExchange
 from coinstream.feeds.simulated.feed import ccxt_options
 from coinstream.messages import Book, Level1, Ohlcv, Price, Trade
 from tests.feeds.frames import RECEIVED_NS
-from tests.feeds.running import IMPATIENT, Running
+from tests.feeds.running import SHORT_TIMEOUTS, Running
 
 SYMBOLS = {"binance": "BTC/USDT", "kraken": "BTC/USD", "coinbase": "BTC/USD"}
-PATIENT_ENOUGH = replace(IMPATIENT, frozen_after_s=8.0, silent_after_s=4.0)
+LONGER_TIMEOUTS = replace(SHORT_TIMEOUTS, frozen_after_s=8.0, silent_after_s=4.0)
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def feed(exchange: SimulatedExchange, venue: str, *symbols: str, types: tuple[st
     options = ccxt_options(venue, exchange.http_url(venue), exchange.ws_url(venue))
     wanted = symbols or (SYMBOLS[venue],)
     # ccxt keeps to the real exchanges' limits on requests; this one has none.
-    return CcxtFeed(venue, wanted, types, options=options | {"rateLimit": 1}, timeouts=PATIENT_ENOUGH)
+    return CcxtFeed(venue, wanted, types, options=options | {"rateLimit": 1}, timeouts=LONGER_TIMEOUTS)
 
 
 @pytest.mark.parametrize("venue", sorted(SYMBOLS))

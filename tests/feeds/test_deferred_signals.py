@@ -59,7 +59,7 @@ async def in_a_task() -> None:
     async def work() -> None:
         send()
 
-    # Nobody awaits the result of this task.
+    # The result of this task is not awaited.
     task = asyncio.create_task(work())
     await asyncio.wait([task])
 

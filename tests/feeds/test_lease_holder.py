@@ -14,7 +14,7 @@ from coinstream.feeds.lease import FeedLease
 
 def test_a_holder_is_a_living_process(tmp_path: Path) -> None:
     lease = FeedLease(tmp_path, "feed")
-    assert not lease.has_holder(), "nobody took it yet"
+    assert not lease.has_holder(), "no run has taken it yet"
     with lease:
         assert FeedLease(tmp_path, "feed").has_holder()
         assert not FeedLease(tmp_path, "other").has_holder()

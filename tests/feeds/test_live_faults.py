@@ -27,7 +27,7 @@ from coinstream.feeds.simulated import Faults, SimulatedExchange
 from coinstream.feeds.simulated.exchange import Connection
 from coinstream.feeds.simulated.venue import Session
 from coinstream.messages import Analytics, Price
-from tests.feeds.running import IMPATIENT, Running, direct
+from tests.feeds.running import SHORT_TIMEOUTS, Running, direct
 from tests.support import wait_until
 
 BTC, ETH = "BTC/USDT", "ETH/USDT"
@@ -209,7 +209,7 @@ def test_a_page_instead_of_json_does_not_disturb_the_stream(exchange: SimulatedE
 class TestCoingecko:
     def feed(self, exchange: SimulatedExchange) -> CoingeckoFeed:
         url = exchange.http_url("coingecko") + "/api/v3"
-        return CoingeckoFeed(("analytics", "price"), url=url, timeouts=IMPATIENT)
+        return CoingeckoFeed(("analytics", "price"), url=url, timeouts=SHORT_TIMEOUTS)
 
     def test_global_figures_and_prices_come_by_polling(self, exchange: SimulatedExchange) -> None:
         with Running(self.feed(exchange)) as running:

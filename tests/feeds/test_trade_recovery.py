@@ -20,7 +20,7 @@ from tests.feeds.trade_server import TradeServer
 COUNT = 12
 LOST = (6, 7)
 START_MS = 1_780_000_000_000
-PATIENT = Timeouts(frozen_after_s=600, silent_after_s=600, first_retry_s=0.02, longest_retry_s=0.2)
+LONG_TIMEOUTS = Timeouts(frozen_after_s=600, silent_after_s=600, first_retry_s=0.02, longest_retry_s=0.2)
 
 
 @dataclass(frozen=True)
@@ -369,7 +369,7 @@ def served(venue: Venue, *, breaks: bool) -> TradeServer:
 
 def feed_of(venue: Venue, server: TradeServer) -> DirectFeed:
     adapter = adapters()[venue.exchange](server.ws_url, server.rest_url)
-    return DirectFeed(adapter, [venue.symbol], "trades", ("trade",), PATIENT)
+    return DirectFeed(adapter, [venue.symbol], "trades", ("trade",), LONG_TIMEOUTS)
 
 
 def check(venue: Venue, server: TradeServer, *, breaks: bool) -> None:

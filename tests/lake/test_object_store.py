@@ -77,7 +77,7 @@ def test_landed_queried_and_compacted(
 
     assert compact(lake, "level1") is not None
     assert query(lake, count).rows == [(1_200, 1_200)]
-    # Whoever opens the lake anew finds how far it is.
+    # A newly opened lake continues at its offsets.
     assert land(lake_in(bucket, endpoint, tmp_path), broker_settings, SPEC, topic=name).rows == 0
 
 

@@ -47,7 +47,7 @@ def landed(kept: Lake, broker_settings: BrokerSettings, topic: TopicFactory, tmp
     return name
 
 
-def anew(lake: Lake) -> Lake:
+def reopened(lake: Lake) -> Lake:
     """Return the same lake in a process that starts after the loss."""
     return lake_at(lake.folder.parent, warehouse=lake.settings.warehouse)
 
@@ -57,7 +57,7 @@ def metadata_files(warehouse: Path) -> list[Path]:
 
 
 def test_landing_goes_on_where_it_was(kept: Lake, broker_settings: BrokerSettings, landed: str) -> None:
-    lake = anew(kept)
+    lake = reopened(kept)
     assert {table.table: table.rows for table in recover(lake)} == {
         SPEC.name: FIRST,
         QUARANTINE: 0,
@@ -74,7 +74,7 @@ def test_landing_does_not_begin_a_second_table_over_the_lost_one(
 ) -> None:
     before = metadata_files(warehouse)
     with pytest.raises(LakeError, match=r"table level1 is in .* but not in the catalog.*lake recover"):
-        land(anew(kept), broker_settings, SPEC, topic=landed)
+        land(reopened(kept), broker_settings, SPEC, topic=landed)
     assert metadata_files(warehouse) == before
 
 
@@ -85,7 +85,7 @@ def test_a_torn_version_is_passed_over(
     newest = metadata_files(warehouse)[-1]
     torn = newest.with_name("00099-0b1d3ad4-7a5e-4b6e-9d7c-0a4a9a1d6f10.metadata.json")
     torn.write_bytes(newest.read_bytes()[:200])
-    lake = anew(kept)
+    lake = reopened(kept)
     (table,) = [table for table in recover(lake) if table.table == SPEC.name]
     assert table.rows == FIRST
     assert table.metadata.endswith(newest.name)
@@ -101,7 +101,7 @@ def test_a_version_whose_files_are_gone_gives_way_to_the_one_before(
     data = warehouse / "market" / SPEC.name / "data"
     youngest = max(data.rglob("*.parquet"), key=lambda path: path.stat().st_mtime_ns)
     youngest.unlink()
-    lake = anew(kept)
+    lake = reopened(kept)
     (table,) = [table for table in recover(lake) if table.table == SPEC.name]
     assert table.rows == FIRST // 2
     assert any(youngest.name in reason for reason in table.passed_over)
@@ -117,7 +117,7 @@ def test_a_warehouse_without_its_data_is_one_clear_error(kept: Lake, warehouse: 
     for path in (warehouse / "market" / SPEC.name / "metadata").glob("00000-*"):
         path.unlink()
     with pytest.raises(LakeError, match=r"level1 has no complete version in .*data file.* missing"):
-        recover(anew(kept))
+        recover(reopened(kept))
 
 
 @pytest.mark.usefixtures("landed")

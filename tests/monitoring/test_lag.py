@@ -69,7 +69,7 @@ def test_messages_and_age(
     assert (part.messages, part.committed, part.low, part.high) == (7, 5, 0, 12)
     assert part.seconds_from is TimeLagSource.RECORD
     assert part.seconds == pytest.approx(3600, abs=60)
-    assert part.status is PartitionStatus.STOP, "nobody handled a message that waits for an hour"
+    assert part.status is PartitionStatus.STOP, "a message has waited for an hour"
     commit(broker, group, {(name, 0): 12})
     part = only(monitor, group)
     assert (part.messages, part.seconds, part.seconds_from) == (0, 0, TimeLagSource.NONE)

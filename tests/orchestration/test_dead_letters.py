@@ -39,7 +39,7 @@ def resources(broker: LocalBroker, broker_settings: BrokerSettings) -> dict[str,
     return {"admin": AdminResource(brokers=broker.bootstrap)}
 
 
-def bury(broker: LocalBroker, value: bytes, error: str) -> None:
+def send_to_dlq(broker: LocalBroker, value: bytes, error: str) -> None:
     """Add a dead letter as a consumer group does."""
     letter = DeadLetter(
         LEVEL1.name, 0, 0, int(time.time() * 1000), b"BTC/USDT", value, [], error, f"{error}: no", 8, "g", ""
@@ -69,8 +69,8 @@ def run_check(instance: dg.DagsterInstance, resources: dict[str, Any]) -> dg.Ass
 def test_a_dead_letter_from_arrival_to_replay(
     broker: LocalBroker, instance: dg.DagsterInstance, resources: dict[str, Any]
 ) -> None:
-    bury(broker, b'{"bestBid": "x"}', "DecodeError")
-    bury(broker, b"\x1b]0;owned", "ValueError")
+    send_to_dlq(broker, b'{"bestBid": "x"}', "DecodeError")
+    send_to_dlq(broker, b"\x1b]0;owned", "ValueError")
     found = run_check(instance, resources)
     assert (found.check_name, found.passed, found.severity) == (CHECK, False, dg.AssetCheckSeverity.WARN)
     assert "DecodeError" in str(found.description)

@@ -12,7 +12,7 @@ from tests.conftest import TopicFactory, topic_factory
 
 @pytest.fixture(scope="module")
 def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
-    """One node that nobody else uses."""
+    """Return a node that no other test uses."""
     with LocalBroker(tmp_path_factory.mktemp("own"), nodes=1, port=0, heap_mb=384) as local:
         yield local
 

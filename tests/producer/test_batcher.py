@@ -17,7 +17,7 @@ from tests.conftest import TopicFactory
 from tests.producer.records import numbers_by_key, quote, quotes, read
 from tests.support import wait_until
 
-PATIENT = BatchLimits(messages=10, latency_ms=60_000)
+LONG_LATENCY = BatchLimits(messages=10, latency_ms=60_000)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def keep_in(batches: list[Sequence[Message]]) -> Callable[[Sequence[Message]], i
 
 def test_a_full_batch_leaves_at_once_and_the_rest_on_closing() -> None:
     batches: list[Sequence[Message]] = []
-    with Batcher("t", keep_in(batches), PATIENT) as batcher:
+    with Batcher("t", keep_in(batches), LONG_LATENCY) as batcher:
         for message in quotes(12):
             batcher.add(message)
         assert [message for batch in batches for message in batch] == quotes(12)[: 12 - len(batcher)]

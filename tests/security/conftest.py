@@ -1,4 +1,4 @@
-"""A broker with a listener for each way of being let in, where nobody may do what no rule allows."""
+"""Start a broker with a listener per authentication method, which denies what no ACL allows."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def as_nobody(secured: Secured, monkeypatch: pytest.MonkeyPatch) -> BrokerSettin
 
 @pytest.fixture
 def committed(secured: Secured, secured_topic: TopicFactory) -> tuple[str, str]:
-    """Return a group that nobody may see, and its topic."""
+    """Return a group that the user may not see, and its topic."""
     topic, group = secured_topic("hidden"), unique("group")
     consumer = Consumer({"bootstrap.servers": secured.broker.bootstrap, "group.id": group})
     consumer.commit(offsets=[TopicPartition(topic, 0, 0)], asynchronous=False)

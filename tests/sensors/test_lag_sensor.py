@@ -61,7 +61,7 @@ def test_an_alert_a_landing_run_and_a_recovery_once_each(
     def told() -> list[dict[str, Any]]:
         return [one for one in hook.received if group in one["title"]]
 
-    assert mine(tick()) == [], "one bad tick convinces nobody"
+    assert mine(tick()) == [], "one bad tick raises no alert"
     (request,) = mine(tick())
     assert request.run_key == f"landing/{group}/{name}/0/10-30"
     job = definitions.defs.get_job_def(LANDING_JOB)
@@ -183,6 +183,6 @@ def test_at_most_one_event_a_minute_and_asset(
             for event in topic_events(notes, reports, 1_000_000.0 + second, 60)
         )
 
-    assert told(300, 600) == 5, "nothing moves, but somebody is behind: every minute"
+    assert told(300, 600) == 5, "nothing moves, but a group is behind: every minute"
     reports[LEVEL1.name] = replace(reports[LEVEL1.name], readers=())
-    assert told(600, 2_700) == 3, "nobody is behind: that is told, then the figures every fifteen minutes"
+    assert told(600, 2_700) == 3, "no group is behind: one report, then the figures every fifteen minutes"

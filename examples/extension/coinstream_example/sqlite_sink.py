@@ -9,8 +9,8 @@ from coinstream.sinks import SinkEntry, register_sink
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS quotes (
-    topic TEXT, part INTEGER, place INTEGER, exchange TEXT, symbol TEXT, bid REAL, ask REAL, at TEXT,
-    PRIMARY KEY (topic, part, place)
+    topic TEXT, part INTEGER, position INTEGER, exchange TEXT, symbol TEXT, bid REAL, ask REAL, at TEXT,
+    PRIMARY KEY (topic, part, position)
 )
 """
 _INSERT = "INSERT OR IGNORE INTO quotes VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -40,9 +40,9 @@ def _is_quote(received: ConsumedMessage) -> bool:
 def _row(received: ConsumedMessage) -> tuple[object, ...]:
     quote = received.message
     assert isinstance(quote, Level1)
-    place = (received.topic, received.partition, received.offset)
+    position = (received.topic, received.partition, received.offset)
     return (
-        *place,
+        *position,
         quote.exchange_id,
         quote.symbol,
         quote.best_bid,

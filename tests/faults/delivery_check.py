@@ -1,4 +1,4 @@
-"""Compares what was acknowledged with what is stored. Shares no code with the platform.
+"""Compare the acknowledged messages with the stored ones, without code of the platform.
 
 Two readers: a bare consumer of confluent-kafka, and one written with franz-go, which shares no code with
 librdkafka either. A record counts as the message whose key and number it carries.
@@ -30,7 +30,7 @@ class Sent(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """A record as it lies in the topic."""
+    """A stored record."""
 
     partition: int
     offset: int
@@ -38,8 +38,8 @@ class Stored(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What is wrong; all empty when nothing is."""
+class DeliveryFaults:
+    """Lost, duplicated and reordered messages."""
 
     lost: frozenset[Sent]
     duplicated: frozenset[Sent]
@@ -58,7 +58,7 @@ class Verdict:
         )
 
 
-def judge(acknowledged: Collection[Sent], stored: Iterable[Stored]) -> Verdict:
+def check_delivery(acknowledged: Collection[Sent], stored: Iterable[Stored]) -> DeliveryFaults:
     """Compare. What was not acknowledged may be stored, once and in order, or not."""
     seen: Counter[Sent] = Counter()
     numbers: defaultdict[tuple[int, str], list[int]] = defaultdict(list)
@@ -66,7 +66,7 @@ def judge(acknowledged: Collection[Sent], stored: Iterable[Stored]) -> Verdict:
         seen[record.sent] += 1
         numbers[record.partition, record.sent.symbol].append(record.sent.number)
     homes = Counter(symbol for _, symbol in numbers)
-    return Verdict(
+    return DeliveryFaults(
         lost=frozenset(set(acknowledged) - seen.keys()),
         duplicated=frozenset(sent for sent, count in seen.items() if count > 1),
         reordered=frozenset(symbol for (_, symbol), found in numbers.items() if found != sorted(found))
@@ -74,7 +74,7 @@ def judge(acknowledged: Collection[Sent], stored: Iterable[Stored]) -> Verdict:
     )
 
 
-def read_all(bootstrap: str, topic: str, group: str = "judge") -> list[Stored]:
+def read_all(bootstrap: str, topic: str, group: str = "delivery-check") -> list[Stored]:
     """Every record of a topic, read with a bare consumer."""
     consumer = Consumer(
         {
@@ -134,22 +134,22 @@ def franz_program() -> Path | str:
     """Return the reader written with franz-go, built once; or why there is none: no Go, or no modules."""
     go = shutil.which("go")
     if go is None:
-        return "no Go here: the second judge is not built"
+        return "no Go here: the second reader is not built"
     cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    program = cache_home / "coinstream" / "franz-judge"
+    program = cache_home / "coinstream" / "franz-reader"
     program.parent.mkdir(parents=True, exist_ok=True)
     built = subprocess.run(
         [go, "build", "-o", program, "."], cwd=FRANZ, capture_output=True, text=True, timeout=900, check=False
     )
     if built.returncode != 0:
-        return f"the second judge cannot be built here: {built.stderr.strip()[-200:]}"
+        return f"the second reader cannot be built here: {built.stderr.strip()[-200:]}"
     return program
 
 
 def _quiet() -> object:
     import logging
 
-    logger = logging.getLogger("tests.faults.judge")
+    logger = logging.getLogger("tests.faults.delivery_check")
     logger.addHandler(logging.NullHandler())
     logger.propagate = False
     return logger
