@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final
 
 import dagster as dg
@@ -110,7 +109,7 @@ def market_data(
     if not context.has_partition_key:
         raise dg.Failure(f"No feed selected: select one as the partition. Feeds: {', '.join(FEEDS)}.")
     feed = open_feed(context.partition_key, config.options())
-    lease = FeedLease(HomeSettings().home / "leases", feed.name, take_over=config.take_over)
+    lease = FeedLease(HomeSettings().leases, feed.name, take_over=config.take_over)
     _ensure_topics(context, admin)
     with serving_metrics({"feed": feed.name}), client.open() as redpanda:
 
@@ -123,7 +122,7 @@ def market_data(
                 lease=lease,
                 stop=stop,
                 on_progress=_progress_logger(context, feed.name),
-                status_folder=_status_folder(),
+                status_folder=HomeSettings().feed_status,
             )
 
         try:
@@ -162,7 +161,7 @@ def _observe(context: dg.AssetExecutionContext, admin: AdminResource, delivered:
 
 def _observe_exchange(context: dg.AssetExecutionContext, feed: str, more: dict[str, Any]) -> None:
     """Report the status of the feed as an observation of the exchange."""
-    status = status_of(_status_folder(), feed)
+    status = status_of(HomeSettings().feed_status, feed)
     context.log_event(
         dg.AssetObservation(
             exchange_key(FEEDS[context.partition_key].exchange),
@@ -170,10 +169,6 @@ def _observe_exchange(context: dg.AssetExecutionContext, feed: str, more: dict[s
             metadata={**(figures(status) if status is not None else {"feed": feed}), **more},
         )
     )
-
-
-def _status_folder() -> Path:
-    return HomeSettings().home / "feed-status"
 
 
 def _observation(

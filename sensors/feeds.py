@@ -119,7 +119,7 @@ def _is_old(record: dg.RunRecord) -> bool:
 
 def _is_held(feed: str) -> bool:
     # After a power cut or kill the run is still STARTED, but no process holds the lease.
-    return FeedLease(HomeSettings().home / "leases", feed).has_holder()
+    return FeedLease(HomeSettings().leases, feed).has_holder()
 
 
 def _request(feed: str, now: float) -> dg.RunRequest:

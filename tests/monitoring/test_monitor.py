@@ -12,9 +12,10 @@ import httpx
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from kafka.admin import KafkaAdminClient
 
 from coinstream.local_broker import LocalBroker
-from coinstream.monitoring.broker_requests import topic_sizes
+from coinstream.monitoring.broker_requests import log_dirs_config, topic_sizes
 from coinstream.monitoring.metrics import Metrics
 from coinstream.monitoring.monitor import Monitor
 from coinstream.settings import BrokerSettings
@@ -75,6 +76,21 @@ def test_the_size_is_what_the_brokers_hold(
     fill(broker, name, 1_000)
     grown = topic_sizes(broker_settings)[name] - before
     assert grown >= 100_000
+
+
+def test_the_client_that_reads_sizes_gets_every_connection_setting() -> None:
+    settings = BrokerSettings.model_validate(
+        {
+            **{"brokers": "a:1,b:2", "security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-256"},
+            **{"sasl_username": "u", "sasl_password": "p", "ssl_ca_location": "ca", "ssl_key_password": "k"},
+            **{"ssl_certificate_location": "cert", "ssl_key_location": "key"},
+        }
+    )
+    config = log_dirs_config(settings)
+    assert config.keys() <= KafkaAdminClient.DEFAULT_CONFIG.keys()
+    assert {"a:1,b:2", "SASL_SSL", "SCRAM-SHA-256", *("u", "p", "ca", "k", "cert", "key")} <= {
+        *config.values()
+    }
 
 
 def test_what_is_gone_leaves_no_series(

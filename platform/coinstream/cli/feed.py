@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -109,7 +108,7 @@ def run(
     options = Options(_speed(speed), loop, not original_times, exchange, part)
     source = open_feed(feed, options)
     is_file = feed not in entries()
-    leases = HomeSettings().home / "leases"
+    leases = HomeSettings().leases
     lease = None if is_file else FeedLease(leases, source.name, take_over=take_over)
     report = _publish(source, lease, duration, limit, quiet=json)
     print_json(report) if json else _render(report)
@@ -136,7 +135,7 @@ def _publish(
             stop=stop,
             on_progress=_teller(tell, duration, limit),
             lease=lease,
-            status_folder=_status_folder(),
+            status_folder=HomeSettings().feed_status,
         )
 
 
@@ -168,7 +167,7 @@ def show_status(json: AsJson = False) -> None:
     """
     from coinstream.feeds.status import read_all, rows_of
 
-    now, found = time.time(), read_all(_status_folder())
+    now, found = time.time(), read_all(HomeSettings().feed_status)
     if json:
         told = [{**to_builtins(one), "running": one.is_running(now)} for one in found]
         for one, feed in zip(found, told, strict=True):
@@ -202,10 +201,6 @@ def _why_nothing(report: FeedReport) -> str:
         f"feed {report.feed}: none of {report.frames:,} frames could be read as {report.exchange}; {reason}"
         + "".join(f"; {note}" for note in report.notes)
     )
-
-
-def _status_folder() -> Path:
-    return HomeSettings().home / "feed-status"
 
 
 def _exchange(name: str, adapter: type[ExchangeAdapter]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def topic_sizes(brokers: BrokerSettings) -> dict[str, int]:
     from kafka.errors import KafkaError
 
     try:
-        admin = KafkaAdminClient(**_config(brokers))
+        admin = KafkaAdminClient(**log_dirs_config(brokers))
         try:
             answers = admin.describe_log_dirs()
         finally:
@@ -63,33 +63,34 @@ def _summed(answers: Iterable[Mapping[str, Any]]) -> Counter[str]:
     return sizes
 
 
-def _config(brokers: BrokerSettings) -> dict[str, Any]:
+def log_dirs_config(brokers: BrokerSettings) -> dict[str, Any]:
+    """Return the configuration of kafka-python's admin client.
+
+    Raises:
+        BrokerError: the authentication is OAUTHBEARER, which is not supported.
+    """
     if brokers.sasl_mechanism == "OAUTHBEARER":
         raise BrokerError("cannot read topic sizes with OAUTHBEARER; use a SCRAM or TLS user")
-    timeout = brokers.request_timeout_ms
-    wanted = {
-        "bootstrap_servers": brokers.brokers.split(","),
+    return {
+        **{_KAFKA_PYTHON[name]: value for name, value in brokers.kafka_config().items()},
         "client_id": "coinstream-sizes",
-        "request_timeout_ms": timeout,
-        "bootstrap_timeout_ms": timeout,
-        "security_protocol": brokers.security_protocol,
-        "sasl_mechanism": brokers.sasl_mechanism,
-        "sasl_plain_username": brokers.sasl_username,
-        "sasl_plain_password": _reveal(brokers.sasl_password),
-        "ssl_cafile": _text(brokers.ssl_ca_location),
-        "ssl_certfile": _text(brokers.ssl_certificate_location),
-        "ssl_keyfile": _text(brokers.ssl_key_location),
-        "ssl_password": _reveal(brokers.ssl_key_password),
+        "request_timeout_ms": brokers.request_timeout_ms,
+        "bootstrap_timeout_ms": brokers.request_timeout_ms,
     }
-    return {key: value for key, value in wanted.items() if value is not None}
 
 
-def _reveal(secret: Any) -> str | None:
-    return None if secret is None else str(secret.get_secret_value())
-
-
-def _text(path: Any) -> str | None:
-    return None if path is None else str(path)
+_KAFKA_PYTHON: Final = {
+    "bootstrap.servers": "bootstrap_servers",
+    "security.protocol": "security_protocol",
+    "sasl.mechanism": "sasl_mechanism",
+    "sasl.username": "sasl_plain_username",
+    "sasl.password": "sasl_plain_password",
+    "ssl.ca.location": "ssl_cafile",
+    "ssl.certificate.location": "ssl_certfile",
+    "ssl.key.location": "ssl_keyfile",
+    "ssl.key.password": "ssl_password",
+}
+"""kafka-python's names of librdkafka's settings."""
 
 
 _PATH: Final = "/v1/cluster/health_overview"

@@ -6,10 +6,9 @@ delivery callback without a call. All messages of a chunk share one callback, wh
 CPython's reference counting runs `Unsettled.__del__` when the last message of the chunk is settled, and the
 chunk is then counted.
 
-Only
-librdkafka may keep references to the callback, except that a failed message keeps one until it is sent again
-or given up. A callback must never be part of a reference cycle. No other code counts or frees anything in
-`__del__`: the one in `kafka.py` only delays freeing a client.
+Only librdkafka may keep references to the callback. The exception is a failed message, which keeps one
+until it is sent again or given up. A callback must never be part of a reference cycle. No other code counts
+or frees anything in `__del__`: the one in `kafka/__init__.py` only delays freeing a client.
 """
 
 from __future__ import annotations

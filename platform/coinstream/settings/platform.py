@@ -51,6 +51,16 @@ class HomeSettings(PlatformSettings):
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
+    @property
+    def leases(self) -> Path:
+        """Return the folder of the feeds' leases."""
+        return self.home / "leases"
+
+    @property
+    def feed_status(self) -> Path:
+        """Return the folder of the status that running feeds write."""
+        return self.home / "feed-status"
+
 
 def _catalog_alias(name: str) -> AliasChoices:
     """Return the names of a catalog setting, including the spelling of earlier releases."""

@@ -157,7 +157,6 @@ def explorer_command(
 
 
 _POLL_S: Final = 0.2
-_LAUNCH_TIMEOUT_S: Final = 300.0
 _LOCATION: Final = """{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus
   locationOrLoadError { __typename ... on PythonError { message } } } } ... on PythonError { message } } }"""
 _LAUNCH: Final = """mutation ($params: ExecutionParams!) { launchRun(executionParams: $params) {
@@ -178,13 +177,16 @@ class DagsterUnreachableError(DagsterClientError):
 class DagsterClient:
     """Client of Dagster's web server.
 
+    The client of dagster-graphql is not used: it imports dagster, which the library does not.
+
     Args:
         url: URL of the server.
         check: called while waiting; raises to stop waiting.
-        timeout_s: timeout of a request, in seconds.
+        timeout_s: timeout of a request, in seconds. It is long, because a busy server answers late and a
+            repeated request could launch a second run.
     """
 
-    def __init__(self, url: str, check: Callable[[], None], timeout_s: float = 30) -> None:
+    def __init__(self, url: str, check: Callable[[], None], timeout_s: float = 300) -> None:
         self.url = url
         self._check = check
         self._http = httpx.Client(base_url=url, timeout=timeout_s, trust_env=False)
@@ -210,8 +212,7 @@ class DagsterClient:
             "mode": "default",
             "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
         }
-        # A second request could launch a second run, so a busy server gets time to answer the first one.
-        answer = self._query(_LAUNCH, {"params": params}, timeout_s=_LAUNCH_TIMEOUT_S)["launchRun"]
+        answer = self.ask(_LAUNCH, params=params)["launchRun"]
         if answer["__typename"] != "LaunchRunSuccess":
             raise DagsterClientError(f"Dagster refuses to launch {job}: {answer}")
         return str(answer["run"]["runId"])
@@ -243,14 +244,8 @@ class DagsterClient:
         Raises:
             DagsterClientError: the query was refused, or the server does not answer.
         """
-        return self._query(query, variables)
-
-    def _query(
-        self, query: str, variables: Mapping[str, Any], timeout_s: float | None = None
-    ) -> dict[str, Any]:
-        request = {"query": query, "variables": variables}
         try:
-            reply = self._http.post("/graphql", json=request, timeout=timeout_s or self._http.timeout)
+            reply = self._http.post("/graphql", json={"query": query, "variables": variables})
             if reply.status_code != httpx.codes.BAD_REQUEST:  # Its body says what is wrong with the query.
                 reply.raise_for_status()
         except httpx.HTTPError as error:
