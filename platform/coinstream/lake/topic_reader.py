@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
@@ -159,6 +160,7 @@ class TopicReader:
         reading = ReadProgress(plan)
         if not reading.is_open():
             return
+        self._learn_leaders(reading.topics)
         self._consumer.assign([Position(*place, plan.spans[place][0]) for place in reading.open_places()])
         heard = time.monotonic()
         while reading.is_open():
@@ -192,6 +194,18 @@ class TopicReader:
                 self._consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
             log.warning("landed offsets could not be reported to the group: %s", error.args[0])
+
+    def _learn_leaders(self, topics: Sequence[str]) -> None:
+        """Ask for the leaders of partitions before they are assigned.
+
+        The client asks only once a second for the leader of a partition that it does not know.
+        """
+        for topic in topics:
+            translate_errors(
+                partial(self._consumer.list_topics, topic, timeout=self._wait_s),
+                f"describing {topic}",
+                self._brokers.brokers,
+            )
 
     def _records(self) -> tuple[RecordColumns, list[TopicPartition]]:
         """Return a chunk of records, and the partitions that reached their end."""
