@@ -5,13 +5,17 @@ and stops it (about ten minutes on two quiet cores):
 
     python docs/screenshots.py
 
-`--url http://127.0.0.1:3000` uses a running `coinstream up` of the same COINSTREAM_HOME instead. Names choose
-pictures, for example `explorer topic lag`; all are taken by default.
+Each picture is taken with a light and with a dark color scheme (`NAME.png` and `NAME-dark.png`). A picture
+that fails is taken once more at the end. To take single pictures, use a running `coinstream up` of the same
+COINSTREAM_HOME; `--ready` omits the preparation if an earlier command has done it:
+
+    python docs/screenshots.py --url http://127.0.0.1:3000 --ready explorer topic lag
 """
 
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,7 +30,7 @@ from typing import Final, Literal
 from urllib.parse import quote
 
 from confluent_kafka import Producer
-from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, Page, Route, ViewportSize, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
 
 from coinstream.client import RedpandaClient
@@ -46,21 +50,22 @@ CHROMIUM: Final = shutil.which("chromium") or shutil.which("google-chrome")
 GROUP: Final = "quotes-to-db"
 WIDE: Final[ViewportSize] = {"width": 1400, "height": 860}
 BROAD: Final[ViewportSize] = {"width": 1800, "height": 900}
-TALL: Final[ViewportSize] = {"width": 1400, "height": 1100}
-START_S: Final = 600.0
-WAIT_S: Final = 900.0
-SETTLE_MS: Final = 6_000
+TALL: Final[ViewportSize] = {"width": 1280, "height": 1000}
+WAIT_S: Final = 1_800.0
+PAGE_MS: Final = 300_000
+SETTLE_MS: Final = 4_000
 """Time that a page draws after its data has come."""
 _RUNS: Final = "{ runsOrError(limit: 50) { ... on Runs { results { tags { key value } } } } }"
-Scheme = Literal["light", "dark"]
-SCHEMES: Final[tuple[Scheme, ...]] = ("light", "dark")
+SCHEMES: Final[dict[Literal["light", "dark"], str]] = {"light": "", "dark": "-dark"}
+"""Color schemes, and the ends of the names of their pictures."""
+OTHER_HOSTS: Final = re.compile(r"https?://(?!127\.0\.0\.1[:/]|localhost[:/])")
 Picture = Callable[[Page, DagsterClient], None]
 
 
 def main(arguments: Sequence[str]) -> None:
     """Bring the platform into the state that the pictures show, and take the chosen ones."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("names", nargs="*", help=f"pictures: explorer {' '.join(PICTURES)}")
+    parser.add_argument("names", nargs="*", help=f"pictures: {' '.join(PICTURES)}")
     parser.add_argument("--url", help="web UI of a running `coinstream up`, which is left running")
     parser.add_argument("--ready", action="store_true", help="with --url: the state was prepared before")
     chosen = parser.parse_args(arguments)
@@ -71,22 +76,27 @@ def main(arguments: Sequence[str]) -> None:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--force-device-scale-factor=1"]
         )
-        failed = []
-        for name, picture in {**PICTURES, "explorer": explorer}.items():
-            if chosen.names and name not in chosen.names:
-                continue
-            print(f"{datetime.now():%H:%M:%S} {name}", flush=True)
-            page = open_page(browser, url, "light")
-            try:
-                picture(page, web)
-            except (PlaywrightError, CoinstreamError, TimeoutError) as error:
-                failed.append(name)
-                print(f"{name} failed: {error}", flush=True)
-            page.close()
+        wanted = {name: picture for name, picture in PICTURES.items() if name in (chosen.names or PICTURES)}
+        failed = take(browser, web, take(browser, web, wanted))
         browser.close()
         web.close()
     if failed:
         sys.exit(f"not taken: {', '.join(failed)}")
+
+
+def take(browser: Browser, web: DagsterClient, pictures: dict[str, Picture]) -> dict[str, Picture]:
+    """Take pictures; return those that failed."""
+    failed = {}
+    for name, picture in pictures.items():
+        print(f"{datetime.now():%H:%M:%S} {name}", flush=True)
+        page = open_page(browser, web.url)
+        try:
+            picture(page, web)
+        except (PlaywrightError, CoinstreamError, TimeoutError) as error:
+            failed[name] = picture
+            print(f"{name} failed: {error}", flush=True)
+        page.close()
+    return failed
 
 
 @contextmanager
@@ -126,13 +136,21 @@ def prepare(web: DagsterClient) -> None:
     consume_until_rejected(brokers, rejections=2)
     land(web)
     for job in ("build_candles", "check_topics", "inspect_dead_letters", "inspect_quarantine"):
-        web.wait_run(web.launch(job, config={}, tags={}), WAIT_S)
+        run_job(web, job)
+
+
+def run_job(web: DagsterClient, job: str, **tags: str) -> None:
+    """Run a job to its end; on a busy machine, its run may need a second attempt."""
+    try:
+        web.wait_run(web.launch(job, config={}, tags=tags), WAIT_S)
+    except CoinstreamError as error:
+        print(f"{job} again: {error}", flush=True)
+        web.wait_run(web.launch(job, config={}, tags=tags), WAIT_S)
 
 
 def land(web: DagsterClient) -> None:
     """Bring what was published into the tables."""
-    hour = f"{datetime.now(UTC):%Y-%m-%d-%H:00}"
-    web.wait_run(web.launch("land_topics", config={}, tags={"dagster/partition": hour}), WAIT_S)
+    run_job(web, "land_topics", **{"dagster/partition": f"{datetime.now(UTC):%Y-%m-%d-%H:00}"})
 
 
 def send(brokers: BrokerSettings, value: bytes) -> None:
@@ -188,17 +206,40 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
         time.sleep(2)
 
 
-def open_page(browser: Browser, url: str, scheme: Scheme, size: ViewportSize = WIDE) -> Page:
-    """Open an empty page with a colour scheme."""
-    page = browser.new_page(base_url=url, viewport=size, color_scheme=scheme)
-    page.set_default_timeout(180_000)
+def open_page(browser: Browser, url: str) -> Page:
+    """Open an empty page."""
+    page = browser.new_page(base_url=url, viewport=WIDE)
+    page.set_default_timeout(PAGE_MS)
     return page
 
 
 def shoot(page: Page, name: str) -> None:
-    """Take a picture of the page as it is."""
-    page.wait_for_timeout(SETTLE_MS)
-    page.screenshot(path=IMAGES / f"{name}.png")
+    """Take a picture of the page as it is, with each color scheme."""
+    for scheme, suffix in SCHEMES.items():
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_timeout(SETTLE_MS)
+        page.screenshot(path=IMAGES / f"{name}{suffix}.png", animations="disabled")
+    page.emulate_media(color_scheme="light")
+
+
+@contextmanager
+def without_network(page: Page) -> Iterator[None]:
+    """Refuse requests to other hosts while the block loads a page.
+
+    Raises:
+        CoinstreamError: the page requested something from another host.
+    """
+    refused: list[str] = []
+
+    def refuse(route: Route) -> None:
+        refused.append(route.request.url)
+        route.abort()
+
+    page.route(OTHER_HOSTS, refuse)
+    yield
+    page.unroute(OTHER_HOSTS)
+    if refused:
+        raise CoinstreamError(f"the page needs a network: {', '.join(refused)}")
 
 
 def of_page(path: str, name: str, text: str, top: str | None = None) -> Picture:
@@ -217,18 +258,14 @@ def of_page(path: str, name: str, text: str, top: str | None = None) -> Picture:
 
 
 def lineage(page: Page, web: DagsterClient) -> None:
-    """Show the groups of assets, light and dark."""
-    browser = page.context.browser
-    assert browser is not None
-    for scheme in SCHEMES:
-        opened = open_page(browser, web.url, scheme, {"width": 1800, "height": 640})
-        opened.goto("/asset-groups")
-        opened.get_by_text("Hide navigation").click()
-        opened.locator("svg").get_by_text("quarantine", exact=True).first.wait_for()
-        # The states of the assets come after the graph.
-        opened.get_by_text("fetching statuses").first.wait_for(state="detached")
-        shoot(opened, "lineage" if scheme == "light" else "lineage-dark")
-        opened.close()
+    """Show the groups of assets."""
+    page.set_viewport_size({"width": 1800, "height": 640})
+    page.goto("/asset-groups")
+    page.get_by_text("Hide navigation").click()
+    page.locator("svg").get_by_text("quarantine", exact=True).first.wait_for()
+    # The states of the assets come after the graph.
+    page.get_by_text("fetching statuses").first.wait_for(state="detached")
+    shoot(page, "lineage")
 
 
 def checks(page: Page, web: DagsterClient) -> None:
@@ -245,8 +282,9 @@ def report(page: Page, web: DagsterClient) -> None:
     """Show the page of `coinstream lake report`."""
     with TemporaryDirectory() as folder:
         written = write_report(Lake(), Path(folder) / "report.html", hours=24)
-        page.goto(Path(written.path).resolve().as_uri())
-        shoot(page, "report")
+        with without_network(page):
+            page.goto(Path(written.path).resolve().as_uri())
+            shoot(page, "report")
 
 
 def alert(page: Page, web: DagsterClient) -> None:
@@ -293,22 +331,20 @@ def data_docs(page: Page, web: DagsterClient) -> None:
     """Show the newest Data Docs of the quotes."""
     newest = DataDocs(Lake().settings).page("level1", "newest")
     assert newest is not None
-    page.goto(newest.resolve().as_uri())
-    shoot(page, "data-docs")
+    with without_network(page):
+        page.goto(newest.resolve().as_uri())
+        shoot(page, "data-docs")
 
 
 def explorer(page: Page, web: DagsterClient) -> None:
-    """Show each page of the explorer, which is opened by the link of an asset, and one of them dark."""
-    browser = page.context.browser
-    assert browser is not None
-    for scheme, tabs in (("light", TABS), ("dark", TABS[:1])):
-        opened = open_page(browser, web.url, "dark" if scheme == "dark" else "light", TALL)
-        opened.goto(f"/explorer?page={quote(tabs[0][0])}")
-        for tab, name, seen in tabs:
-            opened.get_by_role("tab", name=tab, exact=True).click()
-            opened.locator(seen).filter(visible=True).first.wait_for()
-            shoot(opened, f"explorer-{name}-{scheme}")
-        opened.close()
+    """Show each page of the explorer, which is opened by the link of an asset."""
+    page.set_viewport_size(TALL)
+    with without_network(page):
+        page.goto(f"/explorer?page={quote(TABS[0][0])}")
+        for tab, name, seen in TABS:
+            page.get_by_role("tab", name=tab, exact=True).click()
+            page.locator(seen).filter(visible=True).first.wait_for()
+            shoot(page, f"explorer-{name}")
 
 
 PICTURES: Final[dict[str, Picture]] = {
@@ -320,13 +356,15 @@ PICTURES: Final[dict[str, Picture]] = {
     "quarantine": of_page("/assets/quarantine/level1", "quarantine", "bid_at_most_ask", "Metadata"),
     "replay": of_page("/locations/coinstream/jobs/replay_quarantine/playground", "replay", "dry_run"),
     "jobs": of_page("/jobs", "jobs", "replay_quarantine"),
-    "automation": of_page("/automation", "automation", "land_topics"),
+    "automation": of_page("/automation", "automation", "landing_schedule"),
     "sensor": of_page("/locations/coinstream/sensors/lag_sensor", "sensor", "Frequency"),
     "checks": checks,
     "report": report,
     "data-docs": data_docs,
     "lag": lag,
     "alert": alert,
+    # The last, so that its charts have a past.
+    "explorer": explorer,
 }
 TABS: Final = (
     ("Quotes", "quotes", "text=spread_bp"),
@@ -335,7 +373,6 @@ TABS: Final = (
     ("Exchanges", "exchanges", "text=stale_s"),
     ("Dead letters", "dead-letters", "text=is above ask"),
     ("Quarantine", "quarantine", "text=newest refused messages"),
-    # The last, so that its charts have a past.
     ("Lag and rates", "lag", "text=Sampled while"),
 )
 

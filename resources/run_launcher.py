@@ -13,6 +13,7 @@ import time
 from typing import Any, Final, Self
 
 import dagster as dg
+import grpc  # type: ignore[import-untyped]
 from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.launcher import DefaultRunLauncher
 from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
@@ -25,7 +26,9 @@ log = logging.getLogger(__name__)
 
 _TIMEOUT_S: Final = 5
 UNREACHABLE_S: Final = 10.0
-"""Time that a code server must be unreachable before its runs are failed, in seconds."""
+"""Time that a code server must refuse connections before its runs are failed, in seconds."""
+UNRESPONSIVE_S: Final = 600.0
+"""Time that a code server must leave requests unanswered before its runs are failed, in seconds."""
 
 
 class MonitoredRunLauncher(DefaultRunLauncher):
@@ -61,10 +64,14 @@ class MonitoredRunLauncher(DefaultRunLauncher):
         return CheckRunHealthResult(WorkerStatus.FAILED, "its code server does not have the process any more")
 
     def _unreachable(self, run: dg.DagsterRun, error: Exception) -> CheckRunHealthResult:
-        # One failed connection is not sufficient: a busy server may answer late.
+        # On a busy machine, a server may answer late for minutes while its runs continue.
+        is_late = (
+            isinstance(error.__cause__, grpc.RpcError)
+            and error.__cause__.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        )
         now = time.monotonic()
         since = self._unreachable_since.setdefault(run.run_id, now)
-        if now - since < UNREACHABLE_S:
+        if now - since < (UNRESPONSIVE_S if is_late else UNREACHABLE_S):
             return CheckRunHealthResult(WorkerStatus.RUNNING, "its code server does not answer yet")
         log.warning("the code server of run %s does not answer: %s", run.run_id, error)
         return CheckRunHealthResult(WorkerStatus.FAILED, "its code server is gone, and its process with it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,6 +74,20 @@ def test_a_killed_code_server_takes_its_runs_along(
     assert launcher.check_run_worker_health(run).status is WorkerStatus.RUNNING, "once is no proof"
     monkeypatch.setattr(run_launcher, "UNREACHABLE_S", 0.0)
     assert launcher.check_run_worker_health(run).status is WorkerStatus.FAILED
+
+
+def test_a_code_server_that_answers_late_keeps_its_runs(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_launcher, "_TIMEOUT_S", 1)
+    monkeypatch.setattr(run_launcher, "UNREACHABLE_S", 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        busy = {GRPC_INFO_TAG: json.dumps({"host": "127.0.0.1", "port": silent.getsockname()[1]})}
+        run = create_run_for_test(instance, status=STATUSES.STARTED, tags=busy)
+        launcher = MonitoredRunLauncher()
+        assert launcher.check_run_worker_health(run).status is WorkerStatus.RUNNING
+        monkeypatch.setattr(run_launcher, "UNRESPONSIVE_S", 0.0)
+        assert launcher.check_run_worker_health(run).status is WorkerStatus.FAILED
 
 
 def test_a_code_server_that_does_not_know_the_run(instance: dg.DagsterInstance) -> None:
