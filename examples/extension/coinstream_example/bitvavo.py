@@ -4,7 +4,7 @@ Facts from the exchange's API documentation ("Ticker 24h", "Markets", "Time"): t
 list; for each market best bid and ask with their sizes, the last price and the time in milliseconds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -13,7 +13,6 @@ import msgspec
 
 from coinstream.feeds.exchanges.base import Channel, ExchangeAdapter, Subscriptions, register_adapter
 from coinstream.feeds.exchanges.parsing import ExchangeParser, Found, each, moment, number
-from coinstream.feeds.exchanges.rest import read_instruments
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, Frame, Parsed, rejected
@@ -62,15 +61,10 @@ class BitvavoAdapter(ExchangeAdapter):
         wanted = [{"name": name, "markets": markets} for name in channels]
         return [msgspec.json.encode({"action": "subscribe", "channels": wanted})]
 
-    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
-        """See `ExchangeAdapter.parse_instruments`."""
-        return read_instruments(
-            *(self.exchange, url, body),
-            lambda rows: (
-                spot(row["market"], row["base"], row["quote"], active=row["status"] == "trading")
-                for row in rows
-            ),
-        )
+    def read_instruments(self, reply: Any, url: str) -> Iterator[Instrument]:
+        """See `ExchangeAdapter.read_instruments`."""
+        for row in reply:
+            yield spot(row["market"], row["base"], row["quote"], active=row["status"] == "trading")
 
     async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
         """See `ExchangeAdapter.clock_ms`."""

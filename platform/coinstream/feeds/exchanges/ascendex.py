@@ -12,7 +12,7 @@ Source: "AscendEX Pro API", <https://ascendex.github.io/ascendex-pro-api>, and "
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, ClassVar, Final
@@ -44,7 +44,7 @@ from coinstream.feeds.exchanges.parsing import (
     parsed,
     signed,
 )
-from coinstream.feeds.exchanges.rest import fetch_frame, read_instruments
+from coinstream.feeds.exchanges.rest import fetch_frame
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, derivative, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
@@ -189,9 +189,19 @@ class AscendexAdapter(ExchangeAdapter):
         payload = frame.payload
         return b'{"op":"pong"}' if _PING in payload[:40] and b'"m"' in payload[:40] else None
 
-    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+    def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the markets of `products` or the contracts of `futures/contract`."""
-        return read_instruments(self.exchange, url, body, _instruments)
+        for row in reply["data"]:
+            name, active = row["symbol"], row.get("status", "Normal") == "Normal"
+            if "settlementAsset" in row:
+                base, _, quote = row["underlying"].partition("/")
+                yield derivative(name, base, quote, row["settlementAsset"], active=active)
+            elif name.endswith(_PERPETUAL):
+                # `products` lists contracts too: BTC-PERP has the base BTCUSDT and the quote USDT.
+                quote = row["quoteAsset"]
+                yield derivative(name, row["baseAsset"].removesuffix(quote), quote, quote, active=active)
+            else:
+                yield spot(name, row["baseAsset"], row["quoteAsset"], active=active)
 
     def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
         """See `ExchangeAdapter.trades_request`."""
@@ -229,17 +239,3 @@ def _requests(types: frozenset[str], batch: Sequence[Instrument]) -> list[bytes]
             for instrument in batch
         ]
     return [msgspec.json.encode(request) for request in requests]
-
-
-def _instruments(reply: Any) -> Iterator[Instrument]:
-    for row in reply["data"]:
-        name, active = row["symbol"], row.get("status", "Normal") == "Normal"
-        if "settlementAsset" in row:
-            base, _, quote = row["underlying"].partition("/")
-            yield derivative(name, base, quote, row["settlementAsset"], active=active)
-        elif name.endswith(_PERPETUAL):
-            # `products` lists contracts too: BTC-PERP has the base BTCUSDT and the quote USDT.
-            quote = row["quoteAsset"]
-            yield derivative(name, row["baseAsset"].removesuffix(quote), quote, quote, active=active)
-        else:
-            yield spot(name, row["baseAsset"], row["quoteAsset"], active=active)

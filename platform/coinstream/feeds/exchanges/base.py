@@ -14,9 +14,10 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
+import msgspec
 
 from coinstream.errors import FeedError
-from coinstream.feeds.exchanges.parsing import ExchangeParser
+from coinstream.feeds.exchanges.parsing import ExchangeParser, describe
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.parser import Frame, Gap, Parser
 
@@ -190,8 +191,20 @@ class ExchangeAdapter:
         """Return the instruments in a REST reply of one of `instruments_urls`.
 
         Raises:
-            FeedError: the reply differs from the exchange's documentation.
+            FeedError: the reply is not JSON, or differs from the exchange's documentation.
         """
+        try:
+            entries = self.read_instruments(msgspec.json.decode(body), url)
+            return [found for found in entries if found is not None]
+        except RecursionError:
+            raise FeedError(f"{self.exchange}: the instrument list at {url} is nested too deeply") from None
+        except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+            raise FeedError(
+                f"{self.exchange}: the instrument list at {url} is not as documented: {describe(error)}"
+            ) from error
+
+    def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
+        """Return the instruments of a decoded REST reply; None for an entry that is no market."""
         raise FeedError(f"{self.exchange}: no instrument list is known at {url}")
 
     @classmethod

@@ -13,7 +13,7 @@ List", as of 2026-05; checked against a session of 2021-12-12.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, ClassVar, Final
@@ -41,7 +41,6 @@ from coinstream.feeds.exchanges.parsing import (
     optional_side,
     parsed,
 )
-from coinstream.feeds.exchanges.rest import read_instruments
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, derivative, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, STATUS, Frame, Gap, Parsed, rejected
@@ -160,9 +159,13 @@ class BitflyerAdapter(ExchangeAdapter):
             for instrument in instruments
         ]
 
-    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+    def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the markets of `getmarkets`."""
-        return read_instruments(self.exchange, url, body, _instruments)
+        for row in reply:
+            found = read_name(row["product_code"])
+            if found is None:
+                raise ValueError(f"{row['product_code']!r} is no product code")
+            yield found
 
 
 def read_name(name: str) -> Instrument | None:
@@ -177,11 +180,3 @@ def read_name(name: str) -> Instrument | None:
     if len(parts) == 3 and parts[0] == "FX" and all(parts):
         return derivative(name, parts[1], parts[2], parts[2])
     return spot(name, *parts) if len(parts) == 2 and all(parts) else None
-
-
-def _instruments(rows: Any) -> Iterator[Instrument]:
-    for row in rows:
-        found = read_name(row["product_code"])
-        if found is None:
-            raise ValueError(f"{row['product_code']!r} is no product code")
-        yield found

@@ -12,9 +12,8 @@ session of 2021-06-01.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta, timezone
-from functools import partial
 from typing import Any, ClassVar, Final, Literal
 
 import msgspec
@@ -28,7 +27,7 @@ from coinstream.feeds.exchanges.base import (
     register_adapter,
 )
 from coinstream.feeds.exchanges.parsing import Found, each, levels, moment, number, optional, parsed, signed
-from coinstream.feeds.exchanges.rest import path_after, read_instruments
+from coinstream.feeds.exchanges.rest import path_after
 from coinstream.feeds.exchanges.upbit import UpbitParser
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, spot
@@ -167,11 +166,10 @@ class BithumbAdapter(ExchangeAdapter):
         request += [{"type": name, "codes": codes} for name in channels]
         return [msgspec.json.encode([*request, {"format": "DEFAULT"}])]
 
-    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+    def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the markets of `v1/market/all`, or of the older `public/ticker/ALL_KRW`."""
         quote = path_after(url, "/public/ticker/").partition("_")[2]
-        read = partial(_tickers, quote) if quote else _markets
-        return read_instruments(self.exchange, url, body, read)
+        return _tickers(quote, reply) if quote else _markets(reply)
 
 
 def _markets(rows: Any) -> Iterator[Instrument]:

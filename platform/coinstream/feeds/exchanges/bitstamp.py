@@ -12,7 +12,7 @@ Source: "WebSocket API v2" and "Public data functions", <https://www.bitstamp.ne
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Final, Literal
 
@@ -30,7 +30,7 @@ from coinstream.feeds.exchanges.base import (
     register_adapter,
 )
 from coinstream.feeds.exchanges.parsing import ExchangeParser, Found, levels, moment, number, parsed
-from coinstream.feeds.exchanges.rest import fetch_frame, path_after, read_instruments
+from coinstream.feeds.exchanges.rest import fetch_frame, path_after
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, derivative, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, DEPTH, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
@@ -149,9 +149,17 @@ class BitstampAdapter(ExchangeAdapter):
         names = [f"{channel}_{each.id}" for channel in channels for each in instruments]
         return [msgspec.json.encode({"event": "bts:subscribe", "data": {"channel": name}}) for name in names]
 
-    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+    def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the markets of `trading-pairs-info` or of the newer `markets`."""
-        return read_instruments(self.exchange, url, body, _instruments)
+        for row in reply:
+            identity = row.get("url_symbol") or row["market_symbol"]
+            base, _, quote = row["name"].partition("/")
+            quote = quote.removesuffix("-PERP")
+            active = row.get("trading") == "Enabled"
+            if identity.endswith("-perp"):
+                yield derivative(identity, base, quote, quote, active=active)
+            else:
+                yield spot(identity, base, quote, active=active)
 
     def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
         """See `ExchangeAdapter.trades_request`."""
@@ -168,15 +176,3 @@ class BitstampAdapter(ExchangeAdapter):
     async def snapshot(self, http: httpx.AsyncClient, instrument: Instrument) -> Frame | None:
         """Fetch the whole book, which `diff_order_book` changes."""
         return await fetch_frame(http, redirected(f"{REST}/api/v2/order_book/{instrument.id}/", self.rest))
-
-
-def _instruments(rows: Any) -> Iterator[Instrument]:
-    for row in rows:
-        identity = row.get("url_symbol") or row["market_symbol"]
-        base, _, quote = row["name"].partition("/")
-        quote = quote.removesuffix("-PERP")
-        active = row.get("trading") == "Enabled"
-        if identity.endswith("-perp"):
-            yield derivative(identity, base, quote, quote, active=active)
-        else:
-            yield spot(identity, base, quote, active=active)

@@ -12,7 +12,7 @@ Source: "Crypto.com Exchange API v1", <https://exchange-docs.crypto.com/exchange
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, ClassVar, Final
@@ -41,7 +41,6 @@ from coinstream.feeds.exchanges.parsing import (
     optional_side,
     signed,
 )
-from coinstream.feeds.exchanges.rest import read_instruments
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, derivative, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
@@ -222,9 +221,21 @@ class CryptocomAdapter(ExchangeAdapter):
         ended = {"id": 1, "method": "unsubscribe", "params": {"channels": [channel]}}
         return msgspec.json.encode(ended), *_requests(frozenset({"book"}), [instrument])
 
-    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+    def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the instruments of `public/get-instruments` of v1 or v2."""
-        return read_instruments(self.exchange, url, body, _instruments)
+        result = reply["result"]
+        for row in result.get("data") or result["instruments"]:
+            if "instrument_name" in row:
+                yield spot(row["instrument_name"], row["base_currency"], row["quote_currency"])
+                continue
+            name, base, quote = row["symbol"], row["base_ccy"], row["quote_ccy"]
+            active = bool(row.get("tradable", True))
+            if row["inst_type"] == "CCY_PAIR":
+                yield spot(name, base, quote, active=active)
+            elif row["inst_type"] in ("PERPETUAL_SWAP", "FUTURE"):
+                ends = int(row.get("expiry_timestamp_ms") or 0)
+                expiry = datetime.fromtimestamp(ends / 1000, UTC) if ends else None
+                yield derivative(name, base, quote, quote, expiry=expiry, active=active)
 
 
 def _requests(types: frozenset[str], batch: Sequence[Instrument]) -> list[bytes]:
@@ -249,19 +260,3 @@ def _requests(types: frozenset[str], batch: Sequence[Instrument]) -> list[bytes]
         parameters["book_subscription_type"] = "SNAPSHOT_AND_UPDATE"
         parameters["book_update_frequency"] = 10
     return [msgspec.json.encode({"id": 1, "method": "subscribe", "params": parameters})]
-
-
-def _instruments(reply: Any) -> Iterator[Instrument]:
-    result = reply["result"]
-    for row in result.get("data") or result["instruments"]:
-        if "instrument_name" in row:
-            yield spot(row["instrument_name"], row["base_currency"], row["quote_currency"])
-            continue
-        name, base, quote = row["symbol"], row["base_ccy"], row["quote_ccy"]
-        active = bool(row.get("tradable", True))
-        if row["inst_type"] == "CCY_PAIR":
-            yield spot(name, base, quote, active=active)
-        elif row["inst_type"] in ("PERPETUAL_SWAP", "FUTURE"):
-            ends = int(row.get("expiry_timestamp_ms") or 0)
-            expiry = datetime.fromtimestamp(ends / 1000, UTC) if ends else None
-            yield derivative(name, base, quote, quote, expiry=expiry, active=active)

@@ -13,7 +13,7 @@ checked against a session of 2021-11-29, and frames of 2019 to 2023.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Final
 
@@ -40,7 +40,6 @@ from coinstream.feeds.exchanges.parsing import (
     percent,
     signed,
 )
-from coinstream.feeds.exchanges.rest import read_instruments
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, derivative, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, rejected
@@ -231,14 +230,10 @@ class DeltaAdapter(ExchangeAdapter):
         wanted = [{"name": name, "symbols": symbols} for name in channels]
         return [msgspec.json.encode({"type": "subscribe", "payload": {"channels": wanted}})]
 
-    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+    def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the products of `v2/products`."""
-        return read_instruments(self.exchange, url, body, _instruments)
-
-
-def _instruments(reply: Any) -> Iterator[Instrument]:
-    for row in reply["result"]:
-        yield _instrument(row)
+        for row in reply["result"]:
+            yield _instrument(row)
 
 
 def _instrument(row: Any) -> Instrument:

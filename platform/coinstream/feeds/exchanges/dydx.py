@@ -13,7 +13,7 @@ orderbook", <https://docs.dydx.xyz>, as of 2026-06; frames of 2024-08-23.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, ClassVar, Final
@@ -42,7 +42,7 @@ from coinstream.feeds.exchanges.parsing import (
     side_of,
     signed,
 )
-from coinstream.feeds.exchanges.rest import read_instruments, server_time_ms
+from coinstream.feeds.exchanges.rest import server_time_ms
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative
 from coinstream.feeds.parser import ACKNOWLEDGED, STATUS, Frame, Gap, Parsed, rejected
@@ -211,17 +211,13 @@ class DydxAdapter(ExchangeAdapter):
         """See `ExchangeAdapter.clock_ms`; the indexer returns seconds."""
         return 1000 * await server_time_ms(http, redirected(f"{REST}/v4/time", self.rest), "epoch")
 
-    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+    def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the markets of `perpetualMarkets`."""
-        return read_instruments(self.exchange, url, body, _instruments)
+        for name, row in reply["markets"].items():
+            found = _perpetual(row.get("ticker") or name)
+            yield msgspec.structs.replace(found, active=row.get("status") == "ACTIVE")
 
 
 def _perpetual(name: str) -> Instrument:
     base = name.rpartition("-")[0].partition(",")[0]
     return derivative(name, base, _QUOTE, _QUOTE)
-
-
-def _instruments(reply: Any) -> Iterator[Instrument]:
-    for name, row in reply["markets"].items():
-        found = _perpetual(row.get("ticker") or name)
-        yield msgspec.structs.replace(found, active=row.get("status") == "ACTIVE")

@@ -15,7 +15,7 @@ documents of <https://api.fmfw.io> and <https://api.bequant.io>, as of 2024-11; 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Final
 
@@ -42,7 +42,6 @@ from coinstream.feeds.exchanges.parsing import (
     parsed,
     percent,
 )
-from coinstream.feeds.exchanges.rest import read_instruments
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, derivative, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, STATUS, Frame, Parsed, rejected
@@ -249,9 +248,16 @@ class HitbtcAdapter(ExchangeAdapter):
         fields = {"ch": "orderbook/full", "params": {"symbols": [instrument.id]}, "id": 0}
         return tuple(msgspec.json.encode({"method": method, **fields}) for method in RENEW)
 
-    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+    def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the markets of `public/symbol` of v3 or v2."""
-        return read_instruments(self.exchange, url, body, _instruments)
+        rows = reply if isinstance(reply, dict) else {row["id"]: row for row in reply}
+        symbols: set[str] = set()
+        for identity in sorted(rows, key=lambda name: "_BQX" in name):
+            found = _instrument(identity, rows[identity])
+            if found.symbol in symbols:
+                found = msgspec.structs.replace(found, symbol=f"{found.symbol}_{identity.partition('_')[2]}")
+            symbols.add(found.symbol)
+            yield found
 
 
 @register_adapter
@@ -272,17 +278,6 @@ class BequantAdapter(HitbtcAdapter):
     hosts = ("bequant.io",)
     instruments_urls = ("https://api.bequant.io/api/3/public/symbol",)
     address = "wss://api.bequant.io/api/3/ws/public"
-
-
-def _instruments(reply: Any) -> Iterator[Instrument]:
-    rows = reply if isinstance(reply, dict) else {row["id"]: row for row in reply}
-    symbols: set[str] = set()
-    for identity in sorted(rows, key=lambda name: "_BQX" in name):
-        found = _instrument(identity, rows[identity])
-        if found.symbol in symbols:
-            found = msgspec.structs.replace(found, symbol=f"{found.symbol}_{identity.partition('_')[2]}")
-        symbols.add(found.symbol)
-        yield found
 
 
 def _instrument(identity: str, row: Any) -> Instrument:

@@ -13,7 +13,7 @@ Source: "Hyperliquid Docs", <https://hyperliquid.gitbook.io/hyperliquid-docs/for
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Final, Literal
 
@@ -40,7 +40,6 @@ from coinstream.feeds.exchanges.parsing import (
     parsed,
     signed,
 )
-from coinstream.feeds.exchanges.rest import read_instruments
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, derivative, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, rejected
@@ -188,22 +187,18 @@ class HyperliquidAdapter(ExchangeAdapter):
             found += self.parse_instruments(url, reply.content)
         return found
 
-    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+    def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the contracts of `meta` or the spot markets of `spotMeta`."""
-        return read_instruments(self.exchange, url, body, _instruments)
+        if "tokens" not in reply:
+            for row in reply["universe"]:
+                found = _perpetual(row["name"])
+                yield msgspec.structs.replace(found, active=not row.get("isDelisted", False))
+            return
+        tokens = {row["index"]: row["name"] for row in reply["tokens"]}
+        for row in reply["universe"]:
+            base, quote = row["tokens"]
+            yield spot(row["name"], tokens[base], tokens[quote])
 
 
 def _perpetual(name: str) -> Instrument:
     return derivative(name, name.replace(":", "-"), _COLLATERAL, _COLLATERAL)
-
-
-def _instruments(reply: Any) -> Iterator[Instrument]:
-    if "tokens" not in reply:
-        for row in reply["universe"]:
-            found = _perpetual(row["name"])
-            yield msgspec.structs.replace(found, active=not row.get("isDelisted", False))
-        return
-    tokens = {row["index"]: row["name"] for row in reply["tokens"]}
-    for row in reply["universe"]:
-        base, quote = row["tokens"]
-        yield spot(row["name"], tokens[base], tokens[quote])

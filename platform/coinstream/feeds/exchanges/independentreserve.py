@@ -13,7 +13,7 @@ Source: "Independent Reserve WebSocket API", <https://github.com/independentrese
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import chain
 from typing import Any, ClassVar, Final
@@ -32,7 +32,7 @@ from coinstream.feeds.exchanges.base import (
 )
 from coinstream.feeds.exchanges.order_book import MAX_PENDING
 from coinstream.feeds.exchanges.parsing import ExchangeParser, Found, moment, number, optional_side, parsed
-from coinstream.feeds.exchanges.rest import fetch_frame, read_instruments
+from coinstream.feeds.exchanges.rest import fetch_frame
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
@@ -235,20 +235,15 @@ class IndependentReserveAdapter(ExchangeAdapter):
             wanted += dict.fromkeys(f"{_CHANNEL}-{name.partition('-')[0]}" for name in names)
         return [msgspec.json.encode({"Event": "Subscribe", "Data": wanted})]
 
-    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+    def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the markets of `GetValidPrimaryCurrencyCodes`: each code against every quote currency."""
-        if "PrimaryCurrency" not in url:
-            return []
-        return read_instruments(self.exchange, url, body, _instruments)
+        if "PrimaryCurrency" in url:
+            for code in reply:
+                for quote in QUOTES:
+                    yield spot(f"{code.lower()}-{quote}", code, quote)
 
     async def snapshot(self, http: httpx.AsyncClient, instrument: Instrument) -> Frame | None:
         """Request all orders of a market."""
         base, _, quote = instrument.id.partition("-")
         url = redirected(f"{REST}/GetAllOrders", self.rest)
         return await fetch_frame(http, f"{url}?primaryCurrencyCode={base}&secondaryCurrencyCode={quote}")
-
-
-def _instruments(codes: Any) -> Iterator[Instrument]:
-    for code in codes:
-        for quote in QUOTES:
-            yield spot(f"{code.lower()}-{quote}", code, quote)

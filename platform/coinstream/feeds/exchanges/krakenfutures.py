@@ -12,13 +12,12 @@ Source: "Futures WebSocket v1" (https://docs.kraken.com/api/docs/futures-api/web
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
 
 import msgspec
 
-from coinstream.errors import FeedError
 from coinstream.feeds.exchanges.base import (
     Channel,
     ExchangeAdapter,
@@ -179,12 +178,9 @@ class KrakenFuturesAdapter(ExchangeAdapter):
         """Return the requests that make the exchange resend the book of a product."""
         return _request("unsubscribe", "book", [instrument]), _request("subscribe", "book", [instrument])
 
-    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+    def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the products of a reply of `instruments`; indices and options are left out."""
-        try:
-            return list(_listed(msgspec.json.decode(body)["instruments"]))
-        except (msgspec.DecodeError, KeyError, TypeError, ValueError, RecursionError) as error:
-            raise FeedError(f"{self.exchange}: cannot read the instruments at {url}: {error}") from error
+        return _listed(reply["instruments"])
 
 
 def _request(event: str, feed: str, batch: Sequence[Instrument]) -> bytes:

@@ -13,7 +13,7 @@ Source: "Lighter API: WebSocket Reference", <https://apidocs.lighter.xyz/docs/we
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Final
 
@@ -39,7 +39,6 @@ from coinstream.feeds.exchanges.parsing import (
     parsed,
     signed,
 )
-from coinstream.feeds.exchanges.rest import read_instruments
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, derivative, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Parsed, rejected
@@ -169,15 +168,11 @@ class LighterAdapter(ExchangeAdapter):
         channel = f"order_book/{instrument.id}"
         return tuple(msgspec.json.encode({"type": kind, "channel": channel}) for kind in RENEW)
 
-    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+    def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the contracts and spot markets of `orderBookDetails`."""
-        return read_instruments(self.exchange, url, body, _instruments)
-
-
-def _instruments(reply: Any) -> Iterator[Instrument]:
-    for row in reply["order_book_details"]:
-        active = row["status"] == "active"
-        yield derivative(str(row["market_id"]), row["symbol"], _COLLATERAL, _COLLATERAL, active=active)
-    for row in reply.get("spot_order_book_details") or ():
-        base, _, quote = row["symbol"].partition("/")
-        yield spot(str(row["market_id"]), base, quote, active=row["status"] == "active")
+        for row in reply["order_book_details"]:
+            active = row["status"] == "active"
+            yield derivative(str(row["market_id"]), row["symbol"], _COLLATERAL, _COLLATERAL, active=active)
+        for row in reply.get("spot_order_book_details") or ():
+            base, _, quote = row["symbol"].partition("/")
+            yield spot(str(row["market_id"]), base, quote, active=row["status"] == "active")

@@ -14,7 +14,7 @@ Source: "Poloniex Spot API", <https://api-docs.poloniex.com/spot/websocket/marke
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Final
 
@@ -44,7 +44,7 @@ from coinstream.feeds.exchanges.parsing import (
     optional_side,
     signed,
 )
-from coinstream.feeds.exchanges.rest import read_instruments, server_time_ms
+from coinstream.feeds.exchanges.rest import server_time_ms
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
 from coinstream.feeds.parser import ACKNOWLEDGED, HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
@@ -254,12 +254,8 @@ class PoloniexAdapter(ExchangeAdapter):
         """See `ExchangeAdapter.clock_ms`."""
         return await server_time_ms(http, redirected(f"{REST}/timestamp", self.rest), "serverTime")
 
-    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+    def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the markets of `markets`."""
-        return read_instruments(self.exchange, url, body, _instruments)
-
-
-def _instruments(rows: Any) -> Iterator[Instrument]:
-    for row in rows:
-        active = row.get("state") == "NORMAL"
-        yield spot(row["symbol"], row["baseCurrencyName"], row["quoteCurrencyName"], active=active)
+        for row in reply:
+            active = row.get("state") == "NORMAL"
+            yield spot(row["symbol"], row["baseCurrencyName"], row["quoteCurrencyName"], active=active)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 import httpx
@@ -19,24 +19,6 @@ from coinstream.messages import Message, Trade
 
 _json: Final = msgspec.json.Decoder(Any)
 _RECOVERED: Final = frozenset({"trade", "price"})
-
-
-def read_instruments(
-    exchange: str, url: str, body: bytes, read: Callable[[Any], Iterable[Instrument]]
-) -> list[Instrument]:
-    """Return the instruments that `read` yields for a JSON reply.
-
-    Raises:
-        FeedError: the reply is not JSON, or differs from the exchange's documentation.
-    """
-    try:
-        return list(read(_json.decode(body)))
-    except RecursionError:
-        raise FeedError(f"{exchange}: the instrument list at {url} is nested too deeply") from None
-    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
-        raise FeedError(
-            f"{exchange}: the instrument list at {url} is not as documented: {describe(error)}"
-        ) from error
 
 
 async def fetch_frame(http: httpx.AsyncClient, url: str, params: dict[str, str] | None = None) -> Frame:

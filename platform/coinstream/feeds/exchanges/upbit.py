@@ -12,7 +12,7 @@ Source: "Upbit Developer Center", <https://docs.upbit.com/kr/reference/websocket
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Final, Literal
 
@@ -29,7 +29,6 @@ from coinstream.feeds.exchanges.base import (
     register_adapter,
 )
 from coinstream.feeds.exchanges.parsing import ExchangeParser, Found, each, moment, number, optional
-from coinstream.feeds.exchanges.rest import read_instruments
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, spot
 from coinstream.feeds.parser import HEARTBEAT, STATUS, Frame, Gap, Parsed, rejected
@@ -163,12 +162,8 @@ class UpbitAdapter(ExchangeAdapter):
         request += [{"type": name, "codes": codes} for name in channels]
         return [msgspec.json.encode(request)]
 
-    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+    def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the markets of `v1/market/all`."""
-        return read_instruments(self.exchange, url, body, _instruments)
-
-
-def _instruments(rows: Any) -> Iterator[Instrument]:
-    for row in rows:
-        quote, _, base = row["market"].partition("-")
-        yield spot(row["market"], base, quote)
+        for row in reply:
+            quote, _, base = row["market"].partition("-")
+            yield spot(row["market"], base, quote)

@@ -20,7 +20,6 @@ from typing import Any, ClassVar, Final, Literal
 import httpx
 import msgspec
 
-from coinstream.errors import FeedError
 from coinstream.feeds.exchanges.base import (
     Channel,
     Connection,
@@ -96,12 +95,9 @@ class _Adapter(ExchangeAdapter):
             found.append(Connection(f"{self.ws or self.address}/ws", tuple(requests), symbols))
         return found
 
-    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+    def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the instruments of a reply of `exchangeInfo`."""
-        try:
-            return [self.instrument(entry) for entry in msgspec.json.decode(body)["symbols"]]
-        except (msgspec.DecodeError, KeyError, TypeError, ValueError, RecursionError) as error:
-            raise FeedError(f"{self.exchange}: cannot read the instruments at {url}: {error}") from error
+        return (self.instrument(entry) for entry in reply["symbols"])
 
     def instrument(self, entry: Any) -> Instrument:
         """Return the instrument of an entry of `exchangeInfo`."""
@@ -243,15 +239,10 @@ class BinanceOptionsAdapter(_Adapter):
     path = "/eapi/v1"
     settle = "quote"
 
-    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+    def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the options of a reply of `exchangeInfo`."""
         parser = self.parser(InstrumentList())
-        try:
-            names = [entry["symbol"] for entry in msgspec.json.decode(body)["optionSymbols"]]
-            found = [parser.unlisted(name) for name in names]
-        except (msgspec.DecodeError, KeyError, TypeError, ValueError, RecursionError) as error:
-            raise FeedError(f"{self.exchange}: cannot read the instruments at {url}: {error}") from error
-        return [instrument for instrument in found if instrument is not None]
+        return (parser.unlisted(entry["symbol"]) for entry in reply["optionSymbols"])
 
     def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
         """See `ExchangeAdapter.trades_request`."""

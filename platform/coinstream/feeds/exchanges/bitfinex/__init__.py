@@ -35,7 +35,6 @@ from coinstream.feeds.exchanges.base import (
 )
 from coinstream.feeds.exchanges.bitfinex.names import read_pairs
 from coinstream.feeds.exchanges.bitfinex.parser import BitfinexParser
-from coinstream.feeds.exchanges.rest import read_instruments
 from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.parser import Gap
 
@@ -104,11 +103,9 @@ class BitfinexAdapter(ExchangeAdapter):
             found[0] = replace(found[0], requests=requests)
         return found
 
-    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+    def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the markets of `pub:list:pair`; the list of currencies contains none."""
-        if "pub:list:pair" not in url:
-            return []
-        return read_instruments(self.exchange, url, body, read_pairs)
+        return read_pairs(reply) if "pub:list:pair" in url else ()
 
 
 def _subscriptions(types: frozenset[str]) -> list[dict[str, str]]:

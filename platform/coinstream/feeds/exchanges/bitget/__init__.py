@@ -6,7 +6,7 @@ Source: "Bitget API v2" (https://www.bitget.com/api-doc/common/websocket-intro):
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Final
 
 import httpx
@@ -25,7 +25,7 @@ from coinstream.feeds.exchanges.base import (
     register_adapter,
 )
 from coinstream.feeds.exchanges.bitget.parser import BitgetParser, read_instrument
-from coinstream.feeds.exchanges.rest import read_instruments, server_time_ms
+from coinstream.feeds.exchanges.rest import server_time_ms
 from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.parser import Gap
 
@@ -65,13 +65,9 @@ class BitgetAdapter(ExchangeAdapter):
     )
     parser_class = BitgetParser
 
-    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+    def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the instruments of a list of spot markets or futures."""
-
-        def read(value: Any) -> Iterator[Instrument]:
-            return (read_instrument(url, entry) for entry in value["data"])
-
-        return read_instruments(self.exchange, url, body, read)
+        return (read_instrument(url, entry) for entry in reply["data"])
 
     async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
         """See `ExchangeAdapter.clock_ms`."""

@@ -6,7 +6,7 @@ subscriptions per hour.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Final
 
 import httpx
@@ -24,7 +24,7 @@ from coinstream.feeds.exchanges.base import (
     register_adapter,
 )
 from coinstream.feeds.exchanges.bitmex.parser import BitmexParser, read_instrument
-from coinstream.feeds.exchanges.rest import read_instruments, server_time_ms
+from coinstream.feeds.exchanges.rest import server_time_ms
 from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.parser import Gap
 
@@ -61,14 +61,9 @@ class BitmexAdapter(ExchangeAdapter):
         "liquidation": ("liquidation",),
     }
 
-    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+    def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the instruments of `/api/v1/instrument/active`."""
-
-        def read(value: Any) -> Iterator[Instrument]:
-            found = (read_instrument(entry) for entry in value)
-            return (instrument for instrument in found if instrument is not None)
-
-        return read_instruments(self.exchange, url, body, read)
+        return (read_instrument(entry) for entry in reply)
 
     async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
         """See `ExchangeAdapter.clock_ms`."""

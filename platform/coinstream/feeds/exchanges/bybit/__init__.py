@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Final
 import httpx
 import msgspec
 
-from coinstream.errors import FeedError
 from coinstream.feeds.exchanges.base import (
     Channel,
     Connection,
@@ -73,17 +72,13 @@ class BybitAdapter(ExchangeAdapter):
     )
     parser_class = BybitParser
 
-    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+    def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the instruments of `/v5/market/instruments-info` or `/v2/public/symbols`."""
-        try:
-            result = msgspec.json.decode(body)["result"]
-            entries = result if isinstance(result, list) else result["list"]
-            category = result.get("category", "") if isinstance(result, dict) else ""
-            address = url if "category=" in url else f"{url}?category={category}"
-            found = [names.read(address, entry) for entry in entries]
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise FeedError(f"bybit: cannot read instruments at {url}: {error}") from error
-        return [instrument for instrument in found if instrument is not None]
+        result = reply["result"]
+        entries = result if isinstance(result, list) else result["list"]
+        category = result.get("category", "") if isinstance(result, dict) else ""
+        address = url if "category=" in url else f"{url}?category={category}"
+        return (names.read(address, entry) for entry in entries)
 
     async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
         """See `ExchangeAdapter.clock_ms`."""

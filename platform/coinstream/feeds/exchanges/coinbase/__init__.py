@@ -7,7 +7,7 @@ International needs a signed subscription, so it is read from recordings only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Final
 
 import httpx
@@ -26,7 +26,7 @@ from coinstream.feeds.exchanges.coinbase.advanced import CoinbaseParser
 from coinstream.feeds.exchanges.coinbase.exchange import read_instrument
 from coinstream.feeds.exchanges.coinbase.international import CoinbaseInternationalParser
 from coinstream.feeds.exchanges.parsing import ExchangeParser
-from coinstream.feeds.exchanges.rest import read_instruments, server_time_ms
+from coinstream.feeds.exchanges.rest import server_time_ms
 from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.parser import Gap
 
@@ -60,15 +60,10 @@ class CoinbaseAdapter(ExchangeAdapter):
         "candles": ("ohlcv",),
     }
 
-    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+    def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the instruments of a list of products."""
-
-        def read(value: Any) -> Iterator[Instrument]:
-            entries = value["products"] if isinstance(value, dict) else value
-            found = (read_instrument(entry) for entry in entries)
-            return (instrument for instrument in found if instrument is not None)
-
-        return read_instruments(self.exchange, url, body, read)
+        entries = reply["products"] if isinstance(reply, dict) else reply
+        return (read_instrument(entry) for entry in entries)
 
     async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
         """See `ExchangeAdapter.clock_ms`."""

@@ -6,7 +6,7 @@ login, so the 100 ms ones are used; trades of a gap are fetched by their numbers
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Final
 
 import httpx
@@ -23,7 +23,7 @@ from coinstream.feeds.exchanges.base import (
     register_adapter,
 )
 from coinstream.feeds.exchanges.deribit.parser import DeribitParser, read_instrument
-from coinstream.feeds.exchanges.rest import read_instruments, server_time_ms
+from coinstream.feeds.exchanges.rest import server_time_ms
 from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.parser import Frame, Gap
 
@@ -58,14 +58,9 @@ class DeribitAdapter(ExchangeAdapter):
         "chart.trades.{}.1": ("ohlcv",),
     }
 
-    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+    def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the instruments of `public/get_instruments`."""
-
-        def read(value: Any) -> Iterator[Instrument]:
-            found = (read_instrument(entry) for entry in value["result"])
-            return (instrument for instrument in found if instrument is not None)
-
-        return read_instruments(self.exchange, url, body, read)
+        return (read_instrument(entry) for entry in reply["result"])
 
     def answer(self, frame: Frame) -> bytes | None:
         """Return the reply to a `test_request` of the server."""

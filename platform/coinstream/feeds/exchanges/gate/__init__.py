@@ -8,7 +8,7 @@ Whole books of 20 levels are subscribed, which need no snapshot over REST.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Final
 
 import httpx
@@ -26,7 +26,7 @@ from coinstream.feeds.exchanges.base import (
 )
 from coinstream.feeds.exchanges.gate import instruments as names
 from coinstream.feeds.exchanges.gate.futures import GateParser
-from coinstream.feeds.exchanges.rest import read_instruments, server_time_ms
+from coinstream.feeds.exchanges.rest import server_time_ms
 from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.parser import Gap
 
@@ -65,14 +65,9 @@ class GateAdapter(ExchangeAdapter):
     )
     parser_class = GateParser
 
-    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+    def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the instruments of a list of pairs or contracts."""
-
-        def read(value: Any) -> Iterator[Instrument]:
-            found = (names.read(url, entry) for entry in value)
-            return (instrument for instrument in found if instrument is not None)
-
-        return read_instruments(self.exchange, url, body, read)
+        return (names.read(url, entry) for entry in reply)
 
     async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
         """See `ExchangeAdapter.clock_ms`."""

@@ -16,7 +16,7 @@ a session of 2021-06-24.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -30,7 +30,6 @@ from coinstream.feeds.exchanges.base import (
     register_adapter,
 )
 from coinstream.feeds.exchanges.gemini.parser import GeminiParser
-from coinstream.feeds.exchanges.rest import read_instruments
 from coinstream.feeds.instruments import Instrument, derivative, spot
 
 WS: Final = "wss://api.gemini.com"
@@ -84,24 +83,20 @@ class GeminiAdapter(ExchangeAdapter):
         details = redirected(f"{REST}/v1/symbols/details", self.rest)
         return tuple(f"{details}/{_identity(symbol)}" for symbol in symbols)
 
-    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+    def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the market of `symbols/details`; `symbols` contains only names."""
-        return read_instruments(self.exchange, url, body, _instruments)
+        for row in [reply] if isinstance(reply, dict) else reply:
+            if isinstance(row, str):
+                continue
+            identity, base, quote = row["symbol"], row["base_currency"], row["quote_currency"]
+            active = row.get("status") != "closed"
+            if row.get("product_type") == "swap":
+                settle = row.get("contract_price_currency") or quote
+                yield derivative(identity, base, quote, settle, active=active)
+            else:
+                yield spot(identity, base, quote, active=active)
 
 
 def _identity(symbol: str) -> str:
     pair, _, settle = symbol.partition(":")
     return pair.replace("/", "").lower() + ("perp" if settle else "")
-
-
-def _instruments(reply: Any) -> Iterator[Instrument]:
-    for row in [reply] if isinstance(reply, dict) else reply:
-        if isinstance(row, str):
-            continue
-        identity, base, quote = row["symbol"], row["base_currency"], row["quote_currency"]
-        active = row.get("status") != "closed"
-        if row.get("product_type") == "swap":
-            settle = row.get("contract_price_currency") or quote
-            yield derivative(identity, base, quote, settle, active=active)
-        else:
-            yield spot(identity, base, quote, active=active)

@@ -7,7 +7,7 @@ answered. Funding rates and liquidations have addresses of their own, mark price
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Final
 
 import httpx
@@ -25,7 +25,7 @@ from coinstream.feeds.exchanges.base import (
 )
 from coinstream.feeds.exchanges.htx import instruments as names
 from coinstream.feeds.exchanges.htx.parser import HtxParser
-from coinstream.feeds.exchanges.rest import read_instruments, server_time_ms
+from coinstream.feeds.exchanges.rest import server_time_ms
 from coinstream.feeds.exchanges.values import inflated
 from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.parser import Frame, Gap
@@ -69,13 +69,9 @@ class HtxAdapter(ExchangeAdapter):
     )
     parser_class = HtxParser
 
-    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+    def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the instruments of a list of spot symbols or contracts."""
-
-        def read(value: Any) -> Iterator[Instrument]:
-            return (names.read(entry) for entry in value["data"])
-
-        return read_instruments(self.exchange, url, body, read)
+        return (names.read(entry) for entry in reply["data"])
 
     def answer(self, frame: Frame) -> bytes | None:
         """Return the `pong` to a `ping`."""

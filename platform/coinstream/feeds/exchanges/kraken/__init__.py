@@ -19,7 +19,6 @@ from typing import Any, ClassVar, Final
 import httpx
 import msgspec
 
-from coinstream.errors import FeedError
 from coinstream.feeds.exchanges.base import (
     Channel,
     ExchangeAdapter,
@@ -79,13 +78,9 @@ class KrakenAdapter(ExchangeAdapter):
         """Return the requests that make the exchange resend the book of a symbol."""
         return _request("unsubscribe", "book", [instrument]), _request("subscribe", "book", [instrument])
 
-    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+    def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the markets of `AssetPairs`, under each of their three names."""
-        try:
-            result = msgspec.json.decode(body)["result"]
-            return [market for key, pair in result.items() for market in _markets(key, pair)]
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise FeedError(f"{self.exchange}: cannot read the instruments at {url}: {error}") from error
+        return (market for key, pair in reply["result"].items() for market in _markets(key, pair))
 
     def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:
         """See `ExchangeAdapter.trades_request`."""

@@ -7,7 +7,7 @@ messages in 10 s, `ping` every 18 s. Whole books of 50 levels are subscribed: no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, ClassVar, Final
 
@@ -28,7 +28,7 @@ from coinstream.feeds.exchanges.base import (
 )
 from coinstream.feeds.exchanges.kucoin.futures import KucoinParser
 from coinstream.feeds.exchanges.kucoin.spot import read_instrument
-from coinstream.feeds.exchanges.rest import read_instruments, server_time_ms
+from coinstream.feeds.exchanges.rest import server_time_ms
 from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.parser import Gap
 
@@ -85,13 +85,9 @@ class KucoinAdapter(ExchangeAdapter):
 
     parser_class = KucoinParser
 
-    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+    def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the instruments of a list of pairs or contracts."""
-
-        def read(value: Any) -> Iterator[Instrument]:
-            return (read_instrument(entry) for entry in value["data"])
-
-        return read_instruments(self.exchange, url, body, read)
+        return (read_instrument(entry) for entry in reply["data"])
 
     async def prepare(self, http: httpx.AsyncClient) -> None:
         """Fetch a public token and the address for each market.

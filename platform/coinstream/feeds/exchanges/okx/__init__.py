@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Final
 import httpx
 import msgspec
 
-from coinstream.errors import FeedError
 from coinstream.feeds.exchanges.base import (
     RENEW,
     Channel,
@@ -69,14 +68,9 @@ class OkxAdapter(ExchangeAdapter):
     address: ClassVar[str] = "wss://ws.okx.com:8443/ws/v5"
     parser_class = OkxParser
 
-    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+    def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the instruments of a reply of `/api/v5/public/instruments`."""
-        try:
-            entries = msgspec.json.decode(body)["data"]
-            found = [names.read(entry) for entry in entries]
-        except (msgspec.DecodeError, KeyError, TypeError, ValueError, RecursionError) as error:
-            raise FeedError(f"{self.exchange}: cannot read instruments at {url}: {error}") from error
-        return [instrument for instrument in found if instrument is not None]
+        return (names.read(entry) for entry in reply["data"])
 
     async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
         """See `ExchangeAdapter.clock_ms`."""

@@ -14,7 +14,7 @@ and <https://github.com/phemex/phemex-api-docs>, as of 2026-03; checked against 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Final
@@ -33,7 +33,7 @@ from coinstream.feeds.exchanges.base import (
     register_adapter,
 )
 from coinstream.feeds.exchanges.phemex.parser import PhemexParser
-from coinstream.feeds.exchanges.rest import read_instruments, server_time_ms
+from coinstream.feeds.exchanges.rest import server_time_ms
 from coinstream.feeds.instruments import Instrument, derivative, spot
 
 WS: Final = "wss://ws.phemex.com"
@@ -89,9 +89,26 @@ class PhemexAdapter(ExchangeAdapter):
         url = redirected(f"{REST}/public/time", self.rest)
         return await server_time_ms(http, url, "data", "serverTime")
 
-    def parse_instruments(self, url: str, body: bytes) -> list[Instrument]:
+    def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the products of `public/products`, listed ones and others."""
-        return read_instruments(self.exchange, url, body, _instruments)
+        data = reply["data"]
+        for row in [*data["products"], *data.get("perpProductsV2", ())]:
+            name, quote, active = row["symbol"], row["quoteCurrency"], row.get("status") == "Listed"
+            base = row.get("baseCurrency") or row["displaySymbol"].partition("/")[0].strip()
+            if row["type"] == "Spot":
+                yield spot(name, base, quote, active=active)
+                continue
+            settle = row["settleCurrency"]
+            is_text = row["type"] == "PerpetualV2"
+            yield derivative(
+                name,
+                base,
+                quote,
+                settle,
+                contract_size=1.0 if is_text else float(row.get("contractSize") or 1.0),
+                inverse=row.get("contractUnderlyingAssets") == quote and settle != quote,
+                active=active,
+            )
 
 
 def _requests(names: Sequence[str], figures: Sequence[str], batch: Sequence[Instrument]) -> list[bytes]:
@@ -108,24 +125,3 @@ def _requests(names: Sequence[str], figures: Sequence[str], batch: Sequence[Inst
 
 def _request(method: str, parameters: list[Any]) -> bytes:
     return msgspec.json.encode({"id": 1, "method": method, "params": parameters})
-
-
-def _instruments(reply: Any) -> Iterator[Instrument]:
-    data = reply["data"]
-    for row in [*data["products"], *data.get("perpProductsV2", ())]:
-        name, quote, active = row["symbol"], row["quoteCurrency"], row.get("status") == "Listed"
-        base = row.get("baseCurrency") or row["displaySymbol"].partition("/")[0].strip()
-        if row["type"] == "Spot":
-            yield spot(name, base, quote, active=active)
-            continue
-        settle = row["settleCurrency"]
-        is_text = row["type"] == "PerpetualV2"
-        yield derivative(
-            name,
-            base,
-            quote,
-            settle,
-            contract_size=1.0 if is_text else float(row.get("contractSize") or 1.0),
-            inverse=row.get("contractUnderlyingAssets") == quote and settle != quote,
-            active=active,
-        )
