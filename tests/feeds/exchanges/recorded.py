@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 from coinstream.errors import FeedError
-from coinstream.feeds.exchanges.base import Connection, ExchangeAdapter
+from coinstream.feeds.exchanges.base import ExchangeAdapter
+from coinstream.feeds.exchanges.connections import Connection
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.parser import Frame, Gap, Parsed, Parser

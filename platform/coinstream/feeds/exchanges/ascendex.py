@@ -21,17 +21,8 @@ from urllib.parse import quote as quoted
 import httpx
 import msgspec
 
-from coinstream.feeds.exchanges.base import (
-    Channel,
-    Connection,
-    ExchangeAdapter,
-    Heartbeat,
-    Limits,
-    TradesRequest,
-    plan,
-    redirected,
-    register_adapter,
-)
+from coinstream.feeds.exchanges.base import Channel, ExchangeAdapter, TradesRequest, register_adapter
+from coinstream.feeds.exchanges.connections import Connection, Heartbeat, Limits, plan, redirected
 from coinstream.feeds.exchanges.parsing import (
     ExchangeParser,
     Found,

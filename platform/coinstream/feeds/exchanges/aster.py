@@ -11,8 +11,9 @@ Source: "Aster Futures v3: Websocket Market Streams" and "Market Data"
 
 from __future__ import annotations
 
-from coinstream.feeds.exchanges.base import Channel, Limits, register_adapter
+from coinstream.feeds.exchanges.base import Channel, register_adapter
 from coinstream.feeds.exchanges.binance import BinanceUsdMAdapter
+from coinstream.feeds.exchanges.connections import Limits
 
 
 @register_adapter

@@ -7,67 +7,21 @@ adapter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Final, Literal, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import msgspec
 
 from coinstream.errors import FeedError
+from coinstream.feeds.exchanges.connections import Connection, Heartbeat, Limits, plan, redirected
 from coinstream.feeds.exchanges.parsing import ExchangeParser, describe
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.parser import Frame, Gap, Parser
 
 Evidence = Literal["recording", "documentation"]
 """Evidence of a channel: tested on real recordings, or on frames written from the documentation."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Limits of an exchange for clients.
-
-    Attributes:
-        symbols_per_connection: maximum subscribed symbols per connection.
-        symbols_per_request: maximum symbols per subscription request.
-        requests_per_second: maximum requests per second on one connection.
-    """
-
-    symbols_per_connection: int = 200
-    symbols_per_request: int = 50
-    requests_per_second: float = 4.0
-
-
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """Frame that the client sends periodically to keep the connection open.
-
-    Attributes:
-        payload: frame to send.
-        every_s: interval in seconds.
-    """
-
-    payload: bytes
-    every_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """One websocket to open.
-
-    Attributes:
-        url: URL of the websocket.
-        requests: frames to send after the connection opens, in order.
-        symbols: unified symbols of the connection.
-        headers: HTTP headers of the handshake.
-    """
-
-    url: str
-    requests: tuple[bytes, ...]
-    symbols: tuple[str, ...]
-    headers: dict[str, str] = field(default_factory=dict)
 
 
 class Channel(NamedTuple):
@@ -278,39 +232,3 @@ def register_adapter(adapter: type[ExchangeAdapter]) -> type[ExchangeAdapter]:
         raise ValueError(f"exchange {adapter.exchange!r} has an adapter already: {known.__qualname__}")
     ADAPTERS[adapter.exchange] = adapter
     return adapter
-
-
-def batches(items: Sequence[Instrument], size: int) -> Iterator[Sequence[Instrument]]:
-    """Yield the instruments in batches of at most `size`."""
-    for begin in range(0, len(items), size):
-        yield items[begin : begin + size]
-
-
-def redirected(url: str, replacement: str | None) -> str:
-    """Return a URL with the scheme, host and port of `replacement`, if given."""
-    if not replacement:
-        return url
-    target = urlsplit(replacement)
-    return urlunsplit(urlsplit(url)._replace(scheme=target.scheme, netloc=target.netloc))
-
-
-def plan(
-    url: str,
-    instruments: Sequence[Instrument],
-    limits: Limits,
-    requests: Callable[[Sequence[Instrument]], list[bytes]],
-) -> list[Connection]:
-    """Return the connections to one URL for these instruments.
-
-    Args:
-        url: URL of the websocket.
-        limits: maximum instruments per connection and per request.
-        requests: builds the subscription frames of instruments.
-    """
-    found = []
-    for chunk in batches(instruments, limits.symbols_per_connection):
-        frames = [frame for batch in batches(chunk, limits.symbols_per_request) for frame in requests(batch)]
-        if frames:
-            symbols = tuple(instrument.symbol for instrument in chunk)
-            found.append(Connection(url, tuple(frames), symbols))
-    return found

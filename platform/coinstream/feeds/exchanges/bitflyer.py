@@ -23,12 +23,11 @@ import msgspec
 from coinstream.feeds.exchanges.base import (
     Channel,
     ExchangeAdapter,
-    Limits,
     Subscriptions,
     TradesRequest,
-    redirected,
     register_adapter,
 )
+from coinstream.feeds.exchanges.connections import Limits, redirected
 from coinstream.feeds.exchanges.parsing import (
     ExchangeParser,
     Found,

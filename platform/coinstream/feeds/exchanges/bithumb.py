@@ -18,14 +18,8 @@ from typing import Any, ClassVar, Final, Literal
 
 import msgspec
 
-from coinstream.feeds.exchanges.base import (
-    Channel,
-    ExchangeAdapter,
-    Heartbeat,
-    Limits,
-    Subscriptions,
-    register_adapter,
-)
+from coinstream.feeds.exchanges.base import Channel, ExchangeAdapter, Subscriptions, register_adapter
+from coinstream.feeds.exchanges.connections import Heartbeat, Limits
 from coinstream.feeds.exchanges.parsing import Found, each, levels, moment, number, optional, parsed, signed
 from coinstream.feeds.exchanges.rest import path_after
 from coinstream.feeds.exchanges.upbit import UpbitParser

@@ -22,13 +22,11 @@ import msgspec
 from coinstream.feeds.exchanges.base import (
     Channel,
     ExchangeAdapter,
-    Heartbeat,
-    Limits,
     Subscriptions,
     TradesRequest,
-    redirected,
     register_adapter,
 )
+from coinstream.feeds.exchanges.connections import Heartbeat, Limits, redirected
 from coinstream.feeds.exchanges.parsing import ExchangeParser, Found, levels, moment, number, parsed
 from coinstream.feeds.exchanges.rest import fetch_frame, path_after
 from coinstream.feeds.feed_stats import Reason

@@ -19,16 +19,8 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from coinstream.feeds.exchanges.base import (
-    Channel,
-    Connection,
-    ExchangeAdapter,
-    Limits,
-    TradesRequest,
-    plan,
-    redirected,
-    register_adapter,
-)
+from coinstream.feeds.exchanges.base import Channel, ExchangeAdapter, TradesRequest, register_adapter
+from coinstream.feeds.exchanges.connections import Connection, Limits, plan, redirected
 from coinstream.feeds.exchanges.parsing import (
     ExchangeParser,
     Found,

@@ -19,14 +19,8 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from coinstream.feeds.exchanges.base import (
-    Channel,
-    ExchangeAdapter,
-    Heartbeat,
-    Limits,
-    Subscriptions,
-    register_adapter,
-)
+from coinstream.feeds.exchanges.base import Channel, ExchangeAdapter, Subscriptions, register_adapter
+from coinstream.feeds.exchanges.connections import Heartbeat, Limits
 from coinstream.feeds.exchanges.parsing import (
     ExchangeParser,
     Found,

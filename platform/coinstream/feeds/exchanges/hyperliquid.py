@@ -20,15 +20,8 @@ from typing import Any, ClassVar, Final, Literal
 import httpx
 import msgspec
 
-from coinstream.feeds.exchanges.base import (
-    Channel,
-    ExchangeAdapter,
-    Heartbeat,
-    Limits,
-    Subscriptions,
-    redirected,
-    register_adapter,
-)
+from coinstream.feeds.exchanges.base import Channel, ExchangeAdapter, Subscriptions, register_adapter
+from coinstream.feeds.exchanges.connections import Heartbeat, Limits, redirected
 from coinstream.feeds.exchanges.parsing import (
     ExchangeParser,
     Found,

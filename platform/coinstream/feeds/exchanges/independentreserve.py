@@ -22,14 +22,8 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import msgspec
 
-from coinstream.feeds.exchanges.base import (
-    Channel,
-    ExchangeAdapter,
-    Limits,
-    Subscriptions,
-    redirected,
-    register_adapter,
-)
+from coinstream.feeds.exchanges.base import Channel, ExchangeAdapter, Subscriptions, register_adapter
+from coinstream.feeds.exchanges.connections import Limits, redirected
 from coinstream.feeds.exchanges.order_book import MAX_PENDING
 from coinstream.feeds.exchanges.parsing import ExchangeParser, Found, moment, number, optional_side, parsed
 from coinstream.feeds.exchanges.rest import fetch_frame

@@ -18,13 +18,8 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from coinstream.feeds.exchanges.base import (
-    Channel,
-    ExchangeAdapter,
-    Limits,
-    Subscriptions,
-    register_adapter,
-)
+from coinstream.feeds.exchanges.base import Channel, ExchangeAdapter, Subscriptions, register_adapter
+from coinstream.feeds.exchanges.connections import Limits
 from coinstream.feeds.exchanges.parsing import (
     ExchangeParser,
     Found,

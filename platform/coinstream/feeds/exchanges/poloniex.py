@@ -25,13 +25,11 @@ from coinstream.feeds.exchanges.base import (
     RENEW,
     Channel,
     ExchangeAdapter,
-    Heartbeat,
-    Limits,
     Subscriptions,
     TradesRequest,
-    redirected,
     register_adapter,
 )
+from coinstream.feeds.exchanges.connections import Heartbeat, Limits, redirected
 from coinstream.feeds.exchanges.parsing import (
     ExchangeParser,
     Found,

@@ -21,13 +21,11 @@ import msgspec
 from coinstream.feeds.exchanges.base import (
     Channel,
     ExchangeAdapter,
-    Heartbeat,
-    Limits,
     Subscriptions,
     TradesRequest,
-    redirected,
     register_adapter,
 )
+from coinstream.feeds.exchanges.connections import Heartbeat, Limits, redirected
 from coinstream.feeds.exchanges.parsing import ExchangeParser, Found, each, moment, number, optional
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, spot

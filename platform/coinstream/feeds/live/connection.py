@@ -9,7 +9,8 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from coinstream.errors import FeedError
-from coinstream.feeds.exchanges.base import Connection, ExchangeAdapter
+from coinstream.feeds.exchanges.base import ExchangeAdapter
+from coinstream.feeds.exchanges.connections import Connection
 from coinstream.feeds.exchanges.parsing import ExchangeParser
 from coinstream.feeds.feed_stats import Anomaly
 from coinstream.feeds.instruments import Instrument

@@ -14,7 +14,8 @@ import httpx
 import msgspec
 
 from coinstream.errors import FeedError
-from coinstream.feeds.exchanges.base import Connection, ExchangeAdapter
+from coinstream.feeds.exchanges.base import ExchangeAdapter
+from coinstream.feeds.exchanges.connections import Connection
 from coinstream.feeds.exchanges.parsing import ExchangeParser
 from coinstream.feeds.exchanges.rest import fetch_missing
 from coinstream.feeds.feed_stats import Anomaly, FeedStats, symbols_of

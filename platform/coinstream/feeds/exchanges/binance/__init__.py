@@ -20,16 +20,9 @@ from typing import Any, ClassVar, Final, Literal
 import httpx
 import msgspec
 
-from coinstream.feeds.exchanges.base import (
-    Channel,
-    Connection,
-    ExchangeAdapter,
-    Limits,
-    TradesRequest,
-    batches,
-    register_adapter,
-)
+from coinstream.feeds.exchanges.base import Channel, ExchangeAdapter, TradesRequest, register_adapter
 from coinstream.feeds.exchanges.binance.parser import BinanceParser
+from coinstream.feeds.exchanges.connections import Connection, Limits, batches
 from coinstream.feeds.exchanges.rest import fetch_frame
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
 from coinstream.feeds.parser import Frame, Gap

@@ -23,18 +23,10 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from coinstream.feeds.exchanges.base import (
-    Channel,
-    Connection,
-    ExchangeAdapter,
-    Limits,
-    TradesRequest,
-    plan,
-    redirected,
-    register_adapter,
-)
+from coinstream.feeds.exchanges.base import Channel, ExchangeAdapter, TradesRequest, register_adapter
 from coinstream.feeds.exchanges.bitfinex.names import read_pairs
 from coinstream.feeds.exchanges.bitfinex.parser import BitfinexParser
+from coinstream.feeds.exchanges.connections import Connection, Limits, plan, redirected
 from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.parser import Gap
 

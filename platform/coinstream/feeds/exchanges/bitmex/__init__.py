@@ -16,14 +16,12 @@ from coinstream.feeds.exchanges.base import (
     RENEW,
     Channel,
     ExchangeAdapter,
-    Heartbeat,
-    Limits,
     Subscriptions,
     TradesRequest,
-    redirected,
     register_adapter,
 )
 from coinstream.feeds.exchanges.bitmex.parser import BitmexParser, read_instrument
+from coinstream.feeds.exchanges.connections import Heartbeat, Limits, redirected
 from coinstream.feeds.exchanges.rest import server_time_ms
 from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.parser import Gap

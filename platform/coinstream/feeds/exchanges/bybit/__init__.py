@@ -13,19 +13,10 @@ from typing import Any, ClassVar, Final
 import httpx
 import msgspec
 
-from coinstream.feeds.exchanges.base import (
-    Channel,
-    Connection,
-    ExchangeAdapter,
-    Heartbeat,
-    Limits,
-    TradesRequest,
-    plan,
-    redirected,
-    register_adapter,
-)
+from coinstream.feeds.exchanges.base import Channel, ExchangeAdapter, TradesRequest, register_adapter
 from coinstream.feeds.exchanges.bybit import instruments as names
 from coinstream.feeds.exchanges.bybit.v2 import BybitParser
+from coinstream.feeds.exchanges.connections import Connection, Heartbeat, Limits, plan, redirected
 from coinstream.feeds.exchanges.rest import server_time_ms
 from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.parser import Gap

@@ -16,15 +16,14 @@ import msgspec
 from coinstream.feeds.exchanges.base import (
     Channel,
     ExchangeAdapter,
-    Limits,
     Subscriptions,
     TradesRequest,
-    redirected,
     register_adapter,
 )
 from coinstream.feeds.exchanges.coinbase.advanced import CoinbaseParser
 from coinstream.feeds.exchanges.coinbase.exchange import read_instrument
 from coinstream.feeds.exchanges.coinbase.international import CoinbaseInternationalParser
+from coinstream.feeds.exchanges.connections import Limits, redirected
 from coinstream.feeds.exchanges.parsing import ExchangeParser
 from coinstream.feeds.exchanges.rest import server_time_ms
 from coinstream.feeds.instruments import Instrument

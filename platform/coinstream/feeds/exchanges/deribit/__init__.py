@@ -15,13 +15,11 @@ import msgspec
 from coinstream.feeds.exchanges.base import (
     Channel,
     ExchangeAdapter,
-    Heartbeat,
-    Limits,
     Subscriptions,
     TradesRequest,
-    redirected,
     register_adapter,
 )
+from coinstream.feeds.exchanges.connections import Heartbeat, Limits, redirected
 from coinstream.feeds.exchanges.deribit.parser import DeribitParser, read_instrument
 from coinstream.feeds.exchanges.rest import server_time_ms
 from coinstream.feeds.instruments import Instrument

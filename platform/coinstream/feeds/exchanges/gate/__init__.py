@@ -14,16 +14,8 @@ from typing import Any, ClassVar, Final
 import httpx
 import msgspec
 
-from coinstream.feeds.exchanges.base import (
-    Channel,
-    Connection,
-    ExchangeAdapter,
-    Limits,
-    TradesRequest,
-    plan,
-    redirected,
-    register_adapter,
-)
+from coinstream.feeds.exchanges.base import Channel, ExchangeAdapter, TradesRequest, register_adapter
+from coinstream.feeds.exchanges.connections import Connection, Limits, plan, redirected
 from coinstream.feeds.exchanges.gate import instruments as names
 from coinstream.feeds.exchanges.gate.futures import GateParser
 from coinstream.feeds.exchanges.rest import server_time_ms

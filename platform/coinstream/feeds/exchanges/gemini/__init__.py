@@ -21,14 +21,8 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from coinstream.feeds.exchanges.base import (
-    Channel,
-    ExchangeAdapter,
-    Limits,
-    Subscriptions,
-    redirected,
-    register_adapter,
-)
+from coinstream.feeds.exchanges.base import Channel, ExchangeAdapter, Subscriptions, register_adapter
+from coinstream.feeds.exchanges.connections import Limits, redirected
 from coinstream.feeds.exchanges.gemini.parser import GeminiParser
 from coinstream.feeds.instruments import Instrument, derivative, spot
 

@@ -13,16 +13,8 @@ from typing import Any, ClassVar, Final
 import httpx
 import msgspec
 
-from coinstream.feeds.exchanges.base import (
-    Channel,
-    Connection,
-    ExchangeAdapter,
-    Limits,
-    TradesRequest,
-    plan,
-    redirected,
-    register_adapter,
-)
+from coinstream.feeds.exchanges.base import Channel, ExchangeAdapter, TradesRequest, register_adapter
+from coinstream.feeds.exchanges.connections import Connection, Limits, plan, redirected
 from coinstream.feeds.exchanges.htx import instruments as names
 from coinstream.feeds.exchanges.htx.parser import HtxParser
 from coinstream.feeds.exchanges.rest import server_time_ms

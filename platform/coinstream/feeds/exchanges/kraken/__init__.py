@@ -22,12 +22,11 @@ import msgspec
 from coinstream.feeds.exchanges.base import (
     Channel,
     ExchangeAdapter,
-    Heartbeat,
-    Limits,
     Subscriptions,
     TradesRequest,
     register_adapter,
 )
+from coinstream.feeds.exchanges.connections import Heartbeat, Limits
 from coinstream.feeds.exchanges.kraken.parser import KrakenParser
 from coinstream.feeds.instruments import Instrument, spot
 from coinstream.feeds.parser import Gap

@@ -15,17 +15,8 @@ import httpx
 import msgspec
 
 from coinstream.errors import FeedError
-from coinstream.feeds.exchanges.base import (
-    Channel,
-    Connection,
-    ExchangeAdapter,
-    Heartbeat,
-    Limits,
-    TradesRequest,
-    plan,
-    redirected,
-    register_adapter,
-)
+from coinstream.feeds.exchanges.base import Channel, ExchangeAdapter, TradesRequest, register_adapter
+from coinstream.feeds.exchanges.connections import Connection, Heartbeat, Limits, plan, redirected
 from coinstream.feeds.exchanges.kucoin.futures import KucoinParser
 from coinstream.feeds.exchanges.kucoin.spot import read_instrument
 from coinstream.feeds.exchanges.rest import server_time_ms

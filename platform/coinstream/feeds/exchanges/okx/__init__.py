@@ -13,18 +13,8 @@ from typing import Any, ClassVar, Final
 import httpx
 import msgspec
 
-from coinstream.feeds.exchanges.base import (
-    RENEW,
-    Channel,
-    Connection,
-    ExchangeAdapter,
-    Heartbeat,
-    Limits,
-    TradesRequest,
-    plan,
-    redirected,
-    register_adapter,
-)
+from coinstream.feeds.exchanges.base import RENEW, Channel, ExchangeAdapter, TradesRequest, register_adapter
+from coinstream.feeds.exchanges.connections import Connection, Heartbeat, Limits, plan, redirected
 from coinstream.feeds.exchanges.okx import instruments as names
 from coinstream.feeds.exchanges.okx.v3 import OkxParser
 from coinstream.feeds.exchanges.rest import server_time_ms

@@ -22,16 +22,8 @@ from typing import Any, ClassVar, Final
 import httpx
 import msgspec
 
-from coinstream.feeds.exchanges.base import (
-    Channel,
-    Connection,
-    ExchangeAdapter,
-    Heartbeat,
-    Limits,
-    plan,
-    redirected,
-    register_adapter,
-)
+from coinstream.feeds.exchanges.base import Channel, ExchangeAdapter, register_adapter
+from coinstream.feeds.exchanges.connections import Connection, Heartbeat, Limits, plan, redirected
 from coinstream.feeds.exchanges.phemex.parser import PhemexParser
 from coinstream.feeds.exchanges.rest import server_time_ms
 from coinstream.feeds.instruments import Instrument, derivative, spot
