@@ -24,7 +24,7 @@ from coinstream.feeds.feed_stats import Anomaly
 from coinstream.feeds.live import CoingeckoFeed, Timeouts
 from coinstream.feeds.live.base import Inbox, LiveFeed
 from coinstream.feeds.simulated import Faults, SimulatedExchange
-from coinstream.feeds.simulated.exchange import Connection
+from coinstream.feeds.simulated.exchange import ClientConnection
 from coinstream.feeds.simulated.venue import Session
 from coinstream.messages import Analytics, Price
 from tests.feeds.running import SHORT_TIMEOUTS, Running, direct
@@ -53,7 +53,7 @@ def test_the_exchange_logs_nothing_when_a_client_disconnects(caplog: pytest.LogC
         peer.close()
         protocol = ServerProtocol(state=State.OPEN)
         connection = cast(ServerConnection, SimpleNamespace(protocol=protocol, transport=transport))
-        line = Connection(connection, cast(Session, None))
+        line = ClientConnection(connection, cast(Session, None))
         line.write([b"{}"] * 100)
         line.write([b"{}"] * 100)
         return transport.is_closing()

@@ -44,7 +44,7 @@ _PAGE: Final = b"<html><head><title>502 Bad Gateway</title></head></html>"
 
 
 @dataclass(eq=False)
-class Connection:
+class ClientConnection:
     """One open websocket."""
 
     connection: ServerConnection
@@ -107,7 +107,7 @@ class SimulatedExchange:
         world = World(self.market, self.faults)
         self._venues = {name: make(world) for name, make in VENUES.items()}
         self._dice = random.Random(seed)
-        self._lines: set[Connection] = set()
+        self._connections: set[ClientConnection] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._stop: asyncio.Event | None = None
@@ -217,10 +217,10 @@ class SimulatedExchange:
         parts = urlsplit(request.path if request else "/")
         name, _, rest = parts.path.lstrip("/").partition("/")
         session = self._venues[name].session("/" + rest, dict(parse_qsl(parts.query)))
-        line = Connection(connection, session)
+        line = ClientConnection(connection, session)
         self.connections += 1
         line.write(session.on_open())
-        self._lines.add(line)
+        self._connections.add(line)
         try:
             async for text in connection:
                 line.write(session.on_message(text.encode() if isinstance(text, str) else text))
@@ -228,20 +228,20 @@ class SimulatedExchange:
         except ConnectionClosed:
             return
         finally:
-            self._lines.discard(line)
+            self._connections.discard(line)
 
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(1.0)
             if not self.faults.freeze:
-                for line in list(self._lines):
+                for line in list(self._connections):
                     line.write(line.session.beat())
 
     async def _pump(self) -> None:
         due, last = 0.0, time.monotonic()
         while True:
             await asyncio.sleep(_STEP_S)
-            while any(line.is_full for line in self._lines):
+            while any(line.is_full for line in self._connections):
                 await asyncio.sleep(_STEP_S)
             now = time.monotonic()
             # What could not be sent in time is not made up for at once.
@@ -258,7 +258,7 @@ class SimulatedExchange:
             for _ in range(count)
         ]
         told = [tick for tick in ticks if tick.symbol not in faults.vanished] if faults.vanished else ticks
-        for line in list(self._lines):
+        for line in list(self._connections):
             if faults.freeze:
                 continue
             frames: Iterable[bytes] = (frame for tick in told for frame in line.session.on_tick(tick))
