@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 DOCS := .venv-docs
 # Processes that share the tests, each with a broker of its own; 0 for a debugger.
 TESTERS ?= 2
-# The fast tests wait more than they compute.
-FAST_TESTERS ?= 4
+# The fast tests also wait. A further process costs as much as it gains: its imports and its broker.
+FAST_TESTERS ?= 3
 UV_COMPILE := $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-strip-extras
 PYTEST = $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder

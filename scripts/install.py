@@ -25,6 +25,30 @@ IMPORTED = [
     "definitions",
 ]
 """Modules that dominate the start of the processes of `coinstream up`."""
+DEVELOPMENT = "requirements-dev.lock"
+TESTED = [
+    "apprise",
+    "bandit.cli.main",
+    "ccxt.pro",
+    "dagster_k8s",
+    "hypothesis.strategies",
+    "kafka",
+    "kubernetes.client",
+    "marimo",
+    "moto.server",
+    "playwright.sync_api",
+    "polars",
+    "psycopg",
+    "pyiceberg.catalog.sql",
+    "pytest",
+    "xdist.remote",
+]
+"""Modules that dominate the start of the tests, whose processes all import them at the same time."""
+BROKER = """
+from coinstream.local_broker import jars, storage
+storage.archive_options(jars.java(), jars.classpath(), jars.jar_cache())
+"""
+"""Program that fetches the jars of the local broker and makes the archive of their classes."""
 FROM_PIP = {
     "index-url": "UV_DEFAULT_INDEX",
     "extra-index-url": "UV_INDEX",
@@ -46,7 +70,10 @@ def main(locks: list[str]) -> int:
     )
     code = bootstrap.returncode or _install_locked(locks) or _install_project()
     if code == 0:
-        _compile()
+        _prepare("the first start will take longer", f"import {', '.join(IMPORTED)}")
+    if code == 0 and DEVELOPMENT in locks:
+        _prepare("the first test run will take longer", f"import {', '.join(TESTED)}")
+        _prepare("the first test run will fetch the local broker", BROKER)
     return code
 
 
@@ -66,18 +93,19 @@ def _install_project() -> int:
     return subprocess.run([*PIP, "install", *QUIET, *options], cwd=ROOT).returncode
 
 
-def _compile() -> None:
-    """Let Python keep the compiled form of what `coinstream up` imports.
+def _prepare(otherwise: str, program: str) -> None:
+    """Run a Python program whose results stay on disk, such as the compiled form of what it imports.
 
-    Its processes start at the same time, and each would compile all of it: on a machine that keeps no
-    compiled files (PYTHONDONTWRITEBYTECODE) at every start. pip compiles what it installs likewise.
+    The processes of `coinstream up`, and those of the tests, start at the same time, and each would compile
+    all of it: on a machine that keeps no compiled files (PYTHONDONTWRITEBYTECODE) at every start. pip
+    compiles what it installs likewise.
     """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environment |= {"PYTHONPATH": os.pathsep.join((str(ROOT / "platform"), str(ROOT)))}
-    command = [sys.executable, "-W", "ignore", "-c", f"import {', '.join(IMPORTED)}"]
-    compiled = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    if compiled.returncode:
-        print(f"the first start will take longer: {compiled.stderr.strip()}", file=sys.stderr)
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        print(f"{otherwise}: {done.stderr.strip()}", file=sys.stderr)
 
 
 def _uv_environment() -> dict[str, str]:

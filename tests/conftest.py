@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from tests.cluster import small_disk as small_disk
 from tests.cluster import started_cluster as started_cluster
 from tests.cluster import topic3 as topic3
 from tests.running_up import RunningUp
-from tests.support import READY_TIMEOUT_S, restore_sigint
+from tests.support import READY_TIMEOUT_S, first_alone, restore_sigint
 from tests.topics_on import TopicFactory as TopicFactory
 from tests.topics_on import topic_factory as topic_factory
 
@@ -64,6 +64,13 @@ STACK_TIMEOUT_S = 1200
 
 SHARED_FIXTURES = ("up", "started_cluster", "secured")
 """Fixtures that start brokers: all their tests run in one process, which starts each of them once."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Compile the test modules in one process of xdist only, while `make lint` uses the other core."""
+    with first_alone(Path(__file__)):
+        return (yield)
 
 
 # Before pytest's own hook, which deselects by markers, and xdist's, which reads groups.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import signal
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from confluent_kafka import Message
@@ -52,3 +55,17 @@ def restore_sigint() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def first_alone(file: Path) -> Iterator[None]:
+    """Run the block alone in the first process that comes with this file, then in all others at once.
+
+    What the first one stores, such as compiled modules, the others find.
+    """
+    with file.open("r+b") as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(opened, fcntl.LOCK_SH)
+        yield

@@ -6,8 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier, Event
 
 import pytest
+
+from tests.support import first_alone
 
 CHILD = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
 PARENT = f"""
@@ -41,3 +46,31 @@ def test_the_suite_itself_does_not_ignore_sigint() -> None:
 def test_the_tests_of_a_file_run_in_one_process(request: pytest.FixtureRequest) -> None:
     # pytest-xdist schedules by what follows the @; without it each process would start every shared fixture.
     assert request.node.nodeid.endswith("@tests/test_support.py")
+
+
+def test_the_first_is_alone_and_all_others_are_together(tmp_path: Path) -> None:
+    file = tmp_path / "lock"
+    file.touch()
+    first_is_in, first_may_go, together = Event(), Event(), Barrier(3)
+    inside: list[str] = []
+
+    def first() -> None:
+        with first_alone(file):
+            first_is_in.set()
+            assert first_may_go.wait(60)
+            inside.append("first")
+
+    def later() -> None:
+        with first_alone(file):
+            inside.append("later")
+            # Broken unless all three are inside at once.
+            together.wait(60)
+
+    with ThreadPoolExecutor(4) as pool:
+        running = [pool.submit(first)]
+        assert first_is_in.wait(60)
+        running += [pool.submit(later) for _ in range(3)]
+        first_may_go.set()
+        for each in running:
+            each.result(120)
+    assert inside == ["first", "later", "later", "later"]
