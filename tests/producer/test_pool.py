@@ -60,6 +60,20 @@ def test_topics_are_spread_over_all_five(pool: Callable[[Affinity], ProducerPool
     assert len(set(map(id, found))) == 5
 
 
+def test_64_topics_of_the_throughput_profile_share_a_producer(broker_settings: BrokerSettings) -> None:
+    settings = ProducerSettings(throughput_topics=("*",), pool_size=2)
+    pool = ProducerPool(broker_settings, settings, DeliveryTracker())
+    try:
+        names = [f"crypto-level1-exchange{n}" for n in range(3 * 64)]
+        found = [pool.find(name, b"BTC/USDT") for name in names]
+        assert [len(set(map(id, found[at : at + 64]))) for at in (0, 64, 128)] == [1, 1, 1]
+        assert found[0] is not found[64]
+        assert found[0] is found[128]
+        assert [pool.find(name, b"ETH/USDT") for name in reversed(names)] == found[::-1]
+    finally:
+        pool.close()
+
+
 def test_keys_may_be_spread_over_all_five(pool: Callable[[Affinity], ProducerPool]) -> None:
     found = [pool("key").find("crypto-level1", f"binance-COIN{n}/USDT".encode()) for n in range(200)]
     assert len(set(map(id, found))) == 5

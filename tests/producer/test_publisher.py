@@ -65,7 +65,9 @@ def publisher() -> tuple[Publisher, RecordingPool]:
 
 zones = st.builds(timezone, st.timedeltas(timedelta(hours=-23), timedelta(hours=23)))
 now = datetime.now(UTC)
-moments = st.datetimes(max_value=datetime(now.year, now.month, 1), timezones=st.just(UTC) | zones)
+moments = st.datetimes(
+    min_value=datetime(1, 1, 2), max_value=datetime(now.year, now.month, 1), timezones=st.just(UTC) | zones
+)
 
 
 @given(st.lists(moments, min_size=1, max_size=20), st.booleans())
@@ -76,6 +78,21 @@ def test_record_times_are_those_of_the_messages(at: list[datetime], shared: bool
     tested, pool = publisher()
     assert tested.publish(messages) == len(messages)
     assert [arguments[6] for arguments in pool.produced] == [record_time_ms(message) for message in messages]
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        datetime.min.replace(tzinfo=timezone(timedelta(microseconds=1))),
+        datetime.max.replace(tzinfo=timezone(timedelta(hours=-1))),
+    ],
+)
+def test_a_time_outside_the_calendar_in_utc_is_refused(moment: datetime) -> None:
+    tested, pool = publisher()
+    message = msgspec.structs.replace(quote("A/B"), last_updated=moment)
+    with pytest.raises(MessageError, match="between the years 1 and 9999 in UTC"):
+        tested.publish([quote("A/B"), message])
+    assert len(pool.produced) == 1
 
 
 def test_neighbours_of_several_exchanges_symbols_and_types_go_their_own_ways() -> None:

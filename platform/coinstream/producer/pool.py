@@ -12,7 +12,7 @@ import mmh3
 import msgspec
 
 from coinstream.monitoring.metrics import Metrics
-from coinstream.producer.config import Profile, pooled_config, profile_chooser
+from coinstream.producer.config import Profile, pooled_config, profile_chooser, throughput_profile
 from coinstream.producer.delivery import DeliveryReports, DeliveryTracker
 from coinstream.producer.pooled_producer import PooledProducer
 from coinstream.producer.topic_cache import RecordTimes
@@ -27,12 +27,18 @@ COUNT_S: Final = 0.25
 once is cheaper."""
 
 
+TOPICS_PER_PRODUCER: Final = 64
+"""Topics of the throughput profile that share a producer. Producers send one request at a time, so batches
+of many topics fill while a request is in flight: fewer producers mean fewer and larger requests."""
+
+
 class ProducerPool:
     """Pool of `pool_size` idempotent producers per profile, each opened at first use.
 
     Order is guaranteed per key: a key of a topic always uses the same producer and profile, also after the
-    producer is replaced. By default all keys of a topic share the producer chosen by mmh3 of the topic's
-    name, which keeps batches large and threads few. `affinity="key"` chooses by mmh3 of the key instead.
+    producer is replaced. By default all keys of a topic share a producer, which keeps batches large and
+    threads few. In the latency profile mmh3 of the topic's name chooses it. In the throughput profile each
+    64 topics share one, in the order of first use. `affinity="key"` chooses by mmh3 of the key instead.
     """
 
     def __init__(
@@ -48,6 +54,8 @@ class ProducerPool:
         self._times = times or RecordTimes(metrics=tracker.metrics)
         self._by_key = settings.affinity == "key"
         self.profile_of = profile_chooser(settings)
+        self._throughput = throughput_profile(settings)
+        self._shared: dict[str, int] = {}
         self._producers: dict[tuple[str, int], PooledProducer] = {}
         self._lock = threading.Lock()
         self._turn = itertools.count()
@@ -68,8 +76,11 @@ class ProducerPool:
 
     def find(self, topic: str, key: bytes) -> PooledProducer:
         """Return the producer of a key."""
+        profile = self.profile_of(topic)
+        if not self._by_key and profile == self._throughput:
+            return self._producer(profile, self._shared_number(topic))
         number = mmh3.hash(key if self._by_key else topic, signed=False) % self._settings.pool_size
-        return self._producer(self.profile_of(topic), number)
+        return self._producer(profile, number)
 
     def reports_of(self, topic: str, key: bytes) -> DeliveryReports:
         """Return the delivery reports of the producer of a key."""
@@ -112,6 +123,14 @@ class ProducerPool:
         self._poll_thread.join()
         for producer in self.producers:
             producer.close()
+
+    def _shared_number(self, topic: str) -> int:
+        found = self._shared.get(topic)
+        if found is not None:
+            return found
+        with self._lock:
+            number = len(self._shared) // TOPICS_PER_PRODUCER % self._settings.pool_size
+            return self._shared.setdefault(topic, number)
 
     def _producer(self, profile: Profile, number: int) -> PooledProducer:
         producer = self._producers.get((profile.name, number))

@@ -131,19 +131,17 @@ class Publisher:
         earliest, latest = self._times.safe_limits()
         day, day_ms = self._day_of(chunk[0])
         kind: type[Message] | None = None
-        exchange: str | None = None
         moment, at_ms, outside = None, 0, False
         try:
             for message in chunk:
                 if type(message) is not kind:
-                    kind, exchange = type(message), None
+                    kind = type(message)
                     write, has_symbol, by_exchange = self._group(message, topic)
-                if message.exchange_id != exchange:
-                    exchange = message.exchange_id
-                    routes = by_exchange.get(exchange) or by_exchange.setdefault(exchange, {})
+                symbol = message.symbol if has_symbol else None  # type: ignore[attr-defined]
                 try:
-                    route = routes[message.symbol if has_symbol else None]  # type: ignore[attr-defined]
+                    route = by_exchange[message.exchange_id][symbol]
                 except KeyError:
+                    routes = by_exchange.setdefault(message.exchange_id, {})
                     route = self._route(routes, message, topic)
                 try:
                     value, headers = write(message), _NO_HEADERS

@@ -27,14 +27,18 @@ def iso_millis(moment: datetime) -> str:
     """Format a datetime as ISO-8601 in UTC, truncated to milliseconds: `2024-08-08T23:54:13.937Z`.
 
     Raises:
-        MessageError: the datetime is naive.
+        MessageError: the datetime is naive, or before the year 1 or after the year 9999 in UTC.
     """
     text = _to_json(moment)
     if len(text) == 29:  # "YYYY-MM-DDTHH:MM:SS.ffffffZ" with its quotes: aware, UTC, with a fraction
         return text[1:24].decode() + "Z"
     if moment.tzinfo is None:
         raise MessageError(f"time {moment!r} has no time zone")
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    try:
+        in_utc = moment.astimezone(UTC)
+    except OverflowError:
+        raise MessageError(f"time {moment!r} is not between the years 1 and 9999 in UTC") from None
+    return in_utc.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 @dataclass(frozen=True)

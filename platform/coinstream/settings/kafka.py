@@ -169,7 +169,7 @@ class ProducerSettings(PlatformSettings):
     pool_size: int = Field(default=5, ge=1)
     """Number of producers in the pool. A key always uses the same one."""
     affinity: Literal["topic", "key"] = "topic"
-    """Choice of a message's producer: mmh3 of its topic, which keeps batches large, or mmh3 of its key."""
+    """Choice of a message's producer: by its topic, which keeps batches large, or by mmh3 of its key."""
     transaction_timeout_ms: int = Field(default=30_000, ge=1000)
     """Timeout after which the cluster aborts an open transaction."""
     delivery_timeout_ms: int = Field(default=120_000, ge=1)
