@@ -89,6 +89,23 @@ def test_the_rules(
     assert found.reason
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "group", "messages", "seconds", "expected"),
+    [
+        ("degraded_messages", 20, "strategy", 20, 0.1, GroupStatus.WARN),
+        ("unhealthy_messages", 30, "strategy", 30, 0.1, GroupStatus.BEHIND),
+        ("late_s", 4, "strategy", 1, 4.0, GroupStatus.WARN),
+        ("batch_silence_s", 60, "coinstream-landing", 1, 60.0, GroupStatus.BEHIND),
+    ],
+)
+def test_the_thresholds_are_settings(
+    setting: str, value: int, group: str, messages: int, seconds: float, expected: GroupStatus
+) -> None:
+    lag = lag_of(group, messages, seconds)
+    assert evaluate_group(lag, LagSettings()).status is GroupStatus.OK
+    assert evaluate_group(lag, LagSettings.model_validate({setting: value})).status is expected
+
+
 def test_a_renamed_landing_group_is_advanced_by_jobs_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COINSTREAM_LAKE_LANDING_GROUP", "lander")
     assert evaluate_group(lag_of("lander", 98_000, 60.0), LagSettings()).status is GroupStatus.OK

@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from coinstream.errors import SettingsError
-from coinstream.producer.config import latency_profile, pooled_config, transactional_config
+from coinstream.producer.config import (
+    latency_profile,
+    pooled_config,
+    throughput_profile,
+    transactional_config,
+)
 from coinstream.settings import BrokerSettings, KafkaConfig, ProducerSettings
 
 BROKERS = BrokerSettings(brokers="127.0.0.1:1")
@@ -55,3 +60,30 @@ def test_old_names_work_and_name_the_new_ones(
     assert ProducerSettings(**old).max_in_flight == 2
     monkeypatch.setenv("REDPANDA_PRODUCER_AFFINITY", "topic")
     assert ProducerSettings().affinity == "topic"
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "name", "expected"),
+    [
+        ("batch_bytes", 1234, "batch.size", 1234),
+        ("linger_ms", 7.0, "linger.ms", 7.0),
+        ("compression", "zstd", "compression.type", "zstd"),
+        ("delivery_timeout_ms", 55_000, "delivery.timeout.ms", 55_000),
+        ("retry_backoff_ms", 321, "retry.backoff.ms", 321),
+        ("statistics_interval_ms", 4_321, "statistics.interval.ms", 4_321),
+    ],
+)
+def test_settings_reach_the_producers(setting: str, value: Any, name: str, expected: Any) -> None:
+    settings = ProducerSettings.model_validate({setting: value})
+    assert pooled(settings)[name] == expected
+
+
+def test_topics_of_the_throughput_profile_have_its_batches() -> None:
+    settings = ProducerSettings(throughput_batch_bytes=2_000_000, throughput_linger_ms=80)
+    config = pooled_config(BROKERS, settings, throughput_profile(settings), "p")
+    assert (config["batch.size"], config["linger.ms"]) == (2_000_000, 80)
+
+
+def test_the_transaction_timeout_reaches_transactional_producers() -> None:
+    settings = ProducerSettings(transaction_timeout_ms=12_345)
+    assert transactional(settings)["transaction.timeout.ms"] == 12_345
