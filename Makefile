@@ -3,13 +3,12 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 DOCS := .venv-docs
-# Processes that share the tests, each with a broker of its own; 0 for a debugger.
-TESTERS ?= 2
-# The fast tests also wait. A further process costs as much as it gains: its imports and its broker.
-FAST_TESTERS ?= 3
+# Processes that share the tests, each with a broker of its own; 0 for a debugger. Three keep two cores busy, since
+# tests also wait; a fourth costs as much as it gains by its imports and its broker.
+TESTERS ?= 3
 UV_COMPILE := $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-strip-extras
-PYTEST = $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder
+PYTEST = $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadgroup --no-loadscope-reorder
 # Tests start hundreds of Python processes: without stored bytecode, each of them compiles this project again.
 unexport PYTHONDONTWRITEBYTECODE
 CHECKED := platform assets sensors resources definitions.py tests scripts benchmarks
@@ -32,10 +31,10 @@ test: $(VENV)/.dev ## lint, types and the fast tests; ARGS="-k name" goes to pyt
 
 # Beside lint, which keeps one core busy while tests wait for brokers.
 fast-tests: $(VENV)/.dev
-	$(PYTEST) --numprocesses $(FAST_TESTERS) -m "not system" --durations 20 $(ARGS)
+	$(PYTEST) -m "not system" --durations 20 $(ARGS)
 
 test-all: $(VENV)/.ray ## the system tests, and properties at full depth; takes up to 25 minutes
-	$(PYTEST) --numprocesses $(TESTERS) -m "system or hypothesis" --hypothesis-profile full --durations 30 $(ARGS)
+	$(PYTEST) -m "system or hypothesis" --hypothesis-profile full --durations 30 $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, mypy and bandit
 	$(BIN)/ruff check .
@@ -54,7 +53,7 @@ journeys: $(VENV)/.dev ## what a new user does from end to end, each with its ti
 	JOURNEYS=1 $(BIN)/python -m pytest tests/orchestration/test_journeys.py -rP $(ARGS)
 
 coverage: $(VENV)/.ray ## branch coverage of platform/ by all tests; ARGS='-m "not system"' for the fast ones
-	$(PYTEST) --numprocesses $(TESTERS) --cov --cov-report term:skip-covered $(ARGS)
+	$(PYTEST) --cov --cov-report term:skip-covered $(ARGS)
 
 hooks: $(VENV)/.dev ## git hooks that check code and commit subjects
 	$(BIN)/pre-commit install

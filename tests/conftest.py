@@ -49,7 +49,10 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("fast")
 
-SLOW_FIRST = ("faults", "browser", "security", "orchestration", "sensors", "docs", "lake", "monitoring")
+SLOW_FIRST = (
+    *("faults", "benchmarks", "lake", "browser", "docs", "security", "orchestration", "sensors"),
+    *("monitoring", "dlq", "feeds", "consumer", "fuzz"),
+)
 """Folders whose tests take long. They begin, so that short ones are left when one process has no more."""
 
 KEEP = {"log.retention.check.interval.ms": "86400000"}
