@@ -71,6 +71,13 @@ def test_a_recording_that_is_not_there_is_told(name: str, said: str) -> None:
         open_feed(name)
 
 
+def test_an_empty_recording_is_told(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.write_bytes(b"")
+    with pytest.raises(FeedError, match="the file contains no frame"):
+        open_feed(str(empty))
+
+
 def test_a_folder_without_a_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FeedError, match="the folder contains no file"):
         open_feed(str(tmp_path))

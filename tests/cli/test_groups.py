@@ -66,6 +66,26 @@ def test_a_group_is_set_to_a_time_an_offset_and_the_ends(
     assert committed(group, name, 1) == {0: 10}
     assert "soon" in run(capsys, group, "--to", "soon", code=2)
     assert "nosuch" in run(capsys, group, "--to", "earliest", "--topic", "nosuch", code=1)
+    assert "name of a consumer group is empty" in run(capsys, "", "--to", "latest", code=1)
+    assert offset_after("--to", "0001-01-01") == 0, "a time before 1970 is the start"
+
+
+def test_a_reset_counts_what_is_skipped_without_a_commit(
+    broker_settings: BrokerSettings, topic: TopicFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, group = topic("crypto-level1"), unique("group")
+    producer = Producer({"bootstrap.servers": broker_settings.brokers})
+    for _ in range(6):
+        producer.produce(name, b"x")
+    assert producer.flush(20) == 0
+
+    def counts(to: str) -> tuple[object, int, int]:
+        [change] = run(capsys, group, "--to", to, "--topic", name)["changes"]
+        return change["before"], change["repeated"], change["skipped"]
+
+    assert counts("4") == (None, 0, 4)
+    assert counts("latest") == (4, 0, 2)
+    assert counts("earliest") == (6, 6, 0)
 
 
 def test_a_group_goes_on_where_it_was_set(

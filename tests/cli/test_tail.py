@@ -106,6 +106,19 @@ def test_filters_and_limit(mixed: str, capsys: pytest.CaptureFixture[str]) -> No
     assert objects(capsys, mixed, "--no-follow") == {}
 
 
+@pytest.mark.parametrize("beyond", ["3", "9999", "99999999999999999999"])
+def test_an_offset_beyond_the_end_starts_at_the_end(
+    mixed: str, capsys: pytest.CaptureFixture[str], beyond: str
+) -> None:
+    assert objects(capsys, mixed, "--offset", beyond, "--no-follow") == {}
+    shown = objects(capsys, mixed, "--offset", "1", "--no-follow", "--limit", beyond * 5)
+    assert set(shown) == {(0, 1), (0, 2), (1, 1)}
+
+
+def test_a_time_before_1970_is_the_beginning(mixed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(objects(capsys, mixed, "--since", "0001-01-01", "--no-follow")) == 5
+
+
 def test_an_unknown_topic_or_partition_is_one_clear_error(
     mixed: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

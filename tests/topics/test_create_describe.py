@@ -31,8 +31,15 @@ def test_a_topic_like_one_of_the_catalogue() -> None:
     assert topic_like("scratch").retention_ms == 86_400_000
     with pytest.raises(TopicError, match="did you mean crypto-prices"):
         topic_like("mine", "crypto-price")
-    with pytest.raises(TopicError, match="not a valid topic name"):
+    with pytest.raises(TopicError, match=r"^'with space' is not a valid topic name"):
         topic_like("with space")
+
+
+def test_a_missing_topic_is_told_before_the_confirmation() -> None:
+    refused = run("delete", unique("missing"))
+    assert isinstance(refused.exception, TopicError)
+    assert "does not exist" in str(refused.exception)
+    assert "Delete" not in refused.output
 
 
 def test_create_then_describe(broker: LocalBroker) -> None:

@@ -68,7 +68,8 @@ def tail(
         str | None, typer.Option("--since", help="Start at this record time, in ISO-8601.")
     ] = None,
     offset: Annotated[
-        int | None, typer.Option("--offset", help="Start at this offset in each partition.", min=0)
+        int | None,
+        typer.Option("--offset", help="Start at this offset in each partition, at most at its end.", min=0),
     ] = None,
     grep: Annotated[
         str | None,
@@ -104,7 +105,7 @@ def tail(
 
 
 def _print(batches: Iterator[Iterator[TailLine]], limit: int | None, json: bool) -> None:
-    left = limit
+    left = None if limit is None else min(limit, sys.maxsize)
     for found in batches:
         lines = [_as_json(line) if json else _as_text(line) for line in islice(found, left)]
         sys.stdout.write("".join(lines))

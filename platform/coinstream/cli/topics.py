@@ -150,10 +150,12 @@ def delete_topics(
     yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation.")] = False,
 ) -> None:
     """Delete topics by name after a confirmation."""
-    if not yes:
-        typer.confirm(f"Delete {', '.join(names)} with all messages?", abort=True)
     with broker() as settings:
-        Provisioner(settings).delete(names)
+        provisioner = Provisioner(settings)
+        provisioner.require(names)
+        if not yes:
+            typer.confirm(f"Delete {', '.join(names)} with all messages?", abort=True)
+        provisioner.delete(names)
     console.print(f"Deleted {', '.join(names)}.")
 
 

@@ -45,29 +45,38 @@ class OffsetChange:
     Attributes:
         before: committed offset; None if there was none.
         after: new offset.
+        repeated: number of offsets that are handled again.
+        skipped: number of offsets that are skipped. As in lag, a partition without a committed offset counts
+            from its first offset, and offsets that retention removed do not count.
     """
 
     topic: str
     partition: int
     before: int | None
     after: int
+    repeated: int
+    skipped: int
 
-    @property
-    def repeated(self) -> int:
-        """Return the number of offsets that are handled again."""
-        return 0 if self.before is None else max(self.before - self.after, 0)
 
-    @property
-    def skipped(self) -> int:
-        """Return the number of offsets that are skipped."""
-        return 0 if self.before is None else max(self.after - self.before, 0)
+def _change(key: PartitionKey, before: int | None, after: int, earliest: int) -> OffsetChange:
+    start = max(before or 0, earliest)
+    repeated = 0 if before is None else max(start - after, 0)
+    return OffsetChange(*key, before, after, repeated, max(after - start, 0))
 
 
 class OffsetReset:
     """Plan and application of new offsets of a group."""
 
     def __init__(self, brokers: BrokerSettings, group: str) -> None:
+        """Prepare a reset.
+
+        Raises:
+            ConsumeError: the name of the group is empty.
+        """
         self._brokers = brokers
+        if not group:
+            # librdkafka ends the process.
+            raise ConsumeError("the name of a consumer group is empty")
         self._group = group
         self._timeout_s = brokers.request_timeout_ms / 1000
         self._admin = admin_client(brokers)
@@ -91,12 +100,13 @@ class OffsetReset:
                 raise ConsumeError(
                     f"group {self._group} has no committed offsets; name its topics with --topic"
                 )
-            targets = self._targets(consumer, existing, to)
+            earliest = self._at(consumer, existing, _EARLIEST)
+            targets = self._targets(consumer, existing, to, earliest)
         except KafkaException as failed:
             raise self._error(failed, "finding offsets") from None
         finally:
             consumer.close()
-        return [OffsetChange(*key, committed.get(key), targets[key]) for key in sorted(existing)]
+        return [_change(key, committed.get(key), targets[key], earliest[key]) for key in sorted(existing)]
 
     def apply(self, changes: Sequence[OffsetChange]) -> None:
         """Commit the planned offsets.
@@ -149,15 +159,20 @@ class OffsetReset:
         return {(part.topic, part.partition): part.offset for part in answers if part.offset >= 0}
 
     def _targets(
-        self, consumer: Consumer, keys: list[PartitionKey], to: ResetTarget
+        self,
+        consumer: Consumer,
+        keys: list[PartitionKey],
+        to: ResetTarget,
+        earliest: dict[PartitionKey, int],
     ) -> dict[PartitionKey, int]:
-        earliest, latest = (self._at(consumer, keys, at) for at in (_EARLIEST, _LATEST))
+        latest = self._at(consumer, keys, _LATEST)
         if to == "earliest":
             return earliest
         if to == "latest":
             return latest
         if isinstance(to, datetime):
-            found = self._at(consumer, keys, int(to.timestamp() * 1000))
+            # Negative numbers are the ends of a partition, not times before 1970.
+            found = self._at(consumer, keys, max(int(to.timestamp() * 1000), 0))
             # Every record is older, so that nothing is left to read.
             return {key: at if at >= 0 else latest[key] for key, at in found.items()}
         return {key: min(max(int(to), earliest[key]), latest[key]) for key in keys}

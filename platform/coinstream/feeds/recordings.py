@@ -107,8 +107,9 @@ def exchange_in(path: Path) -> str:
         FeedError: the URLs belong to two exchanges, or the frames fit none or several; the message names
             the candidates.
     """
-    frames = []
+    frames, is_empty = [], True
     for line in read(path):
+        is_empty = False
         named = exchange_of(line.frame.url) if line.frame.url else None
         if named:
             return named
@@ -116,6 +117,8 @@ def exchange_in(path: Path) -> str:
             frames.append(line.frame)
         if len(frames) >= SAMPLE:
             break
+    if is_empty:
+        raise FeedError(f"recording {path}: the file contains no frame")
     found = identify(frames)
     if len(found) == 1:
         return found[0]

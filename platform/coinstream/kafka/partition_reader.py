@@ -81,8 +81,8 @@ class OffsetRange:
 
     @property
     def since_ms(self) -> int:
-        """Return the first timestamp in milliseconds, rounded up."""
-        return 0 if self.since is None else _milliseconds(self.since)
+        """Return the first timestamp in milliseconds, rounded up, at least 0."""
+        return 0 if self.since is None else max(_milliseconds(self.since), 0)
 
     @property
     def until_ms(self) -> int:
@@ -125,10 +125,16 @@ def locate(
 def start_offsets(
     consumer: Consumer, topic: str, part: OffsetRange, partitions: list[int], timeout_s: float
 ) -> dict[int, int]:
-    """Return the offsets at which to start following a topic: the start of the range, or else the end."""
+    """Return the offsets at which to start following a topic: the start of the range, or else the end.
+
+    An offset outside a partition is moved to the nearest end of it.
+    """
     if part.from_offset is not None:
-        at = part.from_offset if part.from_offset > 0 else OFFSET_BEGINNING
-        return dict.fromkeys(partitions, at)
+        if part.from_offset <= 0:
+            return dict.fromkeys(partitions, OFFSET_BEGINNING)
+        # Beyond the end, librdkafka would start at the beginning.
+        spans = locate(consumer, topic, part, partitions, timeout_s)
+        return {number: start for number, (start, _) in spans.items()}
     if part.since is not None:
         found = _offsets_at(consumer, topic, part.since_ms, partitions, timeout_s)
         return {number: OFFSET_END if at == _AFTER_ALL else at for number, at in found.items()}

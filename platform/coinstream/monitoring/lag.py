@@ -131,6 +131,10 @@ class LagMonitor:
         return self._measured(group, set(topics), _partitions(metadata))
 
     def _measured(self, group: str, named: set[str], partitions: Mapping[str, Sequence[int]]) -> GroupLag:
+        if not group:
+            raise GroupNotFoundError(
+                "the name of a consumer group is empty; `coinstream lag` lists the groups"
+            )
         state = self.cluster.group(group)
         places = [(topic, number) for topic, numbers in partitions.items() for number in numbers]
         committed = self._committed.read(group, places)

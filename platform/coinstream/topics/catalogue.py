@@ -244,7 +244,7 @@ def topic_like(
     try:
         return TopicSpec.model_validate(template.model_dump() | changes)
     except ValidationError as error:
-        raise TopicError(str(error.errors()[0]["msg"])) from None
+        raise TopicError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
 
 
 def fit_to_cluster(spec: TopicSpec, brokers: int) -> tuple[TopicSpec, str | None]:
