@@ -156,3 +156,33 @@ def test_a_failed_check_says_what_is_wrong(page: Page, up: RunningUp) -> None:
         timeout=WAIT_MS
     )
     expect(page.get_by_text("Failed").first).to_be_visible()
+
+
+def test_an_asset_leads_to_its_page_of_the_explorer_and_back(page: Page, web: DagsterClient) -> None:
+    page.goto("/assets/topics/crypto-level1")
+    with page.context.expect_page(timeout=WAIT_MS) as opened:
+        page.locator('a[href*="/explorer?page=Messages"]').first.click()
+    explorer = opened.value
+    expect(explorer.get_by_text("newest first")).to_be_visible(timeout=WAIT_MS)
+    expect(explorer.get_by_text("crypto-level1").first).to_be_visible()
+    with page.context.expect_page(timeout=WAIT_MS) as returned:
+        explorer.get_by_role("link", name="asset in the web UI").click()
+    asset = returned.value
+    expect(asset).to_have_url(f"{web.url}/assets/topics/crypto-level1", timeout=WAIT_MS)
+    expect(asset.get_by_text("newest_messages").first).to_be_visible(timeout=WAIT_MS)
+    asset.close()
+    explorer.close()
+
+
+def test_links_and_pictures_of_the_runbook_and_the_guide_work(page: Page, web: DagsterClient) -> None:
+    for name in ("runbook", "dagster"):
+        page.goto(f"/docs/{name}")
+        links: list[str] = page.eval_on_selector_all("a[href]", "links => links.map(link => link.href)")
+        own = sorted({link for link in links if link.startswith(web.url)})
+        assert own
+        for link in own:
+            assert page.request.get(link).ok, link
+        anchors = [link.partition("#")[2] for link in own if link.startswith(f"{web.url}/docs/{name}#")]
+        for anchor in anchors:
+            expect(page.locator(f'[id="{anchor}"]')).to_be_attached()
+        assert page.evaluate("Array.from(document.images).every(one => one.complete && one.naturalWidth)")

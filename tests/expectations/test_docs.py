@@ -48,6 +48,7 @@ def test_the_pages_load_nothing_from_a_network(tmp_path: Path) -> None:
         text = page.read_text()
         assert "<script" not in text, page
         assert not re.search(r"(src|href)=\"(https?:)?//", text), page
+        assert not re.search(r"url\(\s*['\"]?(https?:)?//", text), page
         assert text.count("<style>:root") + text.count("<style>\n:root") == 1, page
     index = (docs.site / "index.html").read_text()
     assert index.index("run-2") < index.index("run-1")

@@ -221,7 +221,7 @@ def serve(folder: Path, host: str, port: int) -> Iterator[ThreadingHTTPServer]:
         yield server
 
 
-_MARK: Final = "<!-- complete without a network -->"
+_MARK: Final = "<!-- complete without a network, also its styles -->"
 _REMOTE: Final = re.compile(
     r"<script\b.*?</script>"
     r"|<link\b[^>]*\bhref=\"(?:https?:)?//[^>]*>"
@@ -229,6 +229,7 @@ _REMOTE: Final = re.compile(
     r"|<footer\b.*?</footer>",
     re.DOTALL | re.IGNORECASE,
 )
+_REMOTE_STYLE: Final = re.compile(r"url\(\s*['\"]?(?:https?:)?//[^)]*\)", re.IGNORECASE)
 _LINK: Final = re.compile(r"<a\b[^>]*\bhref=\"(?:https?:)?//[^>]*>(.*?)</a>", re.DOTALL | re.IGNORECASE)
 _STATUS: Final = re.compile(r"Status:.{0,200}?(Succeeded|Failed)", re.DOTALL)
 _STYLE: Final = """<style>
@@ -239,7 +240,7 @@ td,th{border:1px solid #8886;padding:.3rem .6rem;text-align:left;vertical-align:
 code,pre{background:#8882;padding:.1rem .3rem}
 ul{padding-left:1.2rem} ol.breadcrumb{list-style:none;padding:0;display:flex;gap:.5rem}
 .failed{color:#d1453b} .succeeded{color:#0f9d6e}
-[data-toggle=collapse],form,input[type=radio],input[type=radio]+label{display:none}
+[data-toggle=collapse],.card:has([data-toggle=buttons]),form,input[type=radio],input[type=radio]+label{display:none}
 </style>"""
 
 
@@ -258,7 +259,7 @@ def make_offline(site: Path) -> None:
 
 def offline(text: str) -> str:
     """Return a page without what it would load; links to other sites become their text."""
-    bare = _LINK.sub(r"\1", _REMOTE.sub("", text))
+    bare = _REMOTE_STYLE.sub("none", _LINK.sub(r"\1", _REMOTE.sub("", text)))
     return bare.replace("</head>", f"{_MARK}{_STYLE}</head>", 1)
 
 

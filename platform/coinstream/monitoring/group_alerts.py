@@ -148,7 +148,8 @@ def _packed(text: str) -> str:
     """Compress a large cursor, because Dagster stores it with every tick."""
     if len(text) < _LARGE:
         return text
-    return _COMPRESSED + base64.b64encode(zlib.compress(text.encode())).decode()
+    # In lines, so that the web UI can wrap it.
+    return _COMPRESSED + base64.encodebytes(zlib.compress(text.encode())).decode()
 
 
 def _unpacked(cursor: str) -> str:
