@@ -26,6 +26,7 @@ from coinstream.local_broker import LocalBroker
 from coinstream.messages import Level1
 from coinstream.settings import BrokerSettings
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 Repetition = Callable[[], float]
@@ -98,12 +99,12 @@ def measure(messages: int, work: Callable[[], object]) -> Cost:
     return Cost(messages, time.process_time() - cpu, time.perf_counter() - clock)
 
 
-def interleaved(repetitions: int, candidates: Mapping[str, Callable[[], T]]) -> dict[str, list[T]]:
+def interleaved(repetitions: int, candidates: Mapping[K, Callable[[], T]]) -> dict[K, list[T]]:
     """Run the candidates in turns, so that a change of the machine's load affects all of them.
 
     The order alternates, and the first round is not measured.
     """
-    figures: dict[str, list[T]] = {name: [] for name in candidates}
+    figures: dict[K, list[T]] = {name: [] for name in candidates}
     names = list(candidates)
     for turn in range(repetitions + 1):
         for name in names if turn % 2 else reversed(names):

@@ -5,7 +5,8 @@ processes and machines, and it depends on the load of the machine far less than 
 stands beside that of bare clients in the same run, and rates are given too.
 
 1. Producing: partitions, exchanges (each with its own topic) and symbols, one varied at a time. The bare
-   producers send encoded payloads (`raw`) and typed messages (`typed_by_hand`).
+   producers send encoded payloads (`raw`) and typed messages (`typed_by_hand`). All sizes of a dimension
+   take turns, so that `topics_growth` and `typed_by_hand_topics_growth` compare costs of the same turn.
 2. Consuming: members of one group, each in its own process.
 3. Sharing by symbol: feeds as one shard and as two, each in its own process.
 """
@@ -16,13 +17,14 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from statistics import median
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import msgspec
+from confluent_kafka import Producer
 
 from benchmarks.ccxt_feed import simulator
 from benchmarks.common import RAW, Cost, bench_broker, bench_topic, interleaved, machine, measure, quotes
-from benchmarks.produce import bare_producer, encode_all, send, send_typed
+from benchmarks.produce import FailedDeliveries, bare_producer, encode_all, send, send_typed
 from benchmarks.scale_consume import (
     PARTITIONS,
     SETTINGS,
@@ -39,6 +41,9 @@ from coinstream.messages import LEVEL1, Level1
 from coinstream.monitoring.broker_requests import topic_sizes
 from coinstream.producer.config import profile_chooser
 from coinstream.settings import BrokerSettings
+
+GROWTH_TURNS: Final = 5
+"""Least number of turns in which one topic and many are compared."""
 
 
 def run(
@@ -64,16 +69,17 @@ def run(
         offered: quotes per second that the simulated exchange offers to all of them together.
     """
     with bench_broker() as brokers:
+        by_partitions = {n: Layout(n, 1, 1000) for n in _many(partitions)}
+        by_exchanges = {n: Layout(6, n, 100 * n) for n in _many(exchanges)}
+        by_symbols = {n: Layout(48, 1, n) for n in _many(symbols)}
+        topics = producing(brokers, messages, max(repetitions, GROWTH_TURNS), by_exchanges)
         found: dict[str, Any] = {
-            "partitions": {
-                n: producing(brokers, messages, repetitions, n, 1, 1000) for n in _many(partitions)
-            },
-            "exchanges": {
-                n: producing(brokers, messages, repetitions, 6, n, 100 * n) for n in _many(exchanges)
-            },
-            "symbols": {n: producing(brokers, messages, repetitions, 48, 1, n) for n in _many(symbols)},
+            "partitions": figures(producing(brokers, messages, repetitions, by_partitions)),
+            "exchanges": figures(topics),
+            "symbols": figures(producing(brokers, messages, repetitions, by_symbols)),
+            "topics_growth": growth(topics, "ours"),
+            "typed_by_hand_topics_growth": growth(topics, "typed_by_hand"),
         }
-        found["topics_growth"] = growth(found["exchanges"])
         with bench_topic(brokers, f"{LEVEL1.topic}-bench", PARTITIONS) as topic:
             before = broker_cpu_s()
             fill(brokers, topic, messages)
@@ -98,45 +104,87 @@ def _many(text: str) -> list[int]:
     return [int(part) for part in text.split(",") if part]
 
 
-def growth(exchanges: Mapping[int, Mapping[str, float]]) -> float:
-    """Return how many times the messages of the most topics cost those of the fewest."""
-    fewest, most = exchanges[min(exchanges)], exchanges[max(exchanges)]
-    return round(most["cpu_us_per_message"] / fewest["cpu_us_per_message"], 2)
+class Layout(NamedTuple):
+    """Partitions of each topic, exchanges with a topic each, and symbols of all exchanges together."""
+
+    partitions: int
+    exchanges: int
+    symbols: int
+
+
+Costs = dict[int, dict[str, list[Cost]]]
+"""Costs of each client in each turn, by the size of the dimension."""
+
+
+def growth(costs: Costs, client: str) -> float:
+    """Return how many times the messages of the most topics cost those of the fewest.
+
+    Returns:
+        The median over the turns, which compares costs of the same turn.
+    """
+    fewest, most = costs[min(costs)][client], costs[max(costs)][client]
+    return round(median(many.cpu_us / few.cpu_us for many, few in zip(most, fewest, strict=True)), 2)
+
+
+def figures(costs: Costs) -> dict[int, dict[str, float]]:
+    """Return the median costs of each size."""
+    return {size: _figures(found) for size, found in costs.items()}
+
+
+def _figures(costs: Mapping[str, Sequence[Cost]]) -> dict[str, float]:
+    by_hand, mine = (median(cost.cpu_us for cost in costs[name]) for name in ("typed_by_hand", "ours"))
+    return beside(costs["ours"], costs[RAW]) | {
+        "typed_by_hand_cpu_us_per_message": round(by_hand, 2),
+        "typed_by_hand_cpu_ratio": round(by_hand / mine, 3),
+    }
 
 
 def producing(
-    brokers: BrokerSettings, messages: int, repetitions: int, partitions: int, exchanges: int, symbols: int
-) -> dict[str, float]:
-    """Measure routing, encoding and sending, beside bare producers, in turns."""
-    with _topics(brokers, exchanges, partitions) as topics:
+    brokers: BrokerSettings, messages: int, repetitions: int, layouts: Mapping[int, Layout]
+) -> Costs:
+    """Measure routing, encoding and sending, beside bare producers; all clients of all sizes in turns."""
+    with ExitStack() as stack:
+        candidates = {
+            (size, name): client
+            for size, layout in layouts.items()
+            for name, client in stack.enter_context(_clients(brokers, messages, layout)).items()
+        }
+        costs = interleaved(repetitions, candidates)
+    return {size: {name: costs[of, name] for of, name in costs if of == size} for size in layouts}
+
+
+@contextmanager
+def _clients(
+    brokers: BrokerSettings, messages: int, layout: Layout
+) -> Iterator[dict[str, Callable[[], Cost]]]:
+    with _topics(brokers, layout.exchanges, layout.partitions) as topics:
         names = [topic.removeprefix(f"{LEVEL1.topic}-") for topic in topics]
-        prepared = _prepared(names, symbols, min(messages, 50_000))
+        prepared = _prepared(names, layout.symbols, min(messages, 50_000))
         # Exchanges alternate, as their messages arrive.
         mixed = list(itertools.chain.from_iterable(zip(*prepared, strict=True)))
         encoded = [encode_all(topic, of) for topic, of in zip(topics, prepared, strict=True)]
         records = list(itertools.chain.from_iterable(zip(*encoded, strict=True)))
         by_exchange = dict(zip(names, topics, strict=True))
-        encode = msgspec.json.Encoder().encode
-        costs = interleaved(
-            repetitions,
-            {
-                "ours": lambda: _ours(brokers, mixed, messages),
-                RAW: lambda: _bare(brokers, topics[0], records, messages, send),
-                "typed_by_hand": lambda: _bare(
-                    brokers,
-                    topics[0],
-                    mixed,
-                    messages,
-                    lambda producer, some: send_typed(producer, by_exchange, some, encode),
-                ),
-            },
-        )
-    by_hand = median(cost.cpu_us for cost in costs["typed_by_hand"])
-    found = beside(costs["ours"], costs[RAW])
-    return found | {
-        "typed_by_hand_cpu_us_per_message": round(by_hand, 2),
-        "typed_by_hand_cpu_ratio": round(by_hand / median(cost.cpu_us for cost in costs["ours"]), 3),
-    }
+        yield {
+            "ours": lambda: _ours(brokers, mixed, messages),
+            RAW: lambda: _bare(brokers, topics[0], records, messages, send),
+            "typed_by_hand": lambda: _by_hand(brokers, by_exchange, mixed, messages),
+        }
+
+
+def _by_hand(
+    brokers: BrokerSettings, by_exchange: dict[str, str], prepared: Sequence[Level1], messages: int
+) -> Cost:
+    encode, failed = msgspec.json.Encoder().encode, FailedDeliveries()
+    some_topic = next(iter(by_exchange.values()))
+
+    def send_all(producer: Producer, some: Any) -> None:
+        send_typed(producer, by_exchange, some, encode, failed)
+
+    cost = _bare(brokers, some_topic, prepared, messages, send_all)
+    if failed.count:
+        raise AssertionError(f"{failed.count} messages of the bare client were not delivered")
+    return cost
 
 
 def _prepared(exchanges: Sequence[str], symbols: int, messages: int) -> list[list[Level1]]:
@@ -171,7 +219,7 @@ def _bare(
     topic: str,
     items: Sequence[Any],
     messages: int,
-    send_all: Callable[[Any, Any], None],
+    send_all: Callable[[Producer, Any], None],
 ) -> Cost:
     producer = bare_producer(brokers, SETTINGS, profile_chooser(SETTINGS)(topic))
     send_all(producer, items)
@@ -179,6 +227,7 @@ def _bare(
 
     def work() -> None:
         send_all(producer, itertools.islice(itertools.cycle(items), messages))
-        producer.flush(WAIT_S)
+        if left := producer.flush(WAIT_S):
+            raise AssertionError(f"{left} messages of the bare client were not acknowledged")
 
     return measure(messages, work)

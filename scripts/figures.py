@@ -83,7 +83,10 @@ ROWS: Final = (
         *("build candles", "µs of processor time per row", "candles", "cpu_us_per_row"),
         *("Polars by hand", "raw_cpu_us_per_row", ""),
     ),
-    Row("64 exchange topics instead of one", "times the cost per message", "scale", "topics_growth"),
+    Row(
+        *("64 exchange topics instead of one", "times the cost per message", "scale", "topics_growth"),
+        *("typed work by hand", "typed_by_hand_topics_growth", ""),
+    ),
     Row("growth of memory over {messages:,} messages", "%", "soak", "growth"),
 )
 

@@ -15,9 +15,10 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import sizes
-from benchmarks.common import quotes
+from benchmarks.common import Cost, quotes
 from benchmarks.peers.bench import chart_of
 from benchmarks.produce import FailedDeliveries, bare_producer, send_typed
+from benchmarks.scale import growth
 from benchmarks.venue_frames import VENUES
 from coinstream.cli.bench import BENCHES, app
 from coinstream.errors import CoinstreamError
@@ -123,6 +124,15 @@ def test_the_scale_bench_compares_with_typed_work_by_hand(results: Mapping[str, 
         assert found["raw_cpu_us_per_message"] > 0
         assert found["typed_by_hand_cpu_us_per_message"] > 0
     assert result["topics_growth"] > 0
+    assert result["typed_by_hand_topics_growth"] > 0
+
+
+def test_growth_is_the_median_of_the_turns_of_a_client() -> None:
+    costs = {
+        1: {"ours": [Cost(10, cpu, 1.0) for cpu in (1.0, 2.0, 4.0)]},
+        64: {"ours": [Cost(10, cpu, 1.0) for cpu in (3.0, 3.0, 40.0)]},
+    }
+    assert growth(costs, "ours") == 3.0
 
 
 @pytest.mark.system
