@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pytest
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -17,12 +18,12 @@ from hypothesis import strategies as st
 from coinstream.client import RedpandaClient
 from coinstream.kafka import admin_client
 from coinstream.lake import candles
-from coinstream.lake.candle_windows import SOURCES, compute_candles
+from coinstream.lake.candle_windows import SOURCES, compute_candles, nearest_floats
 from coinstream.lake.candles import build_candles
 from coinstream.lake.landing import land
 from coinstream.lake.maintenance import compact
 from coinstream.lake.query import query
-from coinstream.lake.schemas import spec_named
+from coinstream.lake.schemas import NUMBER, SCALE, spec_named
 from coinstream.lake.store import Lake
 from coinstream.messages import Ohlcv
 from coinstream.serialization import MessageDeserializer
@@ -355,3 +356,20 @@ def _first_and_last(sent: list[dict[str, Any]]) -> dict[tuple[str, datetime], tu
     for quote in sent:
         found.setdefault((quote["symbol"], quote["at"].replace(second=0)), []).append(quote["value"])
     return {key: (prices[0], prices[-1], len(prices)) for key, prices in found.items()}
+
+
+NUMBERS = st.one_of(
+    st.integers(-(10**37), 10**37),
+    st.integers(0, 10**27).map(lambda units: units * 10**10),
+    st.integers(0, 2**20 + 2).flatmap(lambda high: st.integers(high * 2**64 - 1, high * 2**64 + 1)),
+)
+
+
+@given(st.lists(st.none() | NUMBERS), st.lists(NUMBERS), st.integers(0, 3))
+def test_decimals_become_the_nearest_floats(some: list[int | None], others: list[int], skipped: int) -> None:
+    found = [
+        [None if unit is None else Decimal(unit).scaleb(-SCALE) for unit in each] for each in (some, others)
+    ]
+    column = pa.chunked_array([pa.array(each, NUMBER) for each in found], NUMBER).slice(skipped)
+    nearest = [None if number is None else float(number) for number in column.to_pylist()]
+    assert nearest_floats(column).to_pylist() == nearest

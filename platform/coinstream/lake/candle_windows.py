@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from coinstream.lake.schemas import TIME
+from coinstream.lake.schemas import SCALE, TIME
 from coinstream.lake.slices import SharedTable
 
 Hours = dict[str, set[datetime]]
@@ -130,12 +130,8 @@ class CandleDay:
 def compute_day(table: SharedTable, day: CandleDay) -> pl.DataFrame:
     """Compute the candles of one partition of a table at once, or by fewer hours where memory asks for it."""
     dataset = ds.dataset(rows) if isinstance(rows := table.rows(), pa.Table) else rows
-    event, hours = ds.field(day.source.event_time), sorted(day.hours)
-    count = dataset.count_rows(
-        filter=(ds.field("exchange_id") == day.exchange)
-        & (event >= pa.scalar(hours[0], TIME))
-        & (event < pa.scalar(hours[-1] + HOUR, TIME))
-    )
+    hours = sorted(day.hours)
+    count = dataset.count_rows(filter=_within(day.source, day.exchange, hours))
     most = max(table.settings.memory_bytes // _TICK_BYTES, 1)
     step = max(len(hours) * most // max(count, 1), 1)
     parts = (
@@ -145,19 +141,20 @@ def compute_day(table: SharedTable, day: CandleDay) -> pl.DataFrame:
     return pl.concat(compute_candles(ticks, day.source, day.exchange) for ticks in parts)
 
 
-def read_ticks(
-    rows: ds.Dataset | pa.Table, source: CandleSource, exchange: str, hours: Iterable[datetime]
-) -> pl.DataFrame:
-    """Read the rows of one exchange in the given hours."""
-    wanted = sorted(hours)
+def _within(source: CandleSource, exchange: str, hours: Sequence[datetime]) -> ds.Expression:
     event = ds.field(source.event_time)
-    within = (
-        (ds.field("exchange_id") == exchange)
-        & (event >= pa.scalar(wanted[0], TIME))
-        & (event < pa.scalar(wanted[-1] + HOUR, TIME))
-    )
-    dataset = ds.dataset(rows) if isinstance(rows, pa.Table) else rows
-    frame = pl.from_arrow(dataset.to_table(columns=source.columns, filter=within))
+    since, until = pa.scalar(hours[0], TIME), pa.scalar(hours[-1] + HOUR, TIME)
+    return (ds.field("exchange_id") == exchange) & (event >= since) & (event < until)
+
+
+def read_ticks(
+    dataset: ds.Dataset, source: CandleSource, exchange: str, hours: Sequence[datetime]
+) -> pl.DataFrame:
+    """Read the rows of one exchange in the given hours, which are sorted."""
+    table = dataset.to_table(columns=source.columns, filter=_within(source, exchange, hours))
+    for name in source.value.meta.root_names():
+        table = table.set_column(table.column_names.index(name), name, nearest_floats(table[name]))
+    frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     columns = {
         # Codes are grouped faster than texts.
@@ -175,9 +172,43 @@ def read_ticks(
             "trade_id": pl.col("trade_id"),
         }
     ticks = frame.select(**columns)
-    if len(wanted) * HOUR < wanted[-1] + HOUR - wanted[0]:
-        ticks = ticks.filter(pl.col("at").dt.truncate("1h").is_in(wanted))
+    if len(hours) * HOUR < hours[-1] + HOUR - hours[0]:
+        ticks = ticks.filter(pl.col("at").dt.truncate("1h").is_in(hours))
     return ticks
+
+
+_UNIT: Final = np.uint64(10 ** (SCALE - 8))
+_UNITS_OF_WORD, _REST_OF_WORD = (np.uint64(part) for part in divmod(2**64, int(_UNIT)))
+_LARGEST_HIGH: Final = 2**20
+"""With a smaller upper half, no sum below exceeds 64 bits, and every unit is an exact float."""
+
+
+def nearest_floats(decimals: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return decimals of the tables' scale as the nearest floats.
+
+    A number of at most eight decimals is a whole number of units divided by 10**8. Both are exact as floats,
+    so their quotient is the nearest float. Polars converts the other numbers, at a higher cost.
+    """
+    return pa.chunked_array([_nearest_floats(chunk) for chunk in decimals.chunks], pa.float64())
+
+
+def _nearest_floats(decimals: pa.Array) -> pa.Array:
+    if decimals.null_count or not len(decimals):
+        return _by_polars(decimals)
+    words = np.frombuffer(decimals.buffers()[1], np.dtype("<u8")).reshape(-1, 2)
+    low, high = words[decimals.offset : decimals.offset + len(decimals)].T
+    units = low // _UNIT
+    rest = low - units * _UNIT + high * _REST_OF_WORD
+    more = rest // _UNIT
+    floats = (units + more + high * _UNITS_OF_WORD) / 1e8
+    others = np.flatnonzero((high >= _LARGEST_HIGH) | (rest != more * _UNIT))
+    if len(others):
+        floats[others] = _by_polars(decimals.take(pa.array(others))).to_numpy()
+    return pa.array(floats)
+
+
+def _by_polars(decimals: pa.Array) -> pa.Array:
+    return pl.Series(decimals).cast(pl.Float64).to_arrow()
 
 
 def compute_candles(ticks: pl.DataFrame, source: CandleSource, exchange: str) -> pl.DataFrame:
