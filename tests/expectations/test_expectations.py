@@ -22,6 +22,7 @@ from coinstream.errors import LakeError
 from coinstream.expectations.columns import Column, ValidationFrame, has_at_most, to_floats
 from coinstream.expectations.comparisons import rule_columns
 from coinstream.expectations.rules import Rule, rules_for
+from coinstream.expectations.series import Steps
 from coinstream.expectations.validation_frame import ValidationFrameBuilder
 from coinstream.expectations.validator import ExpectationValidator, SuiteValidator
 from coinstream.feeds.registry import Options, open_feed
@@ -502,3 +503,24 @@ def test_bits_of_decimals_tell_floats_and_digits(numbers: list[Decimal | None], 
             assert few == (int(number.scaleb(18, WIDE)) % 10 ** (18 - places) == 0)
     ordered = sorted(number for number in numbers if number is not None)
     assert (np.diff(to_floats(pa.array(ordered, pa.decimal128(38, 18)))) >= 0).all()
+
+
+PRICED_SERIES = st.tuples(st.integers(0, 2), st.none() | st.floats(0.5, 2.0))
+
+
+@given(st.one_of(*(st.lists(PRICED_SERIES, min_size=size, max_size=80) for size in (1, 40))))
+def test_deviations_are_steps_against_the_median_step(rows: list[tuple[int, float | None]]) -> None:
+    series = np.array([number for number, _ in rows], np.int32)
+    value = np.array([math.nan if found is None else found for _, found in rows])
+    event, unknown = np.arange(len(rows), dtype=np.float64), np.full(4, math.nan)
+    before = dict.fromkeys(("event", "value", "end"), unknown)
+    steps = Steps(series, event, value, event, np.ones(len(rows), np.bool_), before)
+
+    expected = np.full(len(rows), math.nan)
+    for number in range(4):
+        mine = np.flatnonzero(series == number)
+        off = np.abs(np.diff(np.log(value[mine])))
+        known = off[~np.isnan(off)]
+        if len(known) >= 10:
+            expected[mine[1:]] = off / max(float(np.median(known)) * 1.4826, 5e-4)
+    np.testing.assert_allclose(steps.in_rows(steps.deviations), expected, rtol=1e-12)

@@ -169,10 +169,15 @@ def has_at_most(decimals: pa.ChunkedArray | pa.Array, places: int) -> npt.NDArra
     for words, absent in _words(decimals):
         low, high = words[:, 0], words[:, 1]
         shift = np.where(high >> np.uint64(63) != 0, np.uint64(-(_WORD**2) % five), np.uint64(0))
-        rest = (low % modulus + high % modulus * carry + shift) % modulus
+        rest = _rest(_rest(low, modulus) + _rest(high, modulus) * carry + shift, modulus)
         fits = (rest == 0) & (low & np.uint64(2**zeros - 1) == 0)
         parts.append(fits if absent is None else fits | absent)
     return np.concatenate(parts) if parts else np.zeros(0, np.bool_)
+
+
+def _rest(values: npt.NDArray[np.uint64], modulus: np.uint64) -> npt.NDArray[np.uint64]:
+    """Return the remainders of a division, which NumPy vectorizes, unlike its remainder."""
+    return values - values // modulus * modulus
 
 
 def _scaled(low: npt.NDArray[np.uint64], high: npt.NDArray[np.uint64]) -> Numbers:

@@ -226,17 +226,15 @@ class Steps:
 
         Steps go up and down alike, so they deviate from no step at all.
         """
-        stepped = pl.DataFrame({"series": self._series, "off": pl.Series(self.off, nan_to_null=True)}).lazy()
-        usual = (
-            stepped.group_by("series")
-            .agg(usual=pl.col("off").median() * _TO_DEVIATION, count=pl.col("off").count())
-            .select("series", usual=pl.when(pl.col("count") >= _FEWEST).then(pl.col("usual")))
-            .with_columns(pl.col("usual").clip(lower_bound=_LEAST_DEVIATION))
+        # Rows are in the order of their series, so that groups are slices.
+        stepped = pl.DataFrame(
+            {"series": pl.Series(self._series).set_sorted(), "off": pl.Series(self.off, nan_to_null=True)}
         )
-        found = stepped.join(usual, on="series", how="left", maintain_order="left").select(
-            deviations=pl.col("off") / pl.col("usual")
-        )
-        deviations: Numbers = found.collect()["deviations"].fill_null(float("nan")).to_numpy()
+        found = stepped.group_by("series").agg(usual=pl.col("off").median(), count=pl.col("off").count())
+        known = found.filter(pl.col("count") >= _FEWEST)
+        usual = np.full(len(self._counts), np.nan)
+        usual[known["series"]] = np.maximum(known["usual"] * _TO_DEVIATION, _LEAST_DEVIATION)
+        deviations: Numbers = self.off / usual[self._series]
         return deviations
 
     def in_rows(self, values: Numbers) -> Numbers:

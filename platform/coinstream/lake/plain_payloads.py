@@ -73,7 +73,8 @@ class PlainDecoder:
         per_row, rest = divmod(len(found), len(values))
         if rest or not per_row:
             return None
-        quotes = found.reshape(len(values), per_row)
+        # By field, so that the numbers that are used together are adjacent in memory.
+        quotes = np.ascontiguousarray(found.reshape(len(values), per_row).T)
         form = self._form(data[: starts[1]].tobytes())
         if form is None or not _has_form(data, starts, quotes, form):
             return None
@@ -174,11 +175,11 @@ def _is_plain_text(data: Bytes) -> bool:
 def _has_form(data: Bytes, starts: Positions, quotes: Positions, form: list[_Field]) -> bool:
     """Return whether all bytes outside of values are those of the form, in every payload."""
     words: npt.NDArray[np.uint64] = np.ndarray((len(data) - _WORD + 1,), np.dtype("<u8"), data, strides=(1,))
-    if (quotes[:, 0] != starts[:-1] + 1).any() or (quotes[:, -1] >= starts[1:]).any():
+    if (quotes[0] != starts[:-1] + 1).any() or (quotes[-1] >= starts[1:]).any():
         return False
     for before, field in zip([None, *form], form, strict=False):
-        begin = quotes[:, field.quote] - 1
-        if before is not None and before.is_text and (quotes[:, field.quote - 1] != begin - 1).any():
+        begin = quotes[field.quote] - 1
+        if before is not None and before.is_text and (quotes[field.quote - 1] != begin - 1).any():
             return False
         literal = field.literal
         if len(literal) >= _WORD:
@@ -187,7 +188,7 @@ def _has_form(data: Bytes, starts: Positions, quotes: Positions, form: list[_Fie
             same = ((data[begin + at] == letter).all() for at, letter in enumerate(literal))
         if not all(same):
             return False
-    if form[-1].is_text and (quotes[:, -1] != starts[1:] - 2).any():
+    if form[-1].is_text and (quotes[-1] != starts[1:] - 2).any():
         return False
     return bool((data[starts[1:] - 1] == ord("}")).all())
 
@@ -200,21 +201,22 @@ def _words_of(literal: bytes) -> Iterator[tuple[int, np.uint64]]:
 
 def _cut(data: Bytes, starts: Positions, quotes: Positions, form: list[_Field]) -> list[pa.Array]:
     """Return the text of each field's values."""
-    count, width = len(quotes), 2 * len(form)
-    bounds = np.empty((count, width), np.int32)
+    count, width = quotes.shape[1], 2 * len(form)
+    bounds = np.empty((width, count), np.int32)
     for at, field in enumerate(form):
-        bounds[:, 2 * at] = quotes[:, field.quote] + (len(field.literal) - 1)
+        bounds[2 * at] = quotes[field.quote] + (len(field.literal) - 1)
         if field.is_text:
-            bounds[:, 2 * at + 1] = quotes[:, field.quote + 3]
+            bounds[2 * at + 1] = quotes[field.quote + 3]
         elif at + 1 < len(form):
-            bounds[:, 2 * at + 1] = quotes[:, form[at + 1].quote] - 1
+            bounds[2 * at + 1] = quotes[form[at + 1].quote] - 1
         else:
-            bounds[:, 2 * at + 1] = starts[1:] - 1
+            bounds[2 * at + 1] = starts[1:] - 1
     # Values and what is between them take turns.
     pieces = pa.StringArray.from_buffers(
-        count * width - 1, pa.py_buffer(bounds.reshape(-1)), pa.py_buffer(np.ascontiguousarray(data))
+        count * width - 1, pa.py_buffer(bounds.T.reshape(-1)), pa.py_buffer(np.ascontiguousarray(data))
     )
-    return [pieces.take(pa.array(np.arange(2 * at, count * width, width))) for at in range(len(form))]
+    first = np.arange(0, count * width, width, dtype=np.int32)
+    return [pieces.take(pa.array(first + 2 * at)) for at in range(len(form))]
 
 
 def _are_numbers(texts: pa.Array, longest: int) -> bool:
