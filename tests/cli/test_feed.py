@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from coinstream.cli.feed import app
 from coinstream.errors import FeedError, SettingsError
-from coinstream.feeds.config import read
+from coinstream.feeds.config import read_feeds_file
 from coinstream.feeds.registry import Options, open_feed
 from coinstream.feeds.runner import run_feed
 from coinstream.messages import Message
@@ -98,13 +98,13 @@ def test_a_deeply_nested_file_is_refused_at_once(tmp_path: Path, text: str) -> N
     path = tmp_path / "feeds.yaml"
     path.write_text(text)
     with pytest.raises(SettingsError, match=r"nested deeper than|not YAML"):
-        read(path)
+        read_feeds_file(path)
 
 
 def test_symbols_in_lower_case_are_normalized(tmp_path: Path) -> None:
     path = tmp_path / "feeds.yaml"
     path.write_text("feeds:\n  a:\n    source: direct\n    exchange: binance\n    symbols: [btc/usdt]\n")
-    spec = read(path).feeds["a"]
+    spec = read_feeds_file(path).feeds["a"]
     assert spec is not None
     assert spec.symbols == ("BTC/USDT",)  # type: ignore[union-attr]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from coinstream.errors import SettingsError
-from coinstream.feeds.config import load, read
+from coinstream.feeds.config import load, read_feeds_file
 from coinstream.feeds.exchanges import adapters
 from coinstream.feeds.exchanges.book_state import BookLimits
 from coinstream.feeds.live import CcxtFeed, CoingeckoFeed, DirectFeed
@@ -106,7 +106,7 @@ def test_a_fault_is_told_with_its_line(tmp_path: Path, text: str, line: int, sai
     path = tmp_path / "feeds.yaml"
     path.write_text(text)
     with pytest.raises(SettingsError) as raised:
-        read(path)
+        read_feeds_file(path)
     assert said in str(raised.value)
     assert str(raised.value).startswith(f"{path}:{line}: " if line else f"{path}: ")
 
@@ -153,4 +153,4 @@ def test_limits_of_books_have_bounds(tmp_path: Path, setting: str) -> None:
     path = tmp_path / "feeds.yaml"
     path.write_text(KRAKEN + f"    symbols: [A/B]\n    types: [book]\n    {setting}\n")
     with pytest.raises(SettingsError, match=f"feeds.yaml:7: feeds.a.{setting.partition(':')[0]}"):
-        read(path)
+        read_feeds_file(path)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from coinstream.feeds.feed_stats import FeedStats
 from coinstream.feeds.parser import Frame, Parsed, account_for
-from coinstream.feeds.recordings import exchange_of, known_exchanges, new_parser, read
+from coinstream.feeds.recordings import exchange_of, exchanges_with_parser, new_parser, read_lines
 from coinstream.messages import Level1, Price
 from coinstream.serialization import MessageSerializer
 
@@ -54,7 +54,7 @@ def samples() -> dict[str, list[bytes]]:
     for path in sorted(FOLDER.glob("*.gz")):
         exchange = None
         shapes: dict[bytes, int] = {}
-        for line in read(path):
+        for line in read_lines(path):
             exchange = exchange or (exchange_of(line.frame.url) if line.frame.url else None)
             shape = line.frame.payload[:24]
             shapes[shape] = shapes.get(shape, 0) + 1
@@ -75,7 +75,7 @@ def harmless(exchange: str, payload: bytes, url: str | None = None) -> Parsed:
     return parsed
 
 
-@pytest.mark.parametrize("exchange", known_exchanges())
+@pytest.mark.parametrize("exchange", exchanges_with_parser())
 def test_deeply_nested_and_binary_frames_are_counted(exchange: str) -> None:
     for payload in (*DEEP, *BINARY):
         assert not harmless(exchange, payload).messages
@@ -92,7 +92,7 @@ json_values = st.recursive(
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.one_of(st.binary(max_size=80), json_values.map(msgspec.json.encode)), st.sampled_from(URLS))
 def test_no_bytes_and_no_json_make_a_parser_raise(payload: bytes, url: str) -> None:
-    for exchange in known_exchanges():
+    for exchange in exchanges_with_parser():
         harmless(exchange, payload, url or None)
 
 

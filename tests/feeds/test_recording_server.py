@@ -15,7 +15,7 @@ from coinstream.feeds.feed_stats import FeedStats
 from coinstream.feeds.instrument_lists import packaged
 from coinstream.feeds.live import DirectFeed, Timeouts
 from coinstream.feeds.parser import Frame, account_for
-from coinstream.feeds.recordings import exchange_in, read
+from coinstream.feeds.recordings import exchange_in, read_lines
 from coinstream.feeds.simulated import Faults
 from coinstream.feeds.simulated.recording_server import RecordingServer
 from coinstream.messages import Message
@@ -41,12 +41,14 @@ def parsed(server: RecordingServer, types: tuple[str, ...], path: Path) -> tuple
     """Parse the frames of a recording one by one."""
     adapter, stats, messages = adapters()[server.exchange](), FeedStats(), list[Message]()
     instruments = packaged(server.exchange)
-    for line in read(path):
+    for line in read_lines(path):
         url = line.frame.url
         if line.reason is None and url is not None and adapter.lists_instruments(url):
             instruments.add(adapter.parse_instruments(url, line.frame.payload))
     parser = adapter.parser(instruments, frozenset(types))
-    opened = next((line.frame.url for line in read(path) if str(line.reason) == "connection opened"), None)
+    opened = next(
+        (line.frame.url for line in read_lines(path) if str(line.reason) == "connection opened"), None
+    )
     if opened is not None:
         parser.opened(opened)  # type: ignore[attr-defined]
     for payload in server.frames:

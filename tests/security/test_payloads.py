@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from coinstream.client import RedpandaClient
 from coinstream.errors import DecodeError, MessageTooLargeError, SettingsError
-from coinstream.feeds.config import read
+from coinstream.feeds.config import read_feeds_file
 from coinstream.serialization import MAX_DECOMPRESSED, MessageDeserializer
 from coinstream.settings import BrokerSettings
 from tests.conftest import TopicFactory
@@ -68,11 +68,11 @@ def test_aliases_of_aliases_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "feeds.yaml"
     path.write_text("\n".join(lines))
     with pytest.raises(SettingsError, match=r"feeds\.yaml:2: \*a0: aliases are not read here"):
-        read(path)
+        read_feeds_file(path)
 
 
 def test_tags_that_make_objects_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "feeds.yaml"
     path.write_text("feeds: !!python/object/apply:os.system ['touch /tmp/never']\n")
     with pytest.raises(SettingsError, match=r"feeds\.yaml: not YAML: .*python/object"):
-        read(path)
+        read_feeds_file(path)

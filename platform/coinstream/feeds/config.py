@@ -47,9 +47,9 @@ def load() -> FeedsConfig:
     Raises:
         SettingsError: a file cannot be read or is invalid; the message names file and line.
     """
-    files = [read(Path(str(resources.files("coinstream.feeds") / "feeds.yaml")))]
+    files = [read_feeds_file(Path(str(resources.files("coinstream.feeds") / "feeds.yaml")))]
     if named := os.environ.get(USER_FILE):
-        files.append(read(Path(named)))
+        files.append(read_feeds_file(Path(named)))
     merged: dict[str, FeedSpec | None] = {}
     for file in files:
         merged |= file.feeds
@@ -108,7 +108,7 @@ def _in_parts(feeds: Mapping[str, FeedSpec]) -> tuple[dict[str, FeedSpec], dict[
     return found, parts
 
 
-def read(path: Path) -> FeedsFile:
+def read_feeds_file(path: Path) -> FeedsFile:
     """Read one file.
 
     Raises:

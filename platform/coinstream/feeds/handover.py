@@ -131,7 +131,7 @@ def under_lease(
             return
 
 
-def market_of(message: Message) -> str:
+def checkpoint_key(message: Message) -> str:
     """Return the checkpoint key of a message: its type, exchange and symbol."""
     return f"{type(message).__name__}|{message.exchange_id}|{getattr(message, 'symbol', '')}"
 
@@ -148,7 +148,7 @@ def identity(message: Message) -> str:
 
 def checkpoint_of(last: Iterable[Message]) -> dict[str, str]:
     """Return a checkpoint: the identity of the last message of each market."""
-    return {market_of(message): identity(message) for message in last}
+    return {checkpoint_key(message): identity(message) for message in last}
 
 
 def after(kept: Iterable[Message], checkpoint: dict[str, str] | None) -> list[Message]:
@@ -162,7 +162,7 @@ def after(kept: Iterable[Message], checkpoint: dict[str, str] | None) -> list[Me
         return kept
     place: dict[str, int] = {}
     for index, message in enumerate(kept):
-        market = market_of(message)
+        market = checkpoint_key(message)
         if market in checkpoint and market not in place and identity(message) == checkpoint[market]:
             place[market] = index
-    return [message for index, message in enumerate(kept) if index > place.get(market_of(message), -1)]
+    return [message for index, message in enumerate(kept) if index > place.get(checkpoint_key(message), -1)]

@@ -23,7 +23,7 @@ from typing import IO, Final, NamedTuple, cast
 from coinstream.errors import FeedError
 from coinstream.feeds.exchanges import adapters, exchange_at
 from coinstream.feeds.exchanges.coingecko import CoingeckoParser
-from coinstream.feeds.exchanges.lean import LeanParser, market_of, midnight_ns
+from coinstream.feeds.exchanges.lean import LeanParser, exchange_of_archive, midnight_ns
 from coinstream.feeds.exchanges.parsing import ExchangeParser
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instrument_lists import packaged
@@ -56,7 +56,7 @@ class Line(NamedTuple):
     reason: Reason | None = None
 
 
-def read(path: Path) -> Iterator[Line]:
+def read_lines(path: Path) -> Iterator[Line]:
     """Yield the lines of a recording in file order.
 
     Raises:
@@ -108,7 +108,7 @@ def exchange_in(path: Path) -> str:
             the candidates.
     """
     frames, is_empty = [], True
-    for line in read(path):
+    for line in read_lines(path):
         is_empty = False
         named = exchange_of(line.frame.url) if line.frame.url else None
         if named:
@@ -178,7 +178,7 @@ def _reply(stream: IO[bytes], path: Path) -> Line:
 
 
 def _archive(path: Path) -> Iterator[Line]:
-    market = market_of(path)
+    market = exchange_of_archive(path)
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             day_ns = midnight_ns(name)
@@ -231,7 +231,7 @@ def register_parser(exchange: str, make: Callable[[], Parser], *hosts: str) -> N
     HOSTS.update(dict.fromkeys(hosts, exchange))
 
 
-def known_exchanges() -> list[str]:
+def exchanges_with_parser() -> list[str]:
     """Return every exchange that has a parser."""
     return sorted({*PARSERS, *adapters()})
 
@@ -254,7 +254,7 @@ def new_parser(
         return adapter().parser(packaged(exchange) if instruments is None else instruments, types)
     make = PARSERS.get(exchange)
     if make is None:
-        known = known_exchanges()
+        known = exchanges_with_parser()
         raise FeedError(f"no parser for exchange {exchange!r}; {did_you_mean(exchange, known)}")
     return make()
 
@@ -276,7 +276,7 @@ def exchange_of(url: str) -> str | None:
 def identify(frames: Iterable[Frame]) -> list[str]:
     """Return the exchanges whose parsers read the most frames: none, one, or several in a tie."""
     sample = list(islice(frames, SAMPLE))
-    scores = {name: _score(name, sample) for name in known_exchanges()}
+    scores = {name: _score(name, sample) for name in exchanges_with_parser()}
     readers = {name: score for name, score in scores.items() if score.messages}
     best = max((score.read for score in readers.values()), default=0)
     return [name for name, score in readers.items() if score.read == best]

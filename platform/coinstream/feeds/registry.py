@@ -23,7 +23,7 @@ from coinstream.feeds.feed_specs import (
     SimulatedSpec,
 )
 from coinstream.feeds.feed_stats import Feed
-from coinstream.feeds.recordings import known_exchanges
+from coinstream.feeds.recordings import exchanges_with_parser
 from coinstream.feeds.replay import ReplayFeed
 from coinstream.routing import Shard
 from coinstream.settings import HomeSettings
@@ -33,7 +33,7 @@ from coinstream.text import did_you_mean
 def exchange_names() -> frozenset[str]:
     """Return the exchanges of feeds, of parsers, of ccxt, and of `COINSTREAM_EXCHANGE_TOPICS`."""
     feeds = {entry.exchange for entry in entries().values()}
-    return frozenset({*feeds, *known_exchanges(), *_ccxt_names(), *HomeSettings().exchange_topics})
+    return frozenset({*feeds, *exchanges_with_parser(), *_ccxt_names(), *HomeSettings().exchange_topics})
 
 
 def require_exchanges(names: list[str]) -> None:

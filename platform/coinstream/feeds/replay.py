@@ -220,13 +220,13 @@ def _common_exchange(paths: Sequence[Path]) -> str:
 
 
 def _first_ns(path: Path) -> int:
-    return next((line.frame.received_ns for line in recordings.read(path)), 0)
+    return next((line.frame.received_ns for line in recordings.read_lines(path)), 0)
 
 
 def _timed(path: Path, start_ns: int, *, align: bool) -> Iterator[_Due]:
     first_ns = _first_ns(path)
     moved = start_ns - first_ns if align and abs(start_ns - first_ns) > _SAME_SESSION_NS else 0
-    for line in recordings.read(path):
+    for line in recordings.read_lines(path):
         yield _Due(line.frame.received_ns + moved, path, line)
 
 

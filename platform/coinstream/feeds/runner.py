@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 from coinstream.errors import FeedError
 from coinstream.feeds.feed_stats import Anomaly, FaultyFrame, Feed
-from coinstream.feeds.handover import checkpoint_of, market_of, under_lease
+from coinstream.feeds.handover import checkpoint_key, checkpoint_of, under_lease
 from coinstream.feeds.lease import FeedLease
 from coinstream.feeds.status import FeedReport, Quantiles, StatusWriter
 from coinstream.messages import Level1, Message
@@ -212,7 +212,7 @@ class _Run:
         self._progress.messages += len(batch)
         self.status.add(batch)
         if self._lease is not None:
-            self.last.update((market_of(message), message) for message in batch)
+            self.last.update((checkpoint_key(message), message) for message in batch)
         # One sample per batch: its first message waited longest.
         first = batch[0]
         if isinstance(first, Level1):

@@ -18,7 +18,7 @@ from coinstream.feeds.exchanges.connections import Connection
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.parser import Frame, Gap, Parsed, Parser
-from coinstream.feeds.recordings import read
+from coinstream.feeds.recordings import read_lines
 from coinstream.messages import Level1, Message
 
 ROOT = Path(__file__).parents[3]
@@ -100,7 +100,7 @@ def instruments_in(adapter: ExchangeAdapter, path: Path) -> InstrumentList:
 
 
 def _replies(path: Path) -> Iterator[Frame]:
-    for line in read(path):
+    for line in read_lines(path):
         if line.frame.url and line.reason is None:
             yield line.frame
 
@@ -109,7 +109,7 @@ def play(adapter: ExchangeAdapter, path: Path, instruments: InstrumentList | Non
     """Parse every frame of a recording; its instrument lists are read where none are given."""
     known = instruments_in(adapter, path) if instruments is None else instruments
     parser, session = adapter.parser(known), Session()
-    for line in read(path):
+    for line in read_lines(path):
         if line.reason in CONTROL:
             if line.reason is Reason.SENT:
                 session.sent.append(line.frame.payload)

@@ -12,7 +12,7 @@ from coinstream.feeds.exchanges.base import ExchangeAdapter
 from coinstream.feeds.feed_stats import FeedStats, Reason
 from coinstream.feeds.instruments import InstrumentList
 from coinstream.feeds.parser import account_for
-from coinstream.feeds.recordings import read
+from coinstream.feeds.recordings import read_lines
 from coinstream.messages import Message
 from tests.feeds.exchanges.recorded import EXCERPTS, SHARED
 
@@ -62,7 +62,7 @@ def excerpt(name: str) -> Path:
 def instruments_of(adapter: ExchangeAdapter, path: Path) -> InstrumentList:
     """Return the instruments of the REST replies in a file."""
     found = InstrumentList()
-    for line in read(path):
+    for line in read_lines(path):
         if line.frame.url is not None and line.reason is None:
             found.add(adapter.parse_instruments(line.frame.url, line.frame.payload))
     return found
@@ -72,7 +72,7 @@ def replayed(adapter: ExchangeAdapter, path: Path, instruments: InstrumentList) 
     """Parse every frame of a recording and count it."""
     parser = adapter.parser(instruments)
     session = Session(FeedStats())
-    for line in read(path):
+    for line in read_lines(path):
         if line.reason is Reason.OPENED and line.frame.url is not None:
             opened = getattr(parser, "opened", None)
             if opened is not None:

@@ -12,7 +12,7 @@ from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instrument_lists import packaged
 from coinstream.feeds.instruments import InstrumentList, derivative, spot
 from coinstream.feeds.parser import Frame, Gap, Parser
-from coinstream.feeds.recordings import read
+from coinstream.feeds.recordings import read_lines
 from coinstream.messages import DerivativeTicker, Level1, Ohlcv, Trade
 from tests.feeds.exchanges.recorded import (
     EXCERPTS,
@@ -52,7 +52,7 @@ def test_the_whole_recording_matches_an_independent_reading() -> None:
     assert session.gaps == []
     books: dict[str, dict[str, dict[str, str]]] = {}
     waiting: dict[str, list[Any]] = {}
-    for line in read(path):
+    for line in read_lines(path):
         frame = msgspec.json.decode(line.frame.payload) if line.reason is None else {}
         if isinstance(frame, dict) and frame.get("m") in ("depth", "depth-snapshot"):
             name, data = frame["symbol"], frame["data"]

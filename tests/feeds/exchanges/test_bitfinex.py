@@ -14,7 +14,7 @@ from coinstream.feeds.exchanges.bitfinex.parser import BitfinexParser
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import InstrumentList
 from coinstream.feeds.parser import Gap, Parser
-from coinstream.feeds.recordings import read
+from coinstream.feeds.recordings import read_lines
 from coinstream.messages import Book, DerivativeTicker, Level1, Liquidation, Ohlcv, Price, Trade
 from tests.feeds.exchanges.recorded import (
     EXCERPTS,
@@ -61,7 +61,7 @@ def test_the_whole_recording_matches_an_independent_reading() -> None:
     trades: list[tuple[str, float, float]] = []
     best: dict[str, tuple[float, float]] = {}
     books: dict[int, dict[float, float]] = {}
-    for line in read(path):
+    for line in read_lines(path):
         if line.reason is not None or line.frame.url is not None:
             continue
         frame = msgspec.json.decode(line.frame.payload)
@@ -192,7 +192,7 @@ def test_a_ticker_has_a_price_but_no_quote() -> None:
 def test_the_sizes_of_a_recorded_ticker_are_sums_over_25_levels() -> None:
     channels: dict[int, tuple[str, str]] = {}
     books: dict[str, list[Any]] = {}
-    for line in read(EXCERPTS / "bitfinex.gz"):
+    for line in read_lines(EXCERPTS / "bitfinex.gz"):
         frame = msgspec.json.decode(line.frame.payload) if line.frame.payload else None
         if isinstance(frame, dict) and frame.get("event") == "subscribed":
             channels[frame["chanId"]] = frame["channel"], frame["symbol"]

@@ -11,7 +11,7 @@ from coinstream.feeds.exchanges.bitflyer import BitflyerAdapter
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import InstrumentList, spot
 from coinstream.feeds.parser import Parser
-from coinstream.feeds.recordings import read
+from coinstream.feeds.recordings import read_lines
 from coinstream.messages import Level1, Price, Trade
 from tests.feeds.exchanges.recorded import (
     EXCERPTS,
@@ -45,7 +45,7 @@ def test_the_whole_recording_matches_an_independent_reading() -> None:
     session = play(BitflyerAdapter(), path, instruments_of(BitflyerAdapter(), "BITFLYER"))
     session.check()
     trades, prices = [], []
-    for line in read(path):
+    for line in read_lines(path):
         if line.reason is None and line.frame.url is None:
             body = msgspec.json.decode(line.frame.payload)["params"]
             if "executions" in body["channel"]:

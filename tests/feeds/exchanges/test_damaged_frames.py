@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from coinstream.feeds.exchanges import adapters
 from coinstream.feeds.exchanges.values import inflated
 from coinstream.feeds.parser import Frame, Parser
-from coinstream.feeds.recordings import new_parser, read
+from coinstream.feeds.recordings import new_parser, read_lines
 from coinstream.feeds.registry import sample_path
 from coinstream.messages import Message
 from tests.feeds.exchanges.recorded import EXCERPTS
@@ -51,7 +51,7 @@ def corpus(exchange: str) -> list[Any]:
     for path in [*samples, *sorted(EXCERPTS.glob(f"{exchange}*.gz"))]:
         if "instruments" in path.name:
             continue
-        for line in read(path):
+        for line in read_lines(path):
             if line.reason is None and line.frame.url is None:
                 try:
                     value = msgspec.json.decode(inflated(line.frame.payload))

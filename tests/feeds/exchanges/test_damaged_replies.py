@@ -17,7 +17,7 @@ from coinstream.errors import FeedError
 from coinstream.feeds.exchanges import adapters
 from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.parser import Frame
-from coinstream.feeds.recordings import read
+from coinstream.feeds.recordings import read_lines
 from tests.feeds.exchanges.recorded import EXCERPTS, RECEIVED_NS
 
 BARE: Final = (
@@ -36,9 +36,11 @@ def seeds(exchange: str) -> tuple[bytes, ...]:
     """Return frames of the exchange from its excerpts, and what any exchange might get."""
     frames = list(BARE)
     for path in sorted(EXCERPTS.glob(f"{exchange}.*gz")):
-        lines = [line.frame.payload for line in read(path) if line.reason is None]
+        lines = [line.frame.payload for line in read_lines(path) if line.reason is None]
         frames += [payload[:4000] for payload in lines[:: max(1, len(lines) // 40)]]
-        frames += [line.frame.payload for line in read(path) if line.frame.url and line.reason is None][:5]
+        frames += [line.frame.payload for line in read_lines(path) if line.frame.url and line.reason is None][
+            :5
+        ]
     return tuple(frames)
 
 

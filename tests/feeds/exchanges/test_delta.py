@@ -11,7 +11,7 @@ from coinstream.feeds.exchanges.delta import DeltaAdapter
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import InstrumentList, derivative, spot
 from coinstream.feeds.parser import Gap, Parser
-from coinstream.feeds.recordings import read
+from coinstream.feeds.recordings import read_lines
 from coinstream.messages import DerivativeTicker, Level1, Ohlcv, Price, Trade
 from tests.feeds.exchanges.recorded import (
     EXCERPTS,
@@ -53,7 +53,7 @@ def test_the_whole_recording_matches_an_independent_reading() -> None:
     session = play(DeltaAdapter(), path, known)
     session.check()
     tops: dict[str, Any] = {}
-    for line in read(path):
+    for line in read_lines(path):
         value = msgspec.json.decode(line.frame.payload) if line.reason is None else {}
         if isinstance(value, dict) and value.get("type") == "l2_orderbook":
             (instrument,) = named(known, value["symbol"])

@@ -12,7 +12,7 @@ from coinstream.feeds.exchanges.gemini.parser import GeminiParser
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import InstrumentList, derivative, spot
 from coinstream.feeds.parser import Gap
-from coinstream.feeds.recordings import read
+from coinstream.feeds.recordings import read_lines
 from coinstream.messages import DerivativeTicker, Level1, Ohlcv, Price, Trade
 from tests.feeds.exchanges.recorded import (
     EXCERPTS,
@@ -60,7 +60,7 @@ def test_the_whole_recording_matches_an_independent_reading() -> None:
     assert len(session.of(Trade)) == 10 * 50 + 16
     books: dict[str, dict[str, dict[float, float]]] = {}
     tops: list[tuple[float, float]] = []
-    for line in read(path):
+    for line in read_lines(path):
         if b"l2_updates" in line.frame.payload and line.reason is None:
             frame = msgspec.json.decode(line.frame.payload)
             if "trades" in frame:

@@ -12,7 +12,7 @@ from coinstream.feeds.exchanges.hitbtc import BequantAdapter, FmfwAdapter, Hitbt
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import InstrumentList, spot
 from coinstream.feeds.parser import Gap, Parser
-from coinstream.feeds.recordings import exchange_of, read
+from coinstream.feeds.recordings import exchange_of, read_lines
 from coinstream.messages import Level1, Ohlcv, Price, Trade
 from tests.feeds.exchanges.recorded import (
     EXCERPTS,
@@ -65,7 +65,7 @@ def independent(path: Path) -> tuple[list[Any], dict[str, tuple[float, float]]]:
     """Read the trades and the last top of each book with nothing of the parser."""
     trades: list[Any] = []
     books: dict[str, tuple[dict[str, str], dict[str, str]]] = {}
-    for line in read(path):
+    for line in read_lines(path):
         if line.reason is not None or line.frame.url is not None:
             continue
         frame = msgspec.json.decode(line.frame.payload)

@@ -12,7 +12,7 @@ from coinstream.feeds.exchanges.phemex.parser import PhemexParser
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import InstrumentList, derivative, spot
 from coinstream.feeds.parser import Parser
-from coinstream.feeds.recordings import read
+from coinstream.feeds.recordings import read_lines
 from coinstream.messages import DerivativeTicker, Level1, Ohlcv, Price, Trade
 from tests.feeds.exchanges.recorded import (
     EXCERPTS,
@@ -56,7 +56,7 @@ def test_the_whole_recording_matches_an_independent_reading() -> None:
     session.check()
     sizes = {"YFIUSD": 0.0001, "XMRUSD": 0.01, "ENJUSD": 10.0, "XTZUSD": 0.5, "ATOMUSD": 1.0}
     wanted = []
-    for line in read(path):
+    for line in read_lines(path):
         frame = msgspec.json.decode(line.frame.payload) if line.reason is None else {}
         if isinstance(frame, dict) and "trades" in frame:
             name = frame["symbol"]

@@ -11,7 +11,7 @@ from coinstream.feeds.exchanges.poloniex import PoloniexAdapter
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import InstrumentList, spot
 from coinstream.feeds.parser import Gap, Parser
-from coinstream.feeds.recordings import read
+from coinstream.feeds.recordings import read_lines
 from coinstream.messages import Level1, Ohlcv, Price, Trade
 from tests.feeds.exchanges.recorded import (
     EXCERPTS,
@@ -49,7 +49,7 @@ def test_the_whole_recording_matches_an_independent_reading() -> None:
     assert session.gaps == []
     trades: list[Any] = []
     books: dict[str, dict[str, dict[float, float]]] = {}
-    for line in read(path):
+    for line in read_lines(path):
         frame = msgspec.json.decode(line.frame.payload) if line.reason is None else {}
         if not isinstance(frame, dict) or "data" not in frame:
             continue

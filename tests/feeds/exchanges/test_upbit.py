@@ -11,7 +11,7 @@ from coinstream.feeds.exchanges.upbit import UpbitAdapter
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import InstrumentList, spot
 from coinstream.feeds.parser import Parser
-from coinstream.feeds.recordings import read
+from coinstream.feeds.recordings import read_lines
 from coinstream.messages import Book, Level1, Ohlcv, Price, Trade
 from tests.feeds.exchanges.recorded import (
     EXCERPTS,
@@ -46,7 +46,7 @@ def test_the_whole_recording_matches_an_independent_reading() -> None:
     session = play(UpbitAdapter(), path, instruments_of(UpbitAdapter(), "UPBIT"))
     session.check()
     trades, tops = [], []
-    for line in read(path):
+    for line in read_lines(path):
         if line.reason is None and line.frame.url is None:
             frame = msgspec.json.decode(line.frame.payload)
             quote, base = frame["cd"].split("-")

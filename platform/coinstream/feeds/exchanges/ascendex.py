@@ -22,7 +22,7 @@ import httpx
 import msgspec
 
 from coinstream.feeds.exchanges.base import Channel, ExchangeAdapter, TradesRequest, register_adapter
-from coinstream.feeds.exchanges.connections import Connection, Heartbeat, Limits, plan, redirected
+from coinstream.feeds.exchanges.connections import Connection, Heartbeat, Limits, plan_connections, redirected
 from coinstream.feeds.exchanges.parsing import (
     ExchangeParser,
     Found,
@@ -172,7 +172,7 @@ class AscendexAdapter(ExchangeAdapter):
         for version, is_spot in (("v1", True), ("v2", False)):
             some = [instrument for instrument in instruments if (instrument.kind == "spot") == is_spot]
             url = redirected(f"{WS}/{version}/stream", self.ws)
-            found += plan(url, some, self.limits, partial(_requests, types))
+            found += plan_connections(url, some, self.limits, partial(_requests, types))
         return found
 
     def answer(self, frame: Frame) -> bytes | None:

@@ -15,7 +15,7 @@ import httpx
 import msgspec
 
 from coinstream.errors import FeedError
-from coinstream.feeds.exchanges.connections import Connection, Heartbeat, Limits, plan, redirected
+from coinstream.feeds.exchanges.connections import Connection, Heartbeat, Limits, plan_connections, redirected
 from coinstream.feeds.exchanges.parsing import ExchangeParser, describe
 from coinstream.feeds.instruments import Instrument, InstrumentList
 from coinstream.feeds.parser import Frame, Gap, Parser
@@ -108,7 +108,7 @@ class ExchangeAdapter:
         if not wanted:
             return []
         url = redirected(self.address, self.ws)
-        return plan(url, instruments, self.limits, partial(self.subscribe, wanted))
+        return plan_connections(url, instruments, self.limits, partial(self.subscribe, wanted))
 
     def subscribe(self, channels: Sequence[str], instruments: Sequence[Instrument]) -> list[bytes]:
         """Return the frames that subscribe to some of `subscriptions` for these instruments.

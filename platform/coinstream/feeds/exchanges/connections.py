@@ -54,7 +54,7 @@ class Connection:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-def batches(items: Sequence[Instrument], size: int) -> Iterator[Sequence[Instrument]]:
+def in_batches(items: Sequence[Instrument], size: int) -> Iterator[Sequence[Instrument]]:
     """Yield the instruments in batches of at most `size`."""
     for begin in range(0, len(items), size):
         yield items[begin : begin + size]
@@ -68,7 +68,7 @@ def redirected(url: str, replacement: str | None) -> str:
     return urlunsplit(urlsplit(url)._replace(scheme=target.scheme, netloc=target.netloc))
 
 
-def plan(
+def plan_connections(
     url: str,
     instruments: Sequence[Instrument],
     limits: Limits,
@@ -82,8 +82,10 @@ def plan(
         requests: builds the subscription frames of instruments.
     """
     found = []
-    for chunk in batches(instruments, limits.symbols_per_connection):
-        frames = [frame for batch in batches(chunk, limits.symbols_per_request) for frame in requests(batch)]
+    for chunk in in_batches(instruments, limits.symbols_per_connection):
+        frames = [
+            frame for batch in in_batches(chunk, limits.symbols_per_request) for frame in requests(batch)
+        ]
         if frames:
             symbols = tuple(instrument.symbol for instrument in chunk)
             found.append(Connection(url, tuple(frames), symbols))

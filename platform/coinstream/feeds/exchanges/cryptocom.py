@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from coinstream.feeds.exchanges.base import Channel, ExchangeAdapter, TradesRequest, register_adapter
-from coinstream.feeds.exchanges.connections import Connection, Limits, plan, redirected
+from coinstream.feeds.exchanges.connections import Connection, Limits, plan_connections, redirected
 from coinstream.feeds.exchanges.parsing import (
     ExchangeParser,
     Found,
@@ -193,7 +193,7 @@ class CryptocomAdapter(ExchangeAdapter):
 
     def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
         """See `ExchangeAdapter.connections`."""
-        return plan(redirected(WS, self.ws), instruments, self.limits, partial(_requests, types))
+        return plan_connections(redirected(WS, self.ws), instruments, self.limits, partial(_requests, types))
 
     def answer(self, frame: Frame) -> bytes | None:
         """Answer a heartbeat with its id."""

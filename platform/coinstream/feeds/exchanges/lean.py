@@ -85,7 +85,7 @@ def midnight_ns(name: str) -> int | None:
     return int(day.timestamp()) * 1_000_000_000
 
 
-def market_of(path: Path) -> str:
+def exchange_of_archive(path: Path) -> str:
     """Return the exchange of a LEAN archive by its folders (`crypto/gdax/minute/btcusd/`), else `lean`."""
     folders = path.resolve().parts
     if len(folders) >= 4 and folders[-3] == "minute":

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from coinstream.feeds.simulated.market import MINUTE_MS, Candle, Tick
-from coinstream.feeds.simulated.venue import Reply, World, encode, number, ok
+from coinstream.feeds.simulated.venue import Reply, World, encode, fixed, ok
 
 _NO_SUCH_SYMBOL: Final = Reply(400, b'{"code":-1121,"msg":"Invalid symbol."}')
 _MAX_LIMIT: Final = 1000
@@ -31,7 +31,7 @@ class BinanceSession:
         self._world = world
         self._in_envelope = path.startswith("/stream")
         named = query.get("streams", "") if self._in_envelope else path.removeprefix("/ws").strip("/")
-        self._ids = {joined(symbol).lower(): symbol for symbol in world.market.symbols}
+        self._ids = {pair(symbol).lower(): symbol for symbol in world.market.symbols}
         self._streams: dict[str, list[tuple[str, Callable[[Tick], bytes]]]] = {}
         for stream in filter(None, named.split("/")):
             self._subscribe(stream)
@@ -96,12 +96,12 @@ class BinanceSession:
         candle = self._world.market.candles[tick.symbol][-1]
         return encode(
             {
-                **{"e": "kline", "E": tick.at_ms, "s": joined(tick.symbol)},
+                **{"e": "kline", "E": tick.at_ms, "s": pair(tick.symbol)},
                 "k": {
-                    **{"t": candle.open_ms, "T": candle.open_ms + MINUTE_MS - 1, "s": joined(tick.symbol)},
-                    **{"i": "1m", "f": 0, "L": tick.number, "o": number(candle.open)},
-                    **{"c": number(candle.close), "h": number(candle.high), "l": number(candle.low)},
-                    **{"v": number(candle.volume), "n": candle.trades, "x": False, "q": "0", "V": "0"},
+                    **{"t": candle.open_ms, "T": candle.open_ms + MINUTE_MS - 1, "s": pair(tick.symbol)},
+                    **{"i": "1m", "f": 0, "L": tick.number, "o": fixed(candle.open)},
+                    **{"c": fixed(candle.close), "h": fixed(candle.high), "l": fixed(candle.low)},
+                    **{"v": fixed(candle.volume), "n": candle.trades, "x": False, "q": "0", "V": "0"},
                     **{"Q": "0", "B": "0"},
                 },
             }
@@ -111,9 +111,9 @@ class BinanceSession:
         opened, high, low, volume, _ = self._world.market.day(tick)
         return encode(
             {
-                **{"e": "24hrMiniTicker", "E": tick.at_ms, "s": joined(tick.symbol), "c": number(tick.bid)},
-                **{"o": number(opened), "h": number(high), "l": number(low)},
-                **{"v": number(volume), "q": number(volume * tick.bid)},
+                **{"e": "24hrMiniTicker", "E": tick.at_ms, "s": pair(tick.symbol), "c": fixed(tick.bid)},
+                **{"o": fixed(opened), "h": fixed(high), "l": fixed(low)},
+                **{"v": fixed(volume), "q": fixed(volume * tick.bid)},
             }
         )
 
@@ -121,17 +121,17 @@ class BinanceSession:
         opened, high, low, volume, change = self._world.market.day(tick)
         return encode(
             {
-                **{"e": "24hrTicker", "E": tick.at_ms, "s": joined(tick.symbol), "P": number(change)},
-                **{"p": number(tick.bid - opened), "w": number(tick.bid), "x": number(opened)},
-                **{"c": number(tick.bid), "Q": "0.001", "b": number(tick.bid), "B": number(tick.bid_size)},
-                **{"a": number(tick.ask), "A": number(tick.ask_size), "o": number(opened)},
-                **{"h": number(high), "l": number(low), "v": number(volume), "q": number(volume * tick.bid)},
+                **{"e": "24hrTicker", "E": tick.at_ms, "s": pair(tick.symbol), "P": fixed(change)},
+                **{"p": fixed(tick.bid - opened), "w": fixed(tick.bid), "x": fixed(opened)},
+                **{"c": fixed(tick.bid), "Q": "0.001", "b": fixed(tick.bid), "B": fixed(tick.bid_size)},
+                **{"a": fixed(tick.ask), "A": fixed(tick.ask_size), "o": fixed(opened)},
+                **{"h": fixed(high), "l": fixed(low), "v": fixed(volume), "q": fixed(volume * tick.bid)},
                 **{"O": tick.at_ms - 86_400_000, "C": tick.at_ms, "F": 1, "L": tick.number, "n": tick.number},
             }
         )
 
 
-def joined(symbol: str) -> str:
+def pair(symbol: str) -> str:
     """Return `BTC/USDT` as `BTCUSDT`."""
     return symbol.replace("/", "")
 
@@ -140,7 +140,7 @@ def book_ticker(tick: Tick) -> bytes:
     """Return a bookTicker frame, without an event time as on the real spot market."""
     return b'{"u":%d,"s":"%b","b":"%.8f","B":"%.8f","a":"%.8f","A":"%.8f"}' % (
         tick.number,
-        joined(tick.symbol).encode(),
+        pair(tick.symbol).encode(),
         *(tick.bid, tick.bid_size, tick.ask, tick.ask_size),
     )
 
@@ -151,7 +151,7 @@ def agg_trade(tick: Tick) -> bytes:
         b'{"e":"aggTrade","E":%d,"s":"%b","a":%d,"p":"%.8f","q":"0.00100000","f":%d,"l":%d,"T":%d,"m":true}'
         % (
             tick.at_ms,
-            joined(tick.symbol).encode(),
+            pair(tick.symbol).encode(),
             tick.number,
             tick.bid,
             *(tick.number, tick.number, tick.at_ms),
@@ -163,7 +163,7 @@ def trade(tick: Tick) -> bytes:
     """Return a trade frame."""
     return b'{"e":"trade","E":%d,"s":"%b","t":%d,"p":"%.8f","q":"0.00100000","T":%d,"m":true}' % (
         tick.at_ms,
-        joined(tick.symbol).encode(),
+        pair(tick.symbol).encode(),
         tick.number,
         tick.bid,
         tick.at_ms,
@@ -199,7 +199,7 @@ class Binance:
 
     def _symbol(self, query: Mapping[str, str]) -> str | None:
         wanted = query.get("symbol", "")
-        return next((symbol for symbol in self._world.listed if joined(symbol) == wanted), None)
+        return next((symbol for symbol in self._world.listed if pair(symbol) == wanted), None)
 
     def _exchange_info(self, query: Mapping[str, str]) -> Reply:
         symbols = self._world.listed
@@ -219,9 +219,9 @@ class Binance:
         ticks = [tick for symbol, tick in self._world.market.last.items() if symbol in self._world.listed]
         told = [
             {
-                "symbol": joined(tick.symbol),
-                **{"bidPrice": number(tick.bid), "bidQty": number(tick.bid_size)},
-                **{"askPrice": number(tick.ask), "askQty": number(tick.ask_size)},
+                "symbol": pair(tick.symbol),
+                **{"bidPrice": fixed(tick.bid), "bidQty": fixed(tick.bid_size)},
+                **{"askPrice": fixed(tick.ask), "askQty": fixed(tick.ask_size)},
             }
             for tick in ticks
         ]
@@ -236,7 +236,7 @@ class Binance:
         return ok(
             [
                 {
-                    **{"a": tick.number, "p": number(tick.bid), "q": "0.00100000", "f": tick.number},
+                    **{"a": tick.number, "p": fixed(tick.bid), "q": "0.00100000", "f": tick.number},
                     **{"l": tick.number, "T": tick.at_ms, "m": True, "M": True},
                 }
                 for tick in ticks
@@ -257,8 +257,8 @@ class Binance:
         return ok(
             {
                 "lastUpdateId": tick.number,
-                "bids": [[number(tick.bid), number(tick.bid_size)]],
-                "asks": [[number(tick.ask), number(tick.ask_size)]],
+                "bids": [[fixed(tick.bid), fixed(tick.bid_size)]],
+                "asks": [[fixed(tick.ask), fixed(tick.ask_size)]],
             }
         )
 
@@ -284,7 +284,7 @@ def _listing(symbol: str) -> dict[str, Any]:
 def _row(candle: Candle) -> list[Any]:
     return [
         candle.open_ms,
-        *map(number, (candle.open, candle.high, candle.low, candle.close, candle.volume)),
+        *map(fixed, (candle.open, candle.high, candle.low, candle.close, candle.volume)),
         candle.open_ms + MINUTE_MS - 1,
         *("0", candle.trades, "0", "0", "0"),
     ]

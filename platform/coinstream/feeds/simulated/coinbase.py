@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 
 from coinstream.feeds.simulated.market import Tick
-from coinstream.feeds.simulated.venue import Reply, World, encode, number, ok
+from coinstream.feeds.simulated.venue import Reply, World, encode, fixed, iso_time, ok
 
 _PRODUCT: Final = "/api/v3/brokerage/market/products/"
 _CHANNELS: Final = frozenset({"ticker", "ticker_batch", "level2", "market_trades", "heartbeats"})
@@ -83,7 +82,7 @@ class CoinbaseSession:
         """See `Session.beat`."""
         if self._wants_heartbeats:
             self._heartbeats += 1
-            event = {"current_time": _iso(self._now_ms()), "heartbeat_counter": self._heartbeats}
+            event = {"current_time": iso_time(self._now_ms()), "heartbeat_counter": self._heartbeats}
             yield self._frame("heartbeats", self._now_ms(), event)
 
     def _now_ms(self) -> float:
@@ -93,7 +92,7 @@ class CoinbaseSession:
         self._number += 1
         return encode(
             {
-                **{"channel": channel, "client_id": "", "timestamp": _iso(at_ms)},
+                **{"channel": channel, "client_id": "", "timestamp": iso_time(at_ms)},
                 **{"sequence_num": self._number, "events": [event]},
             }
         )
@@ -104,8 +103,8 @@ class CoinbaseSession:
             sides = (("bid", tick.bid, tick.bid_size), ("offer", tick.ask, tick.ask_size))
             updates = [
                 {
-                    **{"side": side, "event_time": _iso(tick.at_ms)},
-                    **{"price_level": number(price), "new_quantity": number(size)},
+                    **{"side": side, "event_time": iso_time(tick.at_ms)},
+                    **{"price_level": fixed(price), "new_quantity": fixed(size)},
                 }
                 for side, price, size in sides
             ]
@@ -115,17 +114,17 @@ class CoinbaseSession:
             )
         if channel == "market_trades":
             entry = {
-                **{"trade_id": str(tick.number), "product_id": name, "price": number(tick.bid)},
-                **{"size": "0.001", "side": "SELL", "time": _iso(tick.at_ms)},
+                **{"trade_id": str(tick.number), "product_id": name, "price": fixed(tick.bid)},
+                **{"size": "0.001", "side": "SELL", "time": iso_time(tick.at_ms)},
             }
             return self._frame(channel, tick.at_ms, {"type": kind, "trades": [entry]})
         _, high, low, volume, change = self._world.market.day(tick)
         ticker = {
-            **{"type": "ticker", "product_id": name, "price": number(tick.bid)},
-            **{"volume_24_h": number(volume), "low_24_h": number(low), "high_24_h": number(high)},
-            **{"low_52_w": number(low), "high_52_w": number(high), "price_percent_chg_24_h": number(change)},
-            **{"best_bid": number(tick.bid), "best_bid_quantity": number(tick.bid_size)},
-            **{"best_ask": number(tick.ask), "best_ask_quantity": number(tick.ask_size)},
+            **{"type": "ticker", "product_id": name, "price": fixed(tick.bid)},
+            **{"volume_24_h": fixed(volume), "low_24_h": fixed(low), "high_24_h": fixed(high)},
+            **{"low_52_w": fixed(low), "high_52_w": fixed(high), "price_percent_chg_24_h": fixed(change)},
+            **{"best_bid": fixed(tick.bid), "best_bid_quantity": fixed(tick.bid_size)},
+            **{"best_ask": fixed(tick.ask), "best_ask_quantity": fixed(tick.ask_size)},
         }
         return self._frame(channel, tick.at_ms, {"type": kind, "tickers": [ticker]})
 
@@ -158,7 +157,11 @@ class Coinbase:
     def _time(self, query: Mapping[str, str]) -> Reply:
         now_ms = time.time() * 1000 + self._world.faults.skew_ms
         return ok(
-            {"iso": _iso(now_ms), "epochSeconds": str(int(now_ms / 1000)), "epochMillis": str(int(now_ms))}
+            {
+                "iso": iso_time(now_ms),
+                "epochSeconds": str(int(now_ms / 1000)),
+                "epochMillis": str(int(now_ms)),
+            }
         )
 
     def _candles(self, name: str) -> Reply:
@@ -167,9 +170,9 @@ class Coinbase:
             return Reply(404, b'{"error":"NOT_FOUND","message":"no such product"}')
         told = [
             {
-                **{"start": str(candle.open_ms // 1000), "low": number(candle.low)},
-                **{"high": number(candle.high), "open": number(candle.open)},
-                **{"close": number(candle.close), "volume": number(candle.volume)},
+                **{"start": str(candle.open_ms // 1000), "low": fixed(candle.low)},
+                **{"high": fixed(candle.high), "open": fixed(candle.open)},
+                **{"close": fixed(candle.close), "volume": fixed(candle.volume)},
             }
             for candle in reversed(self._world.market.candles[symbol])
         ]
@@ -184,7 +187,7 @@ class Coinbase:
     def _product(self, symbol: str) -> dict[str, Any]:
         base, _, quote = symbol.partition("/")
         tick = self._world.market.last.get(symbol)
-        price = number(tick.bid) if tick else "0"
+        price = fixed(tick.bid) if tick else "0"
         return {
             **{"product_id": product(symbol), "price": price, "price_percentage_change_24h": "0"},
             **{"volume_24h": "0", "volume_percentage_change_24h": "0", "base_increment": "0.00000001"},
@@ -207,11 +210,3 @@ class Coinbase:
 def product(symbol: str) -> str:
     """Return `BTC/USD` as `BTC-USD`."""
     return symbol.replace("/", "-")
-
-
-def _iso(milliseconds: float) -> str:
-    return (
-        datetime.fromtimestamp(milliseconds / 1000, UTC)
-        .isoformat(timespec="microseconds")
-        .replace("+00:00", "Z")
-    )

@@ -11,7 +11,7 @@ import msgspec
 
 from coinstream.feeds.exchanges.coingecko import COMMON_IDS
 from coinstream.feeds.simulated.market import Tick
-from coinstream.feeds.simulated.venue import Reply, Session, World, encode, number, ok
+from coinstream.feeds.simulated.venue import Reply, Session, World, encode, fixed, iso_time, ok
 
 _CHANNELS: Final = frozenset({"ticker", "trade", "ohlc"})
 
@@ -44,7 +44,7 @@ class KrakenSession:
         except msgspec.DecodeError:
             yield encode({"error": "Malformed request", "method": "", "success": False})
             return
-        now = _iso(self._now_ms())
+        now = iso_time(self._now_ms())
         answer: dict[str, Any] = {"method": request.method, "time_in": now, "time_out": now}
         if request.req_id is not None:
             answer["req_id"] = request.req_id
@@ -88,15 +88,15 @@ class KrakenSession:
         if channel == "trade":
             entry: dict[str, Any] = {
                 **{"symbol": tick.symbol, "side": "sell", "price": tick.bid, "qty": 0.001},
-                **{"ord_type": "market", "trade_id": tick.number, "timestamp": _iso(tick.at_ms)},
+                **{"ord_type": "market", "trade_id": tick.number, "timestamp": iso_time(tick.at_ms)},
             }
         else:
             candle = self._world.market.candles[tick.symbol][-1]
             entry = {
                 **{"symbol": tick.symbol, "open": candle.open, "high": candle.high, "low": candle.low},
                 **{"close": candle.close, "vwap": candle.close, "trades": candle.trades},
-                **{"volume": candle.volume, "interval_begin": _iso(candle.open_ms), "interval": 1},
-                "timestamp": _iso(tick.at_ms),
+                **{"volume": candle.volume, "interval_begin": iso_time(candle.open_ms), "interval": 1},
+                "timestamp": iso_time(tick.at_ms),
             }
         return encode({"channel": channel, "type": kind, "data": [entry]})
 
@@ -111,7 +111,7 @@ class KrakenSession:
             tick.symbol.encode(),
             *(tick.bid, tick.bid_size, tick.ask, tick.ask_size, tick.bid, volume, tick.bid, low, high),
             *(tick.bid - opened, change),
-            _iso(tick.at_ms).encode(),
+            iso_time(tick.at_ms).encode(),
         )
 
 
@@ -168,15 +168,15 @@ class Kraken:
             if symbol in self._world.listed:
                 opened, high, low, volume, _ = self._world.market.day(tick)
                 told[symbol.replace("/", "")] = {
-                    "a": [number(tick.ask), "1", number(tick.ask_size)],
-                    "b": [number(tick.bid), "1", number(tick.bid_size)],
-                    "c": [number(tick.bid), "0.001"],
-                    "v": [number(volume)] * 2,
-                    "p": [number(tick.bid)] * 2,
+                    "a": [fixed(tick.ask), "1", fixed(tick.ask_size)],
+                    "b": [fixed(tick.bid), "1", fixed(tick.bid_size)],
+                    "c": [fixed(tick.bid), "0.001"],
+                    "v": [fixed(volume)] * 2,
+                    "p": [fixed(tick.bid)] * 2,
                     "t": [tick.number] * 2,
-                    "l": [number(low)] * 2,
-                    "h": [number(high)] * 2,
-                    "o": number(opened),
+                    "l": [fixed(low)] * 2,
+                    "h": [fixed(high)] * 2,
+                    "o": fixed(opened),
                 }
         return told
 
@@ -191,14 +191,6 @@ def _pair(symbol: str) -> dict[str, Any]:
         **{"fee_volume_currency": "ZUSD", "margin_call": 80, "margin_stop": 40, "ordermin": "0.0001"},
         **{"costmin": "0.5", "tick_size": "0.00000001", "status": "online"},
     }
-
-
-def _iso(milliseconds: float) -> str:
-    return (
-        datetime.fromtimestamp(milliseconds / 1000, UTC)
-        .isoformat(timespec="microseconds")
-        .replace("+00:00", "Z")
-    )
 
 
 _SUPPLY = {"BTC": 19_700_000.0, "ETH": 120_000_000.0}

@@ -152,7 +152,7 @@ class RecordingServer:
 
     def _load(self, path: Path) -> None:
         adapter = adapters()[self.exchange]()
-        lines = (recordings.read(file) for file in recordings.files_of(path))
+        lines = (recordings.read_lines(file) for file in recordings.files_of(path))
         for line in heapq.merge(*lines, key=lambda line: line.frame.received_ns):
             url, payload = line.frame.url, line.frame.payload
             if line.reason is Reason.OPENED and url is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
@@ -160,6 +161,15 @@ def ok(value: Any) -> Reply:
     return Reply(200, encode(value))
 
 
-def number(value: float) -> str:
+def iso_time(milliseconds: float) -> str:
+    """Format Unix milliseconds in ISO 8601, as exchanges do."""
+    return (
+        datetime.fromtimestamp(milliseconds / 1000, UTC)
+        .isoformat(timespec="microseconds")
+        .replace("+00:00", "Z")
+    )
+
+
+def fixed(value: float) -> str:
     """Format a number with eight decimals, as exchanges do."""
     return f"{value:.8f}"

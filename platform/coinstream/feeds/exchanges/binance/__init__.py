@@ -22,7 +22,7 @@ import msgspec
 
 from coinstream.feeds.exchanges.base import Channel, ExchangeAdapter, TradesRequest, register_adapter
 from coinstream.feeds.exchanges.binance.parser import BinanceParser
-from coinstream.feeds.exchanges.connections import Connection, Limits, batches
+from coinstream.feeds.exchanges.connections import Connection, Limits, in_batches
 from coinstream.feeds.exchanges.rest import fetch_frame
 from coinstream.feeds.instruments import Instrument, InstrumentList, derivative, spot
 from coinstream.feeds.parser import Frame, Gap
@@ -76,7 +76,7 @@ class _Adapter(ExchangeAdapter):
         """Return connections that subscribe by request; frames without an envelope cost less to read."""
         kinds = list(dict.fromkeys(k for name, some in _STREAMS.items() if name in types for k in some))
         found, number = [], 0
-        for chunk in batches(instruments, self.limits.symbols_per_connection):
+        for chunk in in_batches(instruments, self.limits.symbols_per_connection):
             streams = [f"{one.id.lower()}@{kind}" for one in chunk for kind in kinds]
             requests = []
             for begin in range(0, len(streams), _STREAMS_PER_REQUEST):

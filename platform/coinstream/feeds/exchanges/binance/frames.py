@@ -187,7 +187,7 @@ def symbol_of(url: str | None, stream: str) -> str:
 _OPTION_PARTS: Final = 4
 
 
-def unlisted(name: str, instruments: InstrumentList, settle: str) -> Instrument | None:
+def instrument_named(name: str, instruments: InstrumentList, settle: str) -> Instrument | None:
     """Return an option or a dated future by its name, or a joined name with one possible split.
 
     Args:

@@ -98,7 +98,7 @@ class BinanceParser(QuickParser):
 
     def unlisted(self, name: str) -> Instrument | None:
         """See `ExchangeParser.unlisted`."""
-        return frames.unlisted(name, self.instruments, self._settle)
+        return frames.instrument_named(name, self.instruments, self._settle)
 
     def _array(self, body: Body, frame: Frame) -> Parsed:
         """Read the entries of an all-market stream (`!miniTicker@arr`) one by one."""

@@ -26,7 +26,7 @@ import msgspec
 from coinstream.feeds.exchanges.base import Channel, ExchangeAdapter, TradesRequest, register_adapter
 from coinstream.feeds.exchanges.bitfinex.names import read_pairs
 from coinstream.feeds.exchanges.bitfinex.parser import BitfinexParser
-from coinstream.feeds.exchanges.connections import Connection, Limits, plan, redirected
+from coinstream.feeds.exchanges.connections import Connection, Limits, plan_connections, redirected
 from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.parser import Gap
 
@@ -80,7 +80,7 @@ class BitfinexAdapter(ExchangeAdapter):
         room = _CHANNELS_PER_CONNECTION - ("liquidation" in types)
         size = room // len(fields) if fields else max(1, len(instruments))
         limits = replace(self.limits, symbols_per_connection=size)
-        found = plan(
+        found = plan_connections(
             redirected(WS, self.ws),
             instruments,
             replace(limits, symbols_per_request=limits.symbols_per_connection),

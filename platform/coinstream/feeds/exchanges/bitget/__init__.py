@@ -14,7 +14,7 @@ import msgspec
 
 from coinstream.feeds.exchanges.base import RENEW, Channel, ExchangeAdapter, TradesRequest, register_adapter
 from coinstream.feeds.exchanges.bitget.parser import BitgetParser, read_instrument
-from coinstream.feeds.exchanges.connections import Connection, Heartbeat, Limits, plan, redirected
+from coinstream.feeds.exchanges.connections import Connection, Heartbeat, Limits, plan_connections, redirected
 from coinstream.feeds.exchanges.rest import server_time_ms
 from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.parser import Gap
@@ -89,7 +89,7 @@ class BitgetAdapter(ExchangeAdapter):
     def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
         """Return connections to v2, and to v3 for liquidations, which come for all contracts."""
         url = redirected("wss://ws.bitget.com/v2/ws/public", self.ws)
-        found = plan(url, instruments, self.limits, lambda batch: _requests(batch, types))
+        found = plan_connections(url, instruments, self.limits, lambda batch: _requests(batch, types))
         lines = {_line(item).lower(): None for item in instruments if not item.id.startswith("spot.")}
         if "liquidation" in types and lines:
             arguments = [{"instType": line, "topic": "liquidation"} for line in lines]

@@ -16,7 +16,7 @@ import msgspec
 from coinstream.feeds.exchanges.base import Channel, ExchangeAdapter, TradesRequest, register_adapter
 from coinstream.feeds.exchanges.bybit import instruments as names
 from coinstream.feeds.exchanges.bybit.v2 import BybitParser
-from coinstream.feeds.exchanges.connections import Connection, Heartbeat, Limits, plan, redirected
+from coinstream.feeds.exchanges.connections import Connection, Heartbeat, Limits, plan_connections, redirected
 from coinstream.feeds.exchanges.rest import server_time_ms
 from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.parser import Gap
@@ -69,7 +69,7 @@ class BybitAdapter(ExchangeAdapter):
         entries = result if isinstance(result, list) else result["list"]
         category = result.get("category", "") if isinstance(result, dict) else ""
         address = url if "category=" in url else f"{url}?category={category}"
-        return (names.read(address, entry) for entry in entries)
+        return (names.read_instrument(address, entry) for entry in entries)
 
     async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
         """See `ExchangeAdapter.clock_ms`."""
@@ -101,7 +101,7 @@ class BybitAdapter(ExchangeAdapter):
         for category in names.CATEGORIES:
             some = [item for item in instruments if item.id.startswith(f"{category}.")]
             url = redirected(f"wss://stream.bybit.com/v5/public/{category}", self.ws)
-            found += plan(url, some, self.limits, lambda batch: _requests(batch, types))
+            found += plan_connections(url, some, self.limits, lambda batch: _requests(batch, types))
         return found
 
 

@@ -43,7 +43,7 @@ def category_of(url: str) -> str:
     return "option" if path.startswith(("/trade/option", "/option")) else ""
 
 
-def read(url: str, entry: Any) -> Instrument | None:
+def read_instrument(url: str, entry: Any) -> Instrument | None:
     """Return the instrument of an entry of `/v5/market/instruments-info` or `/v2/public/symbols`."""
     if "name" in entry:
         name, base, quote = entry["name"], entry["base_currency"], entry["quote_currency"]

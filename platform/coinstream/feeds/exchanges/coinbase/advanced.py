@@ -19,8 +19,8 @@ from typing import Any, Final
 from coinstream.feeds.exchanges.coinbase.exchange import (
     CoinbaseExchangeParser,
     complain,
-    readable,
     taker_of,
+    valid_levels,
 )
 from coinstream.feeds.exchanges.parsing import Found, ascending, each, moment, number, optional, signed
 from coinstream.feeds.feed_stats import Reason
@@ -92,7 +92,9 @@ class CoinbaseParser(CoinbaseExchangeParser):
     def _levels(self, event: Any, at: datetime, received: datetime) -> Found:
         instrument, rows = self.instrument(event["product_id"]), event["updates"]
         sides = {
-            side: readable((row["price_level"], row["new_quantity"]) for row in rows if row["side"] in wire)
+            side: valid_levels(
+                (row["price_level"], row["new_quantity"]) for row in rows if row["side"] in wire
+            )
             for side, wire in (("bids", ("bid",)), ("asks", ("offer", "ask")))
         }
         (bids, faults), (asks, more) = sides["bids"], sides["asks"]

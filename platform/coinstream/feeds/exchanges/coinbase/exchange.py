@@ -153,8 +153,8 @@ class CoinbaseExchangeParser(ExchangeParser):
 
     def _snapshot(self, instrument: Instrument, value: Any, received: datetime) -> Found:
         at = moment(value["time"]) if value.get("time") else received
-        bids, faults = readable((row[0], row[1]) for row in value["bids"])
-        asks, more = readable((row[0], row[1]) for row in value["asks"])
+        bids, faults = valid_levels((row[0], row[1]) for row in value["bids"])
+        asks, more = valid_levels((row[0], row[1]) for row in value["asks"])
         yield from self.state.book_snapshot("level2", instrument, bids, asks, at, received)
         complain(faults + more)
 
@@ -162,8 +162,8 @@ class CoinbaseExchangeParser(ExchangeParser):
         instrument = self.instrument(value["product_id"])
         at = moment(value["time"]) if value.get("time") else received
         changes = value["changes"]
-        bids, faults = readable((row[1], row[2]) for row in changes if row[0] == "buy")
-        asks, more = readable((row[1], row[2]) for row in changes if row[0] == "sell")
+        bids, faults = valid_levels((row[1], row[2]) for row in changes if row[0] == "buy")
+        asks, more = valid_levels((row[1], row[2]) for row in changes if row[0] == "sell")
         yield from self.state.book_change("level2", instrument, bids, asks, at, received)
         complain(faults + more)
 
@@ -175,7 +175,7 @@ class CoinbaseExchangeParser(ExchangeParser):
         return parsed(self._snapshot(self.instrument(product), value, received))
 
 
-def readable(rows: Iterable[tuple[Any, Any]]) -> tuple[list[tuple[float, float]], list[str]]:
+def valid_levels(rows: Iterable[tuple[Any, Any]]) -> tuple[list[tuple[float, float]], list[str]]:
     """Return the levels that can be read, and what is wrong with the others.
 
     A snapshot of Coinbase may hold single sizes such as `0.-10000`.

@@ -15,7 +15,7 @@ import httpx
 import msgspec
 
 from coinstream.feeds.exchanges.base import Channel, ExchangeAdapter, TradesRequest, register_adapter
-from coinstream.feeds.exchanges.connections import Connection, Limits, plan, redirected
+from coinstream.feeds.exchanges.connections import Connection, Limits, plan_connections, redirected
 from coinstream.feeds.exchanges.gate import instruments as names
 from coinstream.feeds.exchanges.gate.futures import GateParser
 from coinstream.feeds.exchanges.rest import server_time_ms
@@ -59,7 +59,7 @@ class GateAdapter(ExchangeAdapter):
 
     def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the instruments of a list of pairs or contracts."""
-        return (names.read(url, entry) for entry in reply)
+        return (names.read_instrument(url, entry) for entry in reply)
 
     async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
         """See `ExchangeAdapter.clock_ms`."""
@@ -92,7 +92,7 @@ class GateAdapter(ExchangeAdapter):
         found = []
         for url, some in by_url.items():
             target = redirected(url, self.ws)
-            found += plan(target, some, self.limits, lambda batch: _requests(batch, types))
+            found += plan_connections(target, some, self.limits, lambda batch: _requests(batch, types))
         return found
 
 

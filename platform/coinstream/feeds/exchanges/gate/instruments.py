@@ -16,7 +16,7 @@ from coinstream.feeds.parser import from_ms
 _OPTION: Final = re.compile(r"([A-Z0-9]+)_(USDT)-(\d{8})-([0-9.]+)-([CP])")
 
 
-def read(url: str, entry: Any) -> Instrument | None:
+def read_instrument(url: str, entry: Any) -> Instrument | None:
     """Return the instrument of an entry of spot pairs, perpetual contracts, futures or options."""
     if "base" in entry:
         active = entry.get("trade_status", "tradable") == "tradable"
@@ -54,7 +54,7 @@ def option(name: str, size: float) -> Instrument | None:
     )
 
 
-def unlisted(identity: str) -> Instrument | None:
+def instrument_named(identity: str) -> Instrument | None:
     """Return the spot market of a name that is not listed, or the inverse contract of Bitcoin.
 
     The size of any other contract is not in its name.

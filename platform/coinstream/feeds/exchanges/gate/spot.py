@@ -159,7 +159,7 @@ class GateSpotParser(QuickParser):
         identity = f"{market}.{name}"
         found = self.instruments.get(identity)
         if found is None:
-            found = names.unlisted(identity)
+            found = names.instrument_named(identity)
             if found is None:
                 raise UnknownSymbolError(f"{name!r} is not in the {market} instruments of {self.exchange}")
             self.instruments.add([found])

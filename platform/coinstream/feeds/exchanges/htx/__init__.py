@@ -14,7 +14,7 @@ import httpx
 import msgspec
 
 from coinstream.feeds.exchanges.base import Channel, ExchangeAdapter, TradesRequest, register_adapter
-from coinstream.feeds.exchanges.connections import Connection, Limits, plan, redirected
+from coinstream.feeds.exchanges.connections import Connection, Limits, plan_connections, redirected
 from coinstream.feeds.exchanges.htx import instruments as names
 from coinstream.feeds.exchanges.htx.parser import HtxParser
 from coinstream.feeds.exchanges.rest import server_time_ms
@@ -63,7 +63,7 @@ class HtxAdapter(ExchangeAdapter):
 
     def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the instruments of a list of spot symbols or contracts."""
-        return (names.read(entry) for entry in reply["data"])
+        return (names.read_instrument(entry) for entry in reply["data"])
 
     def answer(self, frame: Frame) -> bytes | None:
         """Return the `pong` to a `ping`."""
@@ -132,7 +132,7 @@ class HtxAdapter(ExchangeAdapter):
         def encode(batch: Sequence[Instrument]) -> list[bytes]:
             return [msgspec.json.encode(request) for one in batch for request in requests(one)]
 
-        return plan(redirected(url, self.ws), some, self.limits, encode)
+        return plan_connections(redirected(url, self.ws), some, self.limits, encode)
 
 
 def _line(instrument: Instrument) -> str:

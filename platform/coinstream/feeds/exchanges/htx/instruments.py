@@ -25,7 +25,7 @@ _SIZE: Final = 10.0
 """Dollars that a coin-margined contract is worth: 100 of Bitcoin, 10 of all others."""
 
 
-def read(entry: Any) -> Instrument:
+def read_instrument(entry: Any) -> Instrument:
     """Return the instrument of an entry of the spot symbols or of a `contract_info` list."""
     if "contract_code" not in entry:
         active = entry.get("state", "online") == "online"

@@ -16,7 +16,7 @@ import msgspec
 
 from coinstream.errors import FeedError
 from coinstream.feeds.exchanges.base import Channel, ExchangeAdapter, TradesRequest, register_adapter
-from coinstream.feeds.exchanges.connections import Connection, Heartbeat, Limits, plan, redirected
+from coinstream.feeds.exchanges.connections import Connection, Heartbeat, Limits, plan_connections, redirected
 from coinstream.feeds.exchanges.kucoin.futures import KucoinParser
 from coinstream.feeds.exchanges.kucoin.spot import read_instrument
 from coinstream.feeds.exchanges.rest import server_time_ms
@@ -125,7 +125,7 @@ class KucoinAdapter(ExchangeAdapter):
             some = [item for item in instruments if (item.kind == "spot") == (market == "spot")]
             wanted = [topic for kind, topic in topics.items() if kind in types]
             url = redirected(self._sockets[market], self.ws)
-            found += plan(url, some, self.limits, partial(_requests, wanted))
+            found += plan_connections(url, some, self.limits, partial(_requests, wanted))
         return found
 
 

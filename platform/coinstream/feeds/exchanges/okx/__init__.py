@@ -14,7 +14,7 @@ import httpx
 import msgspec
 
 from coinstream.feeds.exchanges.base import RENEW, Channel, ExchangeAdapter, TradesRequest, register_adapter
-from coinstream.feeds.exchanges.connections import Connection, Heartbeat, Limits, plan, redirected
+from coinstream.feeds.exchanges.connections import Connection, Heartbeat, Limits, plan_connections, redirected
 from coinstream.feeds.exchanges.okx import instruments as names
 from coinstream.feeds.exchanges.okx.v3 import OkxParser
 from coinstream.feeds.exchanges.rest import server_time_ms
@@ -60,7 +60,7 @@ class OkxAdapter(ExchangeAdapter):
 
     def read_instruments(self, reply: Any, url: str) -> Iterable[Instrument | None]:
         """Return the instruments of a reply of `/api/v5/public/instruments`."""
-        return (names.read(entry) for entry in reply["data"])
+        return (names.read_instrument(entry) for entry in reply["data"])
 
     async def clock_ms(self, http: httpx.AsyncClient) -> float | None:
         """See `ExchangeAdapter.clock_ms`."""
@@ -86,7 +86,7 @@ class OkxAdapter(ExchangeAdapter):
     def connections(self, instruments: Sequence[Instrument], types: frozenset[str]) -> list[Connection]:
         """Return connections to the public and, for candles, to the business address."""
         channels = [name for kind, some in _CHANNELS.items() if kind in types for name in some]
-        found = plan(
+        found = plan_connections(
             redirected(f"{self.address}/public", self.ws),
             instruments,
             self.limits,
@@ -94,7 +94,9 @@ class OkxAdapter(ExchangeAdapter):
         )
         if "ohlcv" in types:
             url = redirected(f"{self.address}/business", self.ws)
-            found += plan(url, instruments, self.limits, lambda batch: _requests(batch, ["candle1m"], False))
+            found += plan_connections(
+                url, instruments, self.limits, lambda batch: _requests(batch, ["candle1m"], False)
+            )
         return found
 
 

@@ -13,7 +13,7 @@ _INVERSE_SIZE: Final = 10.0
 """Dollars that a coin-margined contract is worth: 100 of Bitcoin, 10 of all others."""
 
 
-def read(entry: Any) -> Instrument | None:
+def read_instrument(entry: Any) -> Instrument | None:
     """Return the instrument of an entry; None for a kind that has no unified symbol."""
     name, kind = entry["instId"], entry["instType"]
     active = entry.get("state", "live") == "live"

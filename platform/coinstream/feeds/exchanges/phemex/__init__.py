@@ -23,7 +23,7 @@ import httpx
 import msgspec
 
 from coinstream.feeds.exchanges.base import Channel, ExchangeAdapter, register_adapter
-from coinstream.feeds.exchanges.connections import Connection, Heartbeat, Limits, plan, redirected
+from coinstream.feeds.exchanges.connections import Connection, Heartbeat, Limits, plan_connections, redirected
 from coinstream.feeds.exchanges.phemex.parser import PhemexParser
 from coinstream.feeds.exchanges.rest import server_time_ms
 from coinstream.feeds.instruments import Instrument, derivative, spot
@@ -68,7 +68,9 @@ class PhemexAdapter(ExchangeAdapter):
             return []
         room = (_SUBSCRIPTIONS - len(figures)) // max(1, len(names))
         limits = replace(self.limits, symbols_per_connection=room, symbols_per_request=room)
-        found = plan(redirected(WS, self.ws), instruments, limits, partial(_requests, names, figures))
+        found = plan_connections(
+            redirected(WS, self.ws), instruments, limits, partial(_requests, names, figures)
+        )
         # One subscription covers the figures of all contracts, so one connection has it.
         extra = tuple(_request(f"{name}.subscribe", []) for name in figures)
         return found[:1] + [
