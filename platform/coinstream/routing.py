@@ -97,7 +97,7 @@ class MessageRouter:
         self._existing = frozenset(existing)
         self._routes: dict[tuple[type[Message], str, str | None], Route] = {}
 
-    def know(self, existing: Iterable[str]) -> None:
+    def set_topics(self, existing: Iterable[str]) -> None:
         """Replace the set of existing topics."""
         fresh = frozenset(existing)
         if fresh != self._existing:

@@ -59,9 +59,9 @@ def test_every_key_has_a_partition(key: bytes, partitions: int) -> None:
 def test_the_exchange_topic_is_used_as_soon_as_it_is_known() -> None:
     router, message = MessageRouter(["crypto-level1"]), quote("BTC/USDT")
     assert router.route(message) == ("crypto-level1", b"binance-BTC/USDT")
-    router.know(["crypto-level1", "crypto-level1-binance"])
+    router.set_topics(["crypto-level1", "crypto-level1-binance"])
     assert router.route(message) == ("crypto-level1-binance", b"BTC/USDT")
-    router.know(["crypto-level1"])
+    router.set_topics(["crypto-level1"])
     assert router.route(message) == ("crypto-level1", b"binance-BTC/USDT")
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from coinstream.cli import stopping
 from coinstream.cli.output import AsJson, broker, console, feed_names, print_json
-from coinstream.cli.rendering import Tell, progress
+from coinstream.cli.rendering import ProgressCallback, progress
 from coinstream.client import RedpandaClient
 from coinstream.errors import FeedError
 from coinstream.feeds.feed_stats import Feed
@@ -133,7 +133,7 @@ def _publish(
             duration_s=duration,
             limit=limit,
             stop=stop,
-            on_progress=_teller(tell, duration, limit),
+            on_progress=_progress_printer(tell, duration, limit),
             lease=lease,
             status_folder=HomeSettings().feed_status,
         )
@@ -224,14 +224,16 @@ def _speed(text: str) -> float | None:
     return speed
 
 
-def _teller(tell: Tell, duration_s: float | None, limit: int | None) -> Callable[[Progress], None]:
+def _progress_printer(
+    show: ProgressCallback, duration_s: float | None, limit: int | None
+) -> Callable[[Progress], None]:
     """Return a callback that shows progress towards the duration or the limit, whichever is closer."""
 
     def on_progress(now: Progress) -> None:
         note = "  ".join(f"{kind} {count:,}" for kind, count in now.by_type.items())
         bounds = [(now.seconds, duration_s), (float(now.messages), limit)]
         done, total = max(bounds, key=lambda bound: bound[0] / bound[1] if bound[1] else -1.0)
-        tell(done, total, now.messages, note)
+        show(done, total, now.messages, note)
 
     return on_progress
 

@@ -120,7 +120,7 @@ LINE_EVERY_S: Final = 5.0
 """Interval of progress lines without a terminal, in seconds."""
 
 
-class Tell(Protocol):
+class ProgressCallback(Protocol):
     """Callback that receives the progress.
 
     Args:
@@ -135,7 +135,7 @@ class Tell(Protocol):
 
 
 @contextmanager
-def progress(title: str, *, quiet: bool = False, unit: str = "messages") -> Iterator[Tell]:
+def progress(title: str, *, quiet: bool = False, unit: str = "messages") -> Iterator[ProgressCallback]:
     """Show the progress of the block on standard error, or nothing if `quiet`."""
     if quiet:
         yield lambda done, total, count=None, note="": None
@@ -175,7 +175,7 @@ class _Clock:
             parts.append(f"{duration(max(total - done, 0) * seconds / done)} left")
         return "  ".join([*parts, *filter(None, [note])])
 
-    def lines(self) -> Tell:
+    def lines(self) -> ProgressCallback:
         """Return a callback that prints a progress line every `LINE_EVERY_S` seconds."""
         next_at = self._started + LINE_EVERY_S
 

@@ -258,7 +258,7 @@ def make_offline(site: Path) -> None:
 
 
 def offline(text: str) -> str:
-    """Return a page without what it would load; links to other sites become their text."""
+    """Return a page without remote resources; links to other sites become their text."""
     bare = _REMOTE_STYLE.sub("none", _LINK.sub(r"\1", _REMOTE.sub("", text)))
     return bare.replace("</head>", f"{_MARK}{_STYLE}</head>", 1)
 

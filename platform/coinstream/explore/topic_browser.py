@@ -144,7 +144,7 @@ def _newest(
     known = admin_client(brokers).list_topics(topic, timeout=brokers.request_timeout_ms / 1000).topics
     partitions = len(known[topic].partitions)
     has_filter = bool(wanted.key or wanted.value or wanted.partitions)
-    # The newest records of all may lie in one partition, and each partition gives its share of the scan.
+    # All of the newest records may be in one partition, and each partition has an equal share of the scan.
     scan = min(max(limit * (50 if has_filter else 1), 100) * max(partitions, 1), MAX_SCANNED)
     found = newest_records(brokers, topic, scan)
     held = count_messages(brokers, {topic: partitions})[topic]

@@ -128,7 +128,7 @@ class CandleDay:
 
 
 def compute_day(table: SharedTable, day: CandleDay) -> pl.DataFrame:
-    """Compute the candles of one partition of a table at once, or by fewer hours where memory asks for it."""
+    """Compute the candles of one partition of a table at once, or in fewer hours if memory requires it."""
     dataset = ds.dataset(rows) if isinstance(rows := table.rows(), pa.Table) else rows
     hours = sorted(day.hours)
     count = dataset.count_rows(filter=_within(day.source, day.exchange, hours))

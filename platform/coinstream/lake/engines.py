@@ -108,7 +108,7 @@ class EmbeddedEngine:
         return True
 
     def map(self, task: Callable[[S, T], R], shared: S, items: Sequence[T]) -> Iterator[R]:
-        """Yield the results, each computed when it is asked for."""
+        """Yield the results, each computed when it is consumed."""
         return (task(shared, item) for item in items)
 
 
@@ -140,7 +140,7 @@ class WorkerJob:
     make_validator: ValidatorFactory
 
     def lake_settings(self) -> LakeSettings:
-        """Return the settings, with what is secret from the environment of this process."""
+        """Return the settings, with the secrets of this process's environment."""
         return LakeSettings(**self.settings)
 
 
@@ -180,7 +180,7 @@ class RayEngine:
             while tasks and not work.stop.is_set():
                 ready = [replace(one, retries=retries) for _, one, retries in tasks.completed(POLL_S)]
                 stale = {chain_of[number] for number in self._stale}
-                # Before the commit, so that workers go on meanwhile.
+                # Before the commit, so that workers continue meanwhile.
                 for one in ready:
                     after = follows.get(one.number)
                     if after is not None and chain_of[one.number] not in stale:

@@ -211,7 +211,7 @@ def _cut(data: Bytes, starts: Positions, quotes: Positions, form: list[_Field]) 
             bounds[2 * at + 1] = quotes[form[at + 1].quote] - 1
         else:
             bounds[2 * at + 1] = starts[1:] - 1
-    # Values and what is between them take turns.
+    # Values alternate with the text between them.
     pieces = pa.StringArray.from_buffers(
         count * width - 1, pa.py_buffer(bounds.T.reshape(-1)), pa.py_buffer(np.ascontiguousarray(data))
     )

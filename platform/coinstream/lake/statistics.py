@@ -83,7 +83,7 @@ def _newest(name: str, table: Table) -> datetime | None:
     return pc.max(bounds.field(column).field("upper_bound")).as_py()  # type: ignore[no-any-return]
 
 
-# Only constants of this module are put into the text of a statement; what a caller gives is a parameter.
+# Only constants of this module are part of a statement; values of callers are parameters.
 _SPREAD: Final = "(best_ask - best_bid)::DOUBLE / ((best_ask + best_bid)::DOUBLE / 2) * 10000"
 _RECENT: Final = '"timestamp" >= (SELECT max("timestamp") FROM level1) - to_seconds($seconds)'
 _MOST_POINTS: Final = 400

@@ -74,9 +74,9 @@ class Storage:
         fresh = [plan for plan in self.plans if not self._is_formatted(plan, cluster)]
         if not fresh:
             return
-        # 1. The id goes to disk before any folder carries it, so that a crash in between does no harm.
+        # 1. The id goes to disk before any folder carries it, so that a crash in between is harmless.
         self._write_cluster(cluster)
-        # 2. Format what is not formatted.
+        # 2. Format the nodes without storage.
         _format_all(fresh, cluster.cluster_id, format_command)
         # 3. From here on a missing meta.properties means lost data, not a first start.
         formatted = tuple(plan.node_id for plan in self.plans)

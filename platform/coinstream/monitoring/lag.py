@@ -7,8 +7,7 @@ Transaction markers and aborted messages do not count.
 In seconds the lag is the age of the oldest unhandled message by its record timestamp, or else the time since
 the log end passed the committed offset. `TimeLagSource` is the source.
 
-The lag sensor and the exporter store their observations in one file per cluster. Commands and asset checks
-read it, so that all report the same rewinds, stalls and trends.
+The sensor and the exporter store observations in one file per cluster, so that all report the same trends.
 """
 
 from __future__ import annotations

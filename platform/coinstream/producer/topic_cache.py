@@ -149,7 +149,7 @@ class TopicCache:
             existing = {name: len(topic.partitions) for name, topic in found.items()}
             if existing != self._existing:
                 self._existing = existing
-                self._router.know(existing)
+                self._router.set_topics(existing)
                 self._on_change()
 
     def close(self) -> None:

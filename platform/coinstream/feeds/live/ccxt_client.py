@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 TESTED: Final = (4, 5)
 """Major and minor version of ccxt whose client is patched."""
 _TURNS: Final = 50
-"""Turns of the event loop in which a stream asks again, unless it waits for room."""
+"""Turns of the event loop within which a stream requests its next update, unless it waits for room."""
 _WAIT_S: Final = 0.002
 _FRAMES_AT_ONCE: Final = 100
 _MAX_WAITS: Final = 2_500
@@ -66,7 +66,7 @@ _current: ContextVar[UpdateStream | None] = ContextVar("current", default=None)
 
 @contextmanager
 def stream_context(stream: UpdateStream) -> Iterator[None]:
-    """Assign what is asked of a client in this block to a stream."""
+    """Assign the requests to a client in this block to a stream."""
     token = _current.set(stream)
     try:
         yield
@@ -152,7 +152,7 @@ def _resolve(original: Callable[..., Any]) -> Callable[..., Any]:
         is_taken = [stream.take is not None and stream.take(result) for stream in streams]
         if is_taken and all(is_taken):
             return result
-        # A name that is asked for once (a login, a subscription) is not waited for again.
+        # A name that is requested once (a login, a subscription) is not awaited again.
         if message_hash in client.futures and state.asked.get(message_hash or "", 0) > len(streams):
             state.unasked.add(message_hash or "")
         return original(client, result, message_hash)
@@ -162,7 +162,7 @@ def _resolve(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _receive_loop(original: Callable[..., Any], buffer: Callable[[Any], Any]) -> Callable[..., Any]:
     def receive_loop(client: Any) -> None:
-        """Read the next frame once every stream has asked again and there is room."""
+        """Read the next frame when every stream has requested its next update and there is room."""
         state = _state(client)
         for _ in range(_FRAMES_AT_ONCE):
             if client.closed():

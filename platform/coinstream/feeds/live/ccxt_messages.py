@@ -94,7 +94,7 @@ class UnifiedParser:
             yield Reason.BAD_VALUE
 
     def candles(self, symbol: str, timeframe: str, rows: Any, received_ns: int) -> Iterator[Message | Reason]:
-        """Yield the candles of rows, or why a row gives none: repeats and older ones are refused."""
+        """Yield the candle of each row, or the reason why it has none; older rows are refused."""
         for row in rows if isinstance(rows, (list, tuple)) else ():
             try:
                 yield self._candle(symbol, timeframe, row, received_ns)
@@ -151,7 +151,7 @@ def is_tickers(update: Any) -> bool:
 
 
 def top_of(book: Any) -> dict[str, Any] | None:
-    """Return the best bid and ask of a book as a ticker; None where it is not a book."""
+    """Return the best bid and ask of a book as a ticker; None if it is not a book."""
     try:
         (bid, bid_size), (ask, ask_size) = (_best(book.get(side)) for side in ("bids", "asks"))
         return {

@@ -118,7 +118,7 @@ class CcxtStreams:
                 with stream_context(stream):
                     update = await ask()
             except (ccxt.ChecksumError, ccxt.InvalidNonce):
-                # ccxt has dropped this symbol's book and takes a fresh snapshot when asked again.
+                # ccxt has dropped this symbol's book and requests a new snapshot with the next call.
                 self.stats.count_gap(book_of)
                 self.stats.count_recovery(book_of, complete=True)
                 continue
@@ -133,7 +133,7 @@ class CcxtStreams:
             try:
                 take(await ask(), time.time_ns())
             except (ccxt.NetworkError, ccxt.ExchangeError) as error:
-                # The streams beside it are well: this endpoint alone is asked again later.
+                # Other streams still work, so only this endpoint is retried later.
                 if isinstance(error, (ccxt.RateLimitExceeded, ccxt.DDoSProtection)):
                     self.stats.flags[Anomaly.RATE_LIMITED] += 1
                 log.warning("feed %s: %s", self.name, redacted(error))

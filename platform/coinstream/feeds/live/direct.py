@@ -71,7 +71,7 @@ class DirectFeed(LiveFeed):
 
     async def run(self, inbox: Inbox) -> None:
         """See `LiveFeed.run`."""
-        # The websocket clients load slowly, and most processes that know of feeds run none.
+        # The websocket clients load slowly, and most processes that import feeds run none.
         from coinstream.feeds.live.connection import FeedConnection
 
         async with httpx.AsyncClient(timeout=_HTTP_S) as http:

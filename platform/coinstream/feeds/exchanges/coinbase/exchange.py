@@ -176,9 +176,9 @@ class CoinbaseExchangeParser(ExchangeParser):
 
 
 def valid_levels(rows: Iterable[tuple[Any, Any]]) -> tuple[list[tuple[float, float]], list[str]]:
-    """Return the levels that can be read, and what is wrong with the others.
+    """Return the valid levels, and the errors of the others.
 
-    A snapshot of Coinbase may hold single sizes such as `0.-10000`.
+    A snapshot of Coinbase may contain invalid sizes such as `0.-10000`.
     """
     found, faults = [], []
     for price, size in rows:

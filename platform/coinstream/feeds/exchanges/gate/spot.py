@@ -194,7 +194,7 @@ class GateSpotParser(QuickParser):
         yield self.state.quote(instrument, bid, ask, *sizes, at, received, channel)
 
     def change(self, market: str, channel: str, row: Any, received: datetime) -> Found:
-        """Yield what a numbered change of a book gives."""
+        """Yield the messages of a numbered change of a book."""
         instrument, at = self.named(market, row["s"]), moment(row["t"]) if row.get("t") else received
         bids, asks = pairs(row.get("b") or ()), pairs(row.get("a") or ())
         if row.get("full"):
@@ -207,7 +207,7 @@ class GateSpotParser(QuickParser):
         )
 
     def updated(self, market: str, channel: str, row: Any, received: datetime) -> Found:
-        """Yield what a frame of `obu` gives, whose stream is named `ob.BTC_USDT.400`."""
+        """Yield the messages of a frame of `obu`, whose stream is named like `ob.BTC_USDT.400`."""
         _, name, depth = row["s"].split(".")
         yield from self.change(market, f"{channel}.{depth}", {**row, "s": name}, received)
 
