@@ -158,13 +158,16 @@ def machine() -> dict[str, Any]:
 
 def quotes(exchange: str, count: int, symbols: int = 200, seed: int = 7) -> list[Level1]:
     """Return book tops like an exchange's: prices of two to eight decimals, times a millisecond apart."""
+    return list(quote_stream(exchange, count, symbols, seed))
+
+
+def quote_stream(exchange: str, count: int, symbols: int = 200, seed: int = 7) -> Iterator[Level1]:
+    """Yield the quotes of `quotes`, each when it is taken."""
     dice = random.Random(seed)
     markets = [(f"COIN{n}/USDT", 10 ** dice.uniform(-4, 5), dice.choice((2, 4, 8))) for n in range(symbols)]
     start = datetime.now(UTC).replace(microsecond=0) - timedelta(milliseconds=count)
-    return [
-        _quote(exchange, dice, market, start + timedelta(milliseconds=n))
-        for n, market in zip(range(count), itertools.cycle(markets), strict=False)
-    ]
+    for n, market in zip(range(count), itertools.cycle(markets), strict=False):
+        yield _quote(exchange, dice, market, start + timedelta(milliseconds=n))
 
 
 def _quote(exchange: str, dice: random.Random, market: tuple[str, float, int], at: datetime) -> Level1:

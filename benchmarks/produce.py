@@ -65,7 +65,7 @@ def run(
             repetitions,
             {
                 "ours": lambda: ours(brokers, settings, prepared, messages),
-                RAW: lambda: raw(brokers, settings, chosen, encode_all(topic, prepared), messages),
+                RAW: lambda: raw(brokers, settings, chosen, encode_all([topic], prepared), messages),
                 "typed_by_hand": lambda: typed_by_hand(brokers, settings, chosen, topic, prepared, messages),
                 "same_wire": lambda: same_wire(brokers, settings, chosen, topic, prepared, messages),
                 "typed_untracked": lambda: typed_untracked(
@@ -102,9 +102,9 @@ def ours(
     return cost
 
 
-def encode_all(topic: str, prepared: Sequence[Level1]) -> list[Record]:
+def encode_all(topics: Iterable[str], prepared: Sequence[Level1]) -> list[Record]:
     """Return the records that the platform would send."""
-    encoder, router = MessageSerializer(), MessageRouter([topic])
+    encoder, router = MessageSerializer(), MessageRouter(topics)
     return [
         (
             router.route(message).topic,
