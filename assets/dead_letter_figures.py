@@ -13,7 +13,7 @@ _TEXT: Final = 300
 """Length of a text in the table of newest entries."""
 
 
-def figures(summary: DeadLetterSummary) -> dict[str, Any]:
+def dead_letter_metadata(summary: DeadLetterSummary) -> dict[str, Any]:
     """Return the metadata of a summary: counts, reasons and newest entries."""
     return {
         "dead_letters": summary.entries,

@@ -7,7 +7,7 @@ from typing import Final
 import dagster as dg
 from pydantic import Field
 
-from assets.dead_letter_figures import figures, read_summary
+from assets.dead_letter_figures import dead_letter_metadata, read_summary
 from assets.failed_messages import RECENT, as_evaluation, failure_check
 from assets.topics import MOST_READ, SPECS, topic_key
 from coinstream.dlq import MAX_REPLAYS, DeadLetterQueue
@@ -75,7 +75,7 @@ def _evaluate(brokers: BrokerSettings, key: dg.AssetKey) -> dg.AssetCheckResult:
         "new dead letter(s) in 24 hours",
         "no new dead letter in 24 hours",
         reasons=summary.reasons if summary is not None else {},
-        metadata=figures(summary) if summary is not None else {},
+        metadata=dead_letter_metadata(summary) if summary is not None else {},
     )
 
 
@@ -97,7 +97,7 @@ def inspect(context: dg.OpExecutionContext, config: InspectConfig, admin: AdminR
         context.log.info(f"{text} {dict(summary.reasons) or ''}".strip())
         if name in SPECS:
             context.log_event(
-                dg.AssetObservation(topic_key(name), description=text, metadata=figures(summary))
+                dg.AssetObservation(topic_key(name), description=text, metadata=dead_letter_metadata(summary))
             )
     context.add_output_metadata({"not_replayed": total})
 

@@ -39,7 +39,7 @@ def sentence(status: FeedStatus) -> str:
     )
 
 
-def figures(status: FeedStatus, now: float | None = None) -> dict[str, Any]:
+def feed_metadata(status: FeedStatus, now: float | None = None) -> dict[str, Any]:
     """Return the metadata of a status: numbers, which the web UI plots, and a row for each symbol."""
     at = time.time() if now is None else now
     rows = [_row(name, one, at) for name, one in status.symbols.items()]

@@ -9,7 +9,7 @@ from typing import Any, Final
 import dagster as dg
 from pydantic import Field
 
-from assets.feed_status import figures, sentence, status_of
+from assets.feed_status import feed_metadata, sentence, status_of
 from assets.termination import run_interruptibly
 from assets.topics import FEEDS_KEY, OWNERS, SPECS, STREAM, newest_messages, topic_key, topics
 from coinstream.consumer.tail_reader import end_offsets
@@ -166,7 +166,7 @@ def _observe_exchange(context: dg.AssetExecutionContext, feed: str, more: dict[s
         dg.AssetObservation(
             exchange_key(FEEDS[context.partition_key].exchange),
             description=sentence(status) if status is not None else f"{feed}: no status yet",
-            metadata={**(figures(status) if status is not None else {"feed": feed}), **more},
+            metadata={**(feed_metadata(status) if status is not None else {"feed": feed}), **more},
         )
     )
 

@@ -67,7 +67,7 @@ class ReplayQuarantineConfig(dg.Config):
     )
 
 
-def figures(summary: "ViolationSummary") -> dict[str, Any]:
+def violation_metadata(summary: "ViolationSummary") -> dict[str, Any]:
     """Return the metadata of a summary: counts, reasons and newest messages."""
     return {
         "messages": summary.entries,
@@ -99,7 +99,7 @@ def check_result(lake: Lake, kind: str) -> dg.AssetCheckResult:
         "message(s) refused in 24 hours",
         "no message refused in 24 hours that is not stored by now",
         reasons=summary.reasons,
-        metadata=figures(summary),
+        metadata=violation_metadata(summary),
     )
 
 
@@ -145,7 +145,7 @@ def inspect_violations(
 
 def _observe(context: dg.OpExecutionContext, key: dg.AssetKey, text: str, found: "ViolationSummary") -> None:
     context.log.info(f"{text} {dict(found.reasons) or ''}".strip())
-    context.log_event(dg.AssetObservation(key, description=text, metadata=figures(found)))
+    context.log_event(dg.AssetObservation(key, description=text, metadata=violation_metadata(found)))
 
 
 @dg.op(description="Check refused messages again and land those that pass; with `dry_run` only count them.")

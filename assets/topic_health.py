@@ -50,7 +50,7 @@ def health_result(report: TopicReport) -> tuple[bool, str]:
     return report.status is not Status.UNHEALTHY, text
 
 
-def figures(report: TopicReport) -> dict[str, Any]:
+def topic_metadata(report: TopicReport) -> dict[str, Any]:
     """Return the figures that the web UI plots over time."""
     numbers: dict[str, Any] = {
         "lag_messages": report.lag_messages,
@@ -135,7 +135,7 @@ def topic_health(
             passed=passed,
             severity=severity(report),
             description=text,
-            metadata=figures(report),
+            metadata=topic_metadata(report),
         )
 
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import dagster as dg
 
-from assets.dead_letter_figures import figures, read_summary
+from assets.dead_letter_figures import dead_letter_metadata, read_summary
 from assets.metadata import columns, messages_table, plan_table, settings_table
 from coinstream.consumer.tail_reader import count_messages, newest_records
 from coinstream.dlq.entry import DeadLetterFilter
@@ -122,7 +122,7 @@ def _newest(brokers: BrokerSettings, topic: str, messages: int) -> dict[str, Any
     if not topic.endswith(DEAD_LETTER_SUFFIX):
         return newest_messages(brokers, topic, messages)
     summary = read_summary(brokers, topic, DeadLetterFilter(newest=MOST_READ)) if messages else None
-    return figures(summary) if summary is not None else {}
+    return dead_letter_metadata(summary) if summary is not None else {}
 
 
 def newest_messages(brokers: BrokerSettings, topic: str, messages: int) -> dict[str, dg.MetadataValue]:

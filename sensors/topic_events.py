@@ -12,7 +12,7 @@ import dagster as dg
 
 from assets.dead_letters import CHECK
 from assets.failed_messages import RECENT
-from assets.topic_health import figures, results, severity
+from assets.topic_health import results, severity, topic_metadata
 from assets.topics import SPECS, is_supporting, topic_key
 from coinstream.monitoring.topic_report import TopicReport
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
@@ -101,10 +101,10 @@ def _next(checks: dict[str, Any], report: TopicReport, now: float) -> Event:
                 passed=passed,
                 severity=severity(report),
                 description=text,
-                metadata=figures(report),
+                metadata=topic_metadata(report),
             )
     return dg.AssetObservation(
-        topic_key(report.topic), description=_sentence(found.values()), metadata=figures(report)
+        topic_key(report.topic), description=_sentence(found.values()), metadata=topic_metadata(report)
     )
 
 

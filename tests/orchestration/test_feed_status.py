@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import msgspec
 
-from assets.feed_status import figures, sentence, status_of
+from assets.feed_status import feed_metadata, sentence, status_of
 from assets.feeds import FEEDS, exchange_key
 from assets.topics import FEEDS_KEY
 from coinstream.feeds.status import FeedStatus, SymbolStatus
@@ -32,7 +32,7 @@ def status(**fields: Any) -> FeedStatus:
 
 
 def test_each_symbol_has_a_row_with_its_age_and_gaps() -> None:
-    found = figures(status(), NOW)
+    found = feed_metadata(status(), NOW)
     assert (found["connected"], found["gaps"], found["gaps_unrecovered"]) == (True, 2, 1)
     assert found["stale_seconds"] == 3.0
     table = found["symbols"]

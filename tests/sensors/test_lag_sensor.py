@@ -14,7 +14,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
 import definitions
-from assets.topic_health import figures
+from assets.topic_health import topic_metadata
 from coinstream.local_broker import LocalBroker
 from coinstream.monitoring.group_alerts import SensorCursor, hysteresis
 from coinstream.monitoring.lag import LagMonitor
@@ -156,7 +156,7 @@ def test_at_most_one_event_a_minute_and_asset(
         monitor.measure_all(),
         LagSettings(),
     )
-    shown = figures(reports[LEVEL1.name])
+    shown = topic_metadata(reports[LEVEL1.name])
     # Other tests may have published to the topic too, and their groups may be further behind.
     assert shown["records"] - 15 <= shown["lag_messages"] <= shown["records"]
     assert shown["partitions"] == LEVEL1.partitions
