@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import itemgetter
@@ -121,21 +121,29 @@ class FetchedChunk:
 
 
 class RecordColumns:
-    """Fields of records as columns.
+    """Fields of records of some topics as columns.
 
     They are extracted from a few hundred client objects at a time, which stay in the processor's cache.
     """
 
-    def __init__(self) -> None:
-        self.topic: list[str | None] = []
-        self.partition: list[int | None] = []
-        self.offset: list[int | None] = []
-        self.timestamp: list[int] = []
+    def __init__(self, topics: Sequence[str]) -> None:
+        self._index: dict[str | None, int] = {topic: at for at, topic in enumerate(topics)}
+        self._topic: list[Any] = []
+        self._partition: list[Any] = []
+        self._offset: list[Any] = []
+        self._timestamp: list[int] = []
         self.headers: list[Any] = []
         self._payloads: list[pa.Array] = []
 
     def __len__(self) -> int:
-        return len(self.offset)
+        return len(self._offset)
+
+    def numbers(self) -> tuple[Ints, Ints, Ints, Ints]:
+        """Return index of the topic, partition, offset and timestamp of each record."""
+        columns = self._partition, self._offset, self._timestamp
+        partition, offset, timestamp = (np.fromiter(column, np.int64, len(self)) for column in columns)
+        topic = np.array(self._topic, np.int64) if self._topic else np.zeros_like(offset)
+        return topic, partition, offset, timestamp
 
     @property
     def payloads(self) -> pa.Array:
@@ -144,10 +152,11 @@ class RecordColumns:
 
     def add(self, messages: list[Message]) -> None:
         """Add records."""
-        self.topic += map(Message.topic, messages)
-        self.partition += map(Message.partition, messages)
-        self.offset += map(Message.offset, messages)
-        self.timestamp += map(itemgetter(1), map(Message.timestamp, messages))
+        if len(self._index) > 1:
+            self._topic += map(self._index.__getitem__, map(Message.topic, messages))
+        self._partition += map(Message.partition, messages)
+        self._offset += map(Message.offset, messages)
+        self._timestamp += map(itemgetter(1), map(Message.timestamp, messages))
         self.headers += raw_headers(messages)
         self._payloads.append(pa.array(list(map(Message.value, messages)), pa.binary()))
 
@@ -192,11 +201,7 @@ class ReadProgress:
 
     def take(self, records: RecordColumns) -> FetchedChunk:
         """Return the records before their partition's end offset as a chunk."""
-        index: Callable[[Any], int] = self._index.__getitem__
-        topic = np.fromiter(map(index, records.topic), np.int64, len(records))
-        partition = np.array(records.partition, np.int64)
-        offset = np.array(records.offset, np.int64)
-        timestamp = np.array(records.timestamp, np.int64)
+        topic, partition, offset, timestamp = records.numbers()
         headers, payloads = records.headers, records.payloads
         faults = _header_faults(headers) | _time_faults(timestamp)
         wanted = offset < self._stops[topic, partition]

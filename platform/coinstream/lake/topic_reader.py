@@ -164,7 +164,7 @@ class TopicReader:
         self._consumer.assign([Position(*place, plan.spans[place][0]) for place in reading.open_places()])
         heard = time.monotonic()
         while reading.is_open():
-            records, ended = self._records()
+            records, ended = self._records(reading.topics)
             chunk = reading.take(records)
             # After the messages, because the last ones arrive together with the end-of-partition event.
             for place in ended:
@@ -207,9 +207,9 @@ class TopicReader:
                 self._brokers.brokers,
             )
 
-    def _records(self) -> tuple[RecordColumns, list[TopicPartition]]:
+    def _records(self, topics: Sequence[str]) -> tuple[RecordColumns, list[TopicPartition]]:
         """Return a chunk of records, and the partitions that reached their end."""
-        records, ended = RecordColumns(), list[TopicPartition]()
+        records, ended = RecordColumns(topics), list[TopicPartition]()
         while room := self._chunk - len(records):
             asked = min(CONSUME_BATCH, room)
             messages = self._consumer.consume(asked, _WAIT_S)
