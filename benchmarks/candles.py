@@ -26,8 +26,8 @@ from benchmarks.produce import wait_and_produce
 from coinstream.expectations.validator import ExpectationValidator
 from coinstream.lake.candles import TABLE, build_candles
 from coinstream.lake.landing import land
-from coinstream.lake.query import as_dataset
 from coinstream.lake.store import Lake
+from coinstream.lake.warehouse import as_dataset
 from coinstream.serialization import MessageSerializer
 from coinstream.settings import BrokerSettings, HomeSettings, LakeSettings
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import os
 import re
 import runpy
@@ -146,18 +149,47 @@ def test_one_line_from_sql_or_a_table_to_arrow_polars_and_pandas(landed: Lake) -
 
 
 def test_rows_are_exported_to_csv_and_parquet(landed: Lake, tmp_path: Path) -> None:
-    csv, parquet = tmp_path / "quotes.csv", tmp_path / "quotes.parquet"
+    csv_file, parquet = tmp_path / "quotes.csv", tmp_path / "quotes.parquet"
     statement = 'SELECT symbol, best_bid, "timestamp" FROM level1 ORDER BY "timestamp"'
-    done = CliRunner().invoke(app, ["sql", statement, "--csv", str(csv), "--parquet", str(parquet)])
+    done = CliRunner().invoke(app, ["sql", statement, "--csv", str(csv_file), "--parquet", str(parquet)])
     assert done.exit_code == 0, done.output
     assert f"{QUOTES} rows" in done.output
-    assert csv.read_text().splitlines()[:2] == [
+    assert csv_file.read_text().splitlines()[:2] == [
         "symbol,best_bid,timestamp",
         "BTC/USDT,61000.120000000000000000,2026-01-05T10:00:00.000Z",
     ]
     assert pl.read_parquet(parquet).height == QUOTES
     with pytest.raises(LakeError, match="cannot write the rows"):
         export(statement, csv=tmp_path / "nowhere" / "quotes.csv")
+
+
+def test_csv_holds_lists_bytes_and_microseconds(landed: Lake, tmp_path: Path) -> None:
+    one = sql(
+        "SELECT [[1.5::DECIMAL(38,18), 2]] AS bids, {'a': NULL, 'b': 'x\"€'} AS o, 'a\\xFF'::BLOB AS raw, "
+        "TIMESTAMPTZ '2026-01-05 10:00:00.000001+02' AS at, TIMESTAMP '2026-01-05 10:00:00' AS naive, "
+        "NULL AS nothing, 'a,\"b\"\nc' AS text, DATE '2026-01-05' AS day"
+    ).csv()
+    [row] = csv.DictReader(io.StringIO(one))
+    assert json.loads(row["bids"]) == [[1.5, 2]]
+    assert json.loads(row["o"]) == {"a": None, "b": 'x"€'}
+    assert (row["raw"], row["nothing"], row["text"]) == ("a\\xff", "", 'a,"b"\nc')
+    assert (row["at"], row["naive"]) == ("2026-01-05T08:00:00.000001Z", "2026-01-05T10:00:00.000")
+    assert row["day"] == "2026-01-05"
+    assert sql("SELECT * FROM book").csv().startswith("exchange_id,symbol,bids,asks")
+    assert export("SELECT * FROM quarantine", csv=tmp_path / "refused.csv") == 1
+    [refused] = csv.DictReader(io.StringIO((tmp_path / "refused.csv").read_text()))
+    assert isinstance(json.loads(refused["rules"]), list)
+    assert '"bestBid":-1' in refused["value"].replace(" ", "")
+    with pytest.raises(LakeError, match=r"column i is an interval.*epoch\(i\)"):
+        sql("SELECT INTERVAL 1 HOUR AS i").polars()
+    with pytest.raises(LakeError, match="rename one with AS"):
+        sql("SELECT 1 AS a, 2 AS a").csv()
+
+
+def test_csv_goes_to_standard_output_alone(landed: Lake) -> None:
+    done = CliRunner().invoke(app, ["sql", "SELECT symbol FROM level1 LIMIT 2", "--csv", "-"])
+    assert (done.exit_code, done.stdout) == (0, "symbol\nBTC/USDT\nBTC/USDT\n")
+    assert CliRunner().invoke(app, ["sql", "SELECT 1", "--csv", "-", "--json"]).exit_code == 2
 
 
 def test_the_report_draws_each_market_on_its_own_scale_and_needs_no_network(

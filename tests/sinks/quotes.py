@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, cast
 
 from coinstream.client import RedpandaClient
-from coinstream.consumer import GroupOptions, GroupReport
+from coinstream.consumer import ConsumedMessage, GroupOptions, GroupReport
 from coinstream.messages import Book, Level1, Message
 from coinstream.settings import BrokerSettings
 from coinstream.sinks import SINKS, open_sink, run_sink
@@ -37,6 +40,27 @@ def books(count: int) -> list[Message]:
         )
         for n in range(count)
     ]
+
+
+def consumed(count: int) -> list[ConsumedMessage]:
+    """Return quotes as a consumer group passes them to a sink."""
+
+    def one(offset: int, quote: Message) -> ConsumedMessage:
+        fields = {
+            "topic": "crypto-level1",
+            "partition": 0,
+            "offset": offset,
+            "key": None,
+            "timestamp": (1, 1_767_312_000_000),
+        }
+        record = SimpleNamespace(**{name: partial(_same, value) for name, value in fields.items()})
+        return ConsumedMessage(quote, cast("Any", record))
+
+    return [one(offset, quote) for offset, quote in enumerate(quotes(0, count))]
+
+
+def _same(value: object) -> object:
+    return value
 
 
 def publish(brokers: BrokerSettings, topic: str, messages: Sequence[Message]) -> None:

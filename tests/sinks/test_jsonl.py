@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
+import signal
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +18,7 @@ from coinstream.messages import Level1
 from coinstream.settings import BrokerSettings
 from coinstream.sinks import open_sink, run_sink
 from tests.conftest import TopicFactory
+from tests.sinks.quotes import consumed
 from tests.support import unique, wait_until
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -95,3 +99,64 @@ def test_a_target_that_stays_away_stops_the_group_and_makes_no_dead_letters(
             run_sink(Unreachable(), client, [name], group=group, options=options, idle_s=5)
     admin = AdminClient({"bootstrap.servers": broker_settings.brokers})
     assert f"{name}.dlq" not in admin.list_topics(timeout=10).topics
+
+
+@pytest.mark.parametrize(
+    "torn",
+    [b'{"topic":"crypto-level1","message":{"bes', b"\xe2\x82", b"x" * 200_000],
+    ids=["json", "bytes", "long"],
+)
+def test_a_line_that_a_killed_sink_left_incomplete_is_removed(tmp_path: Path, torn: bytes) -> None:
+    target = tmp_path / "quotes.jsonl"
+    whole = b'{"message": 1}\n{"message": 2}\n'
+    for start in (whole, b""):
+        target.write_bytes(start + torn)
+        sink = open_sink("jsonl", str(target))
+        assert target.read_bytes() == start
+        sink.write(consumed(2))
+        sink.close()
+        lines = [json.loads(line) for line in target.read_bytes().removeprefix(start).splitlines()]
+        assert [line["message"]["bestBid"] for line in lines] == [1.0, 2.0]
+
+
+def test_a_complete_last_line_without_a_line_feed_is_kept(tmp_path: Path) -> None:
+    target = tmp_path / "quotes.jsonl"
+    target.write_bytes(b'{"message": 1}\n{"message": 2}')
+    sink = open_sink("jsonl", str(target))
+    sink.write(consumed(1))
+    sink.close()
+    assert len([json.loads(line) for line in target.read_bytes().splitlines()]) == 3
+
+
+def test_a_full_disk_is_an_error_of_the_sink_and_leaves_no_part_of_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "quotes.jsonl"
+    sink = open_sink("jsonl", str(target))
+    sink.write(consumed(1))
+    before = target.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, limits[1]))
+    try:
+        with pytest.raises(SinkError, match=r"cannot write .*File too large"):
+            sink.write(consumed(3))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert target.read_bytes() == before
+    sink.write(consumed(3))
+    sink.close()
+    assert len([json.loads(line) for line in target.read_bytes().splitlines()]) == 4
+
+
+def test_lines_go_into_a_pipe(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    sink = open_sink("jsonl", str(fifo))
+    sink.write(consumed(2))
+    sink.close()
+    lines = os.read(reader, 100_000).splitlines()
+    os.close(reader)
+    assert [json.loads(line)["message"]["bestBid"] for line in lines] == [1.0, 2.0]

@@ -14,9 +14,10 @@ from coinstream.settings import BrokerSettings
 from coinstream.sinks import open_sink
 from tests.conftest import TopicFactory
 from tests.postgres_server import DATABASE, PASSWORD, USER, postgres_server
-from tests.sinks.quotes import books, drain, publish, quotes
+from tests.sinks.quotes import books, consumed, drain, publish, quotes
 from tests.support import unique
 
+PLACE = "topic text, partition bigint, record_offset bigint, record_time_ms bigint"
 pytestmark = pytest.mark.system
 
 
@@ -91,3 +92,24 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(
     with pytest.raises(SinkError, match="cannot connect") as failed:
         open_sink("postgres", "postgresql://dagster@127.0.0.1:1/nowhere")
     assert PASSWORD not in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ("a integer", "topic is missing, partition is missing"),
+        (PLACE + ", best_bid integer", "best_bid is integer instead of double precision"),
+        (PLACE + ", best_bid double precision, symbol varchar(3)", "symbol is character varying.3. instead"),
+    ],
+)
+def test_a_table_with_other_columns_is_an_error_of_the_sink(target: str, columns: str, said: str) -> None:
+    with psycopg.connect(target) as connection:
+        connection.execute(f"CREATE TABLE level1 ({columns})".encode())
+    sink = open_sink("postgres", target)
+    with pytest.raises(SinkError, match=f"table level1 has other columns.*{said}"):
+        sink.write(consumed(3))
+    with psycopg.connect(target) as connection:
+        connection.execute(b"ALTER TABLE level1 RENAME TO mine")
+    sink.write(consumed(3))
+    sink.close()
+    assert ask(target, "SELECT symbol FROM level1 ORDER BY record_offset")[0] == ("C0/USDT",)

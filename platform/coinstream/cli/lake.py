@@ -22,6 +22,7 @@ from coinstream.cli.output import (
     broker,
     console,
     engine_of,
+    export_rows,
     print_json,
     progress_console,
 )
@@ -128,7 +129,9 @@ def tables(json: AsJson = False) -> None:
 def sql(
     statement: Annotated[str, typer.Argument(help="One SELECT statement. Each table is a view.")],
     limit: Annotated[int, typer.Option(help="Maximum rows to print; files contain all rows.", min=1)] = 1_000,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Write all rows to this CSV file.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Write all rows to this CSV file; - is standard output.")
+    ] = None,
     parquet: Annotated[
         Path | None, typer.Option("--parquet", help="Write all rows to this Parquet file.")
     ] = None,
@@ -139,11 +142,7 @@ def sql(
     from coinstream.lake.store import Lake
 
     if csv is not None or parquet is not None:
-        from coinstream.lake.query import export
-
-        count = export(statement, csv=csv, parquet=parquet)
-        names = ", ".join(str(path) for path in (csv, parquet) if path is not None)
-        print_json({"rows": count}) if json else console.print(f"{names}: {count:,} rows", markup=False)
+        export_rows(statement, csv, parquet, as_json=json)
         return
     found = query(Lake(), statement, limit=limit)
     if json:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
@@ -90,6 +91,28 @@ progress_console: Final = _console(stderr=True)
 def print_json(value: Any) -> None:
     """Print a value as one line of JSON; dataclasses and msgspec Structs become objects."""
     typer.echo(printable_json(msgspec.json.encode(value, enc_hook=str).decode()))
+
+
+_STANDARD_OUTPUT: Final = ("-", "/dev/stdout")
+
+
+def export_rows(statement: str, csv: Path | None, parquet: Path | None, *, as_json: bool) -> None:
+    """Write the rows of a query to files, or only the CSV to standard output, and print their number.
+
+    Raises:
+        BadParameter: standard output would contain more than the CSV.
+        LakeError: the query fails, or a file cannot be written.
+    """
+    from coinstream.lake.query import export, sql
+
+    if csv is not None and str(csv) in _STANDARD_OUTPUT:
+        if parquet is not None or as_json:
+            raise typer.BadParameter("--csv - allows neither --parquet nor --json")
+        typer.echo(sql(statement).csv(), nl=False)
+        return
+    count = export(statement, csv=csv, parquet=parquet)
+    names = ", ".join(str(path) for path in (csv, parquet) if path is not None)
+    print_json({"rows": count}) if as_json else console.print(f"{names}: {count:,} rows", markup=False)
 
 
 def cell(content: object) -> Text:

@@ -20,10 +20,9 @@ from coinstream.errors import LakeError
 from coinstream.lake.candles import TABLE as CANDLES
 from coinstream.lake.commit import CommitResult, retry_on_conflict, write_files
 from coinstream.lake.landed_offsets import OFFSETS, RUN, LandedOffsets, read_landed_offsets
-from coinstream.lake.query import located
 from coinstream.lake.schemas import VIOLATION_TABLES
 from coinstream.lake.store import Lake, known_specs, wrap_errors
-from coinstream.lake.warehouse import MetadataFile, Warehouse
+from coinstream.lake.warehouse import MetadataFile, Warehouse, located
 from coinstream.settings import LakeSettings
 
 if TYPE_CHECKING:

@@ -9,30 +9,31 @@ table("level1", hours=1).pandas()
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import duckdb
+import msgspec
 import polars.exceptions as pl_errors
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from coinstream.errors import LakeError
 from coinstream.lake.schemas import spec_named
 from coinstream.lake.store import Lake, wrap_errors
+from coinstream.lake.warehouse import as_dataset
 from coinstream.messages import MESSAGE_TYPES
 from coinstream.text import did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
-    from pyiceberg.table import FileScanTask, Table
 
 
 # Set at the start and locked, so that a query can neither access files and network nor change this.
@@ -133,63 +134,6 @@ def only_reading(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Stat
     return statements[0]
 
 
-def as_dataset(table: Table) -> ds.Dataset | pa.Table:
-    """Return the table's files as an Arrow dataset with the partition values of each file."""
-    # pyiceberg lists the newest files first; rows come in the order in which they were landed.
-    tasks = list(table.scan().plan_files())[::-1]
-    schema = table.schema().as_arrow()
-    if any(task.delete_files for task in tasks):  # ours have none; another engine may have left some
-        return table.scan().to_arrow()
-    if not tasks:
-        return schema.empty_table()
-    filesystem, _ = located(table, tasks[0].file.file_path)
-    form = ds.ParquetFileFormat()
-    fragments = [
-        form.make_fragment(located(table, task.file.file_path)[1], filesystem, _known(table, task, schema))
-        for task in tasks
-    ]
-    return ds.FileSystemDataset(fragments, schema, form, filesystem)
-
-
-def located(table: Table, address: str) -> tuple[Any, str]:
-    """Return the file system of a location, and the path in it."""
-    from pyiceberg.io.pyarrow import PyArrowFileIO
-
-    from coinstream.lake.warehouse import FileIO
-
-    io = table.io if isinstance(table.io, PyArrowFileIO) else FileIO(table.properties)
-    scheme, netloc, path = io.parse_location(address)
-    return io.fs_by_scheme(scheme, netloc), path
-
-
-def _known(table: Table, task: FileScanTask, schema: pa.Schema) -> ds.Expression | None:
-    """Return the partition values of a file as an expression, so that queries can skip the file."""
-    spec = table.specs()[task.file.spec_id]
-    known: ds.Expression | None = None
-    for at, part in enumerate(spec.fields):
-        value = task.file.partition[at]
-        name = table.schema().find_column_name(part.source_id)
-        if value is None or name is None:
-            continue
-        column = ds.field(name)
-        if str(part.transform) == "identity":
-            said = column == value
-        elif str(part.transform) == "day":
-            start = datetime.combine(_day(value), time(), UTC)
-            kind = schema.field(name).type
-            said = (column >= pa.scalar(start, kind)) & (column < pa.scalar(start + timedelta(days=1), kind))
-        else:
-            continue
-        known = said if known is None else known & said
-    return known
-
-
-def _day(value: Any) -> Any:
-    return (
-        (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=value)).date() if isinstance(value, int) else value
-    )
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, Decimal):
         text = format(value, "f")
@@ -210,16 +154,68 @@ class Rows:
         return self._table
 
     def polars(self) -> pl.DataFrame:
-        """Return the rows as a Polars data frame."""
+        """Return the rows as a Polars data frame.
+
+        Raises:
+            LakeError: two columns have one name, or Polars has no type for a column.
+        """
         import polars as pl
 
-        found = pl.from_arrow(self._table)
+        intervals = [field.name for field in self._table.schema if pa.types.is_interval(field.type)]
+        if intervals:
+            name = intervals[0]
+            raise LakeError(f"column {name} is an interval, which files cannot hold; select epoch({name})")
+        try:
+            found = pl.from_arrow(self._table)
+        except pl_errors.DuplicateError as error:
+            raise LakeError(f"two columns have one name ({error}); rename one with AS") from None
+        except pl_errors.PolarsError as error:
+            raise LakeError(f"the rows are no Polars data frame: {error}") from error
         assert isinstance(found, pl.DataFrame)
         return found
+
+    def csv(self) -> str:
+        """Return the rows as CSV with a header: times in ISO 8601, lists and objects as JSON.
+
+        Raises:
+            LakeError: see `polars`.
+        """
+        columns = [_csv_column(column) for column in self._table.columns]
+        return Rows(pa.table(columns, names=self._table.column_names)).polars().write_csv()
 
     def pandas(self) -> pd.DataFrame:
         """Return the rows as a pandas data frame."""
         return self._table.to_pandas()
+
+
+def _csv_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column as CSV can hold it: times, lists, objects and bytes as text."""
+    kind = column.type
+    if pa.types.is_timestamp(kind):
+        return _iso(column)
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return _text(column, lambda value: value.decode(errors="backslashreplace"))
+    return _text(column, _json) if pa.types.is_nested(kind) else column
+
+
+def _text(column: pa.ChunkedArray, form: Callable[[Any], str]) -> pa.ChunkedArray:
+    texts = [None if value is None else form(value) for value in column.to_pylist()]
+    return pa.chunked_array([pa.array(texts, pa.string())])
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.Encoder(enc_hook=str, decimal_format="number").encode(value).decode()
+
+
+def _iso(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return times in ISO 8601 with milliseconds, or with microseconds if one of them has some."""
+    zone = "Z" if column.type.tz is not None else ""
+    times = column.cast(pa.timestamp("us", column.type.tz), safe=False)
+    if column.type.tz is not None:
+        times = times.cast(pa.timestamp("us", "UTC"))
+    digits = pc.any(pc.not_equal(pc.microsecond(times), 0)).as_py()
+    times = times.cast(pa.timestamp("us" if digits else "ms", times.type.tz))
+    return pc.strftime(times, format=f"%Y-%m-%dT%H:%M:%S{zone}")
 
 
 def sql(text: str, parameters: Mapping[str, Any] | None = None, *, lake: Lake | None = None) -> Rows:
@@ -249,7 +245,7 @@ def export(
 
     Args:
         text: see `sql`.
-        csv: file with a header line; values as text, times in ISO form.
+        csv: file with a header line; see `Rows.csv`.
         parquet: file with the types of the tables.
         lake: see `sql`.
 
@@ -259,7 +255,7 @@ def export(
     rows = sql(text, lake=lake)
     try:
         if csv is not None:
-            rows.polars().write_csv(csv, datetime_format="%Y-%m-%dT%H:%M:%S%.3fZ")
+            csv.write_text(rows.csv(), encoding="utf-8", newline="")
         if parquet is not None:
             rows.polars().write_parquet(parquet)
     except (OSError, pl_errors.PolarsError) as error:

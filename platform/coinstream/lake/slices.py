@@ -205,7 +205,7 @@ class SharedTable:
     def rows(self) -> ds.Dataset | pa.Table:
         """Return the rows; a process lists the files of a snapshot once, however many tasks read it."""
         # Imported here: preparing a slice does without DuckDB.
-        from coinstream.lake.query import as_dataset
+        from coinstream.lake.warehouse import as_dataset
 
         metadata = self.table.metadata
         key = (metadata.location, metadata.current_snapshot_id)

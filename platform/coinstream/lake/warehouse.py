@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
+import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.typedef import EMPTY_DICT, Properties
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from pyiceberg.table import FileScanTask, Table
 
 
 class FileIO(PyArrowFileIO):
@@ -87,3 +92,56 @@ class Warehouse:
         except FileNotFoundError:
             # Another process created the folder between Arrow's failed listing and its second look.
             return list(self._files.get_file_info(selector))
+
+
+def as_dataset(table: Table) -> ds.Dataset | pa.Table:
+    """Return the table's files as an Arrow dataset with the partition values of each file."""
+    # pyiceberg lists the newest files first; rows come in the order in which they were landed.
+    tasks = list(table.scan().plan_files())[::-1]
+    schema = table.schema().as_arrow()
+    if any(task.delete_files for task in tasks):  # ours have none; another engine may have left some
+        return table.scan().to_arrow()
+    if not tasks:
+        return schema.empty_table()
+    filesystem, _ = located(table, tasks[0].file.file_path)
+    form = ds.ParquetFileFormat()
+    fragments = [
+        form.make_fragment(located(table, task.file.file_path)[1], filesystem, _known(table, task, schema))
+        for task in tasks
+    ]
+    return ds.FileSystemDataset(fragments, schema, form, filesystem)
+
+
+def located(table: Table, address: str) -> tuple[Any, str]:
+    """Return the file system of a location, and the path in it."""
+    io = table.io if isinstance(table.io, PyArrowFileIO) else FileIO(table.properties)
+    scheme, netloc, path = io.parse_location(address)
+    return io.fs_by_scheme(scheme, netloc), path
+
+
+def _known(table: Table, task: FileScanTask, schema: pa.Schema) -> ds.Expression | None:
+    """Return the partition values of a file as an expression, so that queries can skip the file."""
+    spec = table.specs()[task.file.spec_id]
+    known: ds.Expression | None = None
+    for at, part in enumerate(spec.fields):
+        value = task.file.partition[at]
+        name = table.schema().find_column_name(part.source_id)
+        if value is None or name is None:
+            continue
+        column = ds.field(name)
+        if str(part.transform) == "identity":
+            said = column == value
+        elif str(part.transform) == "day":
+            start = datetime.combine(_day(value), time(), UTC)
+            kind = schema.field(name).type
+            said = (column >= pa.scalar(start, kind)) & (column < pa.scalar(start + timedelta(days=1), kind))
+        else:
+            continue
+        known = said if known is None else known & said
+    return known
+
+
+def _day(value: Any) -> Any:
+    return (
+        (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=value)).date() if isinstance(value, int) else value
+    )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
+from io import FileIO
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, Protocol, get_args, get_origin, get_type_hints
 
@@ -122,17 +126,83 @@ class JsonlSink:
     """Sink that appends one line per message: topic, partition, offset, key, and the wire fields."""
 
     def __init__(self, target: str) -> None:
-        self._file = Path(target).open("ab")  # noqa: SIM115 (closed by `close`)
+        # Unbuffered, so that no part of a failed write is written later.
+        self._file = Path(target).open("ab", buffering=0)  # noqa: SIM115 (closed by `close`)
+        self._is_regular = stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
+        if self._is_regular:
+            with _locked(self._file):
+                _repair_end(Path(target))
 
     def write(self, messages: Sequence[ConsumedMessage]) -> None:
-        """See `Sink.write`: the lines are on disk when this returns."""
-        self._file.write(msgspec.json.Encoder().encode_lines(map(_line, messages)))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """See `Sink.write`: the lines are on disk when this returns.
+
+        Raises:
+            SinkError: the file cannot be written; the batch is retried.
+        """
+        rest = memoryview(msgspec.json.Encoder().encode_lines(map(_line, messages)))
+        try:
+            with _locked(self._file) if self._is_regular else nullcontext():
+                self._write(rest)
+        except OSError as error:
+            name = self._file.name
+            raise SinkError(f"sink jsonl: cannot write {name}: {error.strerror or error}") from error
+
+    def _write(self, rest: memoryview) -> None:
+        end = os.fstat(self._file.fileno()).st_size
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            if self._is_regular:
+                os.fsync(self._file.fileno())
+        except OSError:
+            if self._is_regular:
+                self._file.truncate(end)
+            raise
 
     def close(self) -> None:
         """See `Sink.close`."""
         self._file.close()
+
+
+@contextmanager
+def _locked(file: FileIO) -> Iterator[None]:
+    """Hold the lock of a file, so that no other process mistakes a write for an incomplete line."""
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+_CHUNK: Final = 65_536
+
+
+def _repair_end(path: Path) -> None:
+    """Remove a line that a killed process left incomplete; its message is delivered again.
+
+    A complete last line without a line feed is kept.
+    """
+    with path.open("r+b") as file:
+        start = size = file.seek(0, os.SEEK_END)
+        tail = b""
+        while start and b"\n" not in tail:
+            start = max(start - _CHUNK, 0)
+            file.seek(start)
+            tail = file.read(size - start)
+        last = tail[tail.rfind(b"\n") + 1 :]
+        if last and _is_json(last):
+            file.seek(size)
+            file.write(b"\n")
+        elif last:
+            file.truncate(size - len(last))
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line)
+    except ValueError:
+        return False
+    return True
 
 
 def _line(received: ConsumedMessage) -> dict[str, object]:

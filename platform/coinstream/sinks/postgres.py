@@ -34,6 +34,14 @@ _TYPES: Final = {
     "time": "timestamptz",
     "json": "jsonb",
 }
+_ACCEPTED: Final = {
+    "text": ("text", "character varying"),
+    "double precision": ("double precision", "numeric"),
+    "integer": ("integer", "bigint"),
+    "timestamptz": ("timestamp with time zone",),
+    "jsonb": ("jsonb",),
+}
+"""PostgreSQL's names of the types that hold every value of a column without a change."""
 _PLACE: Final = (
     ("topic", "text NOT NULL"),
     ("partition", "integer NOT NULL"),
@@ -74,7 +82,7 @@ class PostgresSink:
         """Store the messages and the offset that they reach, in one transaction.
 
         Raises:
-            SinkError: the database does not answer; the batch is retried.
+            SinkError: the database does not answer, or a table has other columns; the batch is retried.
             NonRetryableError: the database refuses the values, or already contains a different message of
                 this topic, partition and offset, because the topic was recreated.
         """
@@ -160,7 +168,33 @@ class PostgresSink:
         key = "PRIMARY KEY (topic, partition, record_offset)"
         spec = ", ".join([*place, *fields, '"unknown" jsonb', key])
         cursor.execute(f'CREATE TABLE IF NOT EXISTS "{kind.name}" ({spec})')
+        self._check_columns(cursor, kind)
         self._known.add(kind.name)
+
+    def _check_columns(self, cursor: psycopg.Cursor[Any], kind: MessageType) -> None:
+        """Check that a table, which another program may have created, has the columns of its type.
+
+        Raises:
+            SinkError: columns are missing, or have another type.
+        """
+        wanted = {name: spec.removesuffix(" NOT NULL") for name, spec in _PLACE}
+        wanted |= {column.name: _TYPES[column.type] for column in columns_of(kind)} | {"unknown": "jsonb"}
+        cursor.execute(
+            "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute "
+            "WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped",
+            (f'"{kind.name}"',),
+        )
+        found = dict(cursor.fetchall())
+        wrong = [
+            f"{name} is {found[name]} instead of {spec}" if name in found else f"{name} is missing"
+            for name, spec in wanted.items()
+            if found.get(name) not in _ACCEPTED.get(spec, (spec,))
+        ]
+        if wrong:
+            raise SinkError(
+                f"sink postgres: table {kind.name} has other columns than its messages: {', '.join(wrong)}. "
+                "Rename the table or change its columns"
+            )
 
     def _check_same(self, cursor: psycopg.Cursor[Any], consumed: ConsumedMessage) -> None:
         kind = type_of(consumed.message)
