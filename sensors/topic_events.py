@@ -52,16 +52,19 @@ def topic_events(
 
 def _dead_letters(known: dict[str, Any], report: TopicReport, now: float) -> dg.AssetCheckEvaluation | None:
     """Return the due evaluation: entries arrived, or none arrived for a day."""
-    before, since = known.setdefault("dead", [report.records, 0.0])
-    new = report.records - before
+    if report.leaderless:
+        # The end offsets of some partitions are unknown; they are not new when they are known again.
+        return None
+    before, since = known.setdefault("dead", [report.end, 0.0])
+    new = report.end - before
     if new > 0:
-        known["dead"] = [report.records, now]
+        known["dead"] = [report.end, now]
         text = f"{new:,} new dead letter(s); inspect_dead_letters shows them"
     elif since and now - since > RECENT.total_seconds():
-        known["dead"] = [report.records, 0.0]
+        known["dead"] = [report.end, 0.0]
         text = "no new dead letter in 24 hours"
     else:
-        known["dead"] = [report.records, since]
+        known["dead"] = [report.end, since]
         return None
     return dg.AssetCheckEvaluation(
         asset_key=topic_key(report.topic),

@@ -123,8 +123,8 @@ def test_every_queue_is_linked_to_its_topic() -> None:
 def test_the_sensor_reports_arrivals_once_and_their_end_after_a_day() -> None:
     notes: dict[str, Any] = {}
 
-    def evaluations(records: int, now: float) -> list[bool]:
-        report = TopicReport(QUEUE, 6, records, None, 0, 0, ())
+    def evaluations(end: int, now: float, *, records: int = 1, leaderless: int = 0) -> list[bool]:
+        report = TopicReport(QUEUE, 6, records, None, leaderless, 0, (), end)
         events = topic_events(notes, {QUEUE: report}, now, 60)
         found = [one for one in events if isinstance(one, dg.AssetCheckEvaluation)]
         return [one.passed for one in found if one.check_name == CHECK]
@@ -136,3 +136,6 @@ def test_the_sensor_reports_arrivals_once_and_their_end_after_a_day() -> None:
     assert evaluations(10, start + 90) == [False]
     assert evaluations(10, start + 90 + 86_401) == [True]
     assert evaluations(10, start + 90 + 90_000) == []
+    assert evaluations(11, start + 200_000, records=0) == [False], "retention hides no arrival"
+    assert evaluations(3, start + 200_030, leaderless=2) == []
+    assert evaluations(11, start + 200_060) == [], "a partition that is back holds no new entry"

@@ -32,6 +32,8 @@ class TopicStats:
     records: int
     """Offsets from the log start to its end, including transaction markers."""
     rate: float | None
+    end: int = 0
+    """Sum of the end offsets, which retention does not lower."""
 
 
 class TopicStatsReader:
@@ -57,7 +59,13 @@ class TopicStatsReader:
         )
         self._growth.observe(time.time(), marks)
         return [
-            TopicStats(name, len(numbers), _records(name, numbers, marks), self._rate(name, numbers))
+            TopicStats(
+                name,
+                len(numbers),
+                _records(name, numbers, marks),
+                self._rate(name, numbers),
+                sum(marks[name, number].high for number in numbers if (name, number) in marks),
+            )
             for name, numbers in sorted(topics.items())
         ]
 
@@ -93,6 +101,7 @@ class TopicReport:
     leaderless: int
     under_replicated: int
     readers: tuple[ReaderLag, ...]
+    end: int = 0
 
     @property
     def lag_messages(self) -> int:
@@ -146,6 +155,7 @@ def report_topics(
             tuple(
                 _reader(lag, evaluation, stat.topic) for lag, evaluation in lags if stat.topic in lag.topics
             ),
+            stat.end,
         )
         for stat in stats
     }
