@@ -78,6 +78,31 @@ def test_a_sink_is_not_idle_while_it_writes(broker_settings: BrokerSettings, top
     assert sink.written == 30
 
 
+class FailsOnce:
+    """A sink whose first write fails."""
+
+    def __init__(self) -> None:
+        self.failures, self.written = 0, 0
+
+    def write(self, messages: Sequence[ConsumedMessage]) -> None:
+        if not self.failures:
+            self.failures += 1
+            raise ValueError("first write")
+        self.written += len(messages)
+
+    def close(self) -> None: ...
+
+
+def test_a_sink_is_not_idle_before_a_retry(broker_settings: BrokerSettings, topic: TopicFactory) -> None:
+    name, sink = topic("crypto-level1"), FailsOnce()
+    options = GroupOptions(offset_reset="earliest", retries=1, retry_backoff_ms=2_000)
+    with RedpandaClient(broker_settings) as client:
+        client.produce(name, [Level1("binance", "BTC/USDT", 1.0, 2.0, 1.0, 1.0, NOW, NOW)] * 5)
+        client.flush()
+        report = run_sink(sink, client, [name], group=unique("sink"), options=options, idle_s=0.5)
+    assert (sink.failures, sink.written, report.handled, report.unfinished) == (1, 5, 5, 0)
+
+
 class Unreachable:
     """A sink whose target is away."""
 

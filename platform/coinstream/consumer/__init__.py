@@ -40,6 +40,8 @@ class GroupReport:
         partitions: assigned partitions.
         lost: partitions lost without a revocation.
         backlog_bytes: bytes fetched but not in work.
+        unfinished: partitions that were not fetched yet, or have messages that are neither handled nor
+            acknowledged as dead letters.
         stuck: partitions without progress.
         gaps: offsets deleted before they were handled.
     """
@@ -49,6 +51,7 @@ class GroupReport:
     partitions: int
     lost: int
     backlog_bytes: int
+    unfinished: int
     stuck: tuple[StuckPartition, ...]
     gaps: tuple[OffsetGap, ...] = ()
 
@@ -182,12 +185,14 @@ class ConsumerGroupManager:
 
     def report(self) -> GroupReport:
         """Return the progress so far."""
+        states = tuple(self._member.assignment.states.values())
         return GroupReport(
             handled=self._metrics.total,
             dead_letters=self._publisher.acknowledged if self._publisher else 0,
-            partitions=len(self._member.assignment.states),
+            partitions=len(states),
             lost=self._member.assignment.lost,
             backlog_bytes=self._backlog.size,
+            unfinished=sum(state.is_unfinished for state in states),
             stuck=self._member.stalls.stuck,
             gaps=tuple(self._member.assignment.starts.gaps),
         )

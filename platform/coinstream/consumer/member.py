@@ -182,11 +182,19 @@ class Member:
         # `consume` alone waits for the full number of messages or its timeout.
         first = consumer.poll(POLL_S)
         if first is None:
+            self._mark_fetched(consumer)
             return []
         state = self._state(first)
         rest = consumer.consume(CONSUME_BATCH, 0)
         # If the partition is reassigned meanwhile, the record is read again from the committed offset.
         return [first, *rest] if self._state(first) is state else rest
+
+    def _mark_fetched(self, consumer: Consumer) -> None:
+        """Mark the partitions of which a reply has arrived: it carries the watermarks."""
+        for key, state in self.assignment.states.items():
+            if not state.fetched:
+                _, high = consumer.get_watermark_offsets(TopicPartition(*key), cached=True) or (-1, -1)
+                state.fetched = high >= 0
 
     def _state(self, record: Record) -> PartitionState | None:
         return self.assignment.states.get(partition_of(record))

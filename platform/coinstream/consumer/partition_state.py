@@ -63,6 +63,7 @@ class PartitionState:
         is_waiting: a worker still uses an older state of this partition, whose `successor` is this one.
         halted: the partition was revoked or the group stops, so that no more work is started.
         paused: fetching is paused (set by the polling thread).
+        fetched: a reply to a fetch has arrived (set by the polling thread when there is no message).
         committed: offset of the last successful commit (set by the polling thread).
         total: number of handled messages, without dead letters.
     """
@@ -79,6 +80,7 @@ class PartitionState:
         "done",
         "failed_at",
         "failures",
+        "fetched",
         "halted",
         "is_waiting",
         "next_offset",
@@ -113,6 +115,7 @@ class PartitionState:
         self.one_by_one = False
         self.halted = False
         self.paused = False
+        self.fetched = False
         self.busy = False
         self.queued = False
         self.is_waiting = False
@@ -131,6 +134,11 @@ class PartitionState:
     def has_work(self) -> bool:
         """Return whether there is work for a worker."""
         return bool(self.batch or self._queue)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Return whether nothing was fetched yet, or a message is neither handled nor a dead letter."""
+        return not self.fetched or self.busy or self.has_work or self.pending > 0
 
     @property
     def pending(self) -> int:

@@ -70,8 +70,9 @@ def run_sink(
                 report = manager.report()
                 if on_progress is not None:
                     on_progress(report.handled)
-                # While the member joins the group no message can arrive, and a slow write is work.
-                is_waiting = report.partitions > 0 and not (lock.locked() or report.backlog_bytes)
+                # Before the member has joined the group and fetched, no message can arrive. A slow write, a retry
+                # and a dead letter are work.
+                is_waiting = report.partitions > 0 and report.unfinished == 0
                 if watch.is_over(report.handled, is_waiting=is_waiting):
                     break
     finally:
