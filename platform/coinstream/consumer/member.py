@@ -193,7 +193,7 @@ class Member:
         """Mark the partitions of which a reply has arrived: it carries the watermarks."""
         for key, state in self.assignment.states.items():
             if not state.fetched:
-                _, high = consumer.get_watermark_offsets(TopicPartition(*key), cached=True) or (-1, -1)
+                _, high = consumer.get_watermark_offsets(TopicPartition(*key), cached=True)
                 state.fetched = high >= 0
 
     def _state(self, record: Record) -> PartitionState | None:

@@ -70,8 +70,8 @@ def run_sink(
                 report = manager.report()
                 if on_progress is not None:
                     on_progress(report.handled)
-                # Before the member has joined the group and fetched, no message can arrive. A slow write, a retry
-                # and a dead letter are work.
+                # No message can arrive before the member has joined the group and fetched. A slow write, a
+                # retry and a dead letter are work.
                 is_waiting = report.partitions > 0 and report.unfinished == 0
                 if watch.is_over(report.handled, is_waiting=is_waiting):
                     break
