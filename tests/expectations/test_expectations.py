@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal
 from fractions import Fraction
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from coinstream.errors import LakeError
 from coinstream.expectations.columns import Column, ValidationFrame, has_at_most, to_floats
-from coinstream.expectations.comparisons import rule_columns
-from coinstream.expectations.rules import Rule, rules_for
+from coinstream.expectations.comparisons import has_limits, rule_columns
+from coinstream.expectations.rules import ROW_COUNT, Rule, rules_for
 from coinstream.expectations.series import Steps
 from coinstream.expectations.validation_frame import ValidationFrameBuilder
 from coinstream.expectations.validator import ExpectationValidator, SuiteValidator
@@ -47,6 +47,9 @@ from tests.lake.support import (
     trade,
     without,
 )
+
+if TYPE_CHECKING:
+    from great_expectations.core.expectation_validation_result import ExpectationValidationResult
 
 NOW = START + timedelta(hours=1)
 WIDE = Context(prec=80)
@@ -357,26 +360,53 @@ def test_bounds_and_comparisons_find_what_great_expectations_finds_on_every_row(
         bad = [case[2] for case in BAD if case[0] == name]
         # One validator for all, which remembers what held.
         validator = SuiteValidator(name, rules_for(name))
-        found = set()
+        frames = []
         for amount in (0, 3, 0, len(bad), 2):
             payloads: list[Any] = [GOOD[name](number) for number in range(80 + amount)]
             chosen = bad if amount == len(bad) else [dice.choice(bad) for _ in range(amount)]
             for place, payload in zip(dice.sample(range(len(payloads)), amount), chosen, strict=True):
                 payloads[place] = payload
-            found |= agrees_on_every_row(validator, frame_of(name, payloads))
+            frames.append(frame_of(name, payloads))
+        found = agrees_on_every_row(validator, frames)
         assert found >= {case[1] for case in BAD if case[0] == name}
 
 
-def agrees_on_every_row(validator: SuiteValidator, frame: ValidationFrame) -> set[str]:
-    """Return the rules that were broken."""
-    every = validator.evaluate_every_row(frame, validator.rules)
-    checks = validator.validate(frame)
-    for check in checks:
-        told = every[check.name].result or {}
-        assert check.rows.tolist() == (told.get("unexpected_index_list") or []), check.name
-        assert check.checked == len(frame)
-        assert check.passed is bool(every[check.name].success)
-    return {check.name for check in checks if not check.passed}
+def agrees_on_every_row(validator: SuiteValidator, frames: Sequence[ValidationFrame]) -> set[str]:
+    """Return the rules that were broken in one of the frames, which are validated one after the other.
+
+    An evaluation by Great Expectations costs the same for many rows as for few: the rules with limits, which
+    it decides row by row, it evaluates on the rows of all frames at once, the others on each frame.
+    """
+    limited = [rule for rule in validator.rules if has_limits(rule) and rule.name != ROW_COUNT]
+    others = [rule for rule in validator.rules if rule not in limited]
+    names = list(dict.fromkeys(column for rule in limited for column in rule_columns(rule)))
+    together = pd.concat([frame.to_pandas(names) for frame in frames], ignore_index=True)
+    on_all = validator.evaluate_every_row(columns_of(together), limited)
+    broken = set[str]()
+    start = 0
+    for frame in frames:
+        on_frame = validator.evaluate_every_row(frame, others)
+        checks = validator.validate(frame)
+        assert {check.name for check in checks} == on_all.keys() | on_frame.keys()
+        for check in checks:
+            if check.name in on_frame:
+                expected = unexpected_rows(on_frame[check.name])
+                assert check.passed is bool(on_frame[check.name].success)
+            else:
+                rows = unexpected_rows(on_all[check.name])
+                expected = [row - start for row in rows if start <= row < start + len(frame)]
+                assert check.passed is (not expected)
+            assert check.rows.tolist() == expected, check.name
+            assert check.checked == len(frame)
+        broken |= {check.name for check in checks if not check.passed}
+        start += len(frame)
+    for name, result in on_all.items():
+        assert bool(result.success) is (name not in broken), name
+    return broken
+
+
+def unexpected_rows(result: ExpectationValidationResult) -> list[int]:
+    return list((result.result or {}).get("unexpected_index_list") or [])
 
 
 @pytest.mark.parametrize("name", MESSAGE_TYPES)
@@ -412,9 +442,8 @@ def test_what_held_before_is_no_excuse_for_a_later_batch(batches: list[list[tupl
         Rule("flag", "", "ExpectColumnValuesToBeInSet", {"column": "flag", "value_set": [True]}),
     ]
     validator = SuiteValidator("price", rules)
-    for rows in batches:
-        frame = pd.DataFrame(rows, columns=["a", "b"], dtype=float)
-        agrees_on_every_row(validator, columns_of(frame.assign(flag=frame["a"] > 0)))
+    frames = [pd.DataFrame(rows, columns=["a", "b"], dtype=float) for rows in batches]
+    agrees_on_every_row(validator, [columns_of(frame.assign(flag=frame["a"] > 0)) for frame in frames])
 
 
 def test_great_expectations_evaluates_rules_with_limits_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -436,7 +465,7 @@ def test_a_rule_whose_limits_are_refused_is_evaluated_on_every_row() -> None:
     """No number lies between these limits, so they say nothing about a batch."""
     limits = {"column": "a", "min_value": 1, "max_value": 1, "strict_min": True}
     rule = Rule("own", "", "ExpectColumnValuesToBeBetween", limits)
-    assert agrees_on_every_row(SuiteValidator("price", [rule]), columns_of(pd.DataFrame({"a": [2.0]})))
+    assert agrees_on_every_row(SuiteValidator("price", [rule]), [columns_of(pd.DataFrame({"a": [2.0]}))])
 
 
 @pytest.mark.parametrize("more", [{"mostly": 0.5}, {"row_condition": "a < 0", "condition_parser": "pandas"}])
@@ -446,7 +475,7 @@ def test_a_rule_of_a_share_or_under_a_condition_is_evaluated_on_every_row(more: 
     rule = Rule(
         "own", "", "ExpectColumnValuesToBeBetween", {"column": "a", "min_value": 0, "max_value": 1, **more}
     )
-    agrees_on_every_row(SuiteValidator("price", [rule]), columns_of(frame))
+    agrees_on_every_row(SuiteValidator("price", [rule]), [columns_of(frame)])
 
 
 def test_a_rule_whose_column_is_missing_is_an_error_and_no_success() -> None:
