@@ -17,7 +17,7 @@ from coinstream.feeds.live import DirectFeed, Timeouts
 from coinstream.feeds.registry import Options, open_feed
 from coinstream.feeds.runner import run_feed
 from coinstream.feeds.simulated.recording_server import RecordingServer
-from coinstream.feeds.simulated.rest_server import RecordedReplies
+from coinstream.feeds.simulated.servers import RecordedReplies
 from coinstream.messages import Book, Message
 from tests.cli.test_feed import Collector
 from tests.feeds.running import Running

@@ -13,7 +13,7 @@ import msgspec
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from coinstream.feeds.simulated.rest_server import RestServer
+from coinstream.feeds.simulated.servers import RestServer
 
 
 class TradeServer:

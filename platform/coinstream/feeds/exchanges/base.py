@@ -107,8 +107,11 @@ class ExchangeAdapter:
         wanted = [name for name, some in self.subscriptions.items() if not types.isdisjoint(some)]
         if not wanted:
             return []
-        url = redirected(self.address, self.ws)
-        return plan_connections(url, instruments, self.limits, partial(self.subscribe, wanted))
+        return plan_connections(self.url(), instruments, self.limits, partial(self.subscribe, wanted))
+
+    def url(self) -> str:
+        """Return the URL of the websocket: `address`, at the host of `ws` if that is set."""
+        return redirected(self.address, self.ws)
 
     def subscribe(self, channels: Sequence[str], instruments: Sequence[Instrument]) -> list[bytes]:
         """Return the frames that subscribe to some of `subscriptions` for these instruments.

@@ -165,6 +165,10 @@ class KrakenFuturesAdapter(ExchangeAdapter):
         "book": ("book",),
     }
 
+    def url(self) -> str:
+        """Return the URL below `ws`, which may have a path."""
+        return f"{self.ws}/ws/v1" if self.ws else self.address
+
     def subscribe(self, channels: Sequence[str], instruments: Sequence[Instrument]) -> list[bytes]:
         """See `ExchangeAdapter.subscribe`."""
         return [_request("subscribe", channel, instruments) for channel in channels]

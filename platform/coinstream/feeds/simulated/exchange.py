@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import random
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
-from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.protocol import State
 
-from coinstream.errors import FeedError, SettingsError
+from coinstream.errors import SettingsError
 from coinstream.feeds.simulated.binance import Binance
 from coinstream.feeds.simulated.coinbase import Coinbase
 from coinstream.feeds.simulated.kraken import Coingecko, Kraken
 from coinstream.feeds.simulated.market import Market, RandomWalk, Source
+from coinstream.feeds.simulated.servers import WebsocketServer
 from coinstream.feeds.simulated.venue import Faults, Reply, Session, Venue, World, encode
 
 DEFAULT_SYMBOLS: Final = ("BTC/USDT", "ETH/USDT", "BTC/USD", "ETH/USD")
@@ -39,7 +38,6 @@ VENUES: Final[dict[str, Callable[[World], Venue]]] = {
 _STEP_S: Final = 0.005
 _MAX_BEHIND_S: Final = 0.5
 _FULL_BYTES: Final = 1 << 20
-_START_TIMEOUT_S: Final = 10.0
 _PAGE: Final = b"<html><head><title>502 Bad Gateway</title></head></html>"
 
 
@@ -68,7 +66,7 @@ class ClientConnection:
         return self.connection.transport.get_write_buffer_size() > _FULL_BYTES
 
 
-class SimulatedExchange:
+class SimulatedExchange(WebsocketServer):
     """Server of the simulated exchange, as a context manager. It quotes with and without clients.
 
     A slow client slows all quotes: no quote is dropped unless a fault requests it.
@@ -99,25 +97,15 @@ class SimulatedExchange:
         faults: Faults | None = None,
         number_in_size: bool = False,
     ) -> None:
+        super().__init__("simulated exchange", host, port)
         self.faults = faults or Faults()
         self.rate = rate
         self.market = Market(source or RandomWalk(symbols, seed), number_in_size=number_in_size)
         self.connections = self.requests = 0
-        self._host, self._port = host, port
         world = World(self.market, self.faults)
         self._venues = {name: make(world) for name, make in VENUES.items()}
         self._dice = random.Random(seed)
         self._connections: set[ClientConnection] = set()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._stop: asyncio.Event | None = None
-        self._ready = threading.Event()
-        self._error: BaseException | None = None
-
-    @property
-    def port(self) -> int:
-        """Return the port."""
-        return self._port
 
     @property
     def url(self) -> str:
@@ -132,35 +120,7 @@ class SimulatedExchange:
         """Return the base URL of an exchange's websocket endpoints."""
         return f"ws://{self._host}:{self._port}/{venue}"
 
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._run, name="simulated-exchange", daemon=True)
-        self._thread.start()
-        self._ready.wait(_START_TIMEOUT_S)
-        if self._error is not None:
-            raise FeedError(
-                f"the simulated exchange cannot listen on {self._host}:{self._port}: {self._error}"
-            ) from self._error
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._loop is None or self._stop is None or self._thread is None:
-            return
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(_START_TIMEOUT_S)
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except OSError as error:
-            self._error = error
-        finally:
-            self._ready.set()
-
-    async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+    async def _serve(self, stop: asyncio.Event) -> None:
         async with serve(
             self._accept,
             self._host,
@@ -169,12 +129,11 @@ class SimulatedExchange:
             compression=None,
             server_header="simulated",
         ) as server:
-            self._port = _port_of(server)
             pump, beat = asyncio.create_task(self._pump()), asyncio.create_task(self._beat())
-            self._ready.set()
-            stop = asyncio.create_task(self._stop.wait())
-            await asyncio.wait((pump, beat, stop), return_when=asyncio.FIRST_COMPLETED)
-            for task in (pump, beat, stop):
+            self._listening(server)
+            stopped = asyncio.create_task(stop.wait())
+            await asyncio.wait((pump, beat, stopped), return_when=asyncio.FIRST_COMPLETED)
+            for task in (pump, beat, stopped):
                 task.cancel()
             for task in (pump, beat):
                 if task.done() and not task.cancelled():
@@ -279,10 +238,6 @@ def _ripe(held: deque[tuple[float, bytes]], now: float) -> list[bytes]:
     while held and held[0][0] <= now:
         ripe.append(held.popleft()[1])
     return ripe
-
-
-def _port_of(server: Server) -> int:
-    return int(next(iter(server.sockets)).getsockname()[1])
 
 
 def _response(reply: Reply, headers: dict[str, str] | None = None) -> Response:

@@ -32,16 +32,15 @@ from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instrument_lists import packaged
 from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.parser import Frame
-from coinstream.feeds.simulated.rest_server import RecordedReplies, RestServer
+from coinstream.feeds.simulated.servers import RecordedReplies, RestServer, WebsocketServer
 from coinstream.feeds.simulated.venue import Faults
 
-_START_TIMEOUT_S: Final = 10.0
 _WORDS: Final = re.compile(r"[^A-Za-z0-9/_\-]+")
 _REFUSED: Final = 1008
 _CHUNK: Final = 200
 
 
-class RecordingServer:
+class RecordingServer(WebsocketServer):
     """Server that sends the frames of a recording on the first connection that subscribes.
 
     Args:
@@ -75,6 +74,7 @@ class RecordingServer:
         faults: Faults | None = None,
         seed: int = 1,
     ) -> None:
+        super().__init__("recording server", host, port)
         self.exchange = exchange or recordings.exchange_in(recordings.files_of(path)[0])
         adapter = adapters().get(self.exchange)
         if adapter is None:
@@ -92,14 +92,9 @@ class RecordingServer:
         self._recorded_words: set[str] = set()
         self._opened = ""
         self._load(path)
-        self._rate, self._host, self._port = rate, host, port
+        self._rate = rate
         self._dice = random.Random(seed)
         self._playing = False
-        self._ready = threading.Event()
-        self._error: OSError | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
-        self._thread = threading.Thread(target=self._run, name="recording-server", daemon=True)
         self._rest = RestServer(self._reply_to, host)
 
     @property
@@ -128,25 +123,15 @@ class RecordingServer:
                     yield symbol
 
     def __enter__(self) -> Self:
-        """Start the server.
-
-        Raises:
-            FeedError: the port is taken.
-        """
+        """See `WebsocketServer.__enter__`."""
         self._rest.__enter__()
-        self._thread.start()
-        self._ready.wait(_START_TIMEOUT_S)
-        if self._error is not None:
-            raise FeedError(f"cannot listen on {self._host}:{self._port}: {self._error}") from self._error
-        return self
+        return super().__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._rest.__exit__(kind, error, trace)
-        if self._loop is not None and self._stop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(_START_TIMEOUT_S)
+        super().__exit__(kind, error, trace)
 
     # The recording
 
@@ -171,21 +156,11 @@ class RecordingServer:
 
     # Websockets
 
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except OSError as error:
-            self._error = error
-        finally:
-            self._ready.set()
-
-    async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+    async def _serve(self, stop: asyncio.Event) -> None:
         compression = "deflate" if self.compression else None
         async with serve(self._accept, self._host, self._port, compression=compression) as server:
-            self._port = int(next(iter(server.sockets)).getsockname()[1])
-            self._ready.set()
-            await self._stop.wait()
+            self._listening(server)
+            await stop.wait()
 
     async def _accept(self, connection: ServerConnection) -> None:
         if self.faults.refuse > 0:

@@ -61,13 +61,17 @@ class KrakenAdapter(ExchangeAdapter):
     heartbeat = Heartbeat(b'{"method":"ping"}', 30.0)
     instruments_urls = (f"{REST}/0/public/AssetPairs",)
     parser_class = KrakenParser
-    address = f"{WS}/v2"
+    address = WS
     subscriptions: ClassVar[Subscriptions] = {
         "ticker": ("level1", "price"),
         "trade": ("trade",),
         "book": ("book",),
         "ohlc": ("ohlcv",),
     }
+
+    def url(self) -> str:
+        """Return the URL of v2 below `ws`, which may have a path."""
+        return f"{self.ws or WS}/v2"
 
     def subscribe(self, channels: Sequence[str], instruments: Sequence[Instrument]) -> list[bytes]:
         """See `ExchangeAdapter.subscribe`."""

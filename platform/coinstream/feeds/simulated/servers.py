@@ -1,13 +1,84 @@
-"""Serve REST replies over HTTP: those of a recording, or any others."""
+"""Run websocket servers in a thread, and serve REST replies over HTTP."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 from urllib.parse import parse_qsl, urlsplit
+
+from websockets.asyncio.server import Server
+
+from coinstream.errors import FeedError
+
+_START_TIMEOUT_S: Final = 10.0
+
+
+class WebsocketServer:
+    """Websocket server that runs in a thread for the duration of a `with` block.
+
+    Args:
+        name: name of the thread and in errors.
+        host: address to listen on.
+        port: port to listen on; 0 takes a free one.
+    """
+
+    def __init__(self, name: str, host: str, port: int) -> None:
+        self._name, self._host, self._port = name, host, port
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._ready = threading.Event()
+        self._error: OSError | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    @property
+    def port(self) -> int:
+        """Return the port."""
+        return self._port
+
+    def __enter__(self) -> Self:
+        """Start the server.
+
+        Raises:
+            FeedError: the port is taken.
+        """
+        self._thread.start()
+        self._ready.wait(_START_TIMEOUT_S)
+        if self._error is not None:
+            raise FeedError(
+                f"the {self._name} cannot listen on {self._host}:{self._port}: {self._error}"
+            ) from self._error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._loop is not None and self._stop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(_START_TIMEOUT_S)
+
+    def _run(self) -> None:
+        async def serve() -> None:
+            self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+            await self._serve(self._stop)
+
+        try:
+            asyncio.run(serve())
+        except OSError as error:
+            self._error = error
+        finally:
+            self._ready.set()
+
+    async def _serve(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set; call `_listening` first."""
+        raise NotImplementedError
+
+    def _listening(self, server: Server) -> None:
+        self._port = int(next(iter(server.sockets)).getsockname()[1])
+        self._ready.set()
 
 
 class RestServer:
