@@ -8,20 +8,21 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
+from typing import Any, ClassVar
 
 import lz4.frame
 import msgspec
 import pyarrow as pa
 import pytest
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, ClusterMetadata, NewTopic
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from coinstream.errors import BrokerError, LakeError
 from coinstream.expectations.validator import ExpectationValidator
-from coinstream.lake import commit
+from coinstream.lake import commit, topic_reader
 from coinstream.lake.commit import reset_landed_offsets
 from coinstream.lake.landed_offsets import OFFSETS, read_landed_offsets
 from coinstream.lake.landing import TableReport, land
@@ -83,6 +84,32 @@ def test_what_is_on_the_wire_is_in_the_table(
     assert row["timestamp"].isoformat() == "2026-01-05T10:00:00+00:00"
     assert row["record_timestamp"].timestamp() == 1_700_000_000.123
     assert (row["topic"], row["offset"], row["extra"]) == (name, 0, None)
+
+
+class RecordingConsumer(Consumer):
+    """A consumer that notes the order in which partitions are asked for and assigned."""
+
+    calls: ClassVar[list[str]] = []
+
+    def list_topics(self, *topic: Any, **options: Any) -> ClusterMetadata:
+        self.calls.append(f"metadata of {topic[0]}")
+        found: ClusterMetadata = super().list_topics(*topic, **options)
+        return found
+
+    def assign(self, partitions: list[TopicPartition]) -> None:
+        self.calls.append(f"assign {partitions[0].topic}")
+        super().assign(partitions)
+
+
+def test_leaders_are_known_before_partitions_are_assigned(
+    lake: Lake, broker_settings: BrokerSettings, topic: TopicFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topic_reader, "Consumer", RecordingConsumer)
+    monkeypatch.setattr(RecordingConsumer, "calls", [])
+    name = topic("level1", partitions=2)
+    send(broker_settings.brokers, name, [level1()])
+    assert land(lake, broker_settings, SPEC, topic=name).rows == 1
+    assert RecordingConsumer.calls == [f"metadata of {name}", f"assign {name}"]
 
 
 def test_each_message_lands_once_over_many_runs(
