@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PIP = [sys.executable, "-m", "pip"]
@@ -49,6 +50,8 @@ from coinstream.local_broker import jars, storage
 storage.archive_options(jars.java(), jars.classpath(), jars.jar_cache())
 """
 """Program that fetches the jars of the local broker and makes the archive of their classes."""
+PREPARATION_S = 300.0
+"""Longest time of each program that only saves time later, for example where the network does not answer."""
 FROM_PIP = {
     "index-url": "UV_DEFAULT_INDEX",
     "extra-index-url": "UV_INDEX",
@@ -103,7 +106,12 @@ def _prepare(otherwise: str, program: str) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environment |= {"PYTHONPATH": os.pathsep.join((str(ROOT / "platform"), str(ROOT)))}
     command = [sys.executable, "-W", "ignore", "-c", program]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    options: dict[str, Any] = {"cwd": ROOT, "env": environment, "capture_output": True, "text": True}
+    try:
+        done = subprocess.run(command, timeout=PREPARATION_S, **options)
+    except subprocess.TimeoutExpired as error:
+        print(f"{otherwise}: no result after {error.timeout:g} s", file=sys.stderr)
+        return
     if done.returncode:
         print(f"{otherwise}: {done.stderr.strip()}", file=sys.stderr)
 
