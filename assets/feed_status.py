@@ -69,7 +69,7 @@ def _row(name: str, one: SymbolStatus, now: float) -> dg.TableRecord:
             "connected": one.connected,
             "messages": one.messages,
             "messages_per_second": one.rate,
-            "last_message": f"{moment:%Y-%m-%d %H:%M:%S}" if moment else "",
+            "last_message": f"{moment:%Y-%m-%dT%H:%M:%SZ}" if moment else "",
             "stale_seconds": round(max(now - one.last_message, 0.0), 1) if moment else -1.0,
             "gaps": one.gaps,
             "unrecovered": one.unrecovered,

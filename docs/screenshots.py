@@ -49,13 +49,14 @@ IMAGES: Final = ROOT / "docs" / "images"
 CHROMIUM: Final = shutil.which("chromium") or shutil.which("google-chrome")
 GROUP: Final = "quotes-to-db"
 WIDE: Final[ViewportSize] = {"width": 1400, "height": 860}
-BROAD: Final[ViewportSize] = {"width": 1800, "height": 900}
+BROAD: Final[ViewportSize] = {"width": 2000, "height": 1000}
 TALL: Final[ViewportSize] = {"width": 1280, "height": 1000}
 WAIT_S: Final = 1_800.0
 PAGE_MS: Final = 300_000
 SETTLE_MS: Final = 4_000
 """Time that a page draws after its data has come."""
 _RUNS: Final = "{ runsOrError(limit: 50) { ... on Runs { results { tags { key value } } } } }"
+REPLAY: Final = "ops:\n  replay_refused:\n    config:\n      type: level1\n      dry_run: true\n"
 SCHEMES: Final[dict[Literal["light", "dark"], str]] = {"light": "", "dark": "-dark"}
 """Color schemes, and the ends of the names of their pictures."""
 OTHER_HOSTS: Final = re.compile(r"https?://(?!127\.0\.0\.1[:/]|localhost[:/])")
@@ -268,6 +269,15 @@ def lineage(page: Page, web: DagsterClient) -> None:
     shoot(page, "lineage")
 
 
+def automation(page: Page, web: DagsterClient) -> None:
+    """Show the schedules and sensors, once their switches are loaded."""
+    page.set_viewport_size(TALL)
+    page.goto("/automation")
+    row = page.locator("div").filter(has_text=re.compile("^quarantine_sensor"))
+    row.locator('label[class*="Switch"]').last.wait_for()
+    shoot(page, "automation")
+
+
 def checks(page: Page, web: DagsterClient) -> None:
     """Show a failed check of a table with the message that failed it. Later landings passed."""
     send(require_broker(BrokerSettings(), HomeSettings()), crossed())
@@ -354,9 +364,13 @@ PICTURES: Final[dict[str, Picture]] = {
     "topic": of_page("/assets/topics/crypto-level1", "topic", '"bestBid"', "newest_messages"),
     "dead-letters": of_page("/assets/topics/crypto-level1.dlq", "dead-letters", "is above ask", "Metadata"),
     "quarantine": of_page("/assets/quarantine/level1", "quarantine", "bid_at_most_ask", "Metadata"),
-    "replay": of_page("/locations/coinstream/jobs/replay_quarantine/playground", "replay", "dry_run"),
+    "replay": of_page(
+        f"/locations/coinstream/jobs/replay_quarantine/playground/setup?config={quote(REPLAY)}",
+        "replay",
+        "dry_run",
+    ),
     "jobs": of_page("/jobs", "jobs", "replay_quarantine"),
-    "automation": of_page("/automation", "automation", "landing_schedule"),
+    "automation": automation,
     "sensor": of_page("/locations/coinstream/sensors/lag_sensor", "sensor", "Frequency"),
     "checks": checks,
     "report": report,

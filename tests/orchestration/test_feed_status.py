@@ -39,7 +39,7 @@ def test_each_symbol_has_a_row_with_its_age_and_gaps() -> None:
     assert isinstance(table, dg.TableMetadataValue)
     quiet, never = (dict(record.data) for record in table.records)
     assert (quiet["symbol"], quiet["connected"], quiet["stale_seconds"]) == ("BTC/USDT", True, 3.0)
-    assert (quiet["last_message"], quiet["gaps"], quiet["reconnects"]) == ("2026-01-05 10:00:57", 2, 4)
+    assert (quiet["last_message"], quiet["gaps"], quiet["reconnects"]) == ("2026-01-05T10:00:57Z", 2, 4)
     assert (never["last_message"], never["stale_seconds"], never["connected"]) == ("", -1.0, False)
 
 
