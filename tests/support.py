@@ -19,8 +19,13 @@ READY_TIMEOUT_S = 600.0
 """Timeout of the start of a broker, which takes seconds on a quiet machine."""
 
 
-def wait_until(condition: Callable[[], T | None], timeout: float = 120.0, what: str = "the condition") -> T:
-    """Return the first truthy result of `condition`; fail after `timeout` seconds."""
+def wait_until(
+    condition: Callable[[], T | None],
+    timeout: float = 120.0,
+    what: str = "the condition",
+    pause_s: float = 0.02,
+) -> T:
+    """Return the first truthy result of `condition`, called at that pause; fail after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:
         result = condition()
@@ -28,7 +33,7 @@ def wait_until(condition: Callable[[], T | None], timeout: float = 120.0, what: 
             return result
         if time.monotonic() > deadline:
             raise AssertionError(f"{what} did not come true within {timeout} s; last: {result!r}")
-        time.sleep(0.02)
+        time.sleep(pause_s)
 
 
 def typed(value: object, kind: type[T]) -> T:

@@ -125,7 +125,8 @@ def test_threads_that_serve_a_lane_together_complete_each_future_once(
                     (future, RecordMetadata("t", 0, number, 0, 0.0))
                     for number, future in enumerate(futures[first : first + 3], first)
                 )
-                wait_until(lambda: not producer.reports.acknowledged, what="all are served")
+                # Without a pause, in which four threads would only use the processor.
+                wait_until(lambda: not producer.reports.acknowledged, what="all are served", pause_s=0)
             ended.set()
             for served in serving:
                 served.result()
