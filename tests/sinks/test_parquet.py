@@ -38,6 +38,12 @@ def test_every_message_is_stored_once_also_when_it_is_delivered_again(
     assert not list(Path(target).rglob("*.draft"))
 
 
+@pytest.mark.parametrize("target", ["s3://", "ftp://host/folder"])
+def test_an_address_without_a_store_is_refused(target: str) -> None:
+    with pytest.raises(SinkError, match=f"cannot open {target}: "):
+        open_sink("parquet", target)
+
+
 def test_lists_are_stored_as_json_and_times_in_utc(
     broker_settings: BrokerSettings, topic: TopicFactory, tmp_path: Path
 ) -> None:

@@ -60,6 +60,8 @@ class ParquetSink:
                 self._files, self._base = pafs.FileSystem.from_uri(target)
             else:
                 self._files, self._base = pafs.LocalFileSystem(), str(Path(target).absolute())
+            if not self._base:
+                raise ValueError("it names no bucket")
             self._files.get_file_info(self._base)
         except (OSError, ValueError) as error:
             raise SinkError(f"sink parquet: cannot open {target}: {error}") from error
