@@ -23,16 +23,16 @@ def dead_letter_metadata(summary: DeadLetterSummary) -> dict[str, Any]:
 
 
 def _row(entry: DeadLetterEntry) -> Row:
-    letter = entry.dead_letter
+    dead_letter = entry.dead_letter
     return {
         "failed_at": format_timestamp(entry.failed_ms) or "",
-        "from": letter.origin,
-        "key": readable(letter.key)[:_TEXT],
+        "from": dead_letter.origin,
+        "key": readable(dead_letter.key)[:_TEXT],
         # Its text begins with its type.
-        "error": letter.error[:_TEXT] or letter.error_type,
-        "value": readable((letter.value or b"")[:_TEXT]),
-        "attempts": letter.attempts,
-        "group": letter.group,
+        "error": dead_letter.error[:_TEXT] or dead_letter.error_type,
+        "value": readable((dead_letter.value or b"")[:_TEXT]),
+        "attempts": dead_letter.attempts,
+        "group": dead_letter.group,
         "replayed": entry.is_replayed,
         "entry": f"{entry.partition}:{entry.offset}",
     }

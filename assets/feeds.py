@@ -175,7 +175,7 @@ def _observation(
     topic: str, feed: str, delivered: Counts, ends: Counts, brokers: BrokerSettings
 ) -> dg.AssetObservation:
     """Return the observation of a topic with the messages of a feed run."""
-    here = {place: count for place, count in delivered.items() if place[0] == topic}
+    here = {partition: count for partition, count in delivered.items() if partition[0] == topic}
     return dg.AssetObservation(
         topic_key(topic),
         description=f"{sum(here.values()):,} messages from {feed}",

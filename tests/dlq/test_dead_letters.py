@@ -61,14 +61,18 @@ def test_a_message_that_fails_for_good_becomes_a_dead_letter_and_the_rest_goes_o
         wait_until(lambda: memory.total >= 299 and manager.report().dead_letters == 1)
     assert memory.numbers == dict.fromkeys(set(range(300)) - {42}, 1)
     assert memory.in_order()
-    [letter] = letters_of(broker_settings, name)
-    assert (letter.topic, letter.error_type, letter.error) == (name, "ValueError", "ValueError: forty-two")
-    assert letter.attempts == attempts
+    [dead_letter] = letters_of(broker_settings, name)
+    assert (dead_letter.topic, dead_letter.error_type, dead_letter.error) == (
+        name,
+        "ValueError",
+        "ValueError: forty-two",
+    )
+    assert dead_letter.attempts == attempts
     assert attempts == (4 if batch else 3)
-    assert letter.key == b"binance-S2/USDT"
-    assert letter.value == MessageSerializer().encode(quote(42, "S2/USDT"))[0]
-    assert letter.timestamp_ms == int(START.timestamp() * 1000) + 42
-    assert letter.group == group
+    assert dead_letter.key == b"binance-S2/USDT"
+    assert dead_letter.value == MessageSerializer().encode(quote(42, "S2/USDT"))[0]
+    assert dead_letter.timestamp_ms == int(START.timestamp() * 1000) + 42
+    assert dead_letter.group == group
     offsets = committed(group, name, 3)
     assert sum(max(offset, 0) for offset in offsets.values()) == 300
 
@@ -85,7 +89,11 @@ def test_a_handler_can_reject_at_once(
     with client.create_consumer_group(unique("group"), [name], reject) as manager:
         wait_until(lambda: manager.report().dead_letters == 3)
     letters = letters_of(broker_settings, name)
-    assert sorted((letter.offset, letter.attempts) for letter in letters) == [(0, 1), (1, 1), (2, 1)]
+    assert sorted((dead_letter.offset, dead_letter.attempts) for dead_letter in letters) == [
+        (0, 1),
+        (1, 1),
+        (2, 1),
+    ]
 
 
 def test_a_partition_that_retries_does_not_hold_up_the_others(
@@ -147,7 +155,7 @@ def test_random_and_truncated_payloads_all_end_as_dead_letters_and_the_group_goe
         wait_until(lambda: manager.report().dead_letters >= 10_000 and memory.total >= 500, timeout=300)
     assert memory.numbers == dict.fromkeys(range(0, 10_000, 20), 1)
     letters = letters_of(broker_settings, name)
-    by_number = {int(dict(letter.headers)["number"]): letter for letter in letters}
+    by_number = {int(dict(dead_letter.headers)["number"]): dead_letter for dead_letter in letters}
     assert len(letters) == 10_000
     assert by_number.keys() == set(range(10_000))
     for number, (value, _) in enumerate(bad):

@@ -116,9 +116,9 @@ def test_a_message_that_does_not_fit_leaves_a_sample_and_is_replayed_from_its_to
     assert committed(group, name, 1) == {0: 5}
     found = entries(broker_settings, name)
     for record in records[1:3]:
-        letter = found[record.key].dead_letter
-        assert letter.value == (record.value or b"")[:SAMPLE_BYTES]
-        assert (letter.value_bytes, letter.is_truncated) == (len(record.value or b""), True)
+        dead_letter = found[record.key].dead_letter
+        assert dead_letter.value == (record.value or b"")[:SAMPLE_BYTES]
+        assert (dead_letter.value_bytes, dead_letter.is_truncated) == (len(record.value or b""), True)
     assert not found[b"small"].dead_letter.is_truncated
     assert found[b"headers"].dead_letter.lost == "headers"
     queue = DeadLetterQueue(broker_settings, name)
@@ -161,9 +161,9 @@ def test_headers_of_a_message_never_pass_for_those_of_a_dead_letter(
     found = entries(broker_settings, name)
     assert found.keys() == {b"a", b"b"}
     assert not any(entry.is_replayed for entry in found.values())
-    letter = found[b"b"].dead_letter
-    assert (letter.topic, letter.offset, letter.error_type) == (name, 1, "DecodeError")
-    assert letter.headers == [(key.decode(), value) for key, value in headers]
+    dead_letter = found[b"b"].dead_letter
+    assert (dead_letter.topic, dead_letter.offset, dead_letter.error_type) == (name, 1, "DecodeError")
+    assert dead_letter.headers == [(key.decode(), value) for key, value in headers]
     # Its count of replays is not confirmed by the log, so it is replayed, with its headers.
     assert queue.replay(to=to).replayed == 2
     assert queue.replay(to=to).already == 2

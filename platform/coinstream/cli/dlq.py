@@ -133,8 +133,8 @@ def show_whole(
                 console.print(f"[bold]{name}[/]: ", end="")
                 console.print(printable(str(value), keep_newlines=True), markup=False)
     if not is_found:
-        place = f"entry {entry}" if entry else f"{topic}[{partition}] offset {offset}"
-        raise CoinstreamError(f"{place} is not among the dead letters of {topic}")
+        position = f"entry {entry}" if entry else f"{topic}[{partition}] offset {offset}"
+        raise CoinstreamError(f"{position} is not among the dead letters of {topic}")
 
 
 @app.command("replay", epilog=_EXAMPLES)
@@ -268,22 +268,24 @@ def _counted(entries: Iterator[DeadLetterEntry], errors: Counter[str]) -> Iterat
 
 
 def _row(entry: DeadLetterEntry) -> dict[str, Any]:
-    letter = entry.dead_letter
-    is_known = letter.offset >= 0
+    dead_letter = entry.dead_letter
+    is_known = dead_letter.offset >= 0
     return {
-        "topic": letter.topic,
-        "partition": letter.partition if is_known else None,
-        "offset": letter.offset if is_known else None,
-        "from": letter.origin,
-        "key": _plain(letter.key),
-        "timestamp": format_timestamp(letter.timestamp_ms),
+        "topic": dead_letter.topic,
+        "partition": dead_letter.partition if is_known else None,
+        "offset": dead_letter.offset if is_known else None,
+        "from": dead_letter.origin,
+        "key": _plain(dead_letter.key),
+        "timestamp": format_timestamp(dead_letter.timestamp_ms),
         "failed_at": format_timestamp(entry.failed_ms),
-        "group": letter.group,
-        "attempts": letter.attempts,
-        "error_type": letter.error_type,
-        "error": letter.error,
-        "value_bytes": len(letter.value or b"") if letter.value_bytes is None else letter.value_bytes,
-        "truncated": letter.is_truncated,
+        "group": dead_letter.group,
+        "attempts": dead_letter.attempts,
+        "error_type": dead_letter.error_type,
+        "error": dead_letter.error,
+        "value_bytes": len(dead_letter.value or b"")
+        if dead_letter.value_bytes is None
+        else dead_letter.value_bytes,
+        "truncated": dead_letter.is_truncated,
         "replays": entry.replays,
         "replayed": entry.is_replayed,
         "entry_partition": entry.partition,

@@ -252,17 +252,23 @@ class TransactionalProcessor:
         return self._encoder.encode(value) if isinstance(value, Message) else (value, None)
 
     def _send_to_dlq(self, producer: Producer, record: Record, error: Exception) -> None:
-        letter: DeadLetter | None = to_dead_letter(record, error, 0, self._group)
+        dead_letter: DeadLetter | None = to_dead_letter(record, error, 0, self._group)
         topic = record.topic() or ""
         if topic not in self._dlq_topics:
             ensure_dlq_topic(topic, self._brokers)
             self._dlq_topics.add(topic)
-        while letter is not None:
+        while dead_letter is not None:
             try:
-                self._send(producer, dlq_topic(topic), letter.key, letter.value, dead_letter_headers(letter))
+                self._send(
+                    producer,
+                    dlq_topic(topic),
+                    dead_letter.key,
+                    dead_letter.value,
+                    dead_letter_headers(dead_letter),
+                )
             except KafkaException as failed:
-                letter = smaller(letter)
-                if failed.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE or letter is None:
+                dead_letter = smaller(dead_letter)
+                if failed.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE or dead_letter is None:
                     raise
             else:
                 return

@@ -179,8 +179,8 @@ class Worker:
             state.release(offset)
             self._backlog.notify()
 
-        letter = to_dead_letter(record, error, attempts, self._group)
-        self._publisher.send_to_dlq(letter, on_acknowledged)
+        dead_letter = to_dead_letter(record, error, attempts, self._group)
+        self._publisher.send_to_dlq(dead_letter, on_acknowledged)
 
 
 def handler_call(handler: AnyHandler, *, batch: bool, loop: EventLoopThread) -> HandlerCall:

@@ -160,11 +160,11 @@ class DeadLetterQueue:
             self._send(run)
 
     def _entry(self, record: Record, replays: Replays) -> DeadLetterEntry:
-        letter = decode_dead_letter(record)
+        dead_letter = decode_dead_letter(record)
         key = (record.partition() or 0, offset_of(record))
         # The message's own count is used only if the log contains the replay that it comes from.
-        before = replays.count(_entry_key(letter.replayed_from, self.dlq_topic))
-        return DeadLetterEntry(letter, *key, record.timestamp()[1], replays.count(key) > 0, before)
+        before = replays.count(_entry_key(dead_letter.replayed_from, self.dlq_topic))
+        return DeadLetterEntry(dead_letter, *key, record.timestamp()[1], replays.count(key) > 0, before)
 
     def _topic_id(self) -> str:
         """Return the id of the dead-letter topic, or an empty string if the broker has no topic ids."""
@@ -206,9 +206,12 @@ class DeadLetterQueue:
         try:
             producer.begin_transaction()
             for entry in chunk:
-                letter, key = entry.dead_letter, (entry.partition, entry.offset)
+                dead_letter, key = entry.dead_letter, (entry.partition, entry.offset)
                 producer.produce(
-                    run.to or letter.topic, letter.value, letter.key, headers=self._headers(entry)
+                    run.to or dead_letter.topic,
+                    dead_letter.value,
+                    dead_letter.key,
+                    headers=self._headers(entry),
                 )
                 record_replay(producer, self.dlq_topic, run.topic_id, key, entry.replays + 1)
             producer.commit_transaction(_TIMEOUT_S)

@@ -106,58 +106,61 @@ def to_dead_letter(record: Record, error: BaseException, attempts: int, group: s
     )
 
 
-def truncate(letter: DeadLetter, limit: int = SAMPLE_BYTES) -> DeadLetter:
+def truncate(dead_letter: DeadLetter, limit: int = SAMPLE_BYTES) -> DeadLetter:
     """Return a dead letter of at most about three times `limit` bytes that lists its missing parts.
 
     It keeps the position of the original message, which can be read again.
     """
-    value, key = letter.value, letter.key
-    lost = [letter.lost] if letter.lost else []
+    value, key = dead_letter.value, dead_letter.key
+    lost = [dead_letter.lost] if dead_letter.lost else []
     if key is not None and len(key) > limit:
         key = key[:limit]
         lost.append("key")
-    headers = letter.headers
+    headers = dead_letter.headers
     if sum(len(name) + len(content) for name, content in headers) > limit:
         headers = []
         lost.append("headers")
     is_cut = value is not None and len(value) > limit
     return replace(
-        letter,
+        dead_letter,
         key=key,
         headers=headers,
         value=value[:limit] if value is not None else None,
-        value_bytes=len(value) if is_cut and value is not None else letter.value_bytes,
+        value_bytes=len(value) if is_cut and value is not None else dead_letter.value_bytes,
         lost=",".join(dict.fromkeys(lost)),
     )
 
 
-def smaller(letter: DeadLetter) -> DeadLetter | None:
+def smaller(dead_letter: DeadLetter) -> DeadLetter | None:
     """Return the next smaller form of a dead letter: samples of its parts, then only its position."""
-    return next((form for form in (truncate(letter), truncate(letter, 0)) if form != letter), None)
+    return next(
+        (form for form in (truncate(dead_letter), truncate(dead_letter, 0)) if form != dead_letter), None
+    )
 
 
-def dead_letter_headers(letter: DeadLetter) -> Headers:
+def dead_letter_headers(dead_letter: DeadLetter) -> Headers:
     """Return the headers of the record of a dead letter.
 
     An original header that begins with `dlq-` is renamed, to distinguish it from the platform's headers.
     """
     own: dict[str, object] = {
-        "topic": letter.topic,
-        "partition": letter.partition,
-        "offset": letter.offset,
-        "timestamp": letter.timestamp_ms,
-        "error-type": letter.error_type,
-        "error": letter.error,
-        "attempts": letter.attempts,
-        "group": letter.group,
-        "failed-at": letter.failed_at,
+        "topic": dead_letter.topic,
+        "partition": dead_letter.partition,
+        "offset": dead_letter.offset,
+        "timestamp": dead_letter.timestamp_ms,
+        "error-type": dead_letter.error_type,
+        "error": dead_letter.error,
+        "attempts": dead_letter.attempts,
+        "group": dead_letter.group,
+        "failed-at": dead_letter.failed_at,
     }
-    if letter.value_bytes is not None:
-        own["value-bytes"] = letter.value_bytes
-    if letter.lost:
-        own["lost"] = letter.lost
+    if dead_letter.value_bytes is not None:
+        own["value-bytes"] = dead_letter.value_bytes
+    if dead_letter.lost:
+        own["lost"] = dead_letter.lost
     kept = [
-        (ORIGINAL_PREFIX + name if name.startswith(PREFIX) else name, value) for name, value in letter.headers
+        (ORIGINAL_PREFIX + name if name.startswith(PREFIX) else name, value)
+        for name, value in dead_letter.headers
     ]
     return [*kept, *((PREFIX + name, _encoded(value)) for name, value in own.items())]
 
@@ -261,13 +264,13 @@ class DeadLetterFilter:
 
     def matches(self, entry: DeadLetterEntry) -> bool:
         """Return whether the entry is selected, without checking times, which `offset_range` does."""
-        letter = entry.dead_letter
-        error = f"{letter.error_type} {letter.error}".lower()
+        dead_letter = entry.dead_letter
+        error = f"{dead_letter.error_type} {dead_letter.error}".lower()
         return (
             (self.error is None or self.error.lower() in error)
-            and (self.key is None or letter.key == self.key.encode("utf-8", "surrogateescape"))
-            and (self.partition is None or letter.partition == self.partition)
-            and (self.offset is None or letter.offset == self.offset)
+            and (self.key is None or dead_letter.key == self.key.encode("utf-8", "surrogateescape"))
+            and (self.partition is None or dead_letter.partition == self.partition)
+            and (self.offset is None or dead_letter.offset == self.offset)
             and (self.entry is None or self.entry == (entry.partition, entry.offset))
         )
 

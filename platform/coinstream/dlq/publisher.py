@@ -122,7 +122,7 @@ class Send(Protocol):
 
 @dataclass(frozen=True)
 class _Pending:
-    letter: DeadLetter
+    dead_letter: DeadLetter
     on_acknowledged: Callable[[], None]
 
 
@@ -145,14 +145,14 @@ class DeadLetterPublisher:
         self._known: set[str] = set()
         self.acknowledged = 0
 
-    def send_to_dlq(self, letter: DeadLetter, on_acknowledged: Callable[[], None]) -> None:
+    def send_to_dlq(self, dead_letter: DeadLetter, on_acknowledged: Callable[[], None]) -> None:
         """Send a dead letter, and call `on_acknowledged` in another thread when it is acknowledged.
 
         Raises:
             TopicError, BrokerError: the dead-letter topic does not exist and cannot be created.
         """
-        self._ensure_topic(letter.topic)
-        self._start(_Pending(letter, on_acknowledged))
+        self._ensure_topic(dead_letter.topic)
+        self._start(_Pending(dead_letter, on_acknowledged))
 
     def resend(self) -> None:
         """Send unacknowledged dead letters again after `RESEND_DELAY_S`."""
@@ -164,10 +164,13 @@ class DeadLetterPublisher:
             self._start(pending)
 
     def _start(self, pending: _Pending) -> None:
-        letter = pending.letter
+        dead_letter = pending.dead_letter
         try:
             future = self._send(
-                dlq_topic(letter.topic), letter.key, letter.value, dead_letter_headers(letter)
+                dlq_topic(dead_letter.topic),
+                dead_letter.key,
+                dead_letter.value,
+                dead_letter_headers(dead_letter),
             )
         except CoinstreamError as error:
             self._on_failure(pending, error)
@@ -184,14 +187,18 @@ class DeadLetterPublisher:
         pending.on_acknowledged()
 
     def _on_failure(self, pending: _Pending, error: BaseException) -> None:
-        letter, delay_s = pending.letter, RESEND_DELAY_S
-        what = f"dead letter of {letter.topic}[{letter.partition}] offset {letter.offset}"
+        dead_letter, delay_s = pending.dead_letter, RESEND_DELAY_S
+        what = f"dead letter of {dead_letter.topic}[{dead_letter.partition}] offset {dead_letter.offset}"
         if isinstance(error, MessageTooLargeError):
-            reduced = smaller(letter)
+            reduced = smaller(dead_letter)
             if reduced is None:
-                self._on_fatal(ConsumeError(f"{what} does not fit into {dlq_topic(letter.topic)}: {error}"))
+                self._on_fatal(
+                    ConsumeError(f"{what} does not fit into {dlq_topic(dead_letter.topic)}: {error}")
+                )
                 return
-            log.warning("%s does not fit into %s and is truncated: %s", what, dlq_topic(letter.topic), error)
+            log.warning(
+                "%s does not fit into %s and is truncated: %s", what, dlq_topic(dead_letter.topic), error
+            )
             pending, delay_s = _Pending(reduced, pending.on_acknowledged), 0.0
         else:
             log.warning("%s is sent again: %s", what, error)

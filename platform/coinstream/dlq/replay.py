@@ -95,7 +95,7 @@ def _read(record: Record) -> _Replay | None:
 
 
 def with_original(
-    letter: DeadLetter, brokers: BrokerSettings, settings: ConsumerSettings
+    dead_letter: DeadLetter, brokers: BrokerSettings, settings: ConsumerSettings
 ) -> DeadLetter | None:
     """Return the dead letter with the key, value and headers of the original record.
 
@@ -105,15 +105,17 @@ def with_original(
     Raises:
         BrokerError: the cluster does not answer.
     """
-    if letter.offset < 0:
+    if dead_letter.offset < 0:
         return None
-    place = OffsetRange(from_offset=letter.offset, to_offset=letter.offset, partitions=(letter.partition,))
+    offsets = OffsetRange(
+        from_offset=dead_letter.offset, to_offset=dead_letter.offset, partitions=(dead_letter.partition,)
+    )
     try:
-        with PartitionReader(brokers, settings, letter.topic, place) as reader:
+        with PartitionReader(brokers, settings, dead_letter.topic, offsets) as reader:
             records = [record for batch in reader for record in batch]
     except TopicError:
         return None
-    if not records or not _is_original(records[0], letter):
+    if not records or not _is_original(records[0], dead_letter):
         return None
     record = records[0]
     try:
@@ -122,17 +124,18 @@ def with_original(
         # The client cannot read these headers.
         return None
     return replace(
-        letter, key=key_of(record), value=value_of(record), headers=headers, value_bytes=None, lost=""
+        dead_letter, key=key_of(record), value=value_of(record), headers=headers, value_bytes=None, lost=""
     )
 
 
-def _is_original(record: Record, letter: DeadLetter) -> bool:
+def _is_original(record: Record, dead_letter: DeadLetter) -> bool:
     """Return whether a record is the one that failed: the topic may have been created again."""
     value, key = value_of(record) or b"", key_of(record) or b""
     return (
-        offset_of(record) == letter.offset
-        and timestamp_ms_of(record) == letter.timestamp_ms
-        and value.startswith(letter.value or b"")
-        and key.startswith(letter.key or b"")
-        and len(value) == (len(letter.value or b"") if letter.value_bytes is None else letter.value_bytes)
+        offset_of(record) == dead_letter.offset
+        and timestamp_ms_of(record) == dead_letter.timestamp_ms
+        and value.startswith(dead_letter.value or b"")
+        and key.startswith(dead_letter.key or b"")
+        and len(value)
+        == (len(dead_letter.value or b"") if dead_letter.value_bytes is None else dead_letter.value_bytes)
     )

@@ -142,21 +142,21 @@ def dead_letters(
     rows: list[dict[str, Any]] = []
     reasons: dict[tuple[str, bool], int] = {}
     for entry in DeadLetterQueue(brokers, topic).read():
-        letter = entry.dead_letter
-        reason = (letter.error_type or "unknown", entry.is_replayed)
+        dead_letter = entry.dead_letter
+        reason = (dead_letter.error_type or "unknown", entry.is_replayed)
         reasons[reason] = reasons.get(reason, 0) + 1
         rows.append(
             {
                 "failed_at": datetime.fromtimestamp(max(entry.failed_ms, 0) / 1000, UTC),
-                "topic": letter.topic,
-                "partition": letter.partition,
-                "offset": letter.offset,
-                "key": _text(letter.key),
-                "reason": letter.error_type,
-                "error": letter.error,
-                "attempts": letter.attempts,
+                "topic": dead_letter.topic,
+                "partition": dead_letter.partition,
+                "offset": dead_letter.offset,
+                "key": _text(dead_letter.key),
+                "reason": dead_letter.error_type,
+                "error": dead_letter.error,
+                "attempts": dead_letter.attempts,
                 "replayed": entry.is_replayed,
-                "value": _text(letter.value),
+                "value": _text(dead_letter.value),
             }
         )
         if len(rows) > 4 * limit:

@@ -160,9 +160,11 @@ def after(kept: Iterable[Message], checkpoint: dict[str, str] | None) -> list[Me
     kept = list(kept)
     if not checkpoint:
         return kept
-    place: dict[str, int] = {}
+    position: dict[str, int] = {}
     for index, message in enumerate(kept):
         market = checkpoint_key(message)
-        if market in checkpoint and market not in place and identity(message) == checkpoint[market]:
-            place[market] = index
-    return [message for index, message in enumerate(kept) if index > place.get(checkpoint_key(message), -1)]
+        if market in checkpoint and market not in position and identity(message) == checkpoint[market]:
+            position[market] = index
+    return [
+        message for index, message in enumerate(kept) if index > position.get(checkpoint_key(message), -1)
+    ]
