@@ -74,26 +74,6 @@ def test_64_topics_of_the_throughput_profile_share_a_producer(broker_settings: B
         pool.close()
 
 
-def test_the_poll_thread_leaves_polling_to_a_caller_that_publishes(
-    broker_settings: BrokerSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("coinstream.producer.pool.EXPECTED_S", 1e9)
-    tracker = DeliveryTracker()
-    pool = ProducerPool(broker_settings, ProducerSettings(), tracker)
-    try:
-        producer, polling, polls_at_count = pool.find("crypto-level1", b"k"), list[str](), list[int]()
-        pool.expect_poll()
-        monkeypatch.setattr(producer, "poll", lambda: polling.append(threading.current_thread().name))
-        monkeypatch.setattr(tracker.counter, "count", lambda: polls_at_count.append(len(polling)))
-        wait_until(lambda: len(polls_at_count) >= 3, what="the poll thread runs")
-        assert polls_at_count[1] == polls_at_count[2]
-        pool.poll()
-        wait_until(lambda: "coinstream-producers" in polling[polls_at_count[2] :], what="it polls again")
-    finally:
-        monkeypatch.undo()
-        pool.close()
-
-
 def test_keys_may_be_spread_over_all_five(pool: Callable[[Affinity], ProducerPool]) -> None:
     found = [pool("key").find("crypto-level1", f"binance-COIN{n}/USDT".encode()) for n in range(200)]
     assert len(set(map(id, found))) == 5

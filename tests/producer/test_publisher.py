@@ -42,9 +42,6 @@ class RecordingPool:
     def produce(self, *arguments: Any) -> None:
         self.produced.append(arguments)
 
-    def expect_poll(self) -> None:
-        return
-
     def poll(self) -> None:
         return
 

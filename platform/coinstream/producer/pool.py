@@ -20,8 +20,6 @@ from coinstream.settings import BrokerSettings, ProducerSettings
 
 BUSY_S: Final = 0.004
 """Pause of the poll thread while messages are outstanding, in seconds."""
-EXPECTED_S: Final = 0.05
-"""Maximum time that the poll thread waits for a caller that is about to poll, in seconds."""
 IDLE_S: Final = 0.1
 """Pause of the poll thread while no message is outstanding, in seconds."""
 COUNT_S: Final = 0.25
@@ -63,7 +61,7 @@ class ProducerPool:
         self._turn = itertools.count()
         self._serving = threading.RLock()  # a future's callback may flush
         self._stopping = threading.Event()
-        self._polled = self._expected = 0.0
+        self._polled = 0.0
         self._poll_thread = threading.Thread(target=self._run, name="coinstream-producers", daemon=True)
         self._poll_thread.start()
 
@@ -92,17 +90,9 @@ class ProducerPool:
         """Return the next producer, round-robin, for messages without a key, whose order is undefined."""
         return self._producer(self.profile_of(topic), next(self._turn) % self._settings.pool_size)
 
-    def expect_poll(self) -> None:
-        """Keep the poll thread from polling until the caller polls, at most `EXPECTED_S` seconds.
-
-        Two threads that serve delivery reports compete for the GIL, which each report takes.
-        """
-        self._expected = time.monotonic() + EXPECTED_S
-
     def poll(self) -> None:
         """Poll all producers once without waiting, unless they were just polled."""
         now = time.monotonic()
-        self._expected = 0.0
         if now - self._polled < BUSY_S / 2:
             return
         self._polled = now
@@ -166,11 +156,12 @@ class ProducerPool:
         )
 
     def _run(self) -> None:
+        # A caller that publishes also polls: two threads that serve reports compete for the GIL.
         next_count = 0.0
         for pause in self._pauses():
             self._stopping.wait(pause)
             now = time.monotonic()
-            if now - self._polled > BUSY_S and now > self._expected:
+            if now - self._polled > BUSY_S:
                 with self._serving:
                     for producer in self.producers:
                         producer.poll()

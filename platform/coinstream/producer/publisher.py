@@ -101,7 +101,6 @@ class Publisher:
         count = 0
         for chunk in _chunks(messages):
             self._tracker.raise_first()
-            self._pool.expect_poll()
             self._send(chunk, topic)
             count += len(chunk)
             self._pool.poll()
