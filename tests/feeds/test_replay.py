@@ -137,11 +137,20 @@ def test_frames_that_fit_several_exchanges_are_refused_with_their_names(tmp_path
         ReplayFeed(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"nothing to see\n", gzip.compress(b"{}", mtime=0)])
-def test_a_file_that_is_no_recording_is_an_error_that_names_it(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "the file contains no frame"),
+        (b"nothing to see\n", "cannot detect the exchange"),
+        (gzip.compress(b"{}", mtime=0), "cannot detect the exchange"),
+    ],
+)
+def test_a_file_that_is_no_recording_is_an_error_that_names_it(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
     path = tmp_path / "readme"
     path.write_bytes(content)
-    with pytest.raises(FeedError, match=r"readme: cannot detect the exchange"):
+    with pytest.raises(FeedError, match=f"readme: {reason}"):
         ReplayFeed(path)
 
 
