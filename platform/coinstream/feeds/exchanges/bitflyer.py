@@ -124,18 +124,9 @@ class BitflyerAdapter(ExchangeAdapter):
     address = WS
     subscriptions: ClassVar[Subscriptions] = {
         "executions": ("trade",),
-        "ticker": (
-            "level1",
-            "price",
-        ),
-        "board_snapshot": (
-            "level1",
-            "book",
-        ),
-        "board": (
-            "level1",
-            "book",
-        ),
+        "ticker": ("level1", "price"),
+        "board_snapshot": ("level1", "book"),
+        "board": ("level1", "book"),
     }
 
     def trades_request(self, instrument: Instrument, gap: Gap) -> TradesRequest | None:

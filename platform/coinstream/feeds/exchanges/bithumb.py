@@ -146,10 +146,7 @@ class BithumbAdapter(ExchangeAdapter):
     address = WS
     subscriptions: ClassVar[Subscriptions] = {
         "trade": ("trade",),
-        "orderbook": (
-            "level1",
-            "book",
-        ),
+        "orderbook": ("level1", "book"),
         "ticker": ("price",),
     }
 

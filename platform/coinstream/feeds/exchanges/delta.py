@@ -207,10 +207,7 @@ class DeltaAdapter(ExchangeAdapter):
     subscriptions: ClassVar[Subscriptions] = {
         "candlestick_1m": ("ohlcv",),
         "all_trades": ("trade",),
-        "l2_orderbook": (
-            "level1",
-            "book",
-        ),
+        "l2_orderbook": ("level1", "book"),
         "v2/ticker": (
             "price",
             "derivativeticker",

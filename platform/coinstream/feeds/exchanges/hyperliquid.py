@@ -143,10 +143,7 @@ class HyperliquidAdapter(ExchangeAdapter):
     subscriptions: ClassVar[Subscriptions] = {
         "bbo": ("level1",),
         "l2Book": ("book",),
-        "trades": (
-            "trade",
-            "price",
-        ),
+        "trades": ("trade", "price"),
         "candle": ("ohlcv",),
         "activeAssetCtx": ("derivativeticker",),
     }

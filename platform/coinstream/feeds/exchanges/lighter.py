@@ -139,10 +139,7 @@ class LighterAdapter(ExchangeAdapter):
         "order_book": ("book",),
         "ticker": ("level1",),
         "trade": ("trade",),
-        "market_stats": (
-            "price",
-            "derivativeticker",
-        ),
+        "market_stats": ("price", "derivativeticker"),
     }
 
     def subscribe(self, channels: Sequence[str], instruments: Sequence[Instrument]) -> list[bytes]:

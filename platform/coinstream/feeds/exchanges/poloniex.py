@@ -217,10 +217,7 @@ class PoloniexAdapter(ExchangeAdapter):
     address = WS
     subscriptions: ClassVar[Subscriptions] = {
         "trades": ("trade",),
-        "book_lv2": (
-            "level1",
-            "book",
-        ),
+        "book_lv2": ("level1", "book"),
         "ticker": ("price",),
         "candles_minute_1": ("ohlcv",),
     }

@@ -134,10 +134,7 @@ class UpbitAdapter(ExchangeAdapter):
     address = WS
     subscriptions: ClassVar[Subscriptions] = {
         "trade": ("trade",),
-        "orderbook": (
-            "level1",
-            "book",
-        ),
+        "orderbook": ("level1", "book"),
         "ticker": ("price",),
         "candle.1m": ("ohlcv",),
     }

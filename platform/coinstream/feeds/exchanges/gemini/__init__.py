@@ -51,12 +51,7 @@ class GeminiAdapter(ExchangeAdapter):
     parser_class = GeminiParser
     address = f"{WS}/v2/marketdata"
     subscriptions: ClassVar[Subscriptions] = {
-        "l2": (
-            "level1",
-            "book",
-            "trade",
-            "price",
-        ),
+        "l2": ("level1", "book", "trade", "price"),
         "candles_1m": ("ohlcv",),
         "mark_price": ("derivativeticker",),
     }
