@@ -57,6 +57,8 @@ def test_frames_of_a_feed_show_their_reason_and_are_named_by_their_entry(
     assert "[-1]" not in run(capsys, "list", feed_topic)
     shown = objects(capsys, "show", feed_topic, "--entry", "0:1")
     assert (shown["value"], shown["entry_offset"]) == ("[", 1)
+    lines = run(capsys, "show", feed_topic, "--entry", "0:1").splitlines()
+    assert {"partition: -", "offset: -"} <= set(lines)
     assert "not among" in run(capsys, "show", feed_topic, "--entry", "0:7", code=1)
     assert "PARTITION:OFFSET" in run(capsys, "show", feed_topic, "--entry", "x", code=2)
     assert "--entry" in run(capsys, "show", feed_topic, code=2)

@@ -131,7 +131,8 @@ def show_whole(
                 continue
             for name, value in row.items():
                 console.print(f"[bold]{name}[/]: ", end="")
-                console.print(printable(str(value), keep_newlines=True), markup=False)
+                text = _UNKNOWN if value is None else str(value)
+                console.print(printable(text, keep_newlines=True), markup=False)
     if not is_found:
         position = f"entry {entry}" if entry else f"{topic}[{partition}] offset {offset}"
         raise CoinstreamError(f"{position} is not among the dead letters of {topic}")
