@@ -301,11 +301,17 @@ def alert(page: Page, web: DagsterClient) -> None:
     """Show the tick that alerted, with its text."""
     wait_for(lambda: GROUP in landing_runs(web), f"an alert on the group {GROUP}")
     tick = page.locator("tr").filter(has_text="1 run requested").first
-    page.goto("/locations/coinstream/sensors/lag_sensor")
-    page.get_by_text("View logs").first.wait_for()
-    while not tick.is_visible():
-        page.get_by_text("Older", exact=True).first.click()
-        page.wait_for_timeout(SETTLE_MS)
+    older = page.get_by_role("button", name="Older")
+
+    def is_listed() -> bool:
+        page.goto("/locations/coinstream/sensors/lag_sensor")
+        page.get_by_text("View logs").first.wait_for()
+        while not tick.is_visible() and older.is_enabled():
+            older.click()
+            page.wait_for_timeout(SETTLE_MS)
+        return tick.is_visible()
+
+    wait_for(is_listed, "the tick that alerted")
     tick.get_by_text("View logs").click()
     page.get_by_text(GROUP).first.wait_for()
     shoot(page, "alert")
