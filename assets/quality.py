@@ -5,7 +5,7 @@ counts of their own run, or of the newest landing when they run alone. A sensor 
 command line.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from coinstream.expectations.rules import ROW_COUNT, Rule, rules_for
 from coinstream.lake.landed_offsets import CHECKS, RUN
 from coinstream.lake.schemas import VIOLATION_TABLES, TableSpec
 from coinstream.lake.store import Lake, known_specs
+from coinstream.text import format_timestamp
 from resources.lake import LakeResource
 
 SAMPLES: Final = 10
@@ -177,7 +178,7 @@ def failed_messages(lake: Lake, spec: TableSpec, rule: Rule) -> dg.MetadataValue
         lake,
         " UNION ALL ".join(
             f"""
-            SELECT topic, partition, "offset", record_timestamp::VARCHAR, stored, reason, value, ingested_at
+            SELECT topic, partition, "offset", epoch_ms(record_timestamp), stored, reason, value, ingested_at
             FROM {name} WHERE type = $type AND list_contains(rules, $rule)
             """  # nosec B608
             for name in kept
@@ -186,11 +187,17 @@ def failed_messages(lake: Lake, spec: TableSpec, rule: Rule) -> dg.MetadataValue
         {"type": spec.name, "rule": rule.name},
         limit=SAMPLES,
     )
-    names = ("topic", "partition", "offset", "record_timestamp", "stored", "reason", "message")
-    # The payload may not be text; the query has converted it.
-    shown = [(*row[:-2], str(row[-2] or "")[:SHOWN]) for row in found.rows]
-    records = [dg.TableRecord(dict(zip(names, row, strict=True))) for row in shown]
+    records = [_record(row) for row in found.rows]
     return dg.MetadataValue.table(records) if records else dg.MetadataValue.md("none kept")
+
+
+def _record(row: Sequence[Any]) -> dg.TableRecord:
+    *position, at_ms, stored, reason, value, _ = row
+    names = ("topic", "partition", "offset", "record_timestamp", "stored", "reason", "message")
+    time = format_timestamp(-1 if at_ms is None else at_ms)
+    # The payload may not be text; the query has converted it.
+    shown = (*position, time, stored, reason, str(value or "")[:SHOWN])
+    return dg.TableRecord(dict(zip(names, shown, strict=True)))
 
 
 QUALITY: Final = [_checks(spec) for spec in known_specs()]

@@ -20,6 +20,7 @@ from coinstream.lake.schemas import spec_named
 from coinstream.lake.store import Lake
 from coinstream.local_broker import LocalBroker
 from coinstream.settings import BrokerSettings
+from coinstream.text import parse_time
 from coinstream.topics.apply import Provisioner
 from coinstream.topics.catalogue import catalogue
 from definitions import defs
@@ -139,6 +140,8 @@ def test_offenders_whose_bytes_are_no_text_are_shown_too(
     [shown] = typed(failed_messages(lake, SPEC, readable), dg.TableMetadataValue).records
     assert "not UTF-8" in str(shown.data["reason"])
     assert len(str(shown.data["message"])) == SHOWN
+    assert parse_time(str(shown.data["record_timestamp"])).tzinfo is UTC
+    assert str(shown.data["record_timestamp"]).endswith("Z")
 
 
 def test_a_past_hour_is_landed_again(brokers: BrokerSettings) -> None:

@@ -127,6 +127,7 @@ def test_the_command_lists_and_replays_refused_messages(
     listed = ran("list", "level1", "--limit", "2")
     assert (listed["entries"], listed["waiting"], len(listed["newest"])) == (5, 5, 2)
     assert listed["reasons"]["bid_at_most_ask"] == 3
+    assert {one["time"] for one in listed["newest"]} == {"2026-01-05T10:00:00.000Z"}
     assert ran("list", "price")["entries"] == 0
     assert ran("list", "--since", "2100-01-01T00:00:00Z")["entries"] == 0
     assert ran("replay", "level1")["refused"] == 5, "by the current rules"

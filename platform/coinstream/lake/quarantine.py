@@ -16,7 +16,7 @@ from coinstream.lake.query import query
 from coinstream.lake.schemas import PROVENANCE, QUARANTINE, QUARANTINE_SCHEMA, TIME
 from coinstream.lake.store import Lake
 from coinstream.lake.validation import Batch, Mask, ValidationResult, rows_beyond
-from coinstream.text import printable
+from coinstream.text import format_timestamp, printable
 
 MAX_PAYLOAD: Final = 65_536
 """Maximum bytes of a payload in the quarantine."""
@@ -136,7 +136,7 @@ def summarize_violations(
     chosen = waiting if table == QUARANTINE else [(str(reason), int(count)) for reason, _, count in counted]
     found = query(
         lake,
-        'SELECT type, topic, partition, "offset", record_timestamp, reason, stored, value '
+        'SELECT type, topic, partition, "offset", epoch_ms(record_timestamp), reason, stored, value '
         f'FROM {table} {where} ORDER BY ingested_at DESC, "offset" DESC',  # nosec B608
         parameters,
         limit=shown,
@@ -175,8 +175,9 @@ def _conditions(kind: str | None, since: datetime | None) -> tuple[str, dict[str
 
 
 def _violation(row: tuple[Any, ...]) -> Violation:
-    kind, topic, partition, offset, time, reason, stored, value = row
+    kind, topic, partition, offset, at_ms, reason, stored, value = row
+    time = format_timestamp(-1 if at_ms is None else at_ms) or ""
     return Violation(
-        *(str(kind), str(topic), int(partition), int(offset), str(time or "")),
+        *(str(kind), str(topic), int(partition), int(offset), time),
         *(str(reason)[:_TEXT], bool(stored), printable(str(value or ""))[:_TEXT]),
     )
