@@ -110,6 +110,7 @@ class TestFrames:
         trade: Any = parse(read, frame).messages[0]
         assert (trade.symbol, trade.trade_id, trade.side) == ("BTC/USDT:USDT", "7", "buy")
         assert parse(read, frame).rejected == (Reason.DUPLICATE,)
+        assert parse(read, frame | {"data": [row | {"i": True}]}).rejected == (Reason.BAD_VALUE,)
         book = {"a": [["102", "4"]], "b": [["101", "2"]], "checksum": 0, "seq": 9, "pseq": 0, "ts": MS}
         argument = argument | {"topic": "books"}
         parse(read, {"action": "snapshot", "arg": argument, "data": [book], "ts": 1})

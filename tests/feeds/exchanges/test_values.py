@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coinstream.feeds.exchanges.values import levels, moment, number
+from coinstream.feeds.exchanges.values import identifier, levels, moment, number
 
 PLAIN = st.decimals(min_value=0, max_value=10**12, places=10).map(lambda value: f"{value:f}")
 NUMBERS = st.one_of(
@@ -67,3 +67,14 @@ def test_a_time_in_milliseconds_is_read_as_number_and_text(at: datetime, as_text
     found = moment(str(milliseconds) if as_text else milliseconds)
     assert abs(found - at) <= timedelta(milliseconds=1)
     assert found == moment(float(milliseconds))
+
+
+@pytest.mark.parametrize(("told", "found"), [("a7", "a7"), (7, "7"), ("", ""), (None, None)])
+def test_an_id_is_text_or_an_integer(told: Any, found: str | None) -> None:
+    assert identifier(told) == found
+
+
+@pytest.mark.parametrize("told", [True, 7.5, [7], {"id": 7}])
+def test_another_value_is_no_id(told: Any) -> None:
+    with pytest.raises(ValueError, match="is not an id"):
+        identifier(told)

@@ -120,7 +120,7 @@ class AscendexParser(ExchangeParser):
             moment(row["ts"]),
             received,
             side="sell" if row["bm"] else "buy",
-            trade_id=str(row["seqnum"]),
+            trade_id=row["seqnum"],
         )
 
     def _candle(self, instrument: Instrument, row: Any, received: datetime) -> Found:

@@ -87,7 +87,7 @@ class BitflyerParser(ExchangeParser):
             moment(row["exec_date"]),
             received,
             side=optional_side(row["side"]),
-            trade_id=str(row["id"]),
+            trade_id=row["id"],
         )
 
     def _ticker(self, instrument: Instrument, row: Any, received: datetime) -> Found:

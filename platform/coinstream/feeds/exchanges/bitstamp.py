@@ -84,7 +84,7 @@ class BitstampParser(ExchangeParser):
             moment(data.get("microtimestamp") or data["timestamp"]),
             received,
             side=_SIDES.get(int(data["type"])),
-            trade_id=str(data["id"]),
+            trade_id=data["id"],
         )
 
     def _change(self, instrument: Instrument, data: Any, received: datetime) -> Found:

@@ -104,7 +104,7 @@ class CryptocomParser(ExchangeParser):
             moment(row["t"]),
             received,
             side=optional_side(row["s"]),
-            trade_id=str(row["d"]),
+            trade_id=row["d"],
         )
 
     def _ticker(self, instrument: Instrument, row: Any, received: datetime) -> Found:

@@ -113,7 +113,7 @@ class DydxParser(ExchangeParser):
     def _trade(self, instrument: Instrument, row: Any, received: datetime) -> Found:
         price, size = number(row["price"]), number(row["size"])
         at, side = moment(row["createdAt"]), side_of(row["side"])
-        identity = str(row["id"])
+        identity = row["id"]
         told = list(self.state.trade(instrument, price, size, at, received, side=side, trade_id=identity))
         yield from told
         if row.get("type") in _LIQUIDATIONS and Reason.DUPLICATE not in told:

@@ -125,7 +125,7 @@ class HitbtcParser(ExchangeParser):
             moment(row["t"]),
             received,
             side=optional_side(row["s"]),
-            trade_id=str(row["i"]),
+            trade_id=row["i"],
             unique_id=row["i"] != row["t"],
         )
 
@@ -168,7 +168,7 @@ class HitbtcParser(ExchangeParser):
             moment(row["timestamp"]),
             received,
             side=optional_side(row.get("side")),
-            trade_id=str(row["id"]),
+            trade_id=row["id"],
         )
 
     def _book(

@@ -88,7 +88,7 @@ class HyperliquidParser(ExchangeParser):
             moment(row["time"]),
             received,
             side=_SIDES.get(row["side"]),
-            trade_id=str(row["tid"]),
+            trade_id=row["tid"],
         )
 
     def _book(self, data: Any, received: datetime) -> Found:

@@ -150,7 +150,7 @@ class IndependentReserveParser(ExchangeParser):
             moment(told if has_zone else value["Time"]),
             received,
             side=optional_side(data.get("Side")),
-            trade_id=str(data["TradeGuid"]),
+            trade_id=data["TradeGuid"],
         )
 
     def _order(self, event: str, base: str, value: Any, received: datetime) -> Found:

@@ -98,7 +98,7 @@ class LighterParser(ExchangeParser):
             moment(row["timestamp"]),
             received,
             side="buy" if bool(row["is_maker_ask"]) else "sell",
-            trade_id=str(row["trade_id"]),
+            trade_id=row["trade_id"],
         )
 
     def _stats(self, market: str, row: Any, at: datetime, received: datetime) -> Found:

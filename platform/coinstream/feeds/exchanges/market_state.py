@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from coinstream.feeds.exchanges.book_state import BookState
 from coinstream.feeds.exchanges.trade_state import Side, TradeState
-from coinstream.feeds.exchanges.values import closing_time
+from coinstream.feeds.exchanges.values import closing_time, identifier
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument
 from coinstream.messages import DerivativeTicker, Liquidation, Ohlcv
@@ -74,9 +74,17 @@ class MarketState(BookState, TradeState):
         side: Side,
         at: datetime,
         received: datetime,
-        order_id: str | None = None,
+        order_id: Any = None,
     ) -> Liquidation | Reason:
-        """Return a liquidation. `side` is that of the liquidation order."""
+        """Return a liquidation.
+
+        Args:
+            side: side of the liquidation order.
+            order_id: the exchange's id of the order, text or an integer.
+
+        Raises:
+            ValueError: `order_id` has another type.
+        """
         if not self.wants("liquidation"):
             return Reason.NOT_WANTED
         if not price > 0:
@@ -89,7 +97,7 @@ class MarketState(BookState, TradeState):
             side=side,
             timestamp=at,
             last_updated=received,
-            order_id=order_id,
+            order_id=identifier(order_id),
         )
 
     # Candles

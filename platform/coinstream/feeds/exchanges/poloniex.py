@@ -110,7 +110,7 @@ class PoloniexParser(ExchangeParser):
             moment(row["createTime"]),
             received,
             side=optional_side(row["takerSide"]),
-            trade_id=str(row["id"]),
+            trade_id=row["id"],
         )
 
     def _chained(self, row: Any, begins: bool, received: datetime) -> Found:
@@ -192,7 +192,7 @@ class PoloniexParser(ExchangeParser):
             moment(event[6] if len(event) > 6 else at),
             received,
             side="buy" if side == 1 else "sell",
-            trade_id=str(identity),
+            trade_id=identity,
         )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from datetime import datetime
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from coinstream.feeds.exchanges.quote_state import QuoteState
+from coinstream.feeds.exchanges.values import identifier
 from coinstream.feeds.feed_stats import Reason
 from coinstream.feeds.instruments import Instrument
 from coinstream.feeds.parser import Gap
@@ -75,7 +76,7 @@ class TradeState(QuoteState):
         received: datetime,
         *,
         side: Side | None = None,
-        trade_id: str | None = None,
+        trade_id: Any = None,
         sequence: int | None = None,
         consecutive: bool = False,
         count: int = 1,
@@ -86,13 +87,17 @@ class TradeState(QuoteState):
         Args:
             contracts: size in the exchange's unit, converted to base currency by the instrument.
             side: side of the taker.
-            trade_id: the exchange's id of the trade; duplicates are refused.
+            trade_id: the exchange's id of the trade, text or an integer; duplicates are refused.
             sequence: number that increases per symbol; older ones are refused.
             consecutive: whether numbers increase by one, so that a missing number is a gap.
             count: trades that the exchange reports as one; `sequence` is the number of the last.
             unique_id: whether no other trade of the symbol has the same `trade_id`.
+
+        Raises:
+            ValueError: `trade_id` has another type.
         """
-        repeat = self._repeat(instrument.symbol, trade_id if unique_id else None, sequence, at)
+        identity = identifier(trade_id)
+        repeat = self._repeat(instrument.symbol, identity if unique_id else None, sequence, at)
         if repeat is not None:
             yield repeat
             return
@@ -100,7 +105,7 @@ class TradeState(QuoteState):
             yield Reason.NO_PRICE
             return
         yield from self._gap(instrument.symbol, sequence, at, count if consecutive else 0)
-        yield from self._messages(instrument, price, contracts, at, received, side, trade_id, sequence)
+        yield from self._messages(instrument, price, contracts, at, received, side, identity, sequence)
 
     def _messages(
         self,

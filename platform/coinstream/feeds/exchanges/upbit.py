@@ -86,7 +86,7 @@ class UpbitParser(ExchangeParser):
             moment(row["trade_timestamp"]),
             received,
             side=_SIDES.get(row["ask_bid"]),
-            trade_id=str(row["sequential_id"]),
+            trade_id=row["sequential_id"],
         )
 
     def _book(self, instrument: Instrument, row: Any, received: datetime) -> Found:

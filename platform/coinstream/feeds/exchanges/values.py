@@ -60,6 +60,19 @@ def signed(value: Any) -> float | None:
     return found if math.isfinite(found) else None
 
 
+def identifier(value: Any) -> str | None:
+    """Return an id, which exchanges send as text or as a number; None for null.
+
+    Raises:
+        ValueError: neither text nor an integer.
+    """
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise ValueError(f"{value!r} is not an id")
+
+
 def side_of(value: Any) -> Literal["buy", "sell"]:
     """Return the side of a text such as `buy`, `Buy` or `BUY`.
 

@@ -199,7 +199,7 @@ class BitfinexParser(ExchangeParser):
             moment(row[1]),
             received,
             side="buy" if amount > 0 else "sell",
-            trade_id=str(row[0]),
+            trade_id=row[0],
         )
 
     def _candle(self, instrument: Instrument, timeframe: str, row: Any, received: datetime) -> Found:

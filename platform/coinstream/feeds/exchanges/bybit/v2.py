@@ -134,7 +134,7 @@ class BybitParser(BybitV5Parser):
                 self.state.trade(
                     *(instrument, number(data["p"]), number(data["q"]), moment(data["t"]), received),
                     side="buy" if data["m"] else "sell",
-                    trade_id=str(data["v"]),
+                    trade_id=data["v"],
                 )
             )
         if topic == "depth":

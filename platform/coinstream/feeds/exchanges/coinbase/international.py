@@ -97,7 +97,7 @@ class CoinbaseInternationalParser(ExchangeParser):
             moment(value["time"]),
             received,
             side=side,
-            trade_id=str(value["match_id"]),
+            trade_id=value["match_id"],
         )
 
     def _funding(self, instrument: Instrument, value: Any, received: datetime) -> Found:

@@ -219,7 +219,7 @@ class GeminiParser(ExchangeParser):
                 at,
                 received,
                 side="sell" if value["m"] else "buy",
-                trade_id=str(value["t"]),
+                trade_id=value["t"],
             )
         top = number(value["b"]), number(value["a"]), number(value["B"]), number(value["A"])
         return (self.state.quote(instrument, *top, at, received, "bookTicker"),)
