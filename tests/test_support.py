@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -9,10 +10,11 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier, Event
+from typing import Any
 
 import pytest
 
-from tests.support import first_alone
+from tests.support import first_alone, wait_until
 
 CHILD = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
 PARENT = f"""
@@ -48,11 +50,21 @@ def test_the_tests_of_a_file_run_in_one_process(request: pytest.FixtureRequest) 
     assert request.node.nodeid.endswith("@tests/test_support.py")
 
 
-def test_the_first_is_alone_and_all_others_are_together(tmp_path: Path) -> None:
+def test_the_first_is_alone_and_all_others_are_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "lock"
     file.touch()
     first_is_in, first_may_go, together = Event(), Event(), Barrier(3)
     inside: list[str] = []
+    lock, waiting = fcntl.flock, list[int]()
+
+    def counted(file: Any, operation: int) -> None:
+        if operation == fcntl.LOCK_SH:
+            waiting.append(operation)
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", counted)
 
     def first() -> None:
         with first_alone(file):
@@ -70,6 +82,7 @@ def test_the_first_is_alone_and_all_others_are_together(tmp_path: Path) -> None:
         running = [pool.submit(first)]
         assert first_is_in.wait(60)
         running += [pool.submit(later) for _ in range(3)]
+        wait_until(lambda: len(waiting) == 3, what="the others wait")
         first_may_go.set()
         for each in running:
             each.result(120)
