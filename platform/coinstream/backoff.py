@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
-from tenacity import RetryCallState, Retrying, wait_exponential, wait_random_exponential
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_delay,
+    wait_exponential,
+    wait_random_exponential,
+)
 
 PAUSE_S: Final = 0.01
 """Maximum time to wait for delivery reports between two attempts, in seconds."""
@@ -68,3 +76,34 @@ def produce_when_room(
             poll(PAUSE_S)
         else:
             return
+
+
+_Answer = TypeVar("_Answer", covariant=True)
+
+
+class LeaderRequest(Protocol[_Answer]):
+    """Request that the leader of a partition answers."""
+
+    def __call__(self, partition: TopicPartition, *, timeout: float) -> _Answer:
+        """Send the request and return the answer."""
+        ...
+
+
+def with_leader(request: LeaderRequest[_Answer], partition: TopicPartition, timeout_s: float) -> _Answer:
+    """Send a request to the leader of a partition, again while the leader is changing.
+
+    Raises:
+        KafkaException: the request failed for another reason, or there is no leader within `timeout_s`.
+    """
+    attempts = Retrying(
+        retry=retry_if_exception(_has_no_leader),
+        wait=wait_exponential(0.1, max=1),
+        stop=stop_after_delay(timeout_s),
+        reraise=True,
+    )
+    return attempts(request, partition, timeout=timeout_s)
+
+
+def _has_no_leader(error: BaseException) -> bool:
+    codes = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
+    return isinstance(error, KafkaException) and error.args[0].code() in codes
