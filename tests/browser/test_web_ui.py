@@ -108,8 +108,10 @@ def test_a_feed_is_launched_and_terminated_and_nothing_acknowledged_is_lost(
     page.goto("/assets/feeds/market_data")
     page.get_by_role("button", name="Materialize").first.click()
     page.get_by_text("Select a partition or create one").click()
-    # The page behind the dialog shows the name too.
-    page.locator(".bp5-portal").get_by_text("binance", exact=True).filter(visible=True).last.click()
+    # The dialog and the page behind it show the name too.
+    filtering = page.get_by_placeholder("Filter partitions")
+    menu = page.locator(".bp5-portal").filter(has=filtering)
+    menu.get_by_text("binance", exact=True).filter(visible=True).last.click()
     # Another click closes the list, which covers the button.
     page.get_by_text("Partition selection").click()
     page.get_by_role("button", name="Launch 1 run").click()
