@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from coinstream.backoff import with_leader
+from coinstream.backoff import NO_LEADER, while_refused
 from coinstream.kafka import BrokerConsumer
 from coinstream.settings import BrokerSettings
 from tests.conftest import TopicFactory
@@ -31,9 +31,9 @@ def test_a_request_is_sent_again_while_the_leader_changes(
         {"bootstrap.servers": broker_settings.brokers, "group.id": "led"}, broker_settings
     )
     changing = Refusing(consumer, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
-    assert with_leader(changing, place, 30.0) == (0, 0)
+    assert while_refused(NO_LEADER, 30.0)(changing, place, timeout=30.0) == (0, 0)
     refused = Refusing(consumer, KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.NOT_LEADER_FOR_PARTITION)
     with pytest.raises(KafkaException, match="TOPIC_AUTHORIZATION_FAILED"):
-        with_leader(refused, place, 30.0)
+        while_refused(NO_LEADER, 30.0)(refused, place, timeout=30.0)
     assert refused.codes == [KafkaError.NOT_LEADER_FOR_PARTITION]
     consumer.close()

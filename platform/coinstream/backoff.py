@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Final, Protocol, TypeVar
+from collections.abc import Callable, Collection
+from typing import Final
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -78,32 +78,22 @@ def produce_when_room(
             return
 
 
-_Answer = TypeVar("_Answer", covariant=True)
+NO_LEADER: Final = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
+"""Codes with which a partition refuses requests while its leader is changing."""
 
 
-class LeaderRequest(Protocol[_Answer]):
-    """Request that the leader of a partition answers."""
+def while_refused(codes: Collection[int], timeout_s: float) -> Retrying:
+    """Return a caller that repeats a request while the cluster refuses it with one of the codes.
 
-    def __call__(self, partition: TopicPartition, *, timeout: float) -> _Answer:
-        """Send the request and return the answer."""
-        ...
-
-
-def with_leader(request: LeaderRequest[_Answer], partition: TopicPartition, timeout_s: float) -> _Answer:
-    """Send a request to the leader of a partition, again while the leader is changing.
-
-    Raises:
-        KafkaException: the request failed for another reason, or there is no leader within `timeout_s`.
+    After `timeout_s` seconds, and for every other error, the caller raises the error of the request.
     """
-    attempts = Retrying(
-        retry=retry_if_exception(_has_no_leader),
+
+    def is_temporary(error: BaseException) -> bool:
+        return isinstance(error, KafkaException) and error.args[0].code() in codes
+
+    return Retrying(
+        retry=retry_if_exception(is_temporary),
         wait=wait_exponential(0.1, max=1),
         stop=stop_after_delay(timeout_s),
         reraise=True,
     )
-    return attempts(request, partition, timeout=timeout_s)
-
-
-def _has_no_leader(error: BaseException) -> bool:
-    codes = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
-    return isinstance(error, KafkaException) and error.args[0].code() in codes

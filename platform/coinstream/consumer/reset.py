@@ -15,8 +15,8 @@ from confluent_kafka import (
     TopicCollection,
     TopicPartition,
 )
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
+from coinstream.backoff import while_refused
 from coinstream.consumer.start_offsets import CommitMetadata
 from coinstream.errors import ConsumeError, TopicError
 from coinstream.kafka import admin_client, broker_error
@@ -149,12 +149,7 @@ class OffsetReset:
     def _committed(self, consumer: Consumer, keys: Iterable[PartitionKey]) -> dict[PartitionKey, int]:
         asked = [TopicPartition(*key) for key in keys]
         # A newly elected coordinator refuses requests temporarily.
-        attempts = Retrying(
-            retry=retry_if_exception(lambda error: isinstance(error, KafkaException) and _passes(error)),
-            wait=wait_exponential(0.1, max=1),
-            stop=stop_after_delay(self._timeout_s),
-            reraise=True,
-        )
+        attempts = while_refused(_PASSING, self._timeout_s)
         answers = attempts(consumer.committed, asked, timeout=self._timeout_s) if asked else []
         return {(part.topic, part.partition): part.offset for part in answers if part.offset >= 0}
 
@@ -216,7 +211,3 @@ class OffsetReset:
     def _error(self, failed: KafkaException, doing: str) -> Exception:
         said = f"resetting group {self._group}: {doing}"
         return broker_error(failed.args[0], said, self._brokers.brokers)
-
-
-def _passes(error: KafkaException) -> bool:
-    return error.args[0].code() in _PASSING

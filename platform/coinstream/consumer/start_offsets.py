@@ -19,7 +19,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, TopicDescription
 
-from coinstream.backoff import with_leader
+from coinstream.backoff import NO_LEADER, while_refused
 from coinstream.kafka import admin_client, is_fatal
 from coinstream.kafka.records import PartitionKey
 from coinstream.settings import BrokerSettings
@@ -164,7 +164,8 @@ class StartOffsets:
         if self._reset == "error":
             return None
         topic, partition = key
-        low, high = with_leader(consumer.get_watermark_offsets, TopicPartition(*key), ADMIN_TIMEOUT_S)
+        ask = while_refused(NO_LEADER, ADMIN_TIMEOUT_S)
+        low, high = ask(consumer.get_watermark_offsets, TopicPartition(*key), timeout=ADMIN_TIMEOUT_S)
         if position is None:
             return high if self._reset == "latest" else low
         if position < low:

@@ -11,7 +11,7 @@ from typing import Final, Self
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as Record
 
-from coinstream.backoff import with_leader
+from coinstream.backoff import NO_LEADER, while_refused
 from coinstream.errors import BrokerError, ConsumeError, TopicError
 from coinstream.kafka import FETCH_QUEUE_BACKOFF_MS, BrokerConsumer, base_config, broker_error
 from coinstream.kafka.records import offset_of, timestamp_ms_of
@@ -115,8 +115,10 @@ def locate(
     """Return the current offsets of a range in each partition."""
     since = _offsets_at(consumer, topic, part.since_ms, partitions, timeout_s) if part.since else {}
     spans: dict[int, Span] = {}
+    ask = while_refused(NO_LEADER, timeout_s)
     for number in partitions:
-        low, high = with_leader(consumer.get_watermark_offsets, TopicPartition(topic, number), timeout_s)
+        place = TopicPartition(topic, number)
+        low, high = ask(consumer.get_watermark_offsets, place, timeout=timeout_s)
         start = max(low, since.get(number, low), part.from_offset or 0)
         end = high if part.to_offset is None else min(high, part.to_offset + 1)
         spans[number] = (min(start, high), end)
