@@ -7,6 +7,7 @@ import signal
 from collections.abc import Generator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import hypothesis
 import pytest
@@ -67,6 +68,16 @@ STACK_TIMEOUT_S = 1200
 
 SHARED_FIXTURES = ("up", "started_cluster", "secured")
 """Fixtures that start brokers: all their tests run in one process, which starts each of them once."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give this process of the test run its own home, before modules are collected that read it.
+
+    In a shared home, leases and status files of feeds would be those of other processes, and of the user.
+    """
+    home = TemporaryDirectory(prefix="coinstream-tests-", ignore_cleanup_errors=True)
+    os.environ["COINSTREAM_HOME"] = str(Path(home.name) / "home")
+    config.add_cleanup(home.cleanup)
 
 
 @pytest.hookimpl(wrapper=True)
