@@ -213,6 +213,23 @@ def test_a_jump_is_a_step_out_of_proportion() -> None:
     assert offenders(validated("price", wild)) == {}
 
 
+@pytest.mark.parametrize(("allowed", "flagged"), [(3.0, {"no_jump": [60, 61]}), (1e6, {})])
+def test_the_step_of_a_jump_is_a_setting(allowed: float, flagged: dict[str, list[int]]) -> None:
+    quiet = [price(i, usdPrice=round(2500 + 0.3 * math.sin(i), 4)) for i in range(100)]
+    quiet[60] = price(60, usdPrice=2510)
+    validator = ExpectationValidator(spec_named("price"), LakeSettings(jump_deviations=allowed))
+    assert offenders(validator.validate(batch_of("price", quiet), NOW)) == flagged
+
+
+@pytest.mark.parametrize(("tolerance_ms", "flagged"), [(0, {"clock_skew": [5]}), (600, {})])
+def test_the_tolerated_time_ahead_is_a_setting(tolerance_ms: int, flagged: dict[str, list[int]]) -> None:
+    """One quote of twenty is half a second ahead of its receipt, which is no skew of the exchange's clock."""
+    quotes = [level1(number) for number in range(20)]
+    quotes[5] = level1(5, timestamp=iso(START + timedelta(milliseconds=50 + 20 + 500)))
+    validator = ExpectationValidator(spec_named("level1"), LakeSettings(clock_tolerance_ms=tolerance_ms))
+    assert offenders(validator.validate(batch_of("level1", quotes), NOW)) == flagged
+
+
 def test_an_exchange_whose_clock_is_ahead_is_not_blamed_for_it() -> None:
     """Binance futures run 1.2 s ahead of the receipt clock."""
     ahead = [level1(i, lastUpdated=iso(START + timedelta(milliseconds=10 * i - 1200))) for i in range(100)]

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -98,6 +99,25 @@ def test_an_alert_that_reaches_nobody_is_sent_again(
     hook.status = 200
     tick()
     assert len([title for title in hook.titles() if group in title]) == 1
+
+
+def test_the_interval_of_a_topics_events_is_a_setting(
+    tick: Tick, broker_settings: BrokerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provisioner = Provisioner(broker_settings)
+    provisioner.apply(provisioner.plan([LEVEL1]))
+    now = [1_900_000_000.0]
+    monkeypatch.setattr("sensors.lag.WATCH", WatchSettings(events_every_s=10))
+    monkeypatch.setattr("sensors.lag.time", SimpleNamespace(time=lambda: now[0]))
+
+    def has_event() -> bool:
+        return any(event.asset_key.path[-1] == LEVEL1.name for event in tick().asset_events)
+
+    found = [has_event()]
+    for step in (9, 191):  # without changes a topic has an event every fifteen intervals
+        now[0] += step
+        found.append(has_event())
+    assert found == [True, False, True]
 
 
 def test_a_dead_broker_is_one_clear_tick(instance: dg.DagsterInstance, resources: dict[str, Any]) -> None:
