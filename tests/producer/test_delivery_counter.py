@@ -15,10 +15,10 @@ from coinstream.monitoring.metrics import Metrics
 from coinstream.producer.delivery_counter import (
     CountedPartition,
     DeliveryCounter,
-    Destination,
     SettledChunk,
     Unsettled,
 )
+from coinstream.routing import partition_of_key
 
 
 def counter() -> tuple[DeliveryCounter, CollectorRegistry]:
@@ -36,7 +36,7 @@ def test_a_caller_waits_for_a_count_in_progress(monkeypatch: pytest.MonkeyPatch)
         go_on.wait(120)
 
     monkeypatch.setattr(metrics.producer_latency, "observe", slow)
-    deliveries.settled.append(SettledChunk(1.0, [Destination("t", b"k", CountedPartition("t", 3))] * 5, []))
+    deliveries.settled.append(SettledChunk(1.0, [CountedPartition("t", 3, 4)] * 5, []))
     counting_thread = threading.Thread(target=deliveries.count)
     counting_thread.start()
     assert counting.wait(120)
@@ -54,7 +54,7 @@ def test_a_caller_waits_for_a_count_in_progress(monkeypatch: pytest.MonkeyPatch)
 def test_a_chunk_is_settled_when_its_last_reference_is_dropped() -> None:
     settled: deque[SettledChunk] = deque()
     unsettled = Unsettled(settled)
-    place = Destination("t", b"k", CountedPartition("t", 0))
+    place = CountedPartition("t", 0, 1)
     unsettled.sent += [place, place]
     unsettled.lost.append(place)
     held_by_a_message = unsettled
@@ -75,9 +75,7 @@ def test_counts_and_latencies_are_those_of_each_message(
     found: list[tuple[float, list[tuple[int, int]]]],
 ) -> None:
     deliveries, registry = counter()
-    places = {
-        (t, p): Destination(f"t{t}", b"k", CountedPartition(f"t{t}", p)) for t in range(3) for p in range(4)
-    }
+    places = {(t, p): CountedPartition(f"t{t}", p, 4) for t in range(3) for p in range(4)}
     expected = Metrics(CollectorRegistry())
     messages = 0.0
     for latency, sent in found:
@@ -87,22 +85,27 @@ def test_counts_and_latencies_are_those_of_each_message(
         messages += len(sent)
     counted = deliveries.delivered()
     assert sum(counted.values()) == messages
-    for (topic, partition), destination in places.items():
+    for (topic, partition), place in places.items():
         of_place = sum(sent.count((topic, partition)) for _, sent in found)
-        assert counted.get((destination.topic, partition), 0) == of_place
+        assert counted.get((place.topic, partition), 0) == of_place
         for bound in ("1.0", "10.0", "100.0", "1000.0", "+Inf"):
-            name, labels = "redpanda_producer_latency_ms_bucket", {"topic": destination.topic, "le": bound}
+            name, labels = "redpanda_producer_latency_ms_bucket", {"topic": place.topic, "le": bound}
             alike = labels | {"le": bound.removesuffix(".0")}
             assert registry.get_sample_value(name, alike) == expected.registry.get_sample_value(name, alike)
 
 
-def _at(topic: str, key: bytes, partition: int) -> Destination:
-    return Destination(topic, key, CountedPartition(topic, partition))
+@given(st.binary(), st.integers(1, 48))
+def test_a_key_is_counted_in_one_partition_of_its_topic(key: bytes, partitions: int) -> None:
+    places = [CountedPartition("t", number, partitions) for number in range(partitions)]
+    assert [place.partition for place in places if place.holds("t", key)] == [
+        partition_of_key(key, partitions)
+    ]
+    assert not any(place.holds("u", key) for place in places)
 
 
 def test_messages_that_were_given_up_are_not_counted() -> None:
     deliveries, registry = counter()
-    good, bad = _at("t", b"a", 0), _at("u", b"b", 1)
+    good, bad = CountedPartition("t", 0, 1), CountedPartition("u", 1, 2)
     deliveries.settled.append(SettledChunk(3.0, [good, bad, good], [bad]))
     assert {place: count for place, count in deliveries.delivered().items() if count} == {("t", 0): 2}
     name = "redpanda_producer_latency_ms_count"

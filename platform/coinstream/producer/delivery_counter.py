@@ -18,38 +18,36 @@ import time
 from bisect import bisect_left
 from collections import Counter, defaultdict, deque
 from collections.abc import Mapping, Sequence
-from operator import attrgetter
 from typing import Final, NamedTuple
 
 from prometheus_client import Counter as Metric
 
 from coinstream.monitoring.metrics import LATENCY_BUCKETS_MS, Metrics
+from coinstream.routing import partition_of_key
 
 Partition = tuple[str, int]
 """Topic and partition."""
 
-_COUNTED: Final = attrgetter("counted")
-
 
 class CountedPartition:
-    """A partition in which messages are counted; compared by identity, which is cheap."""
+    """A partition in which messages are counted; compared by identity, which is cheap.
 
-    __slots__ = ("partition", "topic")
+    Attributes:
+        topic: name of the topic.
+        partition: number of the partition.
+        partitions: number of the topic's partitions.
+    """
 
-    def __init__(self, topic: str, partition: int) -> None:
+    __slots__ = ("partition", "partitions", "topic")
+
+    def __init__(self, topic: str, partition: int, partitions: int) -> None:
         self.topic = topic
         self.partition = partition
+        self.partitions = partitions
 
-
-class Destination:
-    """Topic, key and partition of the messages of one market. Markets of one partition share `counted`."""
-
-    __slots__ = ("counted", "key", "topic")
-
-    def __init__(self, topic: str, key: bytes, counted: CountedPartition) -> None:
-        self.topic = topic
-        self.key = key
-        self.counted = counted
+    def holds(self, topic: str, key: bytes) -> bool:
+        """Return whether the messages of a key are counted in this partition."""
+        return self.topic == topic and self.partition == partition_of_key(key, self.partitions)
 
 
 class SettledChunk(NamedTuple):
@@ -57,28 +55,28 @@ class SettledChunk(NamedTuple):
 
     Attributes:
         latency_ms: time from the start of the chunk until its last message was settled.
-        sent: destination of each message that librdkafka accepted.
-        lost: destination of each message that was given up.
+        sent: partition of each message that librdkafka accepted.
+        lost: partition of each message that was given up.
     """
 
     latency_ms: float
-    sent: Sequence[Destination]
-    lost: Sequence[Destination]
+    sent: Sequence[CountedPartition]
+    lost: Sequence[CountedPartition]
 
 
 class Unsettled:
     """Add a `SettledChunk` to a queue when the last reference to this object is released.
 
     Attributes:
-        sent: destination of each message that librdkafka accepted.
-        lost: destination of each message that was given up.
+        sent: partition of each message that librdkafka accepted.
+        lost: partition of each message that was given up.
     """
 
     __slots__ = ("_queue", "_since", "lost", "sent")
 
     def __init__(self, queue: deque[SettledChunk]) -> None:
-        self.sent: list[Destination] = []
-        self.lost: list[Destination] = []
+        self.sent: list[CountedPartition] = []
+        self.lost: list[CountedPartition] = []
         self._queue = queue
         self._since = time.perf_counter()
 
@@ -174,8 +172,8 @@ class _Bucket:
 
     def add(self, chunk: SettledChunk) -> None:
         """Add a settled chunk."""
-        self.counts.update(map(_COUNTED, chunk.sent))
+        self.counts.update(chunk.sent)
         if chunk.lost:
-            self.counts.subtract(map(_COUNTED, chunk.lost))
+            self.counts.subtract(chunk.lost)
         self._messages += len(chunk.sent)
         self._total_ms += chunk.latency_ms * len(chunk.sent)

@@ -66,9 +66,9 @@ class ChunkDelivery(Delivery):
 
     def fail(self, error: ProduceError, report: Callable[[ProduceError], None]) -> None:
         """Exclude the message from the count of acknowledged ones, and report the error to the next call."""
-        for destination in self.unsettled.sent:
-            if destination.topic == error.topic and destination.key == error.key:
-                self.unsettled.lost.append(destination)
+        for counted in self.unsettled.sent:
+            if counted.holds(error.topic, error.key or b""):
+                self.unsettled.lost.append(counted)
                 break
         report(error)
 

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaException
 from coinstream.kafka.records import Headers
 from coinstream.messages import Message, type_of
 from coinstream.producer.delivery import DeliveryTracker
-from coinstream.producer.delivery_counter import CountedPartition, Destination, Partition
+from coinstream.producer.delivery_counter import CountedPartition, Partition
 from coinstream.producer.delivery_kinds import ChunkDelivery
 from coinstream.producer.pool import ProducerPool
 from coinstream.producer.pooled_producer import PooledProducer
@@ -37,13 +37,15 @@ _DAY: Final = timedelta(days=1)
 _DAY_MS: Final = 86_400_000
 
 
-class CachedRoute(Destination):
-    """Destination of one market's messages and the pooled producer of their key."""
+class CachedRoute:
+    """Topic, key and partition of one market's messages, and the pooled producer of their key."""
 
-    __slots__ = ("producer",)
+    __slots__ = ("counted", "key", "producer", "topic")
 
     def __init__(self, topic: str, key: bytes, counted: CountedPartition, producer: PooledProducer) -> None:
-        super().__init__(topic, key, counted)
+        self.topic = topic
+        self.key = key
+        self.counted = counted
         self.producer = producer
 
 
@@ -164,7 +166,7 @@ class Publisher:
                     route.producer.produce(route.topic, value, route.key, -1, delivery, None, held, headers)
                 except (BufferError, KafkaException):
                     route.producer.produce_blocking(route.topic, value, route.key, delivery, held, headers)
-                sent(route)
+                sent(route.counted)
         finally:
             del delivery, sent
 
@@ -194,10 +196,12 @@ class Publisher:
             topic, key = self._topics.router.route(message)
         else:
             key = message_key(message, topic)
-        partition = partition_of_key(key, self._topics.require(topic, key))
+        partitions = self._topics.require(topic, key)
+        partition = partition_of_key(key, partitions)
         counted = self._partitions.get((topic, partition))
-        if counted is None:
-            counted = self._partitions.setdefault((topic, partition), CountedPartition(topic, partition))
+        if counted is None or counted.partitions != partitions:
+            counted = CountedPartition(topic, partition, partitions)
+            self._partitions[topic, partition] = counted
         route = CachedRoute(topic, key, counted, self._pool.find(topic, key))
         if self._cached < MAX_CACHED_ROUTES:
             self._cached += 1
