@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -20,7 +20,6 @@ from coinstream.lake.read_plan import (
     FetchedChunk,
     ReadPlan,
     TopicPartition,
-    offsets_after,
 )
 from coinstream.lake.schemas import INGESTED, PROVENANCE, QUARANTINE_SCHEMA, TIME, TableSpec, spec_named
 from coinstream.lake.slices import PreparedFiles, Slice
@@ -189,7 +188,7 @@ class _Gathering:
         for field, values in zip(PROVENANCE, _provenance(chunk), strict=True):
             table = table.append_column(field, values)
         self._parts.append((table, decoded))
-        self._reached = self._reached.advanced(offsets_after(chunk, self._ids))
+        self._reached = self._reached.advanced(_offsets_after(chunk, self._ids))
         self.rows += len(chunk)
         self.size += chunk.size
 
@@ -205,6 +204,17 @@ class _Gathering:
         )
         self._clear()
         return batch
+
+
+def _offsets_after(chunk: FetchedChunk, ids: Mapping[str, str | None]) -> LandedOffsets:
+    """Return the next offsets after the records of a chunk."""
+    nexts: dict[str, dict[int, int]] = {}
+    width = int(chunk.partition.max(initial=0)) + 1
+    reached = np.zeros((len(chunk.topics), width), np.int64)
+    reached[chunk.topic, chunk.partition] = chunk.offset + 1
+    for at, partition in np.argwhere(reached > 0).tolist():
+        nexts.setdefault(chunk.topics[at], {})[partition] = int(reached[at, partition])
+    return LandedOffsets({topic: TopicOffsets(parts, ids.get(topic)) for topic, parts in nexts.items()})
 
 
 def _provenance(chunk: FetchedChunk) -> list[pa.Array]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import repeat
 from operator import itemgetter
 from typing import Any, Final
 
@@ -15,8 +16,8 @@ import pyarrow.compute as pc
 from confluent_kafka import Message
 
 from coinstream.errors import LakeError
-from coinstream.kafka.records import is_unreadable, raw_headers
-from coinstream.lake.landed_offsets import LandedOffsets, TopicOffsets, is_another
+from coinstream.kafka.records import has_headers, is_unreadable, raw_headers
+from coinstream.lake.landed_offsets import LandedOffsets, is_another
 from coinstream.serialization import is_compressed
 from coinstream.settings import LakeSettings
 from coinstream.topics.catalogue import DEAD_LETTER_SUFFIX
@@ -128,37 +129,55 @@ class RecordColumns:
 
     def __init__(self, topics: Sequence[str]) -> None:
         self._index: dict[str | None, int] = {topic: at for at, topic in enumerate(topics)}
-        self._topic: list[Any] = []
-        self._partition: list[Any] = []
-        self._offset: list[Any] = []
-        self._timestamp: list[int] = []
-        self.headers: list[Any] = []
-        self._payloads: list[pa.Array] = []
+        self._count = 0
+        self._numbers: list[list[Ints]] = [[np.zeros(0, np.int64)] for _ in range(4)]
+        self._payloads: list[pa.Array] = [pa.array([], pa.binary())]
+        self.headers: dict[int, Any] = {}  # of the records that have any, by index
 
     def __len__(self) -> int:
-        return len(self._offset)
+        return self._count
 
     def numbers(self) -> tuple[Ints, Ints, Ints, Ints]:
         """Return index of the topic, partition, offset and timestamp of each record."""
-        columns = self._partition, self._offset, self._timestamp
-        partition, offset, timestamp = (np.fromiter(column, np.int64, len(self)) for column in columns)
-        topic = np.array(self._topic, np.int64) if self._topic else np.zeros_like(offset)
+        topic, partition, offset, timestamp = map(np.concatenate, self._numbers)
         return topic, partition, offset, timestamp
 
     @property
     def payloads(self) -> pa.Array:
         """Return the payloads."""
-        return pa.concat_arrays(self._payloads) if self._payloads else pa.array([], pa.binary())
+        return pa.concat_arrays(self._payloads)
 
     def add(self, messages: list[Message]) -> None:
         """Add records."""
-        if len(self._index) > 1:
-            self._topic += map(self._index.__getitem__, map(Message.topic, messages))
-        self._partition += map(Message.partition, messages)
-        self._offset += map(Message.offset, messages)
-        self._timestamp += map(itemgetter(1), map(Message.timestamp, messages))
-        self.headers += raw_headers(messages)
-        self._payloads.append(pa.array(list(map(Message.value, messages)), pa.binary()))
+        count = len(messages)
+        named = map(self._index.__getitem__, map(Message.topic, messages))
+        columns: tuple[Iterable[Any], ...] = (
+            named if len(self._index) > 1 else repeat(0),
+            map(Message.partition, messages),
+            map(Message.offset, messages),
+            map(itemgetter(1), map(Message.timestamp, messages)),
+        )
+        for known, column in zip(self._numbers, columns, strict=True):
+            known.append(np.fromiter(column, np.int64, count))
+        if has_headers(messages):
+            found = enumerate(raw_headers(messages), self._count)
+            self.headers |= {at: headers for at, headers in found if headers}
+        self._payloads.append(_payloads(list(map(Message.value, messages))))
+        self._count += count
+
+
+def _payloads(values: list[Any]) -> pa.Array:
+    """Return payloads as an array, joined at once if each of them is bytes, which no tombstone is."""
+    try:
+        data = b"".join(values)
+    except TypeError:
+        return pa.array(values, pa.binary())
+    if len(data) > np.iinfo(np.int32).max:
+        return pa.array(values, pa.binary())
+    stops = np.zeros(len(values) + 1, np.int32)
+    np.cumsum(np.fromiter(map(len, values), np.int32, len(values)), out=stops[1:])
+    buffers = [None, pa.py_buffer(stops), pa.py_buffer(data)]
+    return pa.Array.from_buffers(pa.binary(), len(values), buffers, null_count=0)
 
 
 class ReadProgress:
@@ -203,21 +222,20 @@ class ReadProgress:
         """Return the records before their partition's end offset as a chunk."""
         topic, partition, offset, timestamp = records.numbers()
         headers, payloads = records.headers, records.payloads
-        faults = _header_faults(headers) | _time_faults(timestamp)
+        unreadable = {at: HEADER_FAULT for at, found in headers.items() if is_unreadable(found)}
+        faults = unreadable | _time_faults(timestamp)
         wanted = offset < self._stops[topic, partition]
         if not wanted.all():
             kept = np.flatnonzero(wanted)
             topic, partition, offset, timestamp = (
                 column[kept] for column in (topic, partition, offset, timestamp)
             )
-            headers, payloads = [headers[at] for at in kept], payloads.take(pa.array(kept))
-            faults = {place: faults[at] for place, at in enumerate(kept.tolist()) if at in faults}
+            payloads = payloads.take(pa.array(kept))
+            places = {at: place for place, at in enumerate(kept.tolist())}
+            headers = {places[at]: found for at, found in headers.items() if at in places}
+            faults = {places[at]: fault for at, fault in faults.items() if at in places}
         self._note(topic, partition, offset)
-        compressed = (
-            [at for at, found in enumerate(headers) if found and at not in faults and _says_compressed(found)]
-            if any(headers)
-            else []
-        )
+        compressed = [at for at, found in headers.items() if at not in faults and _says_compressed(found)]
         return FetchedChunk(self.topics, topic, partition, offset, timestamp, payloads, compressed, faults)
 
     def _note(self, topic: Ints, partition: Ints, offset: Ints) -> None:
@@ -226,12 +244,6 @@ class ReadProgress:
         reached[topic, partition] = offset + 1
         for at, part in np.argwhere((self._stops >= 0) & (reached >= self._stops)).tolist():
             self.at_end((self.topics[at], part))
-
-
-def _header_faults(headers: list[Any]) -> dict[int, str]:
-    if not any(headers):
-        return {}
-    return {at: HEADER_FAULT for at, found in enumerate(headers) if is_unreadable(found)}
 
 
 def _time_faults(timestamp: Ints) -> dict[int, str]:
@@ -245,17 +257,6 @@ def _time_faults(timestamp: Ints) -> dict[int, str]:
 
 def _says_compressed(headers: Any) -> bool:
     return is_compressed(list(headers.items()) if isinstance(headers, dict) else headers)
-
-
-def offsets_after(chunk: FetchedChunk, ids: Mapping[str, str | None]) -> LandedOffsets:
-    """Return the next offsets after the records of a chunk."""
-    nexts: dict[str, dict[int, int]] = {}
-    width = int(chunk.partition.max(initial=0)) + 1
-    reached = np.zeros((len(chunk.topics), width), np.int64)
-    reached[chunk.topic, chunk.partition] = chunk.offset + 1
-    for at, partition in np.argwhere(reached > 0).tolist():
-        nexts.setdefault(chunk.topics[at], {})[partition] = int(reached[at, partition])
-    return LandedOffsets({topic: TopicOffsets(parts, ids.get(topic)) for topic, parts in nexts.items()})
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import repeat
+from operator import is_
 from types import TracebackType
 from typing import Final, Self
 
@@ -222,9 +224,11 @@ class TopicReader:
 
     def _parted(self, messages: list[Message]) -> tuple[list[Message], list[TopicPartition]]:
         """Return the messages, and the partitions that reached their end."""
+        if all(map(is_, map(Message.error, messages), repeat(None))):
+            return messages, []
         kept = [message for message in messages if message.error() is None]
         ended = []
-        for message in messages if len(kept) < len(messages) else ():
+        for message in messages:
             error = message.error()
             if error is not None and error.code() == KafkaError._PARTITION_EOF:
                 ended.append((str(message.topic()), int(message.partition() or 0)))
