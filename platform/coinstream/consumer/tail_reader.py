@@ -6,8 +6,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as Record
@@ -17,7 +16,6 @@ from coinstream.errors import TopicError
 from coinstream.kafka import (
     AUTHENTICATION,
     CONSUME_BATCH,
-    BrokerConsumer,
     admin_client,
     broker_error,
     is_fatal,
@@ -26,9 +24,9 @@ from coinstream.kafka import (
 from coinstream.kafka.partition_reader import (
     OffsetRange,
     PartitionReader,
+    RangeReader,
     reader_config,
     start_offsets,
-    topic_partitions,
 )
 from coinstream.kafka.records import (
     Headers,
@@ -133,43 +131,24 @@ _FATAL_ERRORS: Final = AUTHENTICATION | {
 """Permanent errors. librdkafka retries the others."""
 
 
-class TailReader:
+class TailReader(RangeReader):
     """Reader of a topic's records from a start position, including new ones, in order within each partition.
 
     Without `since` and `from_offset` it starts at the end. An added partition is read from its start.
     """
 
     def __init__(self, brokers: BrokerSettings, topic: str, offsets: OffsetRange | None = None) -> None:
-        self._brokers = brokers
-        self._topic = topic
-        self._range = offsets or OffsetRange()
-        self._timeout_s = brokers.request_timeout_ms / 1000
+        super().__init__(brokers, topic, offsets, reader_config(brokers, ConsumerSettings(), "tail"))
         self._known: set[int] = set()
         self._behind: set[int] = set()
         self._next_search = 0.0
-        # If retention deletes unread records, reading continues at the earliest available record.
-        config = reader_config(brokers, ConsumerSettings(), "tail") | {"auto.offset.reset": "earliest"}
-        self._consumer = BrokerConsumer(config | {"enable.partition.eof": True}, brokers)
 
-    def __enter__(self) -> Self:
-        try:
-            numbers = self._partitions(self._range.partitions, self._timeout_s)
-            starts = start_offsets(self._consumer, self._topic, self._range, numbers, self._timeout_s)
-            self._consumer.assign([TopicPartition(self._topic, *start) for start in starts.items()])
-        except KafkaException as failed:
-            self._consumer.close()
-            raise broker_error(failed.args[0], f"reading {self._topic}", self._brokers.brokers) from None
-        except BaseException:
-            self._consumer.close()
-            raise
+    def _locate(self) -> None:
+        numbers = self._partitions(self._range.partitions, self._timeout_s)
+        starts = start_offsets(self._consumer, self._topic, self._range, numbers, self._timeout_s)
+        self._consumer.assign([TopicPartition(self._topic, *start) for start in starts.items()])
         self._known, self._behind = set(numbers), set(numbers)
         self._next_search = time.monotonic() + NEW_PARTITIONS_S
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._consumer.close()
 
     @property
     def at_end(self) -> bool:
@@ -216,6 +195,3 @@ class TailReader:
             self._consumer.incremental_assign(
                 [TopicPartition(self._topic, number, OFFSET_BEGINNING) for number in sorted(added)]
             )
-
-    def _partitions(self, wanted: tuple[int, ...] | None, timeout_s: float) -> list[int]:
-        return topic_partitions(self._consumer, self._topic, wanted, self._brokers.brokers, timeout_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -101,8 +102,7 @@ def topic_partitions(
     """
     found = consumer.list_topics(topic, timeout=timeout_s).topics[topic]
     if found.error is not None:
-        existing = consumer.list_topics(timeout=timeout_s).topics
-        raise TopicError(no_such_topic(topic, existing, brokers))
+        raise TopicError(no_such_topic(topic, consumer.list_topics(timeout=timeout_s).topics, brokers))
     count = len(found.partitions)
     if strange := sorted(set(wanted or ()) - found.partitions.keys()):
         raise TopicError(f"{topic} has no partition {strange[0]}; it has {count}, from 0 to {count - 1}")
@@ -170,7 +170,45 @@ SILENCE_TIMEOUT_S: Final = 30.0
 _POLL_S: Final = 0.2
 
 
-class PartitionReader:
+class RangeReader(ABC):
+    """Base of readers of one topic: open a consumer, locate the range, and close the consumer again."""
+
+    def __init__(
+        self, brokers: BrokerSettings, topic: str, offsets: OffsetRange | None, config: KafkaConfig
+    ) -> None:
+        self._brokers = brokers
+        self._topic = topic
+        self._range = offsets or OffsetRange()
+        self._timeout_s = brokers.request_timeout_ms / 1000
+        # If retention deletes unread records, reading continues at the earliest available record.
+        own = {"enable.partition.eof": True, "auto.offset.reset": "earliest"}
+        self._consumer = BrokerConsumer(config | own, brokers)
+
+    def __enter__(self) -> Self:
+        try:
+            self._locate()
+        except KafkaException as failed:
+            self._consumer.close()
+            raise broker_error(failed.args[0], f"reading {self._topic}", self._brokers.brokers) from None
+        except BaseException:
+            self._consumer.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._consumer.close()
+
+    @abstractmethod
+    def _locate(self) -> None:
+        """Find the partitions and offsets at which reading starts."""
+
+    def _partitions(self, wanted: tuple[int, ...] | None, timeout_s: float) -> list[int]:
+        return topic_partitions(self._consumer, self._topic, wanted, self._brokers.brokers, timeout_s)
+
+
+class PartitionReader(RangeReader):
     """Reader of an offset range of a topic up to its end at the start, in order within each partition.
 
     Attributes:
@@ -188,39 +226,12 @@ class PartitionReader:
         max_records: int = MAX_RECORDS,
         prefetch_kbytes: int = PREFETCH_KBYTES,
     ) -> None:
-        self._brokers = brokers
-        self._topic = topic
-        self._range = offsets or OffsetRange()
+        config = reader_config(brokers, settings, "coinstream-reader")
+        super().__init__(brokers, topic, offsets, config | {"queued.max.messages.kbytes": prefetch_kbytes})
         self._max_records = max_records
-        self._timeout_s = brokers.request_timeout_ms / 1000
-        self._consumer = BrokerConsumer(
-            reader_config(brokers, settings, "coinstream-reader")
-            | {
-                "enable.partition.eof": True,
-                "auto.offset.reset": "earliest",
-                "queued.max.messages.kbytes": prefetch_kbytes,
-            },
-            brokers,
-        )
         self._starts: dict[int, int] = {}
         self._ends: dict[int, int] = {}
         self._at: dict[int, int] = {}
-
-    def __enter__(self) -> Self:
-        try:
-            self._locate()
-        except KafkaException as failed:
-            self._consumer.close()
-            raise broker_error(failed.args[0], f"reading {self._topic}", self._brokers.brokers) from None
-        except BaseException:
-            self._consumer.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._consumer.close()
 
     def __iter__(self) -> Iterator[list[Record]]:
         """Yield the records in batches, each partition in order.
@@ -282,11 +293,8 @@ class PartitionReader:
         return False
 
     def _locate(self) -> None:
-        numbers = topic_partitions(
-            self._consumer, self._topic, self._range.partitions, self._brokers.brokers, self._timeout_s
-        )
-        for number, (start, end) in locate(
-            self._consumer, self._topic, self._range, numbers, self._timeout_s
-        ).items():
+        numbers = self._partitions(self._range.partitions, self._timeout_s)
+        spans = locate(self._consumer, self._topic, self._range, numbers, self._timeout_s)
+        for number, (start, end) in spans.items():
             self._starts[number] = self._at[number] = start
             self._ends[number] = end
