@@ -114,12 +114,7 @@ def _source(plan: _Plan) -> Iterator[str]:
     tail = _tail(plan)
     yield "def write_any(m):" if tail else "def write(m):"
     yield from _doubts(plan)
-    for name in sorted(plan.prices):
-        yield f"    {name} = m.{name}"
-        yield f"    if {_inexact(plan, name)}: {name} = settle({name!r}, {name})"
-    for name in sorted(plan.levels):
-        yield f"    {name} = m.{name}"
-        yield f"    if {_inexact_levels(name)}: {name} = settle_levels({name!r}, {name})"
+    yield from _prices(plan, "{0} = settle({0!r}, {0})", "{0} = settle_levels({0!r}, {0})")
     by_name = not _positional(plan)
     arguments = [
         f"{field.name}={_argument(plan, field.name)}" if by_name else _argument(plan, field.name)
@@ -129,12 +124,18 @@ def _source(plan: _Plan) -> Iterator[str]:
     if tail:
         yield "def write(m):"
         yield from _doubts(plan)
-        for name in sorted(plan.prices):
-            yield f"    {name} = m.{name}"
-            yield f"    if {_inexact(plan, name)}: return write_any(m)"
-        for name in sorted(plan.levels):
-            yield f"    if {_inexact_levels(f'm.{name}')}: return write_any(m)"
+        yield from _prices(plan, "return write_any(m)", "return write_any(m)")
         yield from tail
+
+
+def _prices(plan: _Plan, price_fault: str, levels_fault: str) -> Iterator[str]:
+    """Yield code that reads prices and levels, and what to do with those that JSON would not show exactly."""
+    for name in sorted(plan.prices):
+        yield f"    {name} = m.{name}"
+        yield f"    if {_inexact(plan, name)}: {price_fault.format(name)}"
+    for name in sorted(plan.levels):
+        yield f"    {name} = m.{name}"
+        yield f"    if {_inexact_levels(name)}: {levels_fault.format(name)}"
 
 
 def _tail(plan: _Plan) -> list[str]:
