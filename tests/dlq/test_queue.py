@@ -78,7 +78,7 @@ def test_a_replay_sends_each_letter_once_and_never_loops(
     }
     assert run("dlq", "replay", name) == {"replayed": 15, "already": 15, "exhausted": 0, "incomplete": 0}
     assert run("dlq", "replay", name) == {"replayed": 0, "already": 30, "exhausted": 0, "incomplete": 0}
-    # They fail again: new letters, which know how often they have been replayed.
+    # They fail again: new dead letters, which count their replays.
     for turn in (1, 2):
         fail_all(client, name, group, 30)
         assert run("dlq", "replay", name) == {

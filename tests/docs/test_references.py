@@ -9,7 +9,7 @@ import pytest
 
 from tests.docs.pages import ROOT
 
-PAGES = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "CONTRIBUTING.md", ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PACKAGE = ROOT / "platform" / "coinstream"
 OF_THE_READER = {"acme.py"}
 """Files that readers write."""

@@ -130,12 +130,12 @@ def test_exchange_topics_land_in_the_table_of_their_type(
 ) -> None:
     general = topic("level1")
     create = AdminClient({"bootstrap.servers": broker_settings.brokers})
-    own, letters = f"{general}-kraken", f"{general}.dlq"
-    for future in create.create_topics([NewTopic(own, 2), NewTopic(letters, 1)]).values():
+    own, dead_letters = f"{general}-kraken", f"{general}.dlq"
+    for future in create.create_topics([NewTopic(own, 2), NewTopic(dead_letters, 1)]).values():
         future.result(30)
     send(broker_settings.brokers, general, [level1()])
     send(broker_settings.brokers, own, [level1(exchangeId="kraken")] * 3)
-    send(broker_settings.brokers, letters, [b"dead"])
+    send(broker_settings.brokers, dead_letters, [b"dead"])
     report = land(lake, broker_settings, SPEC, topic=general)
     assert (report.topics, report.rows, report.refused) == ((general, own), 4, 0)
 

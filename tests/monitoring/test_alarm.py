@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from coinstream.monitoring.alerts import Alarm, Change, Hysteresis
 
-DAMPING = Hysteresis(confirm=2, recover=3, memory_s=1000)
+HYSTERESIS = Hysteresis(confirm=2, recover=3, memory_s=1000)
 
 
 def run(observations: list[bool], alarm: Alarm | None = None, every: float = 10) -> list[Change]:
     alarm, changes = alarm or Alarm(), []
     for number, bad in enumerate(observations):
-        alarm, change = alarm.step(bad, number * every, DAMPING)
+        alarm, change = alarm.step(bad, number * every, HYSTERESIS)
         changes.append(change)
     return changes
 
@@ -31,7 +31,7 @@ def test_an_alarm_is_raised_once_and_cleared_once() -> None:
 def test_since_is_the_first_bad_observation() -> None:
     alarm = Alarm()
     for number, bad in enumerate([True, False, True, True]):
-        alarm, _ = alarm.step(bad, number * 10.0, DAMPING)
+        alarm, _ = alarm.step(bad, number * 10.0, HYSTERESIS)
     assert (alarm.raised, alarm.since) == (True, 20)
 
 
@@ -57,12 +57,12 @@ def test_alarms_and_recoveries_alternate(observations: list[bool], every: float)
 def test_the_state_survives_a_restart(before: list[bool], after: list[bool]) -> None:
     alarm = Alarm()
     for number, bad in enumerate(before):
-        alarm, _ = alarm.step(bad, number * 10.0, DAMPING)
+        alarm, _ = alarm.step(bad, number * 10.0, HYSTERESIS)
     loaded = Alarm.load(json.loads(json.dumps(alarm.dump())))
     assert loaded == alarm
     for number, bad in enumerate(after, start=len(before)):
-        alarm, change = alarm.step(bad, number * 10.0, DAMPING)
-        loaded, same = loaded.step(bad, number * 10.0, DAMPING)
+        alarm, change = alarm.step(bad, number * 10.0, HYSTERESIS)
+        loaded, same = loaded.step(bad, number * 10.0, HYSTERESIS)
         assert (loaded, same) == (alarm, change)
 
 

@@ -152,7 +152,7 @@ class LagMonitor:
     def _require_rights(self, missing: Collection[str], listed: Collection[str]) -> None:
         """Check that missing topics were deleted, and are not hidden by ACLs.
 
-        If no topic is listed, the topics of the catalogue are checked.
+        If no topic is listed, the topics of the catalog are checked.
         """
         if missing or not listed:
             self.cluster.require_topic_rights(missing or [spec.name for spec in market_topics()])

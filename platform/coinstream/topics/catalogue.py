@@ -211,9 +211,9 @@ def catalogue(exchanges: Iterable[str] = (), *, dead_letters: bool = True) -> li
     """Return the platform's topics: general ones, those of the given exchanges, and supporting ones."""
     general = market_topics()
     market = [*general, *(exchange_topic(spec, exchange) for exchange in exchanges for spec in general)]
-    letters = [dead_letter_topic(spec) for spec in market] if dead_letters else []
-    letters += [FEED_DEAD_LETTERS] if dead_letters else []
-    return [*market, *letters, HEALTH]
+    dead = [dead_letter_topic(spec) for spec in market] if dead_letters else []
+    dead += [FEED_DEAD_LETTERS] if dead_letters else []
+    return [*market, *dead, HEALTH]
 
 
 def topic_like(
