@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -161,6 +162,50 @@ def test_rows_are_exported_to_csv_and_parquet(landed: Lake, tmp_path: Path) -> N
     assert pl.read_parquet(parquet).height == QUOTES
     with pytest.raises(LakeError, match="cannot write the rows"):
         export(statement, csv=tmp_path / "nowhere" / "quotes.csv")
+
+
+@pytest.mark.parametrize("option", ["--csv", "--parquet"])
+def test_a_failed_export_leaves_no_partial_file(
+    landed: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    folder = tmp_path / "exports"
+    folder.mkdir()
+    file, linked = folder / "quotes", folder / "link"
+    linked.symlink_to(file)
+    file.write_text("before")
+    file.chmod(0o640)
+    command = ["sql", "SELECT symbol FROM level1", option, str(linked)]
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def write_a_part(self: object, to: Path, *args: object, **options: object) -> None:
+        to.write_bytes(b"a part")
+        raise full
+
+    # Path and DataFrame are where a full disk shows itself.
+    with monkeypatch.context() as patched:
+        if option == "--csv":
+            patched.setattr(Path, "write_text", lambda path, *args, **options: write_a_part(None, path))
+        else:
+            patched.setattr(pl.DataFrame, "write_parquet", write_a_part)
+        failed = CliRunner().invoke(app, command)
+    assert isinstance(failed.exception, LakeError)
+    assert str(failed.exception) == f"cannot write the rows to {linked}: No space left on device"
+    assert file.read_text() == "before"
+    assert {one.name for one in folder.iterdir()} == {"quotes", "link"}
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert (linked.is_symlink(), file.read_bytes()[:3] in (b"sym", b"PAR")) == (True, True)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    assert {one.name for one in folder.iterdir()} == {"quotes", "link"}
+
+
+@pytest.mark.parametrize("place", ["", "/dev/full"])
+def test_a_destination_that_cannot_be_written_is_named(landed: Lake, tmp_path: Path, place: str) -> None:
+    to = Path(place or tmp_path)
+    reason = "No space left on device" if place else "Is a directory"
+    with pytest.raises(LakeError, match=f"cannot write the rows to {to}: {reason}"):
+        export("SELECT symbol FROM level1", csv=to)
+    with pytest.raises(LakeError, match=f"cannot write the report to {to}: {reason}"):
+        write_report(landed, to)
 
 
 def test_csv_holds_lists_bytes_and_microseconds(landed: Lake, tmp_path: Path) -> None:

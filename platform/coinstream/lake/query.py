@@ -27,7 +27,7 @@ import pyarrow.dataset as ds
 from coinstream.errors import LakeError
 from coinstream.lake.schemas import spec_named
 from coinstream.lake.store import Lake, wrap_errors
-from coinstream.lake.warehouse import as_dataset
+from coinstream.lake.warehouse import as_dataset, whole_file
 from coinstream.messages import MESSAGE_TYPES
 from coinstream.text import did_you_mean
 
@@ -243,6 +243,8 @@ def export(
 ) -> int:
     """Write all rows of a statement to files and return how many there are.
 
+    A file is replaced as a whole: after an error, an existing one is unchanged.
+
     Args:
         text: see `sql`.
         csv: file with a header line; see `Rows.csv`.
@@ -253,14 +255,20 @@ def export(
         LakeError: see `sql`; or a file cannot be written.
     """
     rows = sql(text, lake=lake)
-    try:
-        if csv is not None:
-            csv.write_text(rows.csv(), encoding="utf-8", newline="")
-        if parquet is not None:
-            rows.polars().write_parquet(parquet)
-    except (OSError, pl_errors.PolarsError) as error:
-        raise LakeError(f"cannot write the rows to {csv or parquet}: {error}") from error
+    if csv is not None:
+        _write(csv, lambda file: file.write_text(rows.csv(), encoding="utf-8", newline=""))
+    if parquet is not None:
+        _write(parquet, rows.polars().write_parquet)
     return int(rows.arrow().num_rows)
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    try:
+        with whole_file(path) as file:
+            write(file)
+    except (OSError, pl_errors.PolarsError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise LakeError(f"cannot write the rows to {path}: {reason}") from error
 
 
 def table(name: str, *, hours: float | None = None, lake: Lake | None = None) -> Rows:

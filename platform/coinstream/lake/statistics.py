@@ -21,6 +21,7 @@ from coinstream.lake.schemas import VIOLATION_TABLES
 from coinstream.lake.slices import SharedTable
 from coinstream.lake.store import Lake, wrap_errors
 from coinstream.lake.validation import NoValidation
+from coinstream.lake.warehouse import whole_file
 from coinstream.messages import MESSAGE_TYPES
 
 if TYPE_CHECKING:
@@ -233,7 +234,8 @@ def write_report(lake: Lake, path: Path, *, hours: float = 24.0) -> Written:
     ]
     found = summaries(lake)
     try:
-        path.write_text(_page(lake, [to_svg(chart) for chart in charts], found, hours), encoding="utf-8")
+        with whole_file(path) as file:
+            file.write_text(_page(lake, [to_svg(chart) for chart in charts], found, hours), encoding="utf-8")
     except OSError as error:
         raise LakeError(f"cannot write the report to {path}: {error.strerror}") from error
     return Written(str(path), len(charts), len(found))
