@@ -153,9 +153,16 @@ def _(brokers, mo, topics, web_ui):
 
 
 @app.cell
-def _(brokers, mo, topic_browser, topics, wanted):
+def _(CoinstreamError, brokers, mo, topic_browser, topics, wanted):
     _linked = wanted.get("topic")
-    _default = _linked if _linked in topics else topic_browser.fullest_topic(brokers, topics)
+
+    def _fullest():
+        try:
+            return topic_browser.fullest_topic(brokers, topics)
+        except CoinstreamError:
+            return next(iter(topics), None)  # the page then shows why its records cannot be read
+
+    _default = _linked if _linked in topics else _fullest()
     topic = mo.ui.dropdown(topics, value=_default, label="topic", searchable=True)
     key_text = mo.ui.text(label="key contains", debounce=True)
     value_text = mo.ui.text(label="value contains", debounce=True)
@@ -262,20 +269,22 @@ def _(lake, mo, quotes, shown):
         return {f"{row['exchange']} {row['symbol']}": row for row in found.iter_rows(named=True)}
 
     _found = shown(_markets)
-    markets = _found if isinstance(_found, dict) else {}
+    markets, unreadable = (_found, None) if isinstance(_found, dict) else ({}, _found)
     market = mo.ui.dropdown(list(markets), value=next(iter(markets), None), label="market", searchable=True)
     span = mo.ui.dropdown({"1 hour": 1.0, "6 hours": 6.0, "1 day": 24.0}, value="6 hours", label="newest")
     timeframe = mo.ui.dropdown(
         {"1 minute": "1m", "5 minutes": "5m", "1 hour": "1h"}, value="1 minute", label="candle"
     )
-    return market, markets, span, timeframe
+    return market, markets, span, timeframe, unreadable
 
 
 @app.cell
-def _(width, charts, lake, market, markets, mo, page, quotes, shown, span, timeframe):
+def _(width, charts, lake, market, markets, mo, page, quotes, shown, span, timeframe, unreadable):
     mo.stop(page.value != "Candles")
 
     def _draw():
+        if unreadable is not None:
+            return unreadable
         if market.value is None:
             return mo.md("No candles yet: `coinstream lake land`, then `coinstream lake candles`.")
         chosen = markets[market.value]
@@ -293,13 +302,13 @@ def _(width, charts, lake, market, markets, mo, page, quotes, shown, span, timef
 def _(history, refresh, shown):
     # On every page, so that the charts have a past when theirs is opened.
     refresh
-    shown(history.sample)
+    not_sampled = shown(history.sample)
     sampled = history.lag.height
-    return (sampled,)
+    return not_sampled, sampled
 
 
 @app.cell
-def _(charts, grid, history, mo, page, pl, sampled, shown, width):
+def _(charts, grid, history, mo, not_sampled, page, pl, sampled, shown, width):
     mo.stop(page.value != "Lag and rates")
     sampled
 
@@ -308,6 +317,7 @@ def _(charts, grid, history, mo, page, pl, sampled, shown, width):
         newest = lag.filter(lag["time"] == lag["time"].max()) if lag.height else lag
         return mo.vstack(
             [
+                *([] if not_sampled is None else [not_sampled]),
                 grid(
                     newest.with_columns(pl.col("seconds").round(1)),
                     wrapped_columns=["reason"],
@@ -466,7 +476,7 @@ def _(
         done = _replayed()
         rows, reasons = monitoring.quarantined(lake)
         if rows.is_empty():
-            return mo.md("The quarantine is empty: every landed row met the rules.")
+            return mo.vstack([*done, mo.md("The quarantine is empty: no landed message was refused.")])
         return mo.vstack(
             [
                 *done,

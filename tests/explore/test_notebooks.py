@@ -16,11 +16,12 @@ from typing import Any
 
 import polars as pl
 import pytest
+from marimo import as_html
 from typer.testing import CliRunner
 
 from coinstream.cli.lake import app
-from coinstream.errors import LakeError
-from coinstream.explore.monitoring import LagHistory, quarantined, replay_refused
+from coinstream.errors import BrokerError, LakeError
+from coinstream.explore.monitoring import LagHistory, dead_letters, quarantined, replay_refused
 from coinstream.explore.quotes import (
     candle_markets,
     candles,
@@ -31,6 +32,7 @@ from coinstream.explore.quotes import (
     sample_quotes,
     staleness,
 )
+from coinstream.explore.topic_browser import browse, fullest_topic
 from coinstream.lake.charts import candlestick_chart, to_svg
 from coinstream.lake.landing import land
 from coinstream.lake.query import export, sql, table
@@ -80,6 +82,60 @@ def test_the_explorer_runs_on_a_broker_with_topics(landed: Lake, broker_settings
     found = definitions("market.py")
     assert found["brokers"].brokers == broker_settings.brokers
     assert "binance BTC/USDT" in found["markets"]
+
+
+def output(monkeypatch: pytest.MonkeyPatch, brokers: str, page: str) -> str:
+    """Return what the cells of the explorer show on a page."""
+    monkeypatch.setenv("REDPANDA_BROKERS", brokers)
+    monkeypatch.setattr("marimo.query_params", lambda: {"page": page})
+    outputs, _ = runpy.run_path(str(ROOT / "notebooks" / "market.py"))["app"].run()
+    return " ".join(as_html(each).text for each in outputs if each is not None)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "no-such-host.invalid:9092"])
+def test_the_explorer_names_a_broker_that_does_not_answer(
+    home: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("REDPANDA_REQUEST_TIMEOUT_MS", "1000")
+    shown = output(monkeypatch, address, "Quotes")
+    assert "No broker." in shown
+    assert address in shown
+    monkeypatch.setenv("REDPANDA_BROKERS", address)
+    brokers = BrokerSettings()
+    history = LagHistory(brokers)
+    asks = (lambda: fullest_topic(brokers, ["crypto-level1"]), lambda: browse(brokers, "crypto-level1"))
+    for ask in (
+        *asks,
+        history.sample,
+        lambda: sample_quotes(brokers),
+        lambda: dead_letters(brokers, "crypto-level1"),
+    ):
+        with pytest.raises(BrokerError):
+            ask()
+
+
+def test_the_candles_page_says_why_its_tables_cannot_be_read(
+    home: Path, broker_settings: BrokerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(lake: Lake) -> None:
+        raise LakeError("the catalog is damaged")
+
+    assert "No candles yet" in output(monkeypatch, broker_settings.brokers, "Candles")
+    monkeypatch.setattr("coinstream.explore.quotes.candle_markets", refuse)
+    shown = output(monkeypatch, broker_settings.brokers, "Candles")
+    assert "the catalog is damaged" in shown
+    assert "No candles yet" not in shown
+
+
+def test_the_lag_page_says_that_the_broker_stopped_answering(
+    home: Path, broker_settings: BrokerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise BrokerError("no broker answers")
+
+    monkeypatch.setattr(LagHistory, "sample", refuse)
+    monkeypatch.setattr("coinstream.explore.topic_browser.fullest_topic", refuse)
+    assert "no broker answers" in output(monkeypatch, broker_settings.brokers, "Lag and rates")
 
 
 def test_frames_hold_what_the_explorer_draws(landed: Lake, broker_settings: BrokerSettings) -> None:

@@ -13,7 +13,7 @@ from coinstream.backoff import produce_when_room
 from coinstream.consumer.handling import BatchDecoder, ConsumedMessage
 from coinstream.dlq.entry import REPLAYED_FROM_HEADER
 from coinstream.errors import ConsumeError, DecodeError, ProduceError, TopicError
-from coinstream.kafka import produce_error
+from coinstream.kafka import produce_error, translate_errors
 from coinstream.kafka.partition_reader import OffsetRange, PartitionReader
 from coinstream.kafka.records import Headers, headers_of, key_of, offset_of, value_of
 from coinstream.producer.config import producer_config, throughput_profile
@@ -146,7 +146,12 @@ class _CopyProducer:
             config
             | {"enable.idempotence": True, "statistics.interval.ms": 0, "delivery.report.only.error": True}
         )
-        found = self._producer.list_topics(to, timeout=brokers.request_timeout_ms / 1000).topics[to]
+        timeout_s = brokers.request_timeout_ms / 1000
+        found = translate_errors(
+            lambda: self._producer.list_topics(to, timeout=timeout_s).topics[to],
+            f"looking up {to}",
+            brokers.brokers,
+        )
         if found.error is not None:
             raise TopicError(
                 f"topic {to} does not exist at {brokers.brokers}; create it first, "

@@ -26,7 +26,7 @@ from coinstream.dlq.entry import (
 from coinstream.dlq.publisher import dlq_topic, ensure_replay_log
 from coinstream.dlq.replay import Replays, read_replays, record_replay, with_original
 from coinstream.errors import TopicError
-from coinstream.kafka import admin_client, broker_error
+from coinstream.kafka import admin_client, broker_error, translate_errors
 from coinstream.kafka.partition_reader import PartitionReader
 from coinstream.kafka.records import offset_of
 from coinstream.producer.config import latency_profile, transactional_config
@@ -196,7 +196,12 @@ class DeadLetterQueue:
         if not run.chunk:
             return
         producer, chunk = run.producer, run.chunk
-        existing = producer.list_topics(timeout=self._brokers.request_timeout_ms / 1000).topics
+        timeout_s = self._brokers.request_timeout_ms / 1000
+        existing = translate_errors(
+            lambda: producer.list_topics(timeout=timeout_s).topics,
+            f"replaying {self.dlq_topic}",
+            self._brokers.brokers,
+        )
         for topic in {run.to or entry.dead_letter.topic for entry in chunk}:
             if topic not in existing:
                 raise TopicError(

@@ -13,7 +13,7 @@ import polars as pl
 from coinstream.consumer.tail_reader import end_offsets
 from coinstream.dlq import DeadLetterQueue
 from coinstream.dlq.entry import DeadLetterFilter
-from coinstream.kafka import admin_client
+from coinstream.explore.topic_browser import partition_counts
 from coinstream.lake.quarantine_replay import QuarantineFilter, replay_quarantine
 from coinstream.lake.query import query
 from coinstream.lake.schemas import QUARANTINE, spec_named
@@ -64,9 +64,8 @@ class LagHistory:
 
     def _topic_ends(self) -> dict[str, int]:
         """Return the sum of the end offsets of each topic, without Kafka's own."""
-        found = admin_client(self.brokers).list_topics(timeout=self.brokers.request_timeout_ms / 1000).topics
-        own = (name for name in found if not name.startswith("__"))
-        places = [(name, part) for name in own for part in found[name].partitions]
+        found = partition_counts(self.brokers)
+        places = [(name, part) for name, count in found.items() for part in range(count)]
         ends: dict[str, int] = {}
         for (topic, _), end in end_offsets(self.brokers, places).items():
             ends[topic] = ends.get(topic, 0) + end

@@ -11,7 +11,7 @@ import polars as pl
 
 from coinstream.consumer.tail_reader import count_messages, newest_records
 from coinstream.errors import DecodeError
-from coinstream.kafka import admin_client
+from coinstream.kafka import admin_client, translate_errors
 from coinstream.kafka.partition_reader import OffsetRange, PartitionReader
 from coinstream.kafka.records import key_of, offset_of, readable_headers, value_of
 from coinstream.messages import LEVEL1, MessageType, type_for_topic
@@ -75,8 +75,20 @@ def existing_topics(brokers: BrokerSettings) -> list[str]:
     Raises:
         BrokerError: the cluster does not answer.
     """
-    found = admin_client(brokers).list_topics(timeout=brokers.request_timeout_ms / 1000)
-    return sorted(name for name in found.topics if not name.startswith("__"))
+    return sorted(partition_counts(brokers))
+
+
+def partition_counts(brokers: BrokerSettings) -> dict[str, int]:
+    """Return the number of partitions of each topic of the cluster, without Kafka's own topics.
+
+    Raises:
+        BrokerError: the cluster does not answer.
+    """
+    admin, timeout_s = admin_client(brokers), brokers.request_timeout_ms / 1000
+    found = translate_errors(
+        lambda: admin.list_topics(timeout=timeout_s), "listing the topics", brokers.brokers
+    ).topics
+    return {name: len(topic.partitions) for name, topic in found.items() if not name.startswith("__")}
 
 
 def topics_of_type(names: Iterable[str], kind: MessageType) -> list[str]:
@@ -93,11 +105,9 @@ def fullest_topic(brokers: BrokerSettings, names: Sequence[str]) -> str | None:
     candidates = topics_of_type(names, LEVEL1) or list(names)
     if not candidates:
         return None
-    known = admin_client(brokers).list_topics(timeout=brokers.request_timeout_ms / 1000).topics
-    counts = count_messages(
-        brokers, {name: len(known[name].partitions) for name in candidates if name in known}
-    )
-    return max(counts, key=lambda name: counts[name])
+    known = partition_counts(brokers)
+    counts = count_messages(brokers, {name: known[name] for name in candidates if name in known})
+    return max(counts, key=lambda name: counts[name], default=None)
 
 
 def browse(
@@ -141,8 +151,7 @@ def browse(
 def _newest(
     brokers: BrokerSettings, topic: str, wanted: RecordFilter, limit: int, decoder: MessageDeserializer
 ) -> Page:
-    known = admin_client(brokers).list_topics(topic, timeout=brokers.request_timeout_ms / 1000).topics
-    partitions = len(known[topic].partitions)
+    partitions = partition_counts(brokers).get(topic, 0)
     has_filter = bool(wanted.key or wanted.value or wanted.partitions)
     # All of the newest records may be in one partition, and each partition has an equal share of the scan.
     scan = min(max(limit * (50 if has_filter else 1), 100) * max(partitions, 1), MAX_SCANNED)
