@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from coinstream.client import RedpandaClient
-from coinstream.errors import MessageTooLargeError
+from coinstream.errors import MessageTooLargeError, ProduceError
 from coinstream.messages import Level1
 from coinstream.monitoring.metrics import Metrics
 from coinstream.producer.topic_cache import DEFAULT_BOUNDS, UNBOUNDED_MS, RecordTimes, TimeBounds
@@ -84,6 +84,21 @@ def test_transactions_hold_record_times_too(broker_settings: BrokerSettings, top
             transaction.publish([moved(quote("A/B", 1), timedelta(hours=5))], name)
         assert client.held_record_times == {name: 1}
     assert len(read(broker_settings.brokers, name, 1)) == 1
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_refused_message_is_sent_again_only_if_the_setting_of_retries_allows_it(
+    broker_settings: BrokerSettings, topic: TopicFactory, retries: int
+) -> None:
+    name = topic("retries", config={"message.timestamp.after.max.ms": "60000"})
+    client = RedpandaClient(broker_settings, ProducerSettings(retries=retries))
+    sent = client.send(name, "k", moved(quote("A/B", 1), timedelta(minutes=30)))
+    if retries:
+        assert sent.result(60).topic == name
+    else:
+        with pytest.raises(ProduceError, match=name):
+            sent.result(60)
+    client.close()
 
 
 @pytest.mark.parametrize(

@@ -87,3 +87,7 @@ def test_topics_of_the_throughput_profile_have_its_batches() -> None:
 def test_the_transaction_timeout_reaches_transactional_producers() -> None:
     settings = ProducerSettings(transaction_timeout_ms=12_345)
     assert transactional(settings)["transaction.timeout.ms"] == 12_345
+
+
+def test_retries_limit_the_requests_of_transactions() -> None:
+    assert transactional(ProducerSettings(retries=7))["retries"] == 7
