@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from coinstream.backoff import NO_LEADER, while_refused
+from coinstream.backoff import NO_LEADER, produce_when_room, while_refused
 from coinstream.kafka import BrokerConsumer
 from coinstream.settings import BrokerSettings
 from tests.conftest import TopicFactory
@@ -37,3 +39,15 @@ def test_a_request_is_sent_again_while_the_leader_changes(
         while_refused(NO_LEADER, 30.0)(refused, place, timeout=30.0)
     assert refused.codes == [KafkaError.NOT_LEADER_FOR_PARTITION]
     consumer.close()
+
+
+def test_the_buffer_is_polled_outside_the_handler_of_its_error() -> None:
+    attempts = iter([BufferError("full"), BufferError("full"), None])
+    handled: list[BaseException | None] = []
+
+    def produce() -> None:
+        if (error := next(attempts)) is not None:
+            raise error
+
+    produce_when_room(produce, lambda timeout_s: handled.append(sys.exc_info()[1]))
+    assert handled == [None, None]

@@ -73,9 +73,11 @@ def produce_when_room(
         except BufferError:
             if deadline is not None and time.monotonic() >= deadline:
                 raise
-            poll(PAUSE_S)
         else:
             return
+        # Not in the handler: confluent-kafka raises errors without releasing the exception that is being
+        # handled, which keeps the variables of its frames alive, with the deliveries in them (2.16).
+        poll(PAUSE_S)
 
 
 NO_LEADER: Final = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})

@@ -35,6 +35,22 @@ def test_a_batch_that_the_broker_refuses_costs_only_the_message_at_fault(
     assert by_key == {f"binance-S{n}/USDT".encode(): list(range(n, 400, 20)) for n in range(20)}
 
 
+def test_flush_waits_for_messages_that_another_thread_sends_again(
+    broker_settings: BrokerSettings, topic: TopicFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = topic("refused", partitions=4, config={"max.message.bytes": "3000"})
+    settings = ProducerSettings(pool_size=1, retry_backoff_ms=200)
+    with RedpandaClient(broker_settings, settings) as client:
+        for start in range(0, 1200, 400):
+            caplog.clear()
+            too_large = client.send(name, b"binance-S0/USDT", os.urandom(5000))
+            client.produce(name, quotes(400, start=start))
+            wait_until(lambda: REPLACED in caplog.text, what="the poll thread replaces the producer")
+            client.flush()
+            assert sum(client.delivered.values()) == start + 400
+            assert isinstance(too_large.exception(0), MessageTooLargeError)
+
+
 def test_messages_that_expire_are_reported_and_those_behind_them_arrive_in_order(
     own_broker: LocalBroker, own_topic: TopicFactory
 ) -> None:

@@ -74,8 +74,12 @@ class IdempotentProducer:
         self.produce = self._wait_and_produce
 
     def _wait_and_produce(self, *arguments: Any) -> None:
-        with self._lock:
-            self._producer.produce(*arguments)
+        try:
+            with self._lock:
+                self._producer.produce(*arguments)
+        finally:
+            # A stored traceback must not keep a reference to the delivery: its release counts the messages.
+            del arguments
 
     def _resume(self) -> None:
         self.produce = self._producer.produce

@@ -106,16 +106,21 @@ class ProducerPool:
             The number of outstanding messages.
         """
         deadline = time.monotonic() + timeout_s
-        # A producer that recovers while another is flushed has messages again: repeat until none has.
-        while (waiting := len(self)) and (left := deadline - time.monotonic()) > 0:
+        while (waiting := self._flush_once(deadline)) and time.monotonic() < deadline:
+            pass
+        self._tracker.counter.count()
+        return waiting
+
+    def _flush_once(self, deadline: float) -> int:
+        """Flush until nothing is outstanding or the time is over; return what is outstanding then."""
+        while len(self) and (left := deadline - time.monotonic()) > 0:
             for producer in self.producers:
                 producer.flush(min(left, 0.2))
-        # Reports that the poll thread has taken count as served before it has handled them.
+        # The poll thread may have taken reports that it has not handled: they count as served, and their
+        # messages as outstanding only when it sends them again.
         if self._serving.acquire(timeout=max(deadline - time.monotonic(), 0.0)):
             self._serving.release()
-        self._tracker.counter.count()
-        # The count from above: by now statistics may wait, which librdkafka counts with the messages.
-        return waiting
+        return len(self)
 
     def close(self) -> None:
         """Close all producers. Outstanding messages are given up, so flush before."""

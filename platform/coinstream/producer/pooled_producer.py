@@ -48,6 +48,7 @@ class PooledProducer(IdempotentProducer):
     ) -> None:
         super().__init__(config, tracker, on_statistics)
         self.reports = DeliveryReports()
+        self._recovering = False
         self._times = times
         self._max_block_s = max_block_ms / 1000
         self._delivery_timeout_s = delivery_timeout_ms / 1000
@@ -55,7 +56,7 @@ class PooledProducer(IdempotentProducer):
         self._backoff = Backoff(retry_backoff_ms / 1000, MAX_BACKOFF_S)
 
     def __len__(self) -> int:
-        return len(self._producer) + len(self.reports)
+        return len(self._producer) + len(self.reports) + self._recovering
 
     def poll(self, timeout_s: float = 0.0) -> None:
         """Serve delivery reports, send failed messages again and complete futures."""
@@ -164,6 +165,9 @@ class PooledProducer(IdempotentProducer):
         while len(self) and (left := deadline - time.monotonic()) > 0:
             self._serve(min(left, 0.05), at_once=True)
             self.poll()
+            # Another thread sends failed messages again, and has the lock until it is done.
+            if self._recovering and self._lock.acquire(timeout=max(deadline - time.monotonic(), 0.0)):
+                self._lock.release()
 
     def close(self) -> None:
         """Close the producer. Outstanding messages are given up and reported."""
@@ -189,16 +193,21 @@ class PooledProducer(IdempotentProducer):
 
     def _recover(self) -> None:
         with self._lock:
-            failed = self.reports.take_failed()
-            if self.is_fatal or any(map(self._retriable, failed)):
-                self._pause()
-                try:
-                    self._replace_and_repeat(failed)
-                finally:
-                    self._resume()
-                return
-        for failure in failed:
-            self._tracker.give_up(failure)
+            # Failures are in no queue until they are sent again or given up, and yet outstanding.
+            self._recovering = True
+            try:
+                failed = self.reports.take_failed()
+                if self.is_fatal or any(map(self._retriable, failed)):
+                    self._pause()
+                    try:
+                        self._replace_and_repeat(failed)
+                    finally:
+                        self._resume()
+                    return
+                for failure in failed:
+                    self._tracker.give_up(failure)
+            finally:
+                self._recovering = False
 
     def _replace_and_repeat(self, failed: list[Failure]) -> None:
         # 1. Pause producing, so that no message overtakes a failed one. The old producer acknowledges or

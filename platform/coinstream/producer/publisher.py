@@ -133,7 +133,7 @@ class Publisher:
         earliest, latest = self._times.safe_limits()
         day, day_ms = self._day_of(chunk[0])
         kind: type[Message] | None = None
-        moment, at_ms, outside = None, 0, False
+        moment, at_ms, outside, refused = None, 0, False, False
         try:
             for message in chunk:
                 if type(message) is not kind:
@@ -165,7 +165,11 @@ class Publisher:
                 try:
                     route.producer.produce(route.topic, value, route.key, -1, delivery, None, held, headers)
                 except (BufferError, KafkaException):
+                    refused = True
+                if refused:
+                    # Not in the handler: see `produce_when_room`.
                     route.producer.produce_blocking(route.topic, value, route.key, delivery, held, headers)
+                    refused = False
                 sent(route.counted)
         finally:
             del delivery, sent
