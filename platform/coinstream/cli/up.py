@@ -31,7 +31,8 @@ LANDING_JOB: Final = "land_topics"
 CANDLES_JOB: Final = "build_candles"
 # Eighty seconds of the recording contain a complete minute for a candle.
 _FIRST_CONFIG: Final = {"ops": {"feeds__market_data": {"config": {"duration_s": 2.5, "speed": 32.0}}}}
-_FIRST_RUN_S: Final = 180.0
+_FIRST_RUN_S: Final = 600.0
+"""Maximum time to wait for one of the first runs: on a busy machine, the start alone takes minutes."""
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
