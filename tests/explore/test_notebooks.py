@@ -92,6 +92,7 @@ def output(monkeypatch: pytest.MonkeyPatch, brokers: str, page: str) -> str:
     return " ".join(as_html(each).text for each in outputs if each is not None)
 
 
+@pytest.mark.system  # runs the whole notebook
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "no-such-host.invalid:9092"])
 def test_the_explorer_names_a_broker_that_does_not_answer(
     home: Path, monkeypatch: pytest.MonkeyPatch, address: str
@@ -114,6 +115,7 @@ def test_the_explorer_names_a_broker_that_does_not_answer(
             ask()
 
 
+@pytest.mark.system  # runs the whole notebook
 def test_the_candles_page_says_why_its_tables_cannot_be_read(
     home: Path, broker_settings: BrokerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +129,7 @@ def test_the_candles_page_says_why_its_tables_cannot_be_read(
     assert "No candles yet" not in shown
 
 
+@pytest.mark.system  # runs the whole notebook
 def test_the_lag_page_says_that_the_broker_stopped_answering(
     home: Path, broker_settings: BrokerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
