@@ -126,13 +126,15 @@ class Tasks:
     Ray's own retries are off: they are not reported, and a retry by Ray may compute the arguments of a task
     again from tasks before it. Here the driver keeps the arguments and counts the retries.
 
-    Leaving the block cancels the calls that still run.
+    Leaving the block cancels the calls that wait for a worker; those that run end by themselves, unread. Ray
+    2.60 aborts the driver when a call ends in the moment in which it is cancelled.
     """
 
     def __init__(self, ray: Any, function: Callable[..., Any]) -> None:
         self._ray = ray
         self._remote = ray.remote(max_retries=0, num_cpus=1)(function)
         self._pending: dict[Any, tuple[Any, tuple[Any, ...], int]] = {}
+        self._workers = 1
         errors = ray.exceptions
         self._died = (
             errors.WorkerCrashedError,
@@ -142,10 +144,12 @@ class Tasks:
         )
 
     def __enter__(self) -> Self:
+        self._workers = int(self._ray.cluster_resources().get("CPU", 1))
         return self
 
     def __exit__(self, *error: object) -> None:
-        for ref in self._pending:
+        # Workers take the calls in the order of submission.
+        for ref in list(self._pending)[self._workers :]:
             with suppress(self._ray.exceptions.RayError):
                 self._ray.cancel(ref, force=True)
         self._pending.clear()
