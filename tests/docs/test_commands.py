@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -148,6 +149,10 @@ class Reader:
             return None
         process, self.running = self.running, None
         try:
+            if found := re.search(r"http://127\.0\.0\.1:(\d+)", (self.folder / "output.txt").read_text()):
+                # A server names its address before it listens; an interpreter that starts ends with 1.
+                port = int(found[1])
+                wait_until(lambda: _listens(port) or process.poll() is not None, 300, f"port {port} is open")
             code = _interrupted(process)
         finally:
             with suppress(ProcessLookupError):
@@ -156,6 +161,11 @@ class Reader:
             return None
         told = (self.folder / "output.txt").read_text()[-2000:]
         return f"{process.args!r} ended with {code} at Ctrl-C: {told}"
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _interrupted(process: subprocess.Popen[bytes]) -> int:
