@@ -140,8 +140,11 @@ def test_a_topic_created_again_is_read_from_its_start(
             another.produce(name, [quote(100 + number, f"S{number % 20}/USDT") for number in range(15)])
             another.flush()
         wait_until(lambda: memory.total >= 25, timeout=300, what="all of the new topic is handled")
-        assert manager.report().gaps
-    assert memory.numbers == dict.fromkeys([*range(10), *range(100, 115)], 1)
+        wait_until(lambda: manager.report().gaps, what="the report names the topic")
+    # Those behind the old position may have been handled before the group noticed the new topic.
+    twice = {number for number, count in memory.numbers.items() if count == 2}
+    assert twice <= set(range(110, 115))
+    assert memory.numbers == dict.fromkeys([*range(10), *range(100, 115)], 1) | dict.fromkeys(twice, 2)
 
 
 def test_a_fenced_static_member_ends_with_an_error(client: RedpandaClient, topic: TopicFactory) -> None:

@@ -126,8 +126,8 @@ class Assignment:
             consumer.incremental_unassign(parts)
             for key in keys:
                 self._replace(key, OFFSET_BEGINNING)
+                self.starts.report_recreated(*key)
             consumer.incremental_assign(parts)
-            log.error("group %s: %s was deleted and created again; read from its start", self._group, topic)
 
     def commit_soon(self, consumer: Consumer) -> None:
         """Commit new offsets without waiting. `on_commit` receives the result."""

@@ -176,14 +176,18 @@ class StartOffsets:
             self._report(OffsetGap(topic, partition, -1, -1, reason), low)
         return low
 
+    def report_recreated(self, topic: str, partition: int) -> None:
+        """Log that a partition of a recreated topic is read from its start, and add it to `gaps`."""
+        reason = "the topic was deleted and created again; it is read from its start"
+        self._report(OffsetGap(topic, partition, -1, -1, reason), 0)
+
     def _start(self, part: TopicPartition, created_again: set[str]) -> TopicPartition:
         metadata = CommitMetadata.decode(part.metadata)
         topic_id = self._topic_ids.get(part.topic, "")
         is_other_topic = bool(topic_id and metadata.topic_id) and topic_id != metadata.topic_id
         offset = part.offset
         if part.topic in created_again or is_other_topic:
-            reason = "the topic was deleted and created again; it is read from its start"
-            self._report(OffsetGap(part.topic, part.partition, -1, -1, reason), 0)
+            self.report_recreated(part.topic, part.partition)
             offset = OFFSET_BEGINNING
         elif offset < 0:
             offset = self._first_start(part)
