@@ -18,8 +18,6 @@ LARGE = 100
 def topic_factory(bootstrap: str, large: list[str] | None = None) -> TopicFactory:
     """Return a function that creates topics on that cluster; `large` gets the names of large ones."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    # Each node learns of a topic by itself, and a client may ask any of them.
-    nodes = [AdminClient({"bootstrap.servers": address}) for address in bootstrap.split(",")]
 
     def create(
         name: str = "topic",
@@ -37,7 +35,10 @@ def topic_factory(bootstrap: str, large: list[str] | None = None) -> TopicFactor
             config={"retention.ms": "-1", **(config or {})},
         )
         admin.create_topics([new])[wanted].result(30)
-        for node in nodes:
+        # Each node learns of a topic by itself. A new client asks the node that it is given; an older one
+        # asks another node after its own was killed.
+        for address in bootstrap.split(","):
+            node = AdminClient({"bootstrap.servers": address})
             wait_until(
                 lambda node=node: _has_leaders(node, wanted, partitions),  # type: ignore[misc]
                 what=f"topic {wanted} has its leaders",

@@ -90,7 +90,7 @@ class Route(NamedTuple):
 class MessageRouter:
     """Chooses topic and key from the set of existing topics, without a request per message.
 
-    `know` replaces the set of existing topics. Thread-safe.
+    `set_topics` replaces the set of existing topics. Thread-safe.
     """
 
     def __init__(self, existing: Iterable[str] = ()) -> None:

@@ -1,6 +1,8 @@
 """Cache the topics of the cluster, and clamp record times to the bounds that brokers accept.
 
-Topics are requested at first use and every 30 seconds.
+Topics are requested at first use and every 30 seconds. Each broker of a cluster learns of topics by itself,
+so a listing may lack some. A known topic is therefore kept until listings have lacked it for a while, and a
+missing one is requested again before it is an error.
 
 A broker refuses a whole batch if one record time is too far ahead of its clock (an hour by default) or, with
 `message.timestamp.before.max.ms`, too old. Without clamping, a wrong exchange clock would end its feed. The
@@ -31,6 +33,9 @@ REFRESH_S: Final = 30.0
 """Interval of background refreshes, in seconds."""
 RETRY_S: Final = 1.0
 """Minimum interval between requests for a missing topic, in seconds."""
+PROPAGATION_S: Final = 5.0
+"""Time in seconds for which a listing without a topic is doubted: the broker that answered may have started
+just now, or may not know a new topic yet."""
 
 MARGIN_MS: Final = 300_000
 """Allowed difference between this machine's clock and the broker's, at most half of a bound."""
@@ -38,6 +43,7 @@ MARGIN_MS: Final = 300_000
 UNBOUNDED_MS: Final = 2**62
 """Bound that no record time reaches."""
 
+_LOOK_AGAIN_S: Final = 0.2
 _TIME_BOUND: Final = "message.timestamp"
 
 
@@ -70,6 +76,8 @@ class TopicCache:
         self._lock = threading.Lock()
         self._asked = 0.0
         self._existing: dict[str, int] = {}
+        self._lacking_since: dict[str, float] = {}
+        self._doubted_until: dict[str, float] = {}
         self._router = MessageRouter()
         self._stopping = threading.Event()
         self._refresher = threading.Thread(
@@ -88,23 +96,37 @@ class TopicCache:
         return self._router
 
     def require(self, topic: str, key: bytes | None = None) -> int:
-        """Return the number of partitions of a topic. A missing topic is requested at most once per second.
+        """Return the number of partitions of a topic.
+
+        The first call for a missing topic waits until brokers have had time to learn of it. Later calls
+        request it at most once per second, without waiting.
 
         Raises:
             TopicError: the topic does not exist; the message contains the topic and the key.
             BrokerError, AuthenticationError: the request to the cluster failed.
         """
-        partitions = self._existing.get(topic)
-        if partitions is None and time.monotonic() - self._asked > RETRY_S:
-            self.refresh()
-            partitions = self._existing.get(topic)
+        partitions = self._existing.get(topic) or self._request(topic)
         if partitions is None:
-            self._check_access(topic)
             raise TopicError(
                 f"topic {topic} does not exist at {self._brokers.brokers} (message with key {key!r}); "
                 "create it with `coinstream topics apply`"
             )
         return partitions
+
+    def _request(self, topic: str) -> int | None:
+        """Request the topics until this one is listed, or has been missing for too long."""
+        if time.monotonic() - self._asked > RETRY_S:
+            self.refresh()
+        if topic not in self._existing:
+            self._check_access(topic)
+        until = self._doubted_until.setdefault(topic, time.monotonic() + PROPAGATION_S)
+        while topic not in self._existing and time.monotonic() < until:
+            if self._stopping.wait(_LOOK_AGAIN_S):
+                break
+            self.refresh()
+        if topic in self._existing:
+            self._doubted_until.pop(topic, None)
+        return self._existing.get(topic)
 
     def _check_access(self, topic: str) -> None:
         # The list of all topics omits topics without DESCRIBE; a request by name fails for them.
@@ -146,11 +168,24 @@ class TopicCache:
             if not self._asked:
                 self._refresher.start()
             self._asked = time.monotonic()
-            existing = {name: len(topic.partitions) for name, topic in found.items()}
+            existing = self._with_kept({name: len(topic.partitions) for name, topic in found.items()})
             if existing != self._existing:
                 self._existing = existing
                 self._router.set_topics(existing)
                 self._on_change()
+
+    def _with_kept(self, listed: dict[str, int]) -> dict[str, int]:
+        """Add known topics and partitions which listings have not lacked for long."""
+        now = time.monotonic()
+        kept = {}
+        for name, partitions in self._existing.items():
+            if listed.get(name, 0) >= partitions:
+                self._lacking_since.pop(name, None)
+            elif now - self._lacking_since.setdefault(name, now) < PROPAGATION_S:
+                kept[name] = partitions
+            else:
+                del self._lacking_since[name]
+        return listed | kept
 
     def close(self) -> None:
         """Stop refreshing."""
