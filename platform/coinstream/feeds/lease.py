@@ -21,13 +21,14 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import msgspec
 import psutil
 from filelock import FileLock, Timeout
 
 from coinstream.errors import FeedError
+from coinstream.files import write_whole
 
 LOOK_EVERY_S: Final = 0.05
 """Seconds between a holder's checks for a successor, and a successor's attempts to acquire the lease."""
@@ -113,7 +114,9 @@ class FeedLease:
             if self._lock is None:
                 return False
             self.token = self._holder().token + 1
-            _write(self._path("holder"), _Holder(self.token, os.getpid(), time.time()))
+            write_whole(
+                self._path("holder"), msgspec.json.encode(_Holder(self.token, os.getpid(), time.time()))
+            )
             self._path("ready").unlink(missing_ok=True)
             self._free_next()
         return True
@@ -161,7 +164,7 @@ class FeedLease:
         """Release the lease with a checkpoint for the successor. Flush all messages before."""
         if self._lock is not None:
             if checkpoint is not None:
-                _write(self._path("note"), dict(checkpoint))
+                write_whole(self._path("note"), msgspec.json.encode(dict(checkpoint)))
             self._lock.release()
             self._lock = None
         self._free_next()
@@ -201,10 +204,3 @@ def _locked(path: Path) -> FileLock | None:
     except Timeout:
         return None
     return lock
-
-
-def _write(path: Path, value: Any) -> None:
-    """Write atomically, so that a concurrent reader sees the old or the new content."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    draft.write_bytes(msgspec.json.encode(value))
-    draft.replace(path)

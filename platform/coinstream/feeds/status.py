@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from coinstream.feeds.feed_stats import Anomaly, FeedStats, symbols_of
+from coinstream.files import write_whole
 from coinstream.messages import Message
 from coinstream.monitoring.metrics import METRICS
 
@@ -189,7 +190,8 @@ class StatusWriter:
         self._before, self._written = Counter(self._counts), now
         self._export(status)
         if self._path is not None:
-            _replace(self._path, msgspec.json.encode(status))
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_whole(self._path, msgspec.json.encode(status))
 
     def _symbol(self, symbol: str, rate: float, connected: bool, ended: bool) -> SymbolStatus:
         events = self._stats.symbols.get(symbol)
@@ -227,13 +229,6 @@ def read_all(folder: Path) -> list[FeedStatus]:
 
 def _file_name(feed: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in feed)[:100] or "feed"
-
-
-def _replace(path: Path, data: bytes) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_bytes(data)
-    temporary.replace(path)
 
 
 class SymbolRow(NamedTuple):

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from coinstream.files import private_folder
 from coinstream.settings import HomeSettings, LakeSettings
-from coinstream.settings.platform import private_folder
 
 log = logging.getLogger("coinstream.lake")
 

@@ -25,9 +25,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from coinstream.errors import LakeError
+from coinstream.files import whole_file
 from coinstream.lake.schemas import spec_named
 from coinstream.lake.store import Lake, wrap_errors
-from coinstream.lake.warehouse import as_dataset, whole_file
+from coinstream.lake.warehouse import as_dataset
 from coinstream.messages import MESSAGE_TYPES
 from coinstream.text import did_you_mean
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow.compute as pc
 
 from coinstream.errors import LakeError
+from coinstream.files import whole_file
 from coinstream.lake.charts import Points, line_chart, to_svg
 from coinstream.lake.engines import EmbeddedEngine, Engine
 from coinstream.lake.maintenance import partition_of_file
@@ -21,7 +22,6 @@ from coinstream.lake.schemas import VIOLATION_TABLES
 from coinstream.lake.slices import SharedTable
 from coinstream.lake.store import Lake, wrap_errors
 from coinstream.lake.validation import NoValidation
-from coinstream.lake.warehouse import whole_file
 from coinstream.messages import MESSAGE_TYPES
 
 if TYPE_CHECKING:

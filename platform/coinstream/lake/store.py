@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import pyarrow as pa
 
 from coinstream.errors import LakeError
+from coinstream.files import private_folder
 from coinstream.lake.schemas import FLAGGED, QUARANTINE, QUARANTINE_SCHEMA, TIME, TableSpec, spec_named
 from coinstream.messages import MESSAGE_TYPES
 from coinstream.settings import HomeSettings, LakeSettings
-from coinstream.settings.platform import private_folder
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog

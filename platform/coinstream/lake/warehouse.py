@@ -1,15 +1,10 @@
-"""Access the files of the tables, list them independently of the catalog, and write files whole."""
+"""Access the files of the tables, and list them independently of the catalog."""
 
 from __future__ import annotations
 
-import errno
-import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
@@ -150,29 +145,3 @@ def _day(value: Any) -> Any:
     return (
         (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=value)).date() if isinstance(value, int) else value
     )
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary file beside `path`, which replaces it when the block succeeds.
-
-    After an error, `path` is unchanged and the temporary file is deleted. A device or a named pipe is
-    yielded itself.
-
-    Raises:
-        OSError: the file cannot be written or replaced.
-    """
-    target = path.resolve()  # a symbolic link stays, and the file it leads to is replaced
-    if target.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if target.exists() and not target.is_file():
-        yield target
-        return
-    draft = target.with_name(f".{target.name[:200]}.{os.getpid()}.tmp")
-    try:
-        yield draft
-        if target.exists():
-            draft.chmod(target.stat().st_mode & 0o777)
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)

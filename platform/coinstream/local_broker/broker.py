@@ -10,6 +10,7 @@ from typing import Literal, Self
 import psutil
 
 from coinstream.errors import LocalBrokerError
+from coinstream.files import private_folder
 from coinstream.local_broker import jars, properties
 from coinstream.local_broker.jars import exclusive_lock, java_command, show_fetching
 from coinstream.local_broker.node import Node
@@ -32,7 +33,6 @@ from coinstream.local_broker.status import (
     write_running,
 )
 from coinstream.local_broker.storage import Storage, archive_options
-from coinstream.settings.platform import private_folder
 
 DEFAULT_PORT = 19092
 _GRACE_S = 10.0

@@ -16,11 +16,11 @@ from typing import Final, Literal, cast
 import psutil
 
 from coinstream.errors import LocalBrokerError
+from coinstream.files import private_folder
 from coinstream.local_broker import jars
 from coinstream.local_broker.broker import LocalBroker
 from coinstream.local_broker.jars import show_fetching
 from coinstream.local_broker.status import RunningBroker, clear_stale, read_running, running_broker
-from coinstream.settings.platform import private_folder
 
 _ERROR: Final = "error: "
 _POLL_S: Final = 0.1

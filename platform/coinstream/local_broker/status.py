@@ -19,6 +19,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from coinstream.errors import LocalBrokerError
+from coinstream.files import write_whole
 from coinstream.kafka import log as librdkafka_log
 from coinstream.settings import KafkaConfig
 
@@ -74,9 +75,7 @@ def state_file(folder: Path) -> Path:
 
 def write_running(folder: Path, running: RunningBroker) -> None:
     """Replace the state file atomically."""
-    draft = state_file(folder).with_suffix(".draft")
-    draft.write_bytes(msgspec.json.encode(running))
-    draft.replace(state_file(folder))
+    write_whole(state_file(folder), msgspec.json.encode(running))
 
 
 def read_running(folder: Path) -> RunningBroker | None:

@@ -23,6 +23,7 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from coinstream.errors import LocalBrokerError
+from coinstream.files import write_whole
 from coinstream.local_broker.jars import FLAGS, java_environment
 from coinstream.local_broker.node import reason_in
 from coinstream.local_broker.properties import NodePlan
@@ -120,9 +121,7 @@ class Storage:
             ) from error
 
     def _write_cluster(self, cluster: Cluster) -> None:
-        draft = self._cluster_file.with_suffix(".draft")
-        draft.write_bytes(msgspec.json.encode(cluster))
-        draft.replace(self._cluster_file)
+        write_whole(self._cluster_file, msgspec.json.encode(cluster))
 
     def _is_formatted(self, plan: NodePlan, cluster: Cluster) -> bool:
         meta = plan.data / "meta.properties"

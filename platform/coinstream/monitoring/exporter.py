@@ -20,9 +20,9 @@ import psutil
 from prometheus_client import start_http_server
 
 from coinstream.errors import CoinstreamError
+from coinstream.files import private_folder, write_whole
 from coinstream.monitoring.metrics import METRICS, Metrics
 from coinstream.settings import HomeSettings, MetricsSettings
-from coinstream.settings.platform import private_folder
 
 
 class ExporterError(CoinstreamError):
@@ -107,9 +107,7 @@ def _announce(target: Path, address: str, labels: Mapping[str, str]) -> None:
         # Left by a killed process: its port is closed, or used by another process.
         if not psutil.pid_exists(_process(left)):
             left.unlink(missing_ok=True)
-    draft = target.with_suffix(".tmp")
-    draft.write_bytes(msgspec.json.encode([{"targets": [address], "labels": dict(labels)}]))
-    draft.replace(target)
+    write_whole(target, msgspec.json.encode([{"targets": [address], "labels": dict(labels)}]))
 
 
 def _process(target: Path) -> int:

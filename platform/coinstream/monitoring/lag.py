@@ -13,7 +13,6 @@ The sensor and the exporter store observations in one file per cluster, so that 
 from __future__ import annotations
 
 import logging
-import os
 import re
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -24,6 +23,7 @@ from typing import Any, Final
 import msgspec
 from confluent_kafka.admin import ClusterMetadata
 
+from coinstream.files import private_folder, write_whole
 from coinstream.kafka.records import PartitionKey
 from coinstream.monitoring.broker_requests import OldestRecord, TimeLagReader
 from coinstream.monitoring.cluster import (
@@ -42,7 +42,6 @@ from coinstream.monitoring.evaluation import (
 )
 from coinstream.monitoring.group_lag import GroupLag, PartitionLag, TimeLagSource, start_of
 from coinstream.settings import BrokerSettings, HomeSettings, LagSettings
-from coinstream.settings.platform import private_folder
 from coinstream.text import did_you_mean
 from coinstream.topics.catalogue import market_topics
 
@@ -78,11 +77,9 @@ class LagObservations:
     def store(self, cluster: str, groups: Mapping[str, Any]) -> None:
         """Replace the stored windows; log a warning if the folder cannot be written."""
         path = self._path(cluster)
-        draft = path.with_suffix(f".{os.getpid()}.draft")
         try:
             private_folder(path.parent)
-            draft.write_bytes(msgspec.json.encode(groups))
-            draft.replace(path)
+            write_whole(path, msgspec.json.encode(groups))
         except OSError as error:
             log.warning("cannot store the lag history %s: %s; other processes do not see it", path, error)
 

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from coinstream.consumer import ConsumedMessage
 from coinstream.errors import NonRetryableError, SinkError
+from coinstream.files import whole_file
 from coinstream.kafka.records import timestamp_ms_of
 from coinstream.messages import MessageType, type_of
 from coinstream.sinks.base import columns_of
@@ -131,12 +132,10 @@ class ParquetSink:
             return
         wanted = Path(path)
         wanted.parent.mkdir(parents=True, exist_ok=True)
-        draft = wanted.with_suffix(f".{os.getpid()}.draft")
-        with draft.open("wb") as file:
+        with whole_file(wanted) as draft, draft.open("wb") as file:
             file.write(buffer.getvalue())
             file.flush()
             os.fsync(file.fileno())
-        draft.replace(wanted)
         _sync_folder(wanted.parent)
 
 

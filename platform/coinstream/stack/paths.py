@@ -14,10 +14,10 @@ import yaml
 from filelock import FileLock, Timeout
 
 from coinstream.errors import PlatformError
+from coinstream.files import private_folder
 from coinstream.lake.first_hour import remember_first_hour
 from coinstream.local_broker.properties import free_ports, is_free
 from coinstream.settings import HomeSettings
-from coinstream.settings.platform import private_folder
 
 HOST: Final = "127.0.0.1"
 _ATTEMPTS: Final = 200
