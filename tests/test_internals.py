@@ -45,13 +45,13 @@ DAGSTER: Final[dict[str, set[str]]] = {
 """Dagster has no public call for old observations, ticks, the process of a run, or a middleware of its UI."""
 
 PYICEBERG: Final[dict[str, set[str]]] = {
-    "platform/coinstream/lake/commit.py": {
-        "pyiceberg.io.pyarrow.pyarrow_to_schema",
-        "pyiceberg.io.pyarrow.write_file",
-        "pyiceberg.table.WriteTask",
+    "platform/coinstream/lake/warehouse.py": {
+        "pyiceberg.io.pyarrow.ParquetFormatWriter",
+        "pyiceberg.io.pyarrow.parquet_path_to_id_mapping",
+        "pyiceberg.io.pyarrow.schema_to_pyarrow",
     },
 }
-"""pyiceberg's public `append` writes and commits at once; landing writes files first and commits later."""
+"""pyiceberg's public `append` writes and commits at once, and chooses no encodings."""
 
 UNDOCUMENTED: Final = {name for names in PYICEBERG.values() for name in names}
 PINS: Final = {
@@ -62,9 +62,9 @@ PINS: Final = {
 """Dagster changes its internals in any release, pyiceberg in minor ones."""
 
 SIGNATURES: Final = {
-    "pyiceberg.io.pyarrow.write_file": ["io", "table_metadata", "tasks"],
-    "pyiceberg.io.pyarrow.pyarrow_to_schema": ["schema", "name_mapping"],
-    "pyiceberg.table.WriteTask": ["write_uuid", "task_id", "schema", "record_batches"],
+    "pyiceberg.io.pyarrow.ParquetFormatWriter": ["output_file", "file_schema", "properties"],
+    "pyiceberg.io.pyarrow.parquet_path_to_id_mapping": ["schema"],
+    "pyiceberg.io.pyarrow.schema_to_pyarrow": ["schema"],
     "dagster_webserver.app.create_app_from_workspace_process_context": ["workspace_process_context"],
 }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -66,23 +65,12 @@ def drop_files(table: Table, stale: Sequence[PreparedFiles]) -> None:
 
 
 def write_partitions(table: Table, rows: pa.Table) -> Iterator[DataFile]:
-    """Write rows to one or more files per partition, without committing them."""
+    """Write rows to a file per partition, without committing them."""
+    # Imported here: pyiceberg takes time that `coinstream --help` does not have.
+    from coinstream.lake.warehouse import write_data_file
+
     for key, part in _partitioned(table, rows) if rows.num_rows else ():
-        yield from write_files(table, part, key)
-
-
-def write_files(table: Table, rows: pa.Table, key: PartitionKey | None) -> Iterator[DataFile]:
-    """Write rows of one partition, without committing the files.
-
-    Columns of the table that are missing in the rows, for example of a newer version, are null.
-    """
-    from pyiceberg.io.pyarrow import pyarrow_to_schema, write_file
-    from pyiceberg.table import WriteTask
-
-    schema = pyarrow_to_schema(rows.schema, name_mapping=table.schema().name_mapping)
-    batches = rows.combine_chunks().to_batches()
-    task = WriteTask(uuid.uuid4(), 0, schema, batches, partition_key=key)
-    return iter(write_file(table.io, table.metadata, iter([task])))
+        yield write_data_file(table, part, key)
 
 
 def _partitioned(table: Table, rows: pa.Table) -> Iterator[tuple[PartitionKey | None, pa.Table]]:

@@ -18,11 +18,11 @@ import pyarrow.fs as pafs
 
 from coinstream.errors import LakeError
 from coinstream.lake.candles import TABLE as CANDLES
-from coinstream.lake.commit import CommitResult, retry_on_conflict, write_files
+from coinstream.lake.commit import CommitResult, retry_on_conflict
 from coinstream.lake.landed_offsets import OFFSETS, RUN, LandedOffsets, read_landed_offsets
 from coinstream.lake.schemas import VIOLATION_TABLES
 from coinstream.lake.store import Lake, known_specs, wrap_errors
-from coinstream.lake.warehouse import MetadataFile, Warehouse, located
+from coinstream.lake.warehouse import MetadataFile, Warehouse, located, write_data_file
 from coinstream.settings import LakeSettings
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _merged(table: Table, small: Sequence[DataFile]) -> Iterable[DataFile]:
     if spec.fields:
         values = [PartitionFieldValue(field, small[0].partition[at]) for at, field in enumerate(spec.fields)]
         key = PartitionKey(values, spec, schema)
-    return write_files(table, rows, key)
+    return [write_data_file(table, rows, key)]
 
 
 def _read(table: Table, files: Sequence[DataFile], schema: pa.Schema) -> pa.Table:

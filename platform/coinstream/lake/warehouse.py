@@ -1,8 +1,9 @@
-"""Access the files of the tables, and list them independently of the catalog."""
+"""Access the files of the tables: write data files, and list files independently of the catalog."""
 
 from __future__ import annotations
 
 import re
+import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -11,12 +12,22 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
-from pyiceberg.io.pyarrow import PyArrowFileIO
-from pyiceberg.typedef import EMPTY_DICT, Properties
+from pyiceberg.io import OutputFile
+from pyiceberg.io.pyarrow import (
+    ParquetFormatWriter,
+    PyArrowFileIO,
+    parquet_path_to_id_mapping,
+    schema_to_pyarrow,
+)
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.schema import Schema
+from pyiceberg.typedef import EMPTY_DICT, Properties, Record
+from pyiceberg.types import IcebergType, IntegerType, LongType, TimestampType, TimestamptzType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pyiceberg.partitioning import PartitionKey
     from pyiceberg.table import FileScanTask, Table
 
 
@@ -144,4 +155,53 @@ def _known(table: Table, task: FileScanTask, schema: pa.Schema) -> ds.Expression
 def _day(value: Any) -> Any:
     return (
         (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=value)).date() if isinstance(value, int) else value
+    )
+
+
+class _DataFileWriter(ParquetFormatWriter):
+    """Write Parquet as pyiceberg does, with an encoding for each column.
+
+    Times and offsets rarely repeat but differ little, so their differences take a few bits. Files of recorded
+    quotes take 6 bytes per row instead of 12.
+    """
+
+    def __init__(self, output_file: OutputFile, file_schema: Schema, properties: Properties) -> None:
+        super().__init__(output_file, file_schema, properties)
+        paths = parquet_path_to_id_mapping(file_schema)
+        deltas = [path for path, number in paths.items() if _is_counted(file_schema.find_type(number))]
+        self._parquet_writer_kwargs |= {
+            "use_dictionary": [path for path in paths if path not in deltas],
+            "column_encoding": dict.fromkeys(deltas, "DELTA_BINARY_PACKED"),
+        }
+
+
+def _is_counted(kind: IcebergType) -> bool:
+    return isinstance(kind, IntegerType | LongType | TimestampType | TimestamptzType)
+
+
+def write_data_file(table: Table, rows: pa.Table, key: PartitionKey | None) -> DataFile:
+    """Write rows of one partition to a data file, without committing it.
+
+    Columns of the table that are missing in the rows, for example of a newer version, are null.
+    """
+    schema = table.schema()
+    wanted = schema_to_pyarrow(schema)
+    columns = [
+        rows[field.name].cast(field.type)
+        if field.name in rows.column_names
+        else pa.nulls(rows.num_rows, field.type)
+        for field in wanted
+    ]
+    location = table.location_provider().new_data_location(f"00000-0-{uuid.uuid4()}.parquet", key)
+    output = table.io.new_output(location)
+    with _DataFileWriter(output, schema, table.properties) as writer:
+        writer.write(pa.Table.from_arrays(columns, schema=wanted))
+    return DataFile.from_args(
+        content=DataFileContent.DATA,
+        file_path=location,
+        file_format=FileFormat.PARQUET,
+        partition=key.partition if key else Record(),
+        file_size_in_bytes=len(output),
+        spec_id=table.metadata.default_spec_id,
+        **writer.result().to_serialized_dict(),
     )
