@@ -1,12 +1,14 @@
 """Alerts reach a real webhook through apprise, and say what, since when, how much and where."""
 
+import logging
 from collections.abc import Iterator
 
 import pytest
 from pydantic import SecretStr
 
 from coinstream.errors import SettingsError
-from coinstream.monitoring.alerts import Alert, AlertChannels, AlertError, Kind
+from coinstream.monitoring.alerts import Alert, AlertChannels, AlertError, Hysteresis, Kind
+from coinstream.monitoring.group_alerts import SensorCursor
 from coinstream.settings import AlertSettings
 from tests.monitoring.webhook import Webhook, webhook
 
@@ -82,3 +84,43 @@ def test_the_urls_come_from_the_environment_and_do_not_show(
 
 def test_an_alert_survives_being_stored() -> None:
     assert Alert.load(ALERT.dump()) == ALERT
+
+
+def numbered(count: int) -> list[Alert]:
+    return [Alert(Kind.FAILURE, f"group {n} has stopped", float(n), "1 message", ()) for n in range(count)]
+
+
+def ticked(cursor: SensorCursor, sender: AlertChannels) -> SensorCursor:
+    """Deliver as a tick does, and return the cursor that the next tick loads."""
+    log = logging.getLogger("tests.alerts")
+    cursor.deliver(sender, log)
+    return SensorCursor.load(cursor.dump(0), Hysteresis(), log)
+
+
+def test_many_alerts_of_one_tick_are_all_sent(hook: Webhook) -> None:
+    cursor = SensorCursor(Hysteresis())
+    for alert in numbered(70):
+        cursor.announce(alert)
+    ticked(cursor, channels(hook.url))
+    assert hook.titles() == [alert.title for alert in numbered(70)]
+
+
+def test_alerts_that_are_not_kept_are_counted_and_logged(
+    hook: Webhook, caplog: pytest.LogCaptureFixture
+) -> None:
+    sender = channels(hook.url)
+    hook.status = 503
+    cursor = SensorCursor(Hysteresis())
+    for part in (numbered(70)[:60], numbered(70)[60:]):
+        for alert in part:
+            cursor.announce(alert)
+        cursor = ticked(cursor, sender)
+    assert hook.received == []
+    hook.status = 200
+    ticked(ticked(cursor, sender), sender)
+    dropped, *rest = hook.titles()
+    assert "20 earlier alert(s) reached no channel" in dropped
+    assert rest == [alert.title for alert in numbered(70)[20:]]
+    logged = [text for text in caplog.messages if text.startswith("dropped")]
+    assert len(logged) == 20
+    assert "group 0 has stopped" in logged[0]

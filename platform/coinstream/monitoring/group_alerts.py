@@ -52,6 +52,7 @@ def section_of(status: GroupStatus) -> Section:
 
 
 _PENDING_KEPT: Final = 50
+"""Alerts that a cursor stores while they reach no channel; Dagster stores the cursor with every tick."""
 _LARGE: Final = 500
 _COMPRESSED: Final = "z:"
 
@@ -78,6 +79,8 @@ class SensorCursor:
     pending: list[Alert] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
     """Further state of the sensor as plain values."""
+    dropped: int = 0
+    """Alerts that reached no channel and were not stored. The next alert that is sent says so."""
 
     @classmethod
     def load(cls, cursor: str | None, hysteresis: Hysteresis, log: logging.Logger) -> SensorCursor:
@@ -91,6 +94,7 @@ class SensorCursor:
                 {name: Alarm.load(alarm) for name, alarm in told["alarms"].items()},
                 [Alert.load(alert) for alert in told["pending"]],
                 dict(told["notes"]),
+                told.get("dropped", 0),
             )
         except (ValueError, TypeError, KeyError, AttributeError, zlib.error) as error:
             log.warning("The cursor cannot be read (%s: %s) and is reset.", type(error).__name__, error)
@@ -104,6 +108,7 @@ class SensorCursor:
                 "alarms": {name: alarm.dump() for name, alarm in aged.items() if not alarm.is_idle},
                 "pending": [alert.dump() for alert in self.pending],
                 "notes": self.notes,
+                "dropped": self.dropped,
             },
             separators=(",", ":"),
         )
@@ -123,25 +128,52 @@ class SensorCursor:
 
     def announce(self, alert: Alert) -> None:
         """Queue an alert for the next `deliver`."""
-        self.pending = [*self.pending, alert][-_PENDING_KEPT:]
+        self.pending.append(alert)
 
     def deliver(self, sender: Sender, log: logging.Logger) -> None:
-        """Send queued alerts and log them. Alerts that reach no channel are kept for the next tick."""
+        """Send queued alerts and log them.
+
+        Alerts that reach no channel are kept for the next tick, at most 50. Older ones are logged, and their
+        number is sent as soon as a channel is reached.
+        """
         waiting, self.pending = self.pending, []
-        for number, alert in enumerate(waiting):
-            log.warning("%s\n%s", alert.title, alert.body)
-            try:
-                sender.send(alert)
-            except AlertError as error:
-                log.error("%s", error)
-                if not error.delivered:
-                    # The channels are down: do not wait for the remaining alerts.
-                    self.pending = waiting[number:]
-                    return
-            except CoinstreamError as error:
-                log.error("%s", error)
-                self.pending = waiting[number:]
+        if waiting and self.dropped:
+            if not _is_sent(_dropped(self.dropped, waiting[0].since), sender, log):
+                self._keep(waiting, log)
                 return
+            self.dropped = 0
+        for number, alert in enumerate(waiting):
+            if not _is_sent(alert, sender, log):
+                # The channels are down: do not wait for the remaining alerts.
+                self._keep(waiting[number:], log)
+                return
+
+    def _keep(self, unsent: list[Alert], log: logging.Logger) -> None:
+        self.pending = unsent[-_PENDING_KEPT:]
+        for alert in unsent[:-_PENDING_KEPT]:
+            self.dropped += 1
+            log.error("dropped, because no channel was reached: %s\n%s", alert.title, alert.body)
+
+
+def _is_sent(alert: Alert, sender: Sender, log: logging.Logger) -> bool:
+    """Send and log an alert; return whether it reached a channel, or there is none."""
+    log.warning("%s\n%s", alert.title, alert.body)
+    try:
+        sender.send(alert)
+    except CoinstreamError as error:
+        log.error("%s", error)
+        return isinstance(error, AlertError) and error.delivered > 0
+    return True
+
+
+def _dropped(count: int, since: float) -> Alert:
+    return Alert(
+        Kind.FAILURE,
+        f"{count} earlier alert(s) reached no channel and were dropped",
+        since,
+        f"{count} alert(s); the log of the sensor's ticks has them",
+        ("coinstream health", "coinstream lag"),
+    )
 
 
 def _packed(text: str) -> str:
