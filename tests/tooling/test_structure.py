@@ -19,7 +19,7 @@ MAX_LIBRARY_MODULES: Final = 170
 """Modules of the library without the adapters, of which there is at least one per exchange."""
 
 LAYERS: Final = (
-    {"errors", "messages", "settings", "text", "backoff"},
+    {"errors", "messages", "settings", "text", "files", "backoff"},
     {"kafka", "routing", "serialization", "topics", "local_broker"},
     {"producer", "consumer", "dlq", "monitoring"},
     {"feeds", "lake", "expectations"},
