@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -78,6 +80,32 @@ def _answers(port: int) -> bool:
         return httpx.get(f"http://{HOST}:{port}/health").is_success
     except httpx.TransportError:
         return False
+
+
+def test_the_command_opens_a_browser_when_its_server_listens(
+    home: Path, broker_settings: BrokerSettings, tmp_path: Path
+) -> None:
+    seen = tmp_path / "seen"
+    script = tmp_path / "browser.py"
+    script.write_text(
+        "import pathlib, sys, urllib.request\n"
+        "with urllib.request.urlopen(sys.argv[1]) as answer:\n"
+        f"    pathlib.Path({str(seen)!r}).write_text(str(answer.status) + ' ' + sys.argv[1])\n"
+    )
+    environment = {
+        **os.environ,
+        "REDPANDA_BROKERS": broker_settings.brokers,
+        "BROWSER": f"{sys.executable} {script} %s",
+    }
+    command = [sys.executable, "-m", "coinstream", "explore", "--port", "0"]
+    with (tmp_path / "log").open("wb") as output:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
+    try:
+        wait_until(lambda: seen.exists() and seen.read_text(), 300, "a browser has read the page")
+        assert re.fullmatch(r"200 http://(localhost|127\.0\.0\.1):\d+\?access_token=\S+", seen.read_text())
+    finally:
+        process.terminate()
+        process.wait(120)
 
 
 def open_tab(page: Page, name: str) -> None:

@@ -113,6 +113,19 @@ def test_topics_are_listed_and_told_apart_by_type(quotes: str, broker_settings: 
 def test_a_topic_that_does_not_exist_is_named(broker_settings: BrokerSettings) -> None:
     with pytest.raises(TopicError, match="no-such-topic"):
         browse(broker_settings, "no-such-topic", RecordFilter(offset=0))
+    with pytest.raises(TopicError, match="no-such-topic"):
+        browse(broker_settings, "no-such-topic")
+
+
+def test_a_topic_of_kafka_itself_is_not_listed_but_shown(
+    topic: TopicFactory, broker_settings: BrokerSettings
+) -> None:
+    name = topic("__hidden")
+    producer = Producer({"bootstrap.servers": broker_settings.brokers})
+    producer.produce(name, b"{}", b"k")
+    assert producer.flush(30) == 0
+    assert name not in existing_topics(broker_settings)
+    assert browse(broker_settings, name).records["key"].to_list() == ["k"]
 
 
 def test_the_newest_records_of_all_partitions_are_shown_though_most_are_in_one(

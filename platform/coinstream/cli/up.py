@@ -153,11 +153,11 @@ def explore(
     """Serve the explorer in the browser until Ctrl-C, on loopback and protected by a token in its URL."""
     home = HomeSettings().home
     chosen = reserve_port(port)
-    command, environment = explorer_command(code_root(), home, host, chosen, os.environ)
+    command, environment = explorer_command(
+        code_root(), home, host, chosen, os.environ, open_browser=not no_browser
+    )
     url = explorer_url(home, host, chosen)
     console.print(f"explorer at {url}", soft_wrap=True, markup=False)
     sys.stdout.flush()
-    if not no_browser:
-        webbrowser.open(url)
     # The server replaces this process, so that it receives signals and sets the exit code.
     os.execve(command[0], command, environment)  # nosec B606

@@ -43,7 +43,7 @@ class GroupReport:
         unfinished: partitions that were not fetched yet, or have messages that are neither handled nor
             acknowledged as dead letters.
         stuck: partitions without progress.
-        gaps: offsets deleted before they were handled.
+        gaps: offsets deleted before they were handled, and topics that were recreated.
     """
 
     handled: int

@@ -86,7 +86,7 @@ class StartOffsets:
     earliest available record.
 
     Attributes:
-        gaps: offsets that were deleted before they were handled.
+        gaps: offsets deleted before they were handled, and topics that were recreated.
     """
 
     def __init__(self, group: str, brokers: BrokerSettings, reset: OffsetReset) -> None:

@@ -78,17 +78,23 @@ def existing_topics(brokers: BrokerSettings) -> list[str]:
     return sorted(partition_counts(brokers))
 
 
-def partition_counts(brokers: BrokerSettings) -> dict[str, int]:
-    """Return the number of partitions of each topic of the cluster, without Kafka's own topics.
+def partition_counts(brokers: BrokerSettings, topic: str | None = None) -> dict[str, int]:
+    """Return the number of partitions of one topic, or of each topic of the cluster without Kafka's own.
+
+    A topic that does not exist is missing in the result.
 
     Raises:
         BrokerError: the cluster does not answer.
     """
     admin, timeout_s = admin_client(brokers), brokers.request_timeout_ms / 1000
     found = translate_errors(
-        lambda: admin.list_topics(timeout=timeout_s), "listing the topics", brokers.brokers
+        lambda: admin.list_topics(topic, timeout=timeout_s), "listing the topics", brokers.brokers
     ).topics
-    return {name: len(topic.partitions) for name, topic in found.items() if not name.startswith("__")}
+    return {
+        name: len(one.partitions)
+        for name, one in found.items()
+        if one.error is None and (topic is not None or not name.startswith("__"))
+    }
 
 
 def topics_of_type(names: Iterable[str], kind: MessageType) -> list[str]:
@@ -151,7 +157,7 @@ def browse(
 def _newest(
     brokers: BrokerSettings, topic: str, wanted: RecordFilter, limit: int, decoder: MessageDeserializer
 ) -> Page:
-    partitions = partition_counts(brokers).get(topic, 0)
+    partitions = partition_counts(brokers, topic).get(topic, 0)
     has_filter = bool(wanted.key or wanted.value or wanted.partitions)
     # All of the newest records may be in one partition, and each partition has an equal share of the scan.
     scan = min(max(limit * (50 if has_filter else 1), 100) * max(partitions, 1), MAX_SCANNED)

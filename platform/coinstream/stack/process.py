@@ -124,7 +124,13 @@ def explorer_url(home: Path, host: str, port: int) -> str:
 
 
 def explorer_command(
-    root: Path, home: Path, host: str, port: int, environment: Mapping[str, str]
+    root: Path,
+    home: Path,
+    host: str,
+    port: int,
+    environment: Mapping[str, str],
+    *,
+    open_browser: bool = False,
 ) -> tuple[list[str], dict[str, str]]:
     """Return the command that serves the explorer, and its environment.
 
@@ -134,6 +140,7 @@ def explorer_command(
         host: address to listen on.
         port: port to listen on.
         environment: environment of the process.
+        open_browser: whether the server opens a browser as soon as it listens.
 
     Raises:
         PlatformError: the notebook is missing, or the token cannot be kept.
@@ -149,7 +156,8 @@ def explorer_command(
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
     }
     command = [
-        *(sys.executable, "-m", "marimo", "--log-level", "warn", "run", str(notebook), "--headless"),
+        *(sys.executable, "-m", "marimo", "--log-level", "warn", "run", str(notebook)),
+        *([] if open_browser else ["--headless"]),
         *("--host", host, "--port", str(port)),
         *("--token", "--token-password-file", str(home / TOKEN_FILE)),
     ]
