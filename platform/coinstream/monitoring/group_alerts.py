@@ -80,7 +80,7 @@ class SensorCursor:
     notes: dict[str, Any] = field(default_factory=dict)
     """Further state of the sensor as plain values."""
     dropped: int = 0
-    """Alerts that reached no channel and were not stored. The next alert that is sent says so."""
+    """Number of alerts that reached no channel and were not stored. It is sent before the next alert."""
 
     @classmethod
     def load(cls, cursor: str | None, hysteresis: Hysteresis, log: logging.Logger) -> SensorCursor:
