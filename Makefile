@@ -36,11 +36,10 @@ fast-tests: $(VENV)/.dev
 test-all: $(VENV)/.ray ## the system tests, and properties at full depth; takes up to 25 minutes
 	$(PYTEST) -m "system or hypothesis" --hypothesis-profile full --durations 30 $(ARGS)
 
-lint: $(VENV)/.dev ## ruff, mypy and bandit
+lint: $(VENV)/.dev ## ruff (with its security rules) and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(wildcard $(CHECKED))
-	$(BIN)/bandit --quiet --severity-level medium --recursive $(wildcard platform assets sensors resources scripts)
 
 format: $(VENV)/.dev ## format and fix the code with ruff
 	$(BIN)/ruff check --fix .

@@ -176,11 +176,11 @@ def failed_messages(lake: Lake, spec: TableSpec, rule: Rule) -> dg.MetadataValue
     kept = [name for name in VIOLATION_TABLES if lake.find(name) is not None]
     found = query(
         lake,
-        " UNION ALL ".join(
+        " UNION ALL ".join(  # noqa: S608
             f"""
             SELECT topic, partition, "offset", epoch_ms(record_timestamp), stored, reason, value, ingested_at
             FROM {name} WHERE type = $type AND list_contains(rules, $rule)
-            """  # nosec B608
+            """  # noqa: S608
             for name in kept
         )
         + ' ORDER BY ingested_at DESC, "offset" DESC',

@@ -29,7 +29,6 @@ IMPORTED = [
 DEVELOPMENT = "requirements-dev.lock"
 TESTED = [
     "apprise",
-    "bandit.cli.main",
     "ccxt.pro",
     "dagster_k8s",
     "hypothesis.strategies",

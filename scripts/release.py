@@ -102,7 +102,7 @@ def _order(version: str) -> tuple[list[int], bool, str, int]:
 
 
 def _git(root: Path, *words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=root, check=True, capture_output=True, text=True)
+    done = subprocess.run(["git", *words], cwd=root, check=True, capture_output=True, text=True)  # noqa: S607
     return done.stdout.strip()
 
 

@@ -160,4 +160,4 @@ def explore(
     console.print(f"explorer at {url}", soft_wrap=True, markup=False)
     sys.stdout.flush()
     # The server replaces this process, so that it receives signals and sets the exit code.
-    os.execve(command[0], command, environment)  # nosec B606
+    os.execve(command[0], command, environment)  # noqa: S606

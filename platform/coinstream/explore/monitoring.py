@@ -224,14 +224,14 @@ def quarantined(lake: Lake, limit: int = NEWEST) -> tuple[pl.DataFrame, pl.DataF
         return pl.DataFrame(), pl.DataFrame()
     found = query(
         lake,
-        'SELECT ingested_at, type, reason, stored, topic, partition, "offset", value '
-        f"FROM {QUARANTINE} ORDER BY ingested_at DESC",  # nosec B608
+        'SELECT ingested_at, type, reason, stored, topic, partition, "offset", value '  # noqa: S608
+        f"FROM {QUARANTINE} ORDER BY ingested_at DESC",
         limit=limit,
     )
     counts = query(
         lake,
-        "SELECT type, reason, count(*) AS count, count(*) FILTER (NOT stored) AS not_stored "
-        f"FROM {QUARANTINE} GROUP BY ALL ORDER BY count DESC",  # nosec B608
+        "SELECT type, reason, count(*) AS count, count(*) FILTER (NOT stored) AS not_stored "  # noqa: S608
+        f"FROM {QUARANTINE} GROUP BY ALL ORDER BY count DESC",
         limit=limit,
     )
     return (

@@ -176,7 +176,7 @@ def candles(
         WHERE open_time >= (SELECT max(open_time) FROM chosen) - to_seconds($seconds)
         QUALIFY row_number() OVER (PARTITION BY open_time ORDER BY built DESC, landed DESC) = 1
         ORDER BY open_time
-        """,  # nosec B608
+        """,  # noqa: S608
         {"symbol": symbol, "exchange": exchange, "timeframe": timeframe, "seconds": hours * 3600},
         limit=100_000,
     )
@@ -188,8 +188,8 @@ def _candle_source(lake: Lake) -> str | None:
     fields = (
         "exchange_id, symbol, timeframe, open_time, open_price, high_price, low_price, close_price, volume"
     )
-    landed = f"SELECT {fields}, false AS built, last_updated AS landed FROM ohlcv"  # nosec B608
-    built = f"SELECT {fields}, true AS built, last_updated AS landed FROM candles"  # nosec B608
+    landed = f"SELECT {fields}, false AS built, last_updated AS landed FROM ohlcv"  # noqa: S608
+    built = f"SELECT {fields}, true AS built, last_updated AS landed FROM candles"  # noqa: S608
     names = lake.names()
     parts = [text for name, text in (("ohlcv", landed), ("candles", built)) if name in names]
     return " UNION ALL ".join(parts) or None
@@ -215,6 +215,6 @@ def candle_markets(lake: Lake) -> pl.DataFrame:
     counted = f"""
         SELECT exchange_id, symbol, count(DISTINCT (timeframe, open_time)) FROM ({source})
         GROUP BY ALL ORDER BY max(volume::DOUBLE * close_price::DOUBLE) DESC, 3 DESC, 1, 2
-        """  # nosec B608
+        """  # noqa: S608
     found = query(lake, counted, limit=10_000)
     return pl.DataFrame(found.rows, schema=schema, orient="row")

@@ -127,7 +127,7 @@ def summarize_violations(
     where, parameters = _conditions(kind, since)
     counted = query(
         lake,
-        f"SELECT reason, stored, count(*) FROM {table} {where} GROUP BY ALL ORDER BY 3 DESC, 1",  # nosec B608
+        f"SELECT reason, stored, count(*) FROM {table} {where} GROUP BY ALL ORDER BY 3 DESC, 1",  # noqa: S608
         parameters,
         limit=100_000,
     ).rows
@@ -136,8 +136,8 @@ def summarize_violations(
     chosen = waiting if table == QUARANTINE else [(str(reason), int(count)) for reason, _, count in counted]
     found = query(
         lake,
-        'SELECT type, topic, partition, "offset", epoch_ms(record_timestamp), reason, stored, value '
-        f'FROM {table} {where} ORDER BY ingested_at DESC, "offset" DESC',  # nosec B608
+        'SELECT type, topic, partition, "offset", epoch_ms(record_timestamp), reason, stored, value '  # noqa: S608
+        f'FROM {table} {where} ORDER BY ingested_at DESC, "offset" DESC',
         parameters,
         limit=shown,
     )
@@ -159,7 +159,7 @@ def waiting_by_type(lake: Lake, since: datetime | None = None) -> dict[str, int]
         return {}
     where, parameters = _conditions(None, since)
     both = f"{where} AND NOT stored" if where else "WHERE NOT stored"
-    found = query(lake, f"SELECT type, count(*) FROM {QUARANTINE} {both} GROUP BY type", parameters)  # nosec B608
+    found = query(lake, f"SELECT type, count(*) FROM {QUARANTINE} {both} GROUP BY type", parameters)  # noqa: S608
     return {str(kind): int(count) for kind, count in found.rows}
 
 

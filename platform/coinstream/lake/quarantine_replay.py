@@ -128,7 +128,7 @@ def _refused(lake: Lake, spec: TableSpec, wanted: QuarantineFilter) -> pa.Table:
         WHERE {" AND ".join(conditions)}
         QUALIFY row_number() OVER (PARTITION BY topic, partition, "offset" ORDER BY ingested_at DESC) = 1
         ORDER BY ingested_at, topic, partition, "offset" {limit}
-        """,  # nosec B608
+        """,  # noqa: S608
         parameters,
         lake=lake,
     ).arrow()

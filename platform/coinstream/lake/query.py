@@ -285,12 +285,12 @@ def table(name: str, *, hours: float | None = None, lake: Lake | None = None) ->
     """
     quoted = '"' + name.replace('"', '""') + '"'
     if hours is None:
-        return sql(f"SELECT * FROM {quoted}", lake=lake)  # nosec B608
+        return sql(f"SELECT * FROM {quoted}", lake=lake)  # noqa: S608
     if name not in MESSAGE_TYPES:
         raise LakeError(f"table {name} has no event time; read it without `hours`")
     at = f'"{spec_named(name).event_time}"'
     return sql(
-        f"SELECT * FROM {quoted} WHERE {at} >= (SELECT max({at}) FROM {quoted}) - to_seconds($seconds)",  # nosec B608
+        f"SELECT * FROM {quoted} WHERE {at} >= (SELECT max({at}) FROM {quoted}) - to_seconds($seconds)",  # noqa: S608
         {"seconds": hours * 3600},
         lake=lake,
     )

@@ -147,7 +147,7 @@ def compute_statistics(table: SharedTable, wanted: tuple[str, datetime]) -> Exch
             f"""
             SELECT count(*), {quantiles} FROM level1
             WHERE exchange_id = $exchange AND "timestamp" >= $since
-            """,  # nosec B608
+            """,  # noqa: S608
             {"exchange": exchange, "since": since},
         ).fetchone()
     assert row is not None
@@ -193,7 +193,7 @@ def _series(lake: Lake, value: str, name: str, hours: float) -> dict[str, Points
         )
         SELECT name, start + floor((moment - start) / width) * width AS point, median(value)
         FROM rows, span WHERE name IN (SELECT name FROM chosen) GROUP BY ALL ORDER BY ALL
-        """,  # nosec B608
+        """,  # noqa: S608
         {"seconds": hours * 3600},
         limit=(_MOST_POINTS + 1) * _MOST_SERIES,
     )

@@ -90,7 +90,7 @@ def compile_encoder(cls: type[Message], rounder: PriceRounder) -> Callable[[Any]
         "inf": math.inf,
     }
     # The source holds field names of a class only, never data.
-    exec("\n".join(_source(plan)), scope)  # nosec B102
+    exec("\n".join(_source(plan)), scope)  # noqa: S102
     write: Callable[[Any], bytes] = scope["write"]
     return write
 

@@ -122,11 +122,11 @@ class PostgresSink:
         topic, partition = messages[0].topic, messages[0].partition
         # The row lock prevents a member that lost the partition from writing concurrently with its successor.
         cursor.execute(
-            f"INSERT INTO {OFFSETS_TABLE} VALUES (%s, %s, 0) ON CONFLICT DO NOTHING",  # nosec B608
+            f"INSERT INTO {OFFSETS_TABLE} VALUES (%s, %s, 0) ON CONFLICT DO NOTHING",  # noqa: S608
             (topic, partition),
         )
         cursor.execute(
-            f"SELECT next_offset FROM {OFFSETS_TABLE} WHERE topic = %s AND partition = %s FOR UPDATE",  # nosec B608
+            f"SELECT next_offset FROM {OFFSETS_TABLE} WHERE topic = %s AND partition = %s FOR UPDATE",  # noqa: S608
             (topic, partition),
         )
         row = cursor.fetchone()
@@ -138,7 +138,7 @@ class PostgresSink:
             self._copy(cursor, kind, list(run))
         if fresh:
             cursor.execute(
-                f"UPDATE {OFFSETS_TABLE} SET next_offset = %s WHERE topic = %s AND partition = %s",  # nosec B608
+                f"UPDATE {OFFSETS_TABLE} SET next_offset = %s WHERE topic = %s AND partition = %s",  # noqa: S608
                 (fresh[-1].offset + 1, topic, partition),
             )
 
@@ -200,7 +200,7 @@ class PostgresSink:
         kind = type_of(consumed.message)
         self._ensure(cursor, kind)
         cursor.execute(
-            f'SELECT record_time_ms FROM "{kind.name}" '  # nosec B608
+            f'SELECT record_time_ms FROM "{kind.name}" '  # noqa: S608
             "WHERE topic = %s AND partition = %s AND record_offset = %s",
             (consumed.topic, consumed.partition, consumed.offset),
         )

@@ -95,7 +95,7 @@ class SupervisedProcess:
 
 
 NOTEBOOK: Final = "notebooks/market.py"
-TOKEN_FILE: Final = "explorer-token"  # nosec B105: the name of a file
+TOKEN_FILE: Final = "explorer-token"  # noqa: S105 (the name of a file)
 EXPLORER_PORT: Final = 2718
 """Port of the explorer, unless it is taken."""
 
