@@ -3,9 +3,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 DOCS := .venv-docs
-# Processes that share the tests, each with a broker of its own; 0 for a debugger. Three keep two cores busy, since
-# tests also wait; a fourth costs as much as it gains by its imports and its broker.
-TESTERS ?= 3
+# Processes that share the tests, each with a broker of its own; TESTERS=0 for a debugger. Tests wait a lot: four
+# processes keep two cores busy. System tests start many processes of their own.
+fast-tests coverage: TESTERS ?= 4
+test-all: TESTERS ?= 3
 UV_COMPILE := $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-strip-extras
 PYTEST = $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadgroup --no-loadscope-reorder
