@@ -10,6 +10,7 @@ import os
 import re
 import runpy
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -323,3 +324,12 @@ def test_the_token_is_readable_by_its_user_alone_and_never_an_argument(tmp_path:
     command, environment = explorer_command(ROOT, tmp_path, "127.0.0.1", 2718, os.environ)
     assert token not in " ".join(command)
     assert token not in environment.values()
+
+
+def test_commands_that_start_at_once_share_one_token(tmp_path: Path) -> None:
+    for number in range(20):
+        home = tmp_path / f"home-{number}"
+        with ThreadPoolExecutor(8) as commands:
+            tokens = set(commands.map(explorer_token, [home] * 8))
+        assert tokens == {(home / "explorer-token").read_text()}
+        assert all(tokens)

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from coinstream.feeds.feed_stats import Anomaly, FeedStats, symbols_of
-from coinstream.files import write_whole
+from coinstream.files import private_folder, write_whole
 from coinstream.messages import Message
 from coinstream.monitoring.metrics import METRICS
 
@@ -190,7 +190,7 @@ class StatusWriter:
         self._before, self._written = Counter(self._counts), now
         self._export(status)
         if self._path is not None:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_folder(self._path.parent)
             write_whole(self._path, msgspec.json.encode(status))
 
     def _symbol(self, symbol: str, rate: float, connected: bool, ended: bool) -> SymbolStatus:

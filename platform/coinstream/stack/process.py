@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+from filelock import FileLock
 
 from coinstream.errors import PlatformError
+from coinstream.files import private_folder, whole_file
 from coinstream.local_broker import process_supervisor
 
 _SUPERVISOR: Final = Path(process_supervisor.__file__)
@@ -108,11 +110,13 @@ def explorer_token(home: Path) -> str:
     """
     path = home / TOKEN_FILE
     try:
-        home.mkdir(parents=True, exist_ok=True)
-        if not path.is_file():
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(secrets.token_urlsafe(16))
+        private_folder(home)
+        # `up` and `explore` may create it at the same time.
+        with FileLock(path.with_name(f".{TOKEN_FILE}.lock")):
+            if not path.is_file():
+                with whole_file(path) as draft:
+                    draft.touch(0o600)
+                    draft.write_text(secrets.token_urlsafe(16))
         return path.read_text().strip()
     except OSError as error:
         raise PlatformError(f"cannot keep the explorer's token in {path}: {error.strerror}") from error
