@@ -65,7 +65,7 @@ def test_an_alert_a_landing_run_and_a_recovery_once_each(
     assert mine(tick()) == [], "one bad tick raises no alert"
     (request,) = mine(tick())
     assert request.run_key == f"landing/{group}/{name}/0/10-30"
-    job = definitions.defs.get_job_def(LANDING_JOB)
+    job = definitions.defs.resolve_job_def(LANDING_JOB)
     assert job.partitions_def is not None
     assert job.partitions_def.has_partition_key(str(request.partition_key)), "the job takes it"
     (alert,) = told()

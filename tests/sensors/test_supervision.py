@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import dagster as dg
 import pytest
@@ -120,7 +119,7 @@ def test_the_run_is_one_that_the_job_accepts(instance: dg.DagsterInstance) -> No
     from definitions import defs
 
     (request,) = tick(instance).run_requests or []
-    job: Any = defs.get_job_def("run_feed")
+    job = defs.resolve_job_def("run_feed")
     dg.validate_run_config(job, request.run_config)
 
 
