@@ -23,6 +23,10 @@ class LocalBrokerError(BrokerError):
     """The local broker could not be started, or exited. The message contains the path of its log."""
 
 
+class PortTakenError(LocalBrokerError):
+    """Another process has a port of the local broker."""
+
+
 class TopicError(CoinstreamError):
     """A topic does not exist, or its settings cannot be applied."""
 

@@ -17,10 +17,9 @@ from confluent_kafka import KafkaException, Producer
 
 from coinstream.errors import LocalBrokerError
 from coinstream.local_broker import LocalBroker
-from coinstream.local_broker.node import why_it_died
+from coinstream.local_broker.node import ProcessIdentity, why_it_died
 from coinstream.local_broker.properties import NodePlan, free_ports
 from coinstream.local_broker.status import (
-    ProcessIdentity,
     RunningBroker,
     running_broker,
     state_file,

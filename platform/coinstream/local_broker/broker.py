@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,11 +10,11 @@ from typing import Literal, Self
 
 import psutil
 
-from coinstream.errors import LocalBrokerError
+from coinstream.errors import LocalBrokerError, PortTakenError
 from coinstream.files import private_folder
 from coinstream.local_broker import jars, properties
 from coinstream.local_broker.jars import exclusive_lock, java_command, show_fetching
-from coinstream.local_broker.node import Node
+from coinstream.local_broker.node import Node, ProcessIdentity
 from coinstream.local_broker.properties import (
     CLIENT_LISTENER,
     Listener,
@@ -23,7 +24,6 @@ from coinstream.local_broker.properties import (
     write_properties,
 )
 from coinstream.local_broker.status import (
-    ProcessIdentity,
     RunningBroker,
     RunningNode,
     clear_stale,
@@ -37,6 +37,10 @@ from coinstream.local_broker.storage import Storage, archive_options
 DEFAULT_PORT = 19092
 _GRACE_S = 10.0
 _START_LOCK_S = 120.0
+_PORT_ATTEMPTS = 5
+_IN_USE = "Address already in use"
+
+log = logging.getLogger(__name__)
 
 
 class LocalBroker:
@@ -84,6 +88,7 @@ class LocalBroker:
         self._detached = detached
         self._classpath: Sequence[Path] = ()
         self._archive: Sequence[str] = ()
+        self._cluster_id = ""
 
     @property
     def bootstrap(self) -> str:
@@ -108,6 +113,7 @@ class LocalBroker:
 
         Raises:
             LocalBrokerError: the start failed; the message contains the reason, the log and advice.
+            PortTakenError: another process has one of the ports.
         """
         if any(node.alive for node in self.nodes):
             return
@@ -118,12 +124,7 @@ class LocalBroker:
         with exclusive_lock(self.home / ".start.lock", _START_LOCK_S, holder):
             self._refuse_second()
             clear_stale(self.home, _GRACE_S)
-            self.nodes = self._plan_nodes()
-            try:
-                self._launch()
-            except BaseException:
-                self.stop()
-                raise
+            self._launch_on_own_ports()
 
     def stop(self) -> None:
         """Stop all nodes gracefully within ten seconds, then kill them. Further calls have no effect."""
@@ -139,7 +140,8 @@ class LocalBroker:
         """Raise a `LocalBrokerError` with the reason if a node has exited unexpectedly."""
         for node in self.nodes:
             if node.died:
-                raise LocalBrokerError(node.exit_reason())
+                reason = node.exit_reason()
+                raise PortTakenError(reason) if _IN_USE in reason else LocalBrokerError(reason)
 
     def wait_ready(self) -> None:
         """Wait until all running nodes are ready, for example after a restart of a node.
@@ -149,7 +151,7 @@ class LocalBroker:
         """
         addresses = [node.address for node in self.nodes if node.alive or node.died]
         log = ", ".join(str(node.plan.log) for node in self.nodes)
-        wait_until_ready(addresses, self._ready_timeout_s, self.check, log)
+        wait_until_ready(addresses, self._cluster_id, self._ready_timeout_s, self.check, log)
 
     def _make_home(self) -> None:
         if "," in str(self.home):
@@ -211,6 +213,22 @@ class LocalBroker:
             options=self._archive,
         )
 
+    def _launch_on_own_ports(self) -> None:
+        """Launch the nodes, with other ports if another process took free ones before Java listened."""
+        for left in reversed(range(_PORT_ATTEMPTS)):
+            self.nodes = self._plan_nodes()
+            try:
+                self._launch()
+                return
+            except PortTakenError as error:
+                self.stop()
+                if self._port != 0 or not left:
+                    raise
+                log.warning("starting the local broker with other ports: %s", error)
+            except BaseException:
+                self.stop()
+                raise
+
     def _launch(self) -> None:
         plans = [node.plan for node in self.nodes]
         storage = Storage(plans[0].folder.parent, plans)
@@ -218,7 +236,7 @@ class LocalBroker:
         for plan in plans:
             properties = server_properties(plan, plans, self._listeners, self._properties)
             write_properties(plan.properties, properties)
-        storage.format(self._format_command)
+        self._cluster_id = storage.format(self._format_command)
         for node in self.nodes:
             node.start()
         self._write_state(ready=False)

@@ -1,4 +1,7 @@
-"""Control one node of the local broker, and diagnose why it exited."""
+"""Control one node of the local broker, and diagnose why it exited.
+
+A process is identified by its id and creation time, because ids are reused.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
+import msgspec
 import psutil
 
 from coinstream.errors import LocalBrokerError
@@ -19,6 +24,29 @@ from coinstream.local_broker.jars import java_environment
 from coinstream.local_broker.properties import NodePlan
 
 _SUPERVISOR = Path(process_supervisor.__file__)
+_SAME_TIME_S = 0.05
+
+
+class ProcessIdentity(msgspec.Struct, frozen=True):
+    """A process, distinguished from a later one with the same id."""
+
+    pid: int
+    created: float
+    """Creation time in Unix seconds from `psutil`."""
+
+    @classmethod
+    def of(cls, process: psutil.Process) -> Self:
+        """Return the identity of a running process."""
+        return cls(process.pid, process.create_time())
+
+    def find(self) -> psutil.Process | None:
+        """Return the process if it is still running, else None."""
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.created) < _SAME_TIME_S
+            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        except psutil.NoSuchProcess:
+            return None
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from coinstream.errors import LocalBrokerError
+from coinstream.errors import LocalBrokerError, PortTakenError
 
 HOST = "127.0.0.1"
 CLIENT_LISTENER = "PLAINTEXT"
@@ -197,10 +197,10 @@ def free_ports(count: int) -> list[int]:
 
 
 def check_free(ports: Iterable[int]) -> None:
-    """Raise a `LocalBrokerError` that names the holder if one of the ports is taken."""
+    """Raise a `PortTakenError` that names the holder if one of the ports is taken."""
     for port in ports:
         if not is_free(port):
-            raise LocalBrokerError(
+            raise PortTakenError(
                 f"port {port} on {HOST}, which the local broker needs, is taken by {_holder(port)}; "
                 "stop that process, or choose another port with COINSTREAM_BROKER_PORT (0 takes free ones)"
             )

@@ -1,7 +1,4 @@
-"""Wait until the local broker is ready, store it in `running.json`, and report its status.
-
-A process is identified by its id and creation time, because ids are reused.
-"""
+"""Wait until the local broker is ready, store it in `running.json`, and report its status."""
 
 from __future__ import annotations
 
@@ -11,41 +8,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import msgspec
 import psutil
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, ClusterMetadata, NewTopic
 
-from coinstream.errors import LocalBrokerError
+from coinstream.errors import LocalBrokerError, PortTakenError
 from coinstream.files import write_whole
 from coinstream.kafka import log as librdkafka_log
+from coinstream.local_broker.node import ProcessIdentity
 from coinstream.settings import KafkaConfig
-
-_SAME_TIME_S = 0.05
-
-
-class ProcessIdentity(msgspec.Struct, frozen=True):
-    """A process, distinguished from a later one with the same id."""
-
-    pid: int
-    created: float
-    """Creation time in Unix seconds from `psutil`."""
-
-    @classmethod
-    def of(cls, process: psutil.Process) -> Self:
-        """Return the identity of a running process."""
-        return cls(process.pid, process.create_time())
-
-    def find(self) -> psutil.Process | None:
-        """Return the process if it is still running, else None."""
-        try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.created) < _SAME_TIME_S
-            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-        except psutil.NoSuchProcess:
-            return None
 
 
 class RunningNode(msgspec.Struct, frozen=True):
@@ -196,21 +169,30 @@ DeathCheck = Callable[[], None]
 """Function that raises `LocalBrokerError` if a node has exited."""
 
 
-def wait_until_ready(addresses: Sequence[str], deadline_s: float, check_alive: DeathCheck, log: str) -> None:
+def wait_until_ready(
+    addresses: Sequence[str], cluster_id: str, deadline_s: float, check_alive: DeathCheck, log: str
+) -> None:
     """Wait until all nodes have joined and an idempotent produce was acknowledged by all replicas.
 
     Args:
         addresses: `host:port` of each node.
+        cluster_id: id of the cluster, which distinguishes it from one that took a port before Java listened.
         deadline_s: timeout in seconds.
         check_alive: called while waiting; raises if a node has exited.
         log: path of the logs for the error message.
 
     Raises:
         LocalBrokerError: a node exited, or the timeout passed.
+        PortTakenError: another cluster answers at one of the addresses.
     """
     wait = _Wait(time.monotonic() + deadline_s, deadline_s, check_alive, log)
     for address in addresses:
         wait.until(lambda address=address: _port_is_open(address), f"{address} opens")  # type: ignore[misc]
+        node = AdminClient(_client_config([address]), logger=librdkafka_log)
+        wait.until(
+            lambda address=address, node=node: _is_node(node, address, cluster_id),  # type: ignore[misc]
+            f"{address} answers",
+        )
     config = _client_config(addresses)
     admin = AdminClient(config, logger=librdkafka_log)
     wait.until(lambda: _knows_all(admin, len(addresses)), f"all {len(addresses)} nodes have joined")
@@ -256,12 +238,29 @@ def _port_is_open(address: str) -> bool:
         return False
 
 
+def _is_node(admin: AdminClient, address: str, cluster_id: str) -> bool:
+    metadata = _metadata(admin)
+    # Its stub says that it has no id.
+    found = str(metadata.cluster_id or "") if metadata is not None else ""
+    if found and found != cluster_id:
+        raise PortTakenError(
+            f"another broker (cluster {found}) answers at {address}: stop it, or choose another port with "
+            "COINSTREAM_BROKER_PORT (0 takes free ones)"
+        )
+    return found == cluster_id
+
+
 def _knows_all(admin: AdminClient, nodes: int) -> bool:
+    metadata = _metadata(admin)
+    return metadata is not None and len(metadata.brokers) >= nodes
+
+
+def _metadata(admin: AdminClient) -> ClusterMetadata | None:
     try:
-        return len(admin.list_topics(timeout=_REQUEST_S).brokers) >= nodes
+        return admin.list_topics(timeout=_REQUEST_S)
     except KafkaException as error:
         _log.debug("not ready: %s", error)
-        return False
+        return None
 
 
 def _create_topic(admin: AdminClient, nodes: int) -> bool:

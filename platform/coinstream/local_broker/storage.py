@@ -65,8 +65,8 @@ class Storage:
         for plan in self.plans:
             self._is_formatted(plan, cluster)
 
-    def format(self, format_command: FormatCommand) -> None:
-        """Format the folders that are not formatted yet, all for the same cluster id.
+    def format(self, format_command: FormatCommand) -> str:
+        """Format the folders that are not formatted yet, all for the same cluster id, and return that id.
 
         Raises:
             LocalBrokerError: Kafka's storage tool failed.
@@ -74,7 +74,7 @@ class Storage:
         cluster = self._read_cluster()
         fresh = [plan for plan in self.plans if not self._is_formatted(plan, cluster)]
         if not fresh:
-            return
+            return cluster.cluster_id
         # 1. The id goes to disk before any folder carries it, so that a crash in between is harmless.
         self._write_cluster(cluster)
         # 2. Format the nodes without storage.
@@ -82,6 +82,7 @@ class Storage:
         # 3. From here on a missing meta.properties means lost data, not a first start.
         formatted = tuple(plan.node_id for plan in self.plans)
         self._write_cluster(msgspec.structs.replace(cluster, formatted=formatted))
+        return cluster.cluster_id
 
     def _make_folders(self) -> None:
         try:
