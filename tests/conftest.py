@@ -85,8 +85,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection() -> Generator[None, object, object]:
     """Compile the test modules in one process of xdist only, while `make lint` uses the other core.
 
-    All that is collected stays until the end: looking for garbage in it takes a third of the collection, and
-    again and again later.
+    All that is collected stays until the end. To search it for garbage would take a third of the time of the
+    collection, and more during the tests.
     """
     gc.disable()
     try:

@@ -240,7 +240,7 @@ def _port_is_open(address: str) -> bool:
 
 def _is_node(admin: AdminClient, address: str, cluster_id: str) -> bool:
     metadata = _metadata(admin)
-    # Its stub says that it has no id.
+    # The stub of confluent-kafka types the id as None.
     found = str(metadata.cluster_id or "") if metadata is not None else ""
     if found and found != cluster_id:
         raise PortTakenError(

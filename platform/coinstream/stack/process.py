@@ -111,15 +111,20 @@ def explorer_token(home: Path) -> str:
     path = home / TOKEN_FILE
     try:
         private_folder(home)
-        # `up` and `explore` may create it at the same time.
-        with FileLock(path.with_name(f".{TOKEN_FILE}.lock")):
-            if not path.is_file():
-                with whole_file(path) as draft:
-                    draft.touch(0o600)
-                    draft.write_text(secrets.token_urlsafe(16))
+        if not path.is_file():
+            _create_token(path)
         return path.read_text().strip()
     except OSError as error:
         raise PlatformError(f"cannot keep the explorer's token in {path}: {error.strerror}") from error
+
+
+def _create_token(path: Path) -> None:
+    # `up` and `explore` may do so at the same time: the first one's token stays.
+    with FileLock(path.with_name(f".{TOKEN_FILE}.lock")):
+        if not path.is_file():
+            with whole_file(path) as draft:
+                draft.touch(0o600)
+                draft.write_text(secrets.token_urlsafe(16))
 
 
 def explorer_url(home: Path, host: str, port: int) -> str:
